@@ -58,7 +58,7 @@ use tokio::{
 
 use self::{
     backoff::{agent_backoff, jitter},
-    conversation::{About, Channel, End},
+    conversation::{Channel, ConversationEnd, HelloFacts},
     kept_identity::KeptIdentity,
     runs::{images::Mounting, node_containers::NodeContainers},
     stop::{Stop, stopped},
@@ -98,7 +98,7 @@ pub async fn run() -> anyhow::Result<Option<PathBuf>> {
     let identity = identity::load(Path::new(identity::PATH))?;
     anyhow::ensure!(!identity.fleet_servers.is_empty(), "the node's identity names no fleet server");
     tracing::info!(node = %identity.node, image = %identity.image, "substrate agent {} starts", env!("CARGO_PKG_VERSION"));
-    let about = About {
+    let about = HelloFacts {
         agent_version: env!("CARGO_PKG_VERSION").to_owned(),
         boot_id: boot_id()?,
         instance: instance(),
@@ -108,13 +108,13 @@ pub async fn run() -> anyhow::Result<Option<PathBuf>> {
     let program = std::env::current_exe().context("cannot tell the agent's own program")?;
     let (stopping, stop) = watch::channel(None);
     watch_signals(stopping.clone())?;
-    let hardware = hardware::keep_this_machines().context("cannot start the threads of the inventory")?;
-    let place = runtime_overlays::Place::default();
+    let hardware = hardware::start_for_this_machine().context("cannot start the threads of the inventory")?;
+    let place = runtime_overlays::OverlayTarget::default();
     let (applied_here, applied) = watch::channel(place.applied().generation);
     let (wanted, overlays_wanted) = watch::channel(None);
     let (outbox_in, outbox) = mpsc::channel(OUTBOX);
     let (identity, servers_told) = keep_identity(identity);
-    tokio::spawn(runtime_overlays::keep_applied(
+    tokio::spawn(runtime_overlays::apply_overlays_forever(
         place,
         identity.clone(),
         overlays_wanted,
@@ -123,7 +123,7 @@ pub async fn run() -> anyhow::Result<Option<PathBuf>> {
     ));
     let servers = runs::servers::Servers::new(identity.clone());
     let (upgrade, upgrade_wanted) = watch::channel(None);
-    tokio::spawn(upgrade::keep_wanted(
+    tokio::spawn(upgrade::run_upgrades(
         program.clone(),
         servers.clone(),
         upgrade_wanted,
@@ -179,12 +179,12 @@ fn keep_runs(
 /// Starts the tasks that change the identity; says where they are told of the servers' addresses.
 fn keep_identity(
     identity: AgentIdentity,
-) -> (watch::Receiver<Arc<AgentIdentity>>, watch::Sender<Option<server_addresses::Told>>) {
+) -> (watch::Receiver<Arc<AgentIdentity>>, watch::Sender<Option<server_addresses::ServerList>>) {
     let (kept, seen) = KeptIdentity::new(identity::PATH.into(), identity);
     let kept = Arc::new(kept);
     let (servers_told, told) = watch::channel(None);
-    tokio::spawn(server_addresses::keep_told(kept.clone(), told));
-    tokio::spawn(renewal::keep_fresh(kept));
+    tokio::spawn(server_addresses::save_server_list(kept.clone(), told));
+    tokio::spawn(renewal::renew_certificates(kept));
     (seen, servers_told)
 }
 
@@ -224,8 +224,8 @@ async fn keep_connected(mut channel: Channel, identity: watch::Receiver<Arc<Agen
             Err(error) => Err(error),
         };
         match ended {
-            Ok(End::Stopped) => return,
-            Ok(End::Reboot { reason }) => {
+            Ok(ConversationEnd::Stopped) => return,
+            Ok(ConversationEnd::Reboot { reason }) => {
                 if reboot(&reason, &mut stop).await {
                     return;
                 }

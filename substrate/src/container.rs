@@ -64,7 +64,7 @@ use crate::run_directory::INIT_PID;
 /// The container init of the run in `folder`, if it lives. `init.pid` holds its number and when it began, so that another
 /// process with the same number is not taken for it.
 #[must_use]
-pub fn live_init(folder: &Path) -> Option<Pid> {
+pub fn running_init(folder: &Path) -> Option<Pid> {
     let told = std::fs::read_to_string(folder.join(INIT_PID)).ok()?;
     let pid = told.split(' ').next()?.parse::<i32>().ok()?;
     let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
@@ -78,7 +78,7 @@ pub fn live_init(folder: &Path) -> Option<Pid> {
 /// # Errors
 /// `NotFound` if there is none yet or none any more.
 pub fn signal(folder: &Path) -> std::io::Result<()> {
-    let pid = live_init(folder).ok_or(std::io::ErrorKind::NotFound)?;
+    let pid = running_init(folder).ok_or(std::io::ErrorKind::NotFound)?;
     Ok(kill(pid, Signal::SIGTERM)?)
 }
 
@@ -107,14 +107,14 @@ mod tests {
     #[test]
     fn a_process_is_known_by_its_number_and_its_start() {
         let folder = tempfile::tempdir().unwrap();
-        assert_eq!(live_init(folder.path()), None);
+        assert_eq!(running_init(folder.path()), None);
         let stat = std::fs::read_to_string("/proc/self/stat").unwrap();
         let own = init::pid_and_start(&stat).unwrap();
         std::fs::write(folder.path().join(INIT_PID), &own).unwrap();
-        assert_eq!(live_init(folder.path()), Some(Pid::this()));
+        assert_eq!(running_init(folder.path()), Some(Pid::this()));
         let (pid, start) = own.trim().split_once(' ').unwrap();
         let later = start.parse::<u64>().unwrap() + 1;
         std::fs::write(folder.path().join(INIT_PID), format!("{pid} {later}\n")).unwrap();
-        assert_eq!(live_init(folder.path()), None);
+        assert_eq!(running_init(folder.path()), None);
     }
 }

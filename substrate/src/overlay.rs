@@ -102,7 +102,7 @@ pub fn apply(
 
 /// What an archive wants, read and checked.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Tree(BTreeMap<PathBuf, Wanted>);
+pub struct Tree(BTreeMap<PathBuf, OverlayEntry>);
 
 impl Tree {
     /// Reads and checks a whole archive.
@@ -116,15 +116,17 @@ impl Tree {
     /// The digest of its generation ([`api::overlay::Generation::digest`]).
     #[must_use]
     pub fn digest(&self) -> Digest {
-        let mut entries: Vec<(&[u8], &Wanted)> =
+        let mut entries: Vec<(&[u8], &OverlayEntry)> =
             self.0.iter().map(|(path, wanted)| (path.as_os_str().as_bytes(), wanted)).collect();
         entries.sort_unstable_by_key(|(path, _)| *path);
         let mut list = Vec::new();
         for (path, wanted) in entries {
             let (mode, uid, gid, content) = match wanted {
-                Wanted::Folder(as_) => (as_.mode, as_.uid, as_.gid, ListedContent::Folder),
-                Wanted::File(as_, bytes) => (as_.mode, as_.uid, as_.gid, ListedContent::File(sha256(bytes))),
-                Wanted::Link { target, uid, gid } => {
+                OverlayEntry::Folder(as_) => (as_.mode, as_.uid, as_.gid, ListedContent::Folder),
+                OverlayEntry::File(as_, bytes) => {
+                    (as_.mode, as_.uid, as_.gid, ListedContent::File(sha256(bytes)))
+                }
+                OverlayEntry::Link { target, uid, gid } => {
                     (0, *uid, *gid, ListedContent::Link(target.as_os_str().as_bytes()))
                 }
             };
@@ -135,7 +137,7 @@ impl Tree {
 
     /// Paths of its regular files and symbolic links.
     pub fn files(&self) -> impl Iterator<Item = &Path> {
-        let files = self.0.iter().filter(|(_, wanted)| !matches!(wanted, Wanted::Folder(_)));
+        let files = self.0.iter().filter(|(_, wanted)| !matches!(wanted, OverlayEntry::Folder(_)));
         files.map(|(path, _)| path.as_path())
     }
 
@@ -168,14 +170,14 @@ fn sha256(bytes: &[u8]) -> Digest {
 
 /// What an archive wants at a path.
 #[derive(Debug, Clone, PartialEq, Eq)]
-enum Wanted {
+enum OverlayEntry {
     Folder(Ownership),
     File(Ownership, Vec<u8>),
     Link { target: PathBuf, uid: u32, gid: u32 },
 }
 
 /// Reads and checks the whole archive. Of two entries with one path the later one counts, as tar has it.
-fn read_archive(tar: impl Read) -> Result<BTreeMap<PathBuf, Wanted>, OverlayError> {
+fn read_archive(tar: impl Read) -> Result<BTreeMap<PathBuf, OverlayEntry>, OverlayError> {
     // One byte more than allowed tells a full archive from one that is cut off by the limit.
     let mut archive = tar::Archive::new(tar.take(MAX_ARCHIVE_BYTES + 1));
     let mut wanted = BTreeMap::new();
@@ -201,7 +203,7 @@ fn read_archive(tar: impl Read) -> Result<BTreeMap<PathBuf, Wanted>, OverlayErro
     Ok(wanted)
 }
 
-fn read_entry(entry: &mut tar::Entry<'_, impl Read>, stored: &Path) -> Result<Wanted, OverlayError> {
+fn read_entry(entry: &mut tar::Entry<'_, impl Read>, stored: &Path) -> Result<OverlayEntry, OverlayError> {
     let header = entry.header();
     let number = |field: std::io::Result<u64>| {
         field
@@ -211,18 +213,18 @@ fn read_entry(entry: &mut tar::Entry<'_, impl Read>, stored: &Path) -> Result<Wa
     let mode = header.mode().map_err(OverlayError::Archive)? & 0o7777;
     let as_ = Ownership { uid: number(header.uid())?, gid: number(header.gid())?, mode };
     match header.entry_type() {
-        tar::EntryType::Directory => Ok(Wanted::Folder(as_)),
+        tar::EntryType::Directory => Ok(OverlayEntry::Folder(as_)),
         tar::EntryType::Regular | tar::EntryType::Continuous => {
             let mut content = Vec::new();
             entry.read_to_end(&mut content).map_err(OverlayError::Archive)?;
-            Ok(Wanted::File(as_, content))
+            Ok(OverlayEntry::File(as_, content))
         }
         tar::EntryType::Symlink => {
             let target = entry.link_name().map_err(OverlayError::Archive)?.unwrap_or_default().into_owned();
             if target.as_os_str().is_empty() {
                 return Err(refused(stored, "a symbolic link needs a target"));
             }
-            Ok(Wanted::Link { target, uid: as_.uid, gid: as_.gid })
+            Ok(OverlayEntry::Link { target, uid: as_.uid, gid: as_.gid })
         }
         _ => Err(refused(stored, "only folders, regular files and symbolic links are allowed")),
     }
@@ -242,10 +244,10 @@ fn checked_path(stored: &Path) -> Result<PathBuf, OverlayError> {
 }
 
 /// A file of the archive cannot be the folder of another entry.
-fn check_parents(wanted: &BTreeMap<PathBuf, Wanted>) -> Result<(), OverlayError> {
+fn check_parents(wanted: &BTreeMap<PathBuf, OverlayEntry>) -> Result<(), OverlayError> {
     for path in wanted.keys() {
         for parent in path.ancestors().skip(1) {
-            if matches!(wanted.get(parent), Some(Wanted::File(..))) {
+            if matches!(wanted.get(parent), Some(OverlayEntry::File(..))) {
                 return Err(refused(path, "its folder is a file in the same archive"));
             }
         }
@@ -266,23 +268,25 @@ struct Change {
 }
 
 impl Change {
-    fn make(&mut self, wanted: &BTreeMap<PathBuf, Wanted>) -> Result<(), LinuxError> {
+    fn make(&mut self, wanted: &BTreeMap<PathBuf, OverlayEntry>) -> Result<(), LinuxError> {
         // Leavers first: what was a file may become a folder.
         self.remove_files(wanted)?;
         self.remove_folders(wanted)?;
         // Parents sort before their children.
         for (path, wants) in wanted {
             match wants {
-                Wanted::Folder(as_) => self.folder(path, *as_)?,
-                Wanted::File(as_, content) => self.file(path, *as_, content)?,
-                Wanted::Link { target, uid, gid } => self.link(path, target, *uid, *gid)?,
+                OverlayEntry::Folder(as_) => self.folder(path, *as_)?,
+                OverlayEntry::File(as_, content) => self.file(path, *as_, content)?,
+                OverlayEntry::Link { target, uid, gid } => self.link(path, target, *uid, *gid)?,
             }
         }
         Ok(())
     }
 
-    fn remove_files(&mut self, wanted: &BTreeMap<PathBuf, Wanted>) -> Result<(), LinuxError> {
-        let stays = |path: &PathBuf| matches!(wanted.get(path), Some(Wanted::File(..) | Wanted::Link { .. }));
+    fn remove_files(&mut self, wanted: &BTreeMap<PathBuf, OverlayEntry>) -> Result<(), LinuxError> {
+        let stays = |path: &PathBuf| {
+            matches!(wanted.get(path), Some(OverlayEntry::File(..) | OverlayEntry::Link { .. }))
+        };
         let leavers: Vec<_> = self.manifest.files.iter().filter(|path| !stays(path)).cloned().collect();
         for path in leavers {
             if self.is_ours(&path)? && (self.restore(&path)? || self.root.remove_file(&path)?) {
@@ -314,11 +318,11 @@ impl Change {
         }
     }
 
-    fn remove_folders(&mut self, wanted: &BTreeMap<PathBuf, Wanted>) -> Result<(), LinuxError> {
+    fn remove_folders(&mut self, wanted: &BTreeMap<PathBuf, OverlayEntry>) -> Result<(), LinuxError> {
         // Needed are the folders that the archive names and those of its other entries.
         let needed = |folder: &PathBuf| {
             wanted.range(folder.clone()..).next().is_some_and(|(path, wants)| {
-                path.starts_with(folder) && (path != folder || matches!(wants, Wanted::Folder(_)))
+                path.starts_with(folder) && (path != folder || matches!(wants, OverlayEntry::Folder(_)))
             })
         };
         // Children before their parents.

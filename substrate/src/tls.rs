@@ -24,7 +24,7 @@ use rustls::{
     pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime, pem::PemObject},
 };
 
-use self::distrust::Distrust;
+use self::distrust::TrustError;
 
 /// What this node's TLS speaks on top.
 const HTTP_1_1: &[u8] = b"http/1.1";
@@ -149,13 +149,13 @@ impl ServerCertVerifier for Verifier {
                 let ca = intermediates
                     .iter()
                     .find(|certificate| fingerprint(certificate) == *pin)
-                    .ok_or_else(|| Distrust::other_ca(*pin, intermediates))?;
+                    .ok_or_else(|| TrustError::other_ca(*pin, intermediates))?;
                 (*pin, verifier_of(ca.clone().into_owned(), &self.provider)?)
             }
         };
         webpki
             .verify_server_cert(end_entity, intermediates, server_name, ocsp_response, now)
-            .map_err(|refused| Distrust::explain(refused, ca, intermediates, self.server))
+            .map_err(|refused| TrustError::explain(refused, ca, intermediates, self.server))
     }
 
     fn verify_tls12_signature(

@@ -23,10 +23,10 @@ use fastrand::Rng;
 use substrate::{
     agent::{
         backoff::{agent_backoff, jitter},
-        conversation::{About, Channel, End},
+        conversation::{Channel, ConversationEnd, HelloFacts},
         runs::MAX_REQUESTS,
         streams::{MAX_OPENINGS, Opening},
-        upgrade::Wanted,
+        upgrade::AgentTarget,
     },
     clock,
     overlay::Tree,
@@ -185,7 +185,7 @@ impl Node {
         let (inventory_here, inventory) = watch::channel(Some(Arc::new(inventory())));
         let (stopping, stop) = watch::channel(None);
         let channel = Channel {
-            about: About {
+            about: HelloFacts {
                 agent_version: "simulated".to_owned(),
                 boot_id: self.boot.to_string(),
                 instance: instance(),
@@ -244,11 +244,11 @@ impl Node {
                     let ended = channel.converse(socket, welcomed).await;
                     self.seen.send_modify(|state| state.connected = false);
                     match ended {
-                        Ok(End::Reboot { reason }) => {
+                        Ok(ConversationEnd::Reboot { reason }) => {
                             self.seen.send_modify(|state| state.reboot = Some(reason));
                             return;
                         }
-                        Ok(End::Stopped) => return,
+                        Ok(ConversationEnd::Stopped) => return,
                         Err(error) => {
                             if Channel::needs_new_session(&error) || broken > MAX_BROKEN {
                                 channel.begin_new_session(instance());
@@ -285,7 +285,7 @@ impl Errands {
     async fn run(
         self,
         mut overlays: watch::Receiver<Option<Generation>>,
-        mut upgrades: watch::Receiver<Option<Wanted>>,
+        mut upgrades: watch::Receiver<Option<AgentTarget>>,
         mut openings: mpsc::Receiver<Opening>,
     ) {
         loop {

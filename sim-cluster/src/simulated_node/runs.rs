@@ -41,7 +41,7 @@ use api::{
 use fastrand::Rng;
 use substrate::{
     agent::runs::{
-        Listed, Order, Request,
+        Listed, Request, ServerRequest,
         state::{Core, Effect},
     },
     clock,
@@ -153,7 +153,7 @@ impl Keeper {
                     continue;
                 }
                 Ok(permit) = side.outbox.reserve(), if self.has_words() => {
-                    if let Some(message) = self.core.take_unsaid().or_else(|| self.usages.pop_front()) {
+                    if let Some(message) = self.core.take_pending_report().or_else(|| self.usages.pop_front()) {
                         permit.send(message);
                     }
                     continue;
@@ -167,7 +167,7 @@ impl Keeper {
     }
 
     fn has_words(&self) -> bool {
-        self.core.has_unsaid() || !self.usages.is_empty()
+        self.core.has_pending_reports() || !self.usages.is_empty()
     }
 
     /// A new agent finds what is on disk, and knows nothing of what its predecessor wanted to say.
@@ -181,7 +181,7 @@ impl Keeper {
 
     fn answer(&mut self, request: Request) {
         match request {
-            Request::Order(order, done) => {
+            Request::ServerRequest(order, done) => {
                 self.obey(order);
                 // The conversation may be gone.
                 let _ = done.send(());
@@ -195,7 +195,7 @@ impl Keeper {
         }
     }
 
-    fn obey(&mut self, order: Order) {
+    fn obey(&mut self, order: ServerRequest) {
         for effect in self.core.order(order, clock::now()) {
             match effect {
                 Effect::Accept(spec) => self.begin(*spec),

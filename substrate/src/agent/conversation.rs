@@ -25,11 +25,11 @@ use tokio_tungstenite::{WebSocketStream, tungstenite};
 
 use self::line::{Line, Received, broken};
 use super::{
-    runs::{Listed, Order, Request},
-    server_addresses::Told,
+    runs::{Listed, Request, ServerRequest},
+    server_addresses::ServerList,
     stop::{Stop, stopped},
     streams::Opening,
-    upgrade::Wanted,
+    upgrade::AgentTarget,
 };
 use crate::clock;
 
@@ -79,7 +79,7 @@ pub enum ChannelError {
 
 /// How a conversation ends well.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum End {
+pub enum ConversationEnd {
     /// The server wants a reboot; it knows that it comes.
     Reboot {
         /// Who asked.
@@ -91,7 +91,7 @@ pub enum End {
 
 /// What a hello says of this node.
 #[derive(Debug, Clone)]
-pub struct About {
+pub struct HelloFacts {
     /// Version of the agent.
     pub agent_version: String,
     /// This boot.
@@ -106,7 +106,7 @@ pub struct About {
 #[derive(Debug)]
 pub struct Channel {
     /// For the hello. `instance` changes when a session must be given up.
-    pub about: About,
+    pub about: HelloFacts,
     /// The hardware, as soon as it is known; sent when it changes.
     pub inventory: watch::Receiver<Option<Arc<Inventory>>>,
     /// The topology as hwloc writes it, likewise.
@@ -118,9 +118,9 @@ pub struct Channel {
     /// Which runtime overlays the server wants here.
     pub wanted: watch::Sender<Option<Generation>>,
     /// What the server wants the agent to be.
-    pub upgrade: watch::Sender<Option<Wanted>>,
+    pub upgrade: watch::Sender<Option<AgentTarget>>,
     /// Where the server says that the servers are.
-    pub servers: watch::Sender<Option<Told>>,
+    pub servers: watch::Sender<Option<ServerList>>,
     /// The address that the present connection was dialled at.
     pub reached: Option<SocketAddr>,
     /// Which are here.
@@ -144,7 +144,7 @@ impl Channel {
         &mut self,
         socket: WebSocketStream<T>,
         welcomed: impl FnOnce(),
-    ) -> Result<End, ChannelError> {
+    ) -> Result<ConversationEnd, ChannelError> {
         let mut line = Line::new(socket);
         self.greet(&mut line).await?;
         welcomed();
@@ -152,31 +152,31 @@ impl Channel {
             let (beat, silence) = (line.next_heartbeat(), line.silence());
             tokio::select! {
                 received = line.receive() => {
-                    if let Some(end) = self.heard(&mut line, received?).await? {
+                    if let Some(end) = self.handle_frame(&mut line, received?).await? {
                         return Ok(end);
                     }
                 }
                 stop = stopped(&mut self.stop) => {
                     let message = stop.going_down.map(|reboot| FromAgent::GoingDown { reboot });
                     self.farewell(&mut line, message).await;
-                    return Ok(End::Stopped);
+                    return Ok(ConversationEnd::Stopped);
                 }
                 Ok(()) = self.inventory.changed() => {
                     let inventory = self.inventory.borrow_and_update().clone();
                     if let Some(inventory) = inventory {
-                        self.say(&mut line, FromAgent::Inventory { inventory: Box::new((*inventory).clone()) }).await?;
+                        self.send_message(&mut line, FromAgent::Inventory { inventory: Box::new((*inventory).clone()) }).await?;
                     }
                 }
                 Ok(()) = self.topology_xml.changed() => {
                     let xml = self.topology_xml.borrow_and_update().clone();
                     if let Some(xml) = xml {
-                        self.say(&mut line, FromAgent::Topology { xml: xml.as_ref().to_owned() }).await?;
+                        self.send_message(&mut line, FromAgent::Topology { xml: xml.as_ref().to_owned() }).await?;
                     }
                 }
-                Some(message) = self.outbox.recv() => self.say_if_known(&mut line, message).await?,
+                Some(message) = self.outbox.recv() => self.send_if_supported(&mut line, message).await?,
                 () = sleep_until(beat) => {
                     let uptime_seconds = (self.uptime)();
-                    self.say(&mut line, FromAgent::Heartbeat { uptime_seconds }).await?;
+                    self.send_message(&mut line, FromAgent::Heartbeat { uptime_seconds }).await?;
                 }
                 () = sleep_until(silence) => return Err(line.is_silent()),
             }
@@ -275,15 +275,15 @@ impl Channel {
     }
 
     /// Takes one frame; acknowledges it if it says something. An order about runs is acknowledged when it is on disk.
-    async fn heard<T: AsyncRead + AsyncWrite + Unpin>(
+    async fn handle_frame<T: AsyncRead + AsyncWrite + Unpin>(
         &mut self,
         line: &mut Line<T>,
         Received { frame, unknown }: Received,
-    ) -> Result<Option<End>, ChannelError> {
+    ) -> Result<Option<ConversationEnd>, ChannelError> {
         let speaks = frame.message.is_some();
         let message = self.session.receive(frame)?;
         if let Some(order) = message.as_ref().and_then(order_of) {
-            self.ask_runs(|done| Request::Order(order, done)).await?;
+            self.ask_runs(|done| Request::ServerRequest(order, done)).await?;
         }
         if message.is_some() {
             self.session.done();
@@ -297,10 +297,10 @@ impl Channel {
                 self.wanted.send_replace(Some(generation));
             }
             Some(FromServer::UpgradeAgent { digest, size }) => {
-                self.upgrade.send_replace(Some(Wanted { digest, size }));
+                self.upgrade.send_replace(Some(AgentTarget { digest, size }));
             }
             Some(FromServer::Servers { fleet_servers }) => {
-                self.servers.send_replace(Some(Told { servers: fleet_servers, reached: self.reached }));
+                self.servers.send_replace(Some(ServerList { servers: fleet_servers, reached: self.reached }));
             }
             Some(FromServer::SendInventory {}) => {
                 self.inventory.mark_changed();
@@ -314,7 +314,7 @@ impl Channel {
             }
             Some(FromServer::Reboot { reason }) => {
                 self.farewell(line, Some(FromAgent::GoingDown { reboot: true })).await;
-                return Ok(Some(End::Reboot { reason }));
+                return Ok(Some(ConversationEnd::Reboot { reason }));
             }
             // Dealt with above, before the acknowledgement.
             Some(
@@ -341,11 +341,11 @@ impl Channel {
         command: String,
     ) -> Result<(), ChannelError> {
         tracing::warn!("the server sent `{command}`, which this agent doesn't know: it did nothing");
-        self.say_if_known(line, FromAgent::Unsupported { command }).await
+        self.send_if_supported(line, FromAgent::Unsupported { command }).await
     }
 
     /// Says something that a server of an earlier release goes without.
-    async fn say_if_known<T: AsyncRead + AsyncWrite + Unpin>(
+    async fn send_if_supported<T: AsyncRead + AsyncWrite + Unpin>(
         &mut self,
         line: &mut Line<T>,
         message: FromAgent,
@@ -365,7 +365,7 @@ impl Channel {
         }
     }
 
-    async fn say<T: AsyncRead + AsyncWrite + Unpin>(
+    async fn send_message<T: AsyncRead + AsyncWrite + Unpin>(
         &mut self,
         line: &mut Line<T>,
         message: FromAgent,
@@ -383,7 +383,7 @@ impl Channel {
     ) {
         let words = async {
             if let Some(message) = message {
-                self.say(line, message).await?;
+                self.send_message(line, message).await?;
             }
             while !self.session.is_acknowledged() {
                 // What the server wants now it will say again: the next connection resumes before it.
@@ -413,17 +413,17 @@ impl Channel {
 }
 
 /// What a message orders about runs.
-fn order_of(message: &FromServer) -> Option<Order> {
+fn order_of(message: &FromServer) -> Option<ServerRequest> {
     Some(match message {
-        FromServer::StartRun { spec } => Order::Start(spec.clone()),
-        FromServer::ReleaseRun { run } => Order::Release(*run),
+        FromServer::StartRun { spec } => ServerRequest::Start(spec.clone()),
+        FromServer::ReleaseRun { run } => ServerRequest::Release(*run),
         FromServer::StopRun { run, grace_seconds, why } => {
-            Order::Stop { run: *run, grace_seconds: *grace_seconds, why: why.clone() }
+            ServerRequest::Stop { run: *run, grace_seconds: *grace_seconds, why: why.clone() }
         }
-        FromServer::PauseRun { run } => Order::Pause { run: *run, paused: true },
-        FromServer::ResumeRun { run } => Order::Pause { run: *run, paused: false },
-        FromServer::ForgetRuns { runs } => Order::Forget(runs.clone()),
-        FromServer::RemoveVolumes { workflow } => Order::RemoveVolumes(*workflow),
+        FromServer::PauseRun { run } => ServerRequest::Pause { run: *run, paused: true },
+        FromServer::ResumeRun { run } => ServerRequest::Pause { run: *run, paused: false },
+        FromServer::ForgetRuns { runs } => ServerRequest::Forget(runs.clone()),
+        FromServer::RemoveVolumes { workflow } => ServerRequest::RemoveVolumes(*workflow),
         _ => return None,
     })
 }

@@ -54,7 +54,7 @@ pub struct Hardware {
 ///
 /// # Errors
 /// As [`keep`].
-pub fn keep_this_machines() -> io::Result<Hardware> {
+pub fn start_for_this_machine() -> io::Result<Hardware> {
     keep("/".into(), Box::new(ioctls::Kernel))
 }
 
@@ -65,7 +65,7 @@ pub fn keep_this_machines() -> io::Result<Hardware> {
 pub fn keep(root: PathBuf, ioctls: Box<dyn Ioctls>) -> io::Result<Hardware> {
     let (inventory_in, inventory) = watch::channel(None);
     let (xml_in, topology_xml) = watch::channel(None);
-    let told = Told { inventory: inventory_in, topology_xml: xml_in };
+    let told = CollectedHardware { inventory: inventory_in, topology_xml: xml_in };
     let (orders, work) = mpsc::channel();
     let (done, results) = mpsc::channel();
     let collector = Collector::new(&root, ioctls);
@@ -81,7 +81,7 @@ pub fn keep(root: PathBuf, ioctls: Box<dyn Ioctls>) -> io::Result<Hardware> {
 
 /// What the collecting thread shall do.
 #[derive(Debug)]
-struct Order {
+struct CollectorRequest {
     parts: Parts,
     /// PCI devices whose driver took them anew.
     rebound: Vec<String>,
@@ -90,7 +90,7 @@ struct Order {
 
 /// What it found.
 #[derive(Debug)]
-struct Found {
+struct CollectedFacts {
     inventory: Inventory,
     topology_xml: Option<Arc<str>>,
 }
@@ -108,8 +108,8 @@ fn look(progress: &Mutex<Progress>) -> MutexGuard<'_, Progress> {
 
 fn collect(
     mut collector: Collector,
-    work: &mpsc::Receiver<Order>,
-    done: &mpsc::Sender<Found>,
+    work: &mpsc::Receiver<CollectorRequest>,
+    done: &mpsc::Sender<CollectedFacts>,
     progress: &Mutex<Progress>,
 ) {
     while let Ok(order) = work.recv() {
@@ -124,20 +124,20 @@ fn collect(
             }
         });
         let topology_xml = collector.topology_xml();
-        if done.send(Found { inventory, topology_xml }).is_err() {
+        if done.send(CollectedFacts { inventory, topology_xml }).is_err() {
             return;
         }
     }
 }
 
 #[derive(Debug)]
-struct Told {
+struct CollectedHardware {
     inventory: watch::Sender<Option<Arc<Inventory>>>,
     topology_xml: watch::Sender<Option<Arc<str>>>,
 }
 
-impl Told {
-    fn tell(&self, mut found: Found) {
+impl CollectedHardware {
+    fn tell(&self, mut found: CollectedFacts) {
         if let Some(xml) = found.topology_xml.take_if(|xml| xml.len() > MAX_TOPOLOGY_BYTES) {
             let cause = format!("{} bytes; more than {MAX_TOPOLOGY_BYTES} are not sent", xml.len());
             found.inventory.gaps.push(Gap { subject: "hwloc's XML".to_owned(), cause });
@@ -173,9 +173,9 @@ impl Told {
 
 #[derive(Debug)]
 struct Listener {
-    told: Told,
-    orders: mpsc::Sender<Order>,
-    results: mpsc::Receiver<Found>,
+    told: CollectedHardware,
+    orders: mpsc::Sender<CollectorRequest>,
+    results: mpsc::Receiver<CollectedFacts>,
     progress: Arc<Mutex<Progress>>,
     /// [`HANGING_AFTER`].
     patience: Duration,
@@ -211,7 +211,7 @@ impl Listener {
         for incident in &incidents {
             tracing::warn!(subject = incident.subject, "the kernel's log: {}", incident.message);
         }
-        if self.orders.send(Order { parts, rebound, incidents }).is_err() {
+        if self.orders.send(CollectorRequest { parts, rebound, incidents }).is_err() {
             return false;
         }
         let mut limit = self.patience;
@@ -231,13 +231,13 @@ impl Listener {
         }
     }
 
-    fn what_there_is(&self) -> Found {
+    fn what_there_is(&self) -> CollectedFacts {
         let progress = look(&self.progress);
         let mut inventory = progress.known.clone();
         let cause = format!("no answer for {} s", self.patience.as_secs());
         tracing::error!("the inventory hangs at {}: {cause}", progress.at);
         inventory.gaps.push(Gap { subject: progress.at.to_owned(), cause });
-        Found { inventory, topology_xml: None }
+        CollectedFacts { inventory, topology_xml: None }
     }
 }
 
@@ -276,7 +276,7 @@ mod tests {
         let seen = progress.clone();
         let collector = Collector::new(root.path(), Box::new(Mute));
         thread::spawn(move || collect(collector, &work, &done, &seen));
-        let told = Told { inventory: told, topology_xml: watch::Sender::new(None) };
+        let told = CollectedHardware { inventory: told, topology_xml: watch::Sender::new(None) };
         let patience = Duration::from_millis(200);
         let listener = Listener { told, orders, results, progress, patience };
         thread::spawn(move || listener.work(Seen { parts: Parts::ALL, ..Seen::default() }));

@@ -41,7 +41,7 @@ pub enum RenewalError {
 }
 
 /// Renews in time, for ever.
-pub async fn keep_fresh(kept: Arc<KeptIdentity>) {
+pub async fn renew_certificates(kept: Arc<KeptIdentity>) {
     let mut backoff = agent_backoff();
     loop {
         let present = kept.present();

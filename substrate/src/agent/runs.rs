@@ -58,7 +58,7 @@ use tokio::{
     time::{Instant, MissedTickBehavior, interval, sleep_until},
 };
 
-pub use self::state::Order;
+pub use self::state::ServerRequest;
 use self::{
     artifacts::Artifacts,
     devices::Claims,
@@ -66,7 +66,7 @@ use self::{
     folder::{FolderError, RunFolder},
     images::{Images, Mounting},
     job::Containers,
-    report::Told,
+    report::RunProgress,
     servers::Servers,
     site_programs::SitePrograms,
     state::{Core, Effect},
@@ -104,7 +104,7 @@ const MAX_USAGES: usize = 8;
 #[derive(Debug)]
 pub enum Request {
     /// Deal with an order; answered when its effects are on disk.
-    Order(Order, oneshot::Sender<()>),
+    ServerRequest(ServerRequest, oneshot::Sender<()>),
     /// All runs, for a new session.
     List(oneshot::Sender<Listed>),
     /// What runs use now; the answer goes out like other reports.
@@ -237,11 +237,11 @@ impl Drop for Held {
     }
 }
 
-struct Keeper<C> {
+struct RunSupervisor<C> {
     node: Arc<Node<C>>,
     core: Core,
     held: BTreeMap<RunId, Held>,
-    reports: mpsc::Sender<Told>,
+    reports: mpsc::Sender<RunProgress>,
     /// No job is begun here.
     refuses: bool,
     /// Answers about usage that wait for the channel.
@@ -261,7 +261,7 @@ pub async fn keep<C: Containers>(
 ) -> Result<(), FolderError> {
     let (reports, mut reported) = mpsc::channel(MAX_REPORTS);
     let node = Arc::new(node);
-    let mut keeper = Keeper {
+    let mut supervisor = RunSupervisor {
         node: node.clone(),
         core: Core::default(),
         held: BTreeMap::new(),
@@ -270,59 +270,61 @@ pub async fn keep<C: Containers>(
         usages: VecDeque::new(),
         news_at: None,
     };
-    keeper.node.volumes.finish_removals();
-    let found = RunFolder::all(&keeper.node.places.runs)?;
+    supervisor.node.volumes.finish_removals();
+    let found = RunFolder::all(&supervisor.node.places.runs)?;
     // What is not over has its devices before anything new begins.
     for (folder, spec) in &found {
         if let Some(claim) = folder.claim().filter(|_| !matches!(folder.state(), RunState::Ended(_))) {
-            keeper.node.claims.adopt(spec.run, claim);
+            supervisor.node.claims.adopt(spec.run, claim);
         }
     }
     for (folder, spec) in found {
-        keeper.core.adopt(spec.run, folder.state());
-        keeper.begin(folder, spec);
+        supervisor.core.adopt(spec.run, folder.state());
+        supervisor.begin(folder, spec);
     }
     let mut sweep = interval(SWEEP_INTERVAL);
     sweep.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let mut look = interval(LOOK_INTERVAL);
     look.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
-        keeper.news_at =
-            keeper.core.has_unsaid().then(|| keeper.news_at.unwrap_or_else(|| Instant::now() + NEWS_PAUSE));
-        let (speaks, news_at) = (keeper.speaks(), keeper.news_at.unwrap_or_else(Instant::now));
+        supervisor.news_at = supervisor
+            .core
+            .has_pending_reports()
+            .then(|| supervisor.news_at.unwrap_or_else(|| Instant::now() + NEWS_PAUSE));
+        let (speaks, news_at) = (supervisor.speaks(), supervisor.news_at.unwrap_or_else(Instant::now));
         tokio::select! {
             request = requests.recv() => match request {
                 None => return Ok(()),
-                Some(Request::Order(order, done)) => {
-                    if matches!(order, Order::Start(_)) {
-                        keeper.look();
+                Some(Request::ServerRequest(order, done)) => {
+                    if matches!(order, ServerRequest::Start(_)) {
+                        supervisor.look();
                     }
-                    for effect in keeper.core.order(order, clock::now()) {
-                        keeper.act(effect);
+                    for effect in supervisor.core.order(order, clock::now()) {
+                        supervisor.act(effect);
                     }
                     let _ = done.send(());
                 }
                 Some(Request::List(list)) => {
-                    let _ = list.send(keeper.list());
+                    let _ = list.send(supervisor.list());
                 }
-                Some(Request::Usage(runs)) => keeper.measure(&runs),
+                Some(Request::Usage(runs)) => supervisor.measure(&runs),
             },
-            Some(told) = reported.recv() => keeper.heard(told),
+            Some(told) = reported.recv() => supervisor.heard(told),
             Ok(permit) = outbox.reserve(), if speaks => {
-                if let Some(message) = keeper.core.take_unsaid().or_else(|| keeper.usages.pop_front()) {
+                if let Some(message) = supervisor.core.take_pending_report().or_else(|| supervisor.usages.pop_front()) {
                     permit.send(message);
                 }
             }
-            () = sleep_until(news_at), if keeper.news_at.is_some() && !speaks => {}
-            () = node.fitness.failed.notified() => keeper.look(),
+            () = sleep_until(news_at), if supervisor.news_at.is_some() && !speaks => {}
+            () = node.fitness.failed.notified() => supervisor.look(),
             // A node that can begin jobs looks when one comes.
-            _ = look.tick(), if keeper.refuses => keeper.look(),
-            _ = sweep.tick() => keeper.sweep(),
+            _ = look.tick(), if supervisor.refuses => supervisor.look(),
+            _ = sweep.tick() => supervisor.sweep(),
         }
     }
 }
 
-impl<C: Containers> Keeper<C> {
+impl<C: Containers> RunSupervisor<C> {
     /// Looks whether jobs can begin here.
     fn look(&mut self) {
         let why = self.node.fitness.look(self.refuses, linux::clock::monotonic());
@@ -425,16 +427,17 @@ impl<C: Containers> Keeper<C> {
         let mut tasks = vec![tokio::spawn(log).abort_handle()];
         if end.is_none() {
             let (node, reports) = (self.node.clone(), self.reports.clone());
-            let life = life::live(node, folder.clone(), spec.clone(), stopped, releases, reports);
+            let life =
+                life::run_to_completion(node, folder.clone(), spec.clone(), stopped, releases, reports);
             tasks.push(tokio::spawn(life).abort_handle());
         }
         self.held.insert(run, Held { spec, folder, stop, released, log_bytes, tasks });
     }
 
-    fn heard(&mut self, told: Told) {
+    fn heard(&mut self, told: RunProgress) {
         let report = match told {
-            Told::Report(report) => report,
-            Told::News(run, news) => return self.core.happened(run, news),
+            RunProgress::Report(report) => report,
+            RunProgress::News(run, news) => return self.core.happened(run, news),
         };
         if let (RunState::Ended(end), Some(held)) = (&report.state, self.held.get(&report.run)) {
             tracing::info!(run = %report.run, subject = held.spec.subject, outcome = ?end.outcome, "run ended");

@@ -95,7 +95,7 @@ impl RuntimeOverlayError {
 
 /// Where overlays are applied: `/` and its state on a node, folders in tests.
 #[derive(Debug, Clone)]
-pub struct Place {
+pub struct OverlayTarget {
     /// What is changed.
     pub root: PathBuf,
     /// The image's own root.
@@ -104,13 +104,13 @@ pub struct Place {
     pub state: PathBuf,
 }
 
-impl Default for Place {
+impl Default for OverlayTarget {
     fn default() -> Self {
         Self { root: "/".into(), lower: LOWER.into(), state: PATH.into() }
     }
 }
 
-impl Place {
+impl OverlayTarget {
     /// What was applied before. A damaged file counts as nothing: what it named stays until somebody removes it.
     #[must_use]
     pub fn applied(&self) -> Applied {
@@ -176,8 +176,8 @@ fn read_bounded(path: &Path) -> std::io::Result<Vec<u8>> {
 }
 
 /// Applies whatever is wanted, one at a time, for ever. A newer wish overtakes attempts for an older one.
-pub async fn keep_applied(
-    place: Place,
+pub async fn apply_overlays_forever(
+    place: OverlayTarget,
     identity: watch::Receiver<Arc<AgentIdentity>>,
     mut wanted: watch::Receiver<Option<Generation>>,
     applied: watch::Sender<Option<Generation>>,
@@ -210,7 +210,7 @@ pub async fn keep_applied(
 
 /// The result for `generation`; `None` if another is wanted meanwhile.
 async fn attempt(
-    place: &Place,
+    place: &OverlayTarget,
     identity: &watch::Receiver<Arc<AgentIdentity>>,
     wanted: &mut watch::Receiver<Option<Generation>>,
     generation: Generation,
@@ -235,7 +235,7 @@ async fn attempt(
 }
 
 async fn fetch_and_apply(
-    place: &Place,
+    place: &OverlayTarget,
     identity: &watch::Receiver<Arc<AgentIdentity>>,
     generation: Generation,
 ) -> Result<Summary, RuntimeOverlayError> {
@@ -270,8 +270,8 @@ mod tests {
         (Generation { digest, size: bytes.len() as u64 }, bytes)
     }
 
-    fn place(folder: &Path) -> Place {
-        let place = Place {
+    fn place(folder: &Path) -> OverlayTarget {
+        let place = OverlayTarget {
             root: folder.join("root"),
             lower: folder.join("lower"),
             state: folder.join("state.json"),

@@ -11,14 +11,14 @@ use super::kept_identity::KeptIdentity;
 
 /// What the server said, and where it was heard.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Told {
+pub struct ServerList {
     /// The fleet ports, in the server's order.
     pub servers: Vec<SocketAddr>,
     /// The one that was dialled; `None` only in tests.
     pub reached: Option<SocketAddr>,
 }
 
-impl Told {
+impl ServerList {
     /// The addresses in the order in which they are to be tried: the one that is in use comes
     /// first, for the others may be of networks that this node is not on. One that is in use and
     /// was not told will go, and comes last. Each once, and never more than [`MAX_FLEET_SERVERS`].
@@ -46,14 +46,14 @@ impl Told {
 }
 
 /// Keeps what is told, for ever.
-pub async fn keep_told(kept: Arc<KeptIdentity>, mut told: watch::Receiver<Option<Told>>) {
+pub async fn save_server_list(kept: Arc<KeptIdentity>, mut told: watch::Receiver<Option<ServerList>>) {
     while told.changed().await.is_ok() {
         let Some(news) = told.borrow_and_update().clone() else { continue };
         keep(&kept, &news);
     }
 }
 
-fn keep(kept: &KeptIdentity, told: &Told) {
+fn keep(kept: &KeptIdentity, told: &ServerList) {
     let Some(servers) = told.in_order() else {
         tracing::warn!("the server named no address of its own: the known ones stay");
         return;
@@ -91,7 +91,7 @@ mod tests {
     #[test]
     fn the_address_in_use_is_tried_first_and_one_that_goes_last() {
         let order = |servers: &[&str], reached: &str| {
-            let told = Told { servers: addresses(servers), reached: Some(reached.parse().unwrap()) };
+            let told = ServerList { servers: addresses(servers), reached: Some(reached.parse().unwrap()) };
             told.in_order().map(|order| order.iter().map(SocketAddr::to_string).collect::<Vec<_>>().join(" "))
         };
         let (a, b, c) = ("10.0.0.1:9443", "10.1.0.1:9443", "10.2.0.1:9443");
@@ -115,9 +115,9 @@ mod tests {
         let (kept, mut seen) = KeptIdentity::new(path.clone(), before.clone());
         let kept = Arc::new(kept);
         let (tell, told) = watch::channel(None);
-        let keeping = tokio::spawn(keep_told(kept.clone(), told));
+        let keeping = tokio::spawn(save_server_list(kept.clone(), told));
         let servers = addresses(&["10.7.0.1:9443", "10.0.0.1:9443"]);
-        tell.send_replace(Some(Told { servers, reached: before.fleet_servers.first().copied() }));
+        tell.send_replace(Some(ServerList { servers, reached: before.fleet_servers.first().copied() }));
         seen.changed().await.unwrap();
         let now = seen.borrow_and_update().clone();
         assert_eq!(now.fleet_servers, addresses(&["10.0.0.1:9443", "10.7.0.1:9443"]));
@@ -128,7 +128,7 @@ mod tests {
         assert_eq!(renewed.fleet_servers, now.fleet_servers);
         assert_eq!((&renewed.certificate, &renewed.key), (&fresh.certificate, &fresh.key));
         // Nothing at all is no list.
-        tell.send_replace(Some(Told { servers: Vec::new(), reached: None }));
+        tell.send_replace(Some(ServerList { servers: Vec::new(), reached: None }));
         drop(tell);
         keeping.await.unwrap();
         assert_eq!(kept.present().fleet_servers, now.fleet_servers);

@@ -31,7 +31,7 @@ use super::{
     dial,
     runs::{changes::Changes, folder::RunFolder, node_containers::NodeContainers},
 };
-use crate::{container::enter::Entry, tls};
+use crate::{container::enter::EnterRequest, tls};
 
 /// Streams that were told and are not yet dealt with. What is more is lost: its user is told that the node did not dial.
 pub const MAX_OPENINGS: usize = 64;
@@ -127,7 +127,7 @@ impl Streams {
         if folder.is_paused() {
             return Some(failed("the job is paused: `bedplate workflow resume` lets it go on"));
         }
-        let entry = Entry { folder: folder.path().to_owned(), request };
+        let entry = EnterRequest { folder: folder.path().to_owned(), request };
         match self.containers.enter(&entry) {
             Ok(answers) => pump::run(line, answers, &entry.request).await,
             Err(error) => Some(failed(&format!("cannot reach the spawner of containers: {error}"))),

@@ -28,7 +28,7 @@ const TRIAL_DEADLINE: Duration = Duration::from_secs(20);
 
 /// What the server wants the agent to be.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Wanted {
+pub struct AgentTarget {
     /// Digest of the program.
     pub digest: Digest,
     /// Its size, bytes.
@@ -86,10 +86,10 @@ pub enum TrialError {
 }
 
 /// Does what the server wants whenever it says so. `program` is the agent's own file; `stop` ends the agent for its successor.
-pub async fn keep_wanted(
+pub async fn run_upgrades(
     program: PathBuf,
     servers: Servers,
-    mut wanted: watch::Receiver<Option<Wanted>>,
+    mut wanted: watch::Receiver<Option<AgentTarget>>,
     stop: watch::Sender<Option<Stop>>,
     outbox: mpsc::Sender<FromAgent>,
 ) {
@@ -111,7 +111,7 @@ pub async fn keep_wanted(
     }
 }
 
-async fn install(program: &Path, servers: &Servers, wanted: Wanted) -> Result<(), UpgradeError> {
+async fn install(program: &Path, servers: &Servers, wanted: AgentTarget) -> Result<(), UpgradeError> {
     if wanted.size > MAX_PROGRAM_BYTES {
         return Err(UpgradeError::Size(wanted.size));
     }

@@ -1,5 +1,5 @@
 //! What the agent is told of a container that is entered ([`super::enter`]), over a socket, each a
-//! JSON [`Answer`]. [`Answer::Began`] brings descriptors:
+//! JSON [`EnterReply`]. [`EnterReply::Began`] brings descriptors:
 //!
 //! | request | descriptors |
 //! |---|---|
@@ -20,7 +20,7 @@ const MAX_REASON_BYTES: usize = 16 << 10;
 /// What the agent hears.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case", tag = "answer")]
-pub enum Answer {
+pub enum EnterReply {
     /// Here are the descriptors.
     Began {},
     /// A copy is done.
@@ -44,11 +44,11 @@ pub enum Answer {
 pub(super) fn fail(answers: BorrowedFd<'_>, why: String) {
     let mut why = why;
     why.truncate(why.floor_char_boundary(MAX_REASON_BYTES));
-    answer(answers, &Answer::Failed { why });
+    answer(answers, &EnterReply::Failed { why });
 }
 
 /// Tells the agent something that is not worth waiting for one that does not listen.
-pub(super) fn answer(answers: BorrowedFd<'_>, answer: &Answer) {
+pub(super) fn answer(answers: BorrowedFd<'_>, answer: &EnterReply) {
     if let Ok(message) = serde_json::to_vec(answer) {
         let _ = passing::send_at_once(answers, &message);
     }

@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 /// One thing that stands in the way of a job.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
-pub enum Defence {
+pub enum Safeguard {
     /// No capability in any set, none to be had.
     Capabilities,
     /// The process is the user, not root.

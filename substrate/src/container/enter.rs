@@ -47,9 +47,10 @@ use nix::{
 use serde::{Deserialize, Serialize};
 
 use super::{
-    answer::{Answer, answer, fail},
-    entered, live_init,
+    answer::{EnterReply, answer, fail},
+    entered,
     record::Record,
+    running_init,
     spec::{self, ContainerSpec},
 };
 use crate::run_directory::STARTED;
@@ -60,7 +61,7 @@ const HANG_UP_GRACE: Duration = Duration::from_secs(5);
 /// What the spawner is asked for.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
-pub struct Entry {
+pub struct EnterRequest {
     /// The run's folder.
     pub folder: PathBuf,
     /// What is wanted inside.
@@ -86,7 +87,7 @@ enum EnterError {
 #[derive(Debug)]
 pub struct Entering {
     /// What is wanted.
-    pub entry: Entry,
+    pub entry: EnterRequest,
     /// Where answers go.
     pub answers: OwnedFd,
     /// The job's control group.
@@ -116,7 +117,7 @@ impl Entering {
 
 /// Makes the entered process; in it, this never returns.
 fn enter(
-    entry: &Entry,
+    entry: &EnterRequest,
     answers: &OwnedFd,
     group: BorrowedFd<'_>,
     system_calls: &seccomp::Filter,
@@ -129,24 +130,24 @@ fn enter(
     let _ = std::fs::write("/proc/self/comm", "container-enter");
     let threads = Threads::open()?;
     let spec = read_spec(entry)?;
-    let pid = live_init(&entry.folder).ok_or(EnterError::NotRunning)?;
+    let pid = running_init(&entry.folder).ok_or(EnterError::NotRunning)?;
     let init = rustix::process::Pid::from_raw(pid.as_raw()).ok_or(EnterError::NotRunning)?;
     let init = rustix::process::pidfd_open(init, rustix::process::PidfdFlags::empty());
     let init = init.map_err(|errno| LinuxError::new("open", "the container's init", errno))?;
     // The number may have been given to another process before it was opened.
-    if live_init(&entry.folder) != Some(pid) || !entry.folder.join(STARTED.name()).exists() {
+    if running_init(&entry.folder) != Some(pid) || !entry.folder.join(STARTED.name()).exists() {
         return Err(EnterError::NotRunning);
     }
     namespace::join(init.as_fd())?;
     match process::clone_seeing(&threads, group, Namespaces::empty()) {
         Ok(CloneSide::Parent { pid, .. }) => Ok(Pid::from_raw(pid.cast_signed())),
-        Ok(CloneSide::Child) => entered::live(&spec, &entry.request, system_calls, answers.as_fd()),
+        Ok(CloneSide::Child) => entered::run_entered(&spec, &entry.request, system_calls, answers.as_fd()),
         Err(error) if error.raw() == Some(libc::EAGAIN) => Err(EnterError::ProcessLimit),
         Err(error) => Err(error.into()),
     }
 }
 
-fn read_spec(entry: &Entry) -> Result<ContainerSpec, EnterError> {
+fn read_spec(entry: &EnterRequest) -> Result<ContainerSpec, EnterError> {
     let spec = Record::open(&entry.folder)?.read_json(spec::FILE).map_err(EnterError::Spec)?;
     spec.ok_or(EnterError::NotRunning)
 }
@@ -162,7 +163,7 @@ fn attend(entered: Pid, answers: BorrowedFd<'_>) -> Result<(), EnterError> {
     let mut kill_at = None;
     loop {
         if let Some(outcome) = reap(entered) {
-            answer(answers, &Answer::Ended { outcome });
+            answer(answers, &EnterReply::Ended { outcome });
             return Ok(());
         }
         let now = linux::clock::monotonic();

@@ -22,8 +22,8 @@ use linux::{
 use rustix::pipe::{PipeFlags, pipe_with};
 
 use super::{
-    answer::{self, Answer},
-    defence::Defence,
+    answer::{self, EnterReply},
+    defence::Safeguard,
     passing,
     payload::{self, PayloadError},
     spec::ContainerSpec,
@@ -62,7 +62,7 @@ enum EnteredError {
 }
 
 /// Lives as the entered process. What its maker had open is closed in here: nothing of it is dropped.
-pub(super) fn live(
+pub(super) fn run_entered(
     spec: &ContainerSpec,
     request: &StreamRequest,
     system_calls: &seccomp::Filter,
@@ -76,7 +76,7 @@ pub(super) fn live(
         }
     };
     let entered = Entered { spec, system_calls, answers };
-    let done = become_one_of_job(spec).map_err(EnteredError::Step).and_then(|()| entered.act(request));
+    let done = drop_to_job_context(spec).map_err(EnteredError::Step).and_then(|()| entered.act(request));
     let code = match done {
         Ok(()) => 0,
         Err(error) => {
@@ -97,9 +97,9 @@ fn close_all_for(answers: BorrowedFd<'_>) -> Result<OwnedFd, LinuxError> {
     close_all_but(answers)
 }
 
-fn become_one_of_job(spec: &ContainerSpec) -> Result<(), LinuxError> {
+fn drop_to_job_context(spec: &ContainerSpec) -> Result<(), LinuxError> {
     namespace::enter_own_cgroup_root()?;
-    payload::become_one_of_job(spec)?;
+    payload::drop_to_job_context(spec)?;
     // The change of user has set it to what the node has for programs with other rights (`fs.suid_dumpable`).
     hide()
 }
@@ -140,7 +140,7 @@ impl Entered<'_> {
     /// Hands the agent its ends.
     fn begin(&self, ends: &[BorrowedFd<'_>]) -> Result<(), EnteredError> {
         let message =
-            serde_json::to_vec(&Answer::Began {}).map_err(|error| EnteredError::Tell(error.into()))?;
+            serde_json::to_vec(&EnterReply::Began {}).map_err(|error| EnteredError::Tell(error.into()))?;
         passing::send(&self.answers, &message, ends).map_err(EnteredError::Tell)
     }
 
@@ -195,11 +195,11 @@ impl Entered<'_> {
     }
 
     fn filter(&self) -> Result<(), LinuxError> {
-        if self.spec.keeps(Defence::SystemCalls) { self.system_calls.install() } else { Ok(()) }
+        if self.spec.keeps(Safeguard::SystemCalls) { self.system_calls.install() } else { Ok(()) }
     }
 
     fn copied(&self, copied: Copied) -> Result<(), EnteredError> {
-        answer::answer(self.answers.as_fd(), &Answer::Copied { copied });
+        answer::answer(self.answers.as_fd(), &EnterReply::Copied { copied });
         Ok(())
     }
 }

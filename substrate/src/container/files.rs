@@ -26,7 +26,7 @@ use linux::{
 };
 
 use super::{
-    defence::Defence,
+    defence::Safeguard,
     devices, host_names, identity_files,
     spec::{Bind, ContainerSpec, DeviceMount, Placed},
 };
@@ -60,14 +60,14 @@ const ROOT_FILE: Ownership = Ownership { uid: 0, gid: 0, mode: 0o644 };
 /// Programs, as the user that starts them.
 fn users(spec: &ContainerSpec) -> Attributes {
     let mut attributes = Attributes::empty();
-    attributes.set(Attributes::MOUNT_ATTR_NOSUID, spec.keeps(Defence::NoSetuid));
-    attributes.set(Attributes::MOUNT_ATTR_NODEV, spec.keeps(Defence::NoDevices));
+    attributes.set(Attributes::MOUNT_ATTR_NOSUID, spec.keeps(Safeguard::NoSetuid));
+    attributes.set(Attributes::MOUNT_ATTR_NODEV, spec.keeps(Safeguard::NoDevices));
     attributes
 }
 
 /// What was taken from the node before the root is changed.
 #[derive(Debug)]
-struct Taken<'a> {
+struct NodeMounts<'a> {
     binds: Vec<(&'a Bind, OwnedFd)>,
     device_mounts: Vec<(&'a DeviceMount, OwnedFd)>,
     files: Vec<(&'a Placed, File)>,
@@ -90,7 +90,7 @@ pub fn make(spec: &ContainerSpec, folder: &Path) -> Result<(), LinuxError> {
     namespace::make_mounts_private()?;
     let taken = take(spec)?;
     let has_names = overlay(spec, folder, &taken.names)?;
-    if spec.keeps(Defence::NewRoot) {
+    if spec.keeps(Safeguard::NewRoot) {
         mount::pivot_to(folder)?;
     } else {
         chroot(folder)?;
@@ -121,7 +121,7 @@ pub fn make(spec: &ContainerSpec, folder: &Path) -> Result<(), LinuxError> {
     }
     for (placed, mut content) in taken.files {
         let target = Path::new(&placed.target);
-        if !spec.keeps(Defence::PathsInRoot) {
+        if !spec.keeps(Safeguard::PathsInRoot) {
             write_anywhere(target, &mut content)?;
             continue;
         }
@@ -144,7 +144,7 @@ fn write_anywhere(path: &Path, content: &mut File) -> Result<(), LinuxError> {
     written.map(drop).map_err(|errno| LinuxError::new("write", path.display(), errno))
 }
 
-fn take(spec: &ContainerSpec) -> Result<Taken<'_>, LinuxError> {
+fn take(spec: &ContainerSpec) -> Result<NodeMounts<'_>, LinuxError> {
     let binds = spec.binds.iter().map(|bind| Ok((bind, mount::detached(&bind.source)?)));
     let device_mounts = spec.device_mounts.iter().map(|of| Ok((of, mount::detached(&of.source)?)));
     let files = spec.files.iter().map(|placed| {
@@ -158,7 +158,7 @@ fn take(spec: &ContainerSpec) -> Result<Taken<'_>, LinuxError> {
         false => of_node(HOSTS, host_names::limit(spec.upper_bytes) + 1),
     };
     let names = NamesOfNode { resolv: of_node(RESOLV, MAX_RESOLV_BYTES), hosts };
-    Ok(Taken {
+    Ok(NodeMounts {
         binds: binds.collect::<Result<_, LinuxError>>()?,
         device_mounts: device_mounts.collect::<Result<_, LinuxError>>()?,
         files: files.collect::<Result<_, LinuxError>>()?,
@@ -178,7 +178,7 @@ fn of_node(path: &str, limit: u64) -> Vec<u8> {
 /// Mounts the overlay over `folder`. `true` if the names are in it: where the image has an ordinary `/etc`, they are written
 /// beside it, before overlayfs has to look at each.
 fn overlay(spec: &ContainerSpec, folder: &Path, of_node: &NamesOfNode) -> Result<bool, LinuxError> {
-    let size = if spec.keeps(Defence::RootSize) { spec.upper_bytes } else { 0 }.to_string();
+    let size = if spec.keeps(Safeguard::RootSize) { spec.upper_bytes } else { 0 }.to_string();
     let writable = mount::new("tmpfs", &[("mode", "0755"), ("size", &size)], users(spec))?;
     mount::attach(writable.as_fd(), folder)?;
     let [upper, work] = ["upper", "work"].map(|name| folder.join(name));
@@ -206,7 +206,7 @@ fn overlay(spec: &ContainerSpec, folder: &Path, of_node: &NamesOfNode) -> Result
 
 fn kernel_file_systems(spec: &ContainerSpec, root: &Root) -> Result<(), LinuxError> {
     let mut of_sys = INERT;
-    of_sys.set(Attributes::MOUNT_ATTR_RDONLY, spec.keeps(Defence::ReadOnlySys));
+    of_sys.set(Attributes::MOUNT_ATTR_RDONLY, spec.keeps(Safeguard::ReadOnlySys));
     for (kind, place, attributes) in [("proc", "/proc", INERT), ("sysfs", "/sys", of_sys)] {
         let (tree, place) = (mount::new(kind, &[], attributes)?, Path::new(place));
         mount::attach_at(tree.as_fd(), root.ensure_mount_point(place, 0o555)?.as_fd(), place)?;
@@ -223,13 +223,13 @@ fn kernel_file_systems(spec: &ContainerSpec, root: &Root) -> Result<(), LinuxErr
 
 /// Covers what a job must not see or change of the kernel. The paths lie in what was just mounted.
 fn protect(spec: &ContainerSpec) -> Result<(), LinuxError> {
-    for path in READ_ONLY.map(Path::new).into_iter().filter(|_| spec.keeps(Defence::ReadOnlyProc)) {
+    for path in READ_ONLY.map(Path::new).into_iter().filter(|_| spec.keeps(Safeguard::ReadOnlyProc)) {
         if let Some(tree) = detached_if_there(path)? {
             mount::restrict(tree.as_fd(), INERT | Attributes::MOUNT_ATTR_RDONLY)?;
             mount::attach(tree.as_fd(), path)?;
         }
     }
-    if !spec.keeps(Defence::MaskedPaths) {
+    if !spec.keeps(Safeguard::MaskedPaths) {
         return Ok(());
     }
     let adapters = devices::withheld(Path::new(devices::VERBS), &spec.devices)?;

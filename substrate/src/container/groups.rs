@@ -26,7 +26,7 @@ use linux::{
 
 use rustix::fs::{Mode, OFlags};
 
-use super::{defence::Defence, devices, spec::ContainerSpec};
+use super::{defence::Safeguard, devices, spec::ContainerSpec};
 
 /// Where the kernel shows them.
 pub const ROOT: &str = "/sys/fs/cgroup";
@@ -124,13 +124,13 @@ impl Groups {
     }
 
     fn limit(&mut self, group: &Cgroup, spec: &ContainerSpec) -> Result<OwnedFd, LinuxError> {
-        if spec.keeps(Defence::ProcessorLimit) {
+        if spec.keeps(Safeguard::ProcessorLimit) {
             cpuset::restrict(group, &spec.cpus, &spec.mems)?;
         }
-        if spec.keeps(Defence::MemoryLimit) {
+        if spec.keeps(Safeguard::MemoryLimit) {
             memory::limit(group, spec.memory_bytes)?;
         }
-        if spec.keeps(Defence::ProcessLimit) {
+        if spec.keeps(Safeguard::ProcessLimit) {
             pids::limit(group, spec.pids)?;
         }
         if self.has_huge_pages {
@@ -143,12 +143,12 @@ impl Groups {
         }
         let folder = group.open()?;
         let grants = devices::grants(&spec.devices);
-        if spec.keeps(Defence::DeviceFilter) {
+        if spec.keeps(Safeguard::DeviceFilter) {
             let programs = &mut self.device_filters;
             kept(programs, grants, |grants| device_filter::load(grants))?.attach(folder.as_fd())?;
         }
         let forbidden = ipv4(&spec.forbidden)?;
-        if !forbidden.is_empty() && spec.keeps(Defence::EgressFilter) {
+        if !forbidden.is_empty() && spec.keeps(Safeguard::EgressFilter) {
             kept(&mut self.egress_filters, forbidden, |to| egress::load(to))?.attach(folder.as_fd())?;
         }
         Ok(folder)

@@ -40,7 +40,7 @@ pub struct User<'a> {
 
 /// A home folder.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Home {
+pub struct HomeDirectory {
     /// In the container.
     pub path: String,
     /// Nothing has it: it is made in the run's own layer.
@@ -49,15 +49,15 @@ pub struct Home {
 
 /// Chooses it. `image` is the mounted root, `env` the whole environment.
 #[must_use]
-pub fn choose(image: &Path, binds: &[Bind], user: &User<'_>, env: &[String], job: &JobSpec) -> Home {
+pub fn choose(image: &Path, binds: &[Bind], user: &User<'_>, env: &[String], job: &JobSpec) -> HomeDirectory {
     let set = env.iter().rev().find_map(|pair| pair.strip_prefix("HOME=")).filter(|home| !home.is_empty());
     if let Some(path) = set.filter(|_| job.sets_home) {
-        return Home { path: path.to_owned(), is_made: false };
+        return HomeDirectory { path: path.to_owned(), is_made: false };
     }
-    let found = |path: &str| Home { path: path.to_owned(), is_made: false };
+    let found = |path: &str| HomeDirectory { path: path.to_owned(), is_made: false };
     let Ok(root) = Root::open(image) else { return found(LAST) };
     let (uid, gid, groups) = (user.uid, user.gid, user.groups);
-    let seen = Seen { image: &root, binds, who: Identity { uid, gid, groups } };
+    let seen = UserView { image: &root, binds, who: Identity { uid, gid, groups } };
     let own = Path::new(HOMES).join(last_part(user)).display().to_string();
     let listed = short_file(&root, "/etc/passwd").and_then(|text| identity_files::home_of(&text, uid));
     let of_image = [set, listed.as_deref()].into_iter().flatten();
@@ -67,7 +67,7 @@ pub fn choose(image: &Path, binds: &[Bind], user: &User<'_>, env: &[String], job
     if let Some(path) = folders.into_iter().find(is_home) {
         return found(path);
     }
-    if seen.can_make(Path::new(&own)) { Home { path: own, is_made: true } } else { found(LAST) }
+    if seen.can_make(Path::new(&own)) { HomeDirectory { path: own, is_made: true } } else { found(LAST) }
 }
 
 /// The user's name where it can name a folder.
@@ -87,13 +87,13 @@ fn is_good(path: &str) -> bool {
 }
 
 /// What the user will see: the image, with volumes over it.
-struct Seen<'a> {
+struct UserView<'a> {
     image: &'a Root,
     binds: &'a [Bind],
     who: Identity<'a>,
 }
 
-impl Seen<'_> {
+impl UserView<'_> {
     /// The volume that a path lies in, and the rest of the path. Of several the last that is mounted.
     fn volume_of<'p>(&self, path: &'p Path) -> Option<(&Bind, &'p Path)> {
         let inside = |bind: &'_ Bind| path.strip_prefix(&bind.target).ok();

@@ -34,7 +34,7 @@ use nix::{
 };
 
 use super::{
-    defence::Defence,
+    defence::Safeguard,
     ending::{Due, Ending, Status},
     files,
     groups::{self, RunGroup},
@@ -132,7 +132,7 @@ impl Init {
     /// Lives as the init of the container, to its end. 0 if there was a payload.
     #[must_use]
     pub fn run(mut self) -> i32 {
-        let lived = self.live();
+        let lived = self.run_init();
         self.group.remove();
         let (end, code) = match lived {
             Ok(end) => (end, 0),
@@ -150,7 +150,7 @@ impl Init {
         1
     }
 
-    fn live(&mut self) -> Result<RunEnd, StartError> {
+    fn run_init(&mut self) -> Result<RunEnd, StartError> {
         process::reset_signals()?;
         signals().thread_block().map_err(StartError::Events)?;
         process::begin_session()?;
@@ -158,7 +158,7 @@ impl Init {
         let _ = std::fs::write("/proc/self/comm", "container-init");
         let room = self.log_room.take();
         let mut log = self.log(room).map_err(|error| StartError::Record("open the log", error))?;
-        self.tell_pid()?;
+        self.write_pid()?;
         files::make(&self.spec, &self.folder).map_err(StartError::Files)?;
         let mut running = self.start()?;
         let status = self.watch(&mut running, &mut log)?;
@@ -166,7 +166,7 @@ impl Init {
     }
 
     fn log(&self, room: Option<LogRoom>) -> io::Result<Log> {
-        let is_limited = self.spec.keeps(Defence::LogLimit);
+        let is_limited = self.spec.keeps(Safeguard::LogLimit);
         let limit = if is_limited { self.spec.log_limit_bytes } else { u64::MAX };
         if self.spec.log_has_tail {
             let mut log = Log::new(self.record.log(Limits::of(limit))?);
@@ -182,7 +182,7 @@ impl Init {
     }
 
     /// `init.pid`: the number that the node knows this process by, and when it began (`proc_pid_stat(5)`, fields 1 and 22).
-    fn tell_pid(&self) -> Result<(), StartError> {
+    fn write_pid(&self) -> Result<(), StartError> {
         let fail = |error| StartError::Record("write init.pid", error);
         let stat = std::fs::read_to_string("/proc/self/stat").map_err(fail)?;
         let text = pid_and_start(&stat).ok_or_else(|| fail(io::ErrorKind::InvalidData.into()))?;
@@ -203,7 +203,7 @@ impl Init {
             CloneSide::Child => {
                 let closed =
                     process::set_standard_streams(input.as_fd(), output_end.as_fd(), output_end.as_fd())
-                        .and_then(|()| match spec.keeps(Defence::ClosedDescriptors) {
+                        .and_then(|()| match spec.keeps(Safeguard::ClosedDescriptors) {
                             true => process::close_all_but(exec_end.as_fd()).map(Some),
                             false => Ok(None),
                         });
@@ -294,7 +294,7 @@ impl Init {
     }
 
     fn end(&self, mut running: Running, mut log: Log, status: Status) -> RunEnd {
-        if self.spec.keeps(Defence::KillAll) {
+        if self.spec.keeps(Safeguard::KillAll) {
             kill_all(&running, &mut log);
         }
         while reap(running.pid).is_some() {}

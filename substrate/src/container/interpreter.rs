@@ -26,7 +26,7 @@ const MAX_HEADERS: u64 = 64;
 
 /// What a program needs and cannot have.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
-pub enum Blamed {
+pub enum MissingInterpreter {
     /// The interpreter of a script is not there.
     #[error("script {}: its interpreter {} is not in the image{hint}", script.display(), interpreter.display())]
     NoInterpreter {
@@ -64,7 +64,7 @@ pub enum Blamed {
 /// The first thing that is missing for `program`, which the kernel did not execute because of
 /// `errno`; `None` if that cannot be told.
 #[must_use]
-pub fn blamed(program: &Path, errno: &io::Error) -> Option<Blamed> {
+pub fn blamed(program: &Path, errno: &io::Error) -> Option<MissingInterpreter> {
     let mut program = program.to_owned();
     for _ in 0..MAX_DEPTH {
         // A pipe would make it wait for somebody who writes.
@@ -74,12 +74,12 @@ pub fn blamed(program: &Path, errno: &io::Error) -> Option<Blamed> {
             // Of a program that is not executed for another reason the loader was never looked for.
             let is_missing = errno.raw_os_error() == Some(libc::ENOENT);
             let loader = loader(&file, &head).filter(|_| is_missing)?;
-            return (!loader.exists()).then_some(Blamed::NoLoader { program, loader });
+            return (!loader.exists()).then_some(MissingInterpreter::NoLoader { program, loader });
         };
         let line = line.split(|byte| *byte == b'\n').next().unwrap_or_default();
         let mut words = line.split(|byte| matches!(byte, b' ' | b'\t' | b'\0'));
         let Some(name) = words.find(|word| !word.is_empty() && *word != b"\r") else {
-            return Some(Blamed::Nameless(program));
+            return Some(MissingInterpreter::Nameless(program));
         };
         let interpreter = PathBuf::from(OsStr::from_bytes(name));
         let script = program;
@@ -91,10 +91,10 @@ pub fn blamed(program: &Path, errno: &io::Error) -> Option<Blamed> {
                 ),
                 None => (interpreter, ""),
             };
-            return Some(Blamed::NoInterpreter { script, interpreter, hint });
+            return Some(MissingInterpreter::NoInterpreter { script, interpreter, hint });
         }
         if interpreter.is_dir() || !is_executable(&interpreter) {
-            return Some(Blamed::NotExecutable { script, interpreter });
+            return Some(MissingInterpreter::NotExecutable { script, interpreter });
         }
         program = interpreter;
     }

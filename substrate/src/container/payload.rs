@@ -18,8 +18,8 @@ use linux::{
 };
 
 use super::{
-    defence::Defence,
-    interpreter::{self, Blamed, is_executable},
+    defence::Safeguard,
+    interpreter::{self, MissingInterpreter, is_executable},
     spec::ContainerSpec,
 };
 
@@ -59,7 +59,7 @@ pub enum PayloadError {
     },
     /// It exists, and what runs it does not.
     #[error(transparent)]
-    Interpreter(#[from] Blamed),
+    Interpreter(#[from] MissingInterpreter),
     /// An argument with a zero byte.
     #[error("a zero byte in the command or the environment")]
     ZeroByte,
@@ -77,7 +77,7 @@ pub fn become_program(
     process::begin_session()?;
     namespace::enter_own_cgroup_root()?;
     show_cgroup(spec)?;
-    become_one_of_job(spec)?;
+    drop_to_job_context(spec)?;
     let env = environment(spec, &spec.env);
     let command = words_of(&spec.command, &spec.program_words, &env);
     execute(spec, &command, &env, system_calls)
@@ -98,7 +98,7 @@ fn words_of(command: &[String], program_words: &[String], env: &[String]) -> Vec
 ///
 /// # Errors
 /// A step that failed; what was given up before stays so.
-pub(super) fn become_one_of_job(spec: &ContainerSpec) -> Result<(), LinuxError> {
+pub(super) fn drop_to_job_context(spec: &ContainerSpec) -> Result<(), LinuxError> {
     process::limit_resource(Resource::Core, Some(0), None)?;
     process::limit_resource(Resource::Nofile, Some(OPEN_FILES.0), Some(OPEN_FILES.1))?;
     // RDMA and MPI pin what they send; the group's memory limit is the limit.
@@ -128,7 +128,7 @@ pub(super) fn execute(
     let env = c_strings(&env)?;
     process::reset_signals()?;
     // Last: what was done above is not for the payload to do.
-    if spec.keeps(Defence::SystemCalls) {
+    if spec.keeps(Safeguard::SystemCalls) {
         system_calls.install()?;
     }
     process::execute(&program, &arguments, &env).map_err(|error| {
@@ -150,20 +150,20 @@ fn become_user(_: &ContainerSpec, identity: &Identity) -> Result<(), LinuxError>
 
 #[cfg(feature = "switches")]
 fn become_user(spec: &ContainerSpec, identity: &Identity) -> Result<(), LinuxError> {
-    let bare = spec.keeps(Defence::Capabilities);
+    let bare = spec.keeps(Safeguard::Capabilities);
     if bare { process::drop_bounding_set() } else { process::keep_capabilities() }?;
-    if spec.keeps(Defence::User) {
+    if spec.keeps(Safeguard::User) {
         process::take_identity(identity)?;
     }
     if bare { process::give_up_capabilities() } else { process::raise_capabilities() }?;
-    if spec.keeps(Defence::NoNewPrivileges) {
+    if spec.keeps(Safeguard::NoNewPrivileges) {
         process::forbid_new_privileges()?;
     }
     Ok(())
 }
 
 fn enter(spec: &ContainerSpec) -> Result<(), LinuxError> {
-    if spec.keeps(Defence::PathsInRoot) {
+    if spec.keeps(Safeguard::PathsInRoot) {
         let (root, cwd) = (Root::open(Path::new("/"))?, Path::new(&spec.cwd));
         return match root.enter(cwd) {
             // A volume lies over the one that was made: in there it is the user who makes it.
@@ -180,7 +180,7 @@ fn enter(spec: &ContainerSpec) -> Result<(), LinuxError> {
 /// The job's own control group, read-only, as the root of what it sees of them.
 fn show_cgroup(spec: &ContainerSpec) -> Result<(), LinuxError> {
     let mut attributes = INERT;
-    attributes.set(Attributes::MOUNT_ATTR_RDONLY, spec.keeps(Defence::ReadOnlyCgroup));
+    attributes.set(Attributes::MOUNT_ATTR_RDONLY, spec.keeps(Safeguard::ReadOnlyCgroup));
     let tree = mount::new("cgroup2", &[], attributes)?;
     mount::attach(tree.as_fd(), Path::new("/sys/fs/cgroup"))
 }

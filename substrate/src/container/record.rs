@@ -81,7 +81,7 @@ impl Record {
     /// # Errors
     /// The file system is full.
     pub fn log(&self, limits: Limits) -> io::Result<Writer> {
-        Writer::open(self.place_of_log()?, limits)
+        Writer::open(self.log_location()?, limits)
     }
 
     /// Opens what tells when the log was written.
@@ -89,10 +89,10 @@ impl Record {
     /// # Errors
     /// The file system's.
     pub fn log_times(&self) -> io::Result<TimesWriter> {
-        TimesWriter::open(self.place_of_log()?)
+        TimesWriter::open(self.log_location()?)
     }
 
-    fn place_of_log(&self) -> io::Result<LogLocation> {
+    fn log_location(&self) -> io::Result<LogLocation> {
         Ok(LogLocation::new(self.folder.try_clone()?, LOG))
     }
 }

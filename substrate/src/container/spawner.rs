@@ -5,7 +5,7 @@
 //!
 //! ```text
 //! s · path of the run's folder      start its container; the run's lock
-//! e · JSON of Entry                 enter its container (`enter.rs`); a socket for answers
+//! e · JSON of EnterRequest                 enter its container (`enter.rs`); a socket for answers
 //! ```
 //! A start has no answer: what becomes of the run is in its folder; the lock is free when neither spawner nor init hold it any
 //! more. A spawner ends when the agent has closed its end; the container inits live on.
@@ -28,8 +28,8 @@ use linux::{
 
 use super::{
     answer,
-    defence::Defence,
-    enter::{Entering, Entry},
+    defence::Safeguard,
+    enter::{EnterRequest, Entering},
     groups::{self, Groups, RunGroup},
     init::{self, Init},
     log_room::LogRoom,
@@ -92,7 +92,7 @@ impl Spawner {
     ///
     /// # Errors
     /// As [`Self::spawn`].
-    pub fn enter(&self, entry: &Entry, answers: BorrowedFd<'_>) -> io::Result<()> {
+    pub fn enter(&self, entry: &EnterRequest, answers: BorrowedFd<'_>) -> io::Result<()> {
         let order = [b"e".as_slice(), &serde_json::to_vec(entry)?].concat();
         passing::send(&self.socket, &order, &[answers])
     }
@@ -108,14 +108,14 @@ impl Drop for Spawner {
 
 /// What the agent wants.
 #[derive(Debug)]
-enum Order {
+enum SpawnerRequest {
     Start { folder: PathBuf, lock: Option<OwnedFd> },
-    Enter { entry: Entry, answers: OwnedFd },
+    Enter { entry: EnterRequest, answers: OwnedFd },
 }
 
 /// The spawner itself.
 #[derive(Debug)]
-struct Serving {
+struct SpawnerProcess {
     socket: OwnedFd,
     groups: Groups,
     system_calls: seccomp::Filter,
@@ -140,18 +140,19 @@ pub fn serve() -> Result<(), LinuxError> {
     process::be_killed_as_others()?;
     let unit = Path::new(groups::ROOT).join(groups::UNIT);
     let (groups, system_calls) = (Groups::open(&unit)?, system_calls::filter());
-    let mut serving = Serving { socket, groups, system_calls, buffer: vec![0; passing::MAX_MESSAGE_BYTES] };
+    let mut serving =
+        SpawnerProcess { socket, groups, system_calls, buffer: vec![0; passing::MAX_MESSAGE_BYTES] };
     loop {
         let Some(order) = serving.next()? else { return Ok(()) };
         match order {
-            Order::Start { folder, lock } => {
+            SpawnerRequest::Start { folder, lock } => {
                 if let Some(init) = serving.start(&folder, lock) {
                     // What is only the spawner's is closed in the copy: above all the socket.
                     drop(serving);
                     std::process::exit(init.run())
                 }
             }
-            Order::Enter { entry, answers } => {
+            SpawnerRequest::Enter { entry, answers } => {
                 if let Some(entering) = serving.enter(entry, answers) {
                     drop(serving);
                     std::process::exit(entering.run())
@@ -161,9 +162,9 @@ pub fn serve() -> Result<(), LinuxError> {
     }
 }
 
-impl Serving {
+impl SpawnerProcess {
     /// The next order; `None` if the agent is gone.
-    fn next(&mut self) -> Result<Option<Order>, LinuxError> {
+    fn next(&mut self) -> Result<Option<SpawnerRequest>, LinuxError> {
         loop {
             let received = passing::receive(&self.socket, &mut self.buffer);
             let received = received.map_err(|errno| LinuxError::new("hear", "the agent", errno))?;
@@ -173,10 +174,10 @@ impl Serving {
             match (kind, descriptors.next()) {
                 (b's', lock) => {
                     let folder = PathBuf::from(std::ffi::OsString::from_vec(message));
-                    return Ok(Some(Order::Start { folder, lock }));
+                    return Ok(Some(SpawnerRequest::Start { folder, lock }));
                 }
                 (b'e', Some(answers)) => match serde_json::from_slice(&message) {
-                    Ok(entry) => return Ok(Some(Order::Enter { entry, answers })),
+                    Ok(entry) => return Ok(Some(SpawnerRequest::Enter { entry, answers })),
                     Err(error) => tracing::error!(%error, "an order that is none"),
                 },
                 _ => tracing::error!(kind, "an order that is none"),
@@ -217,7 +218,7 @@ impl Serving {
     }
 
     /// Enters a container. `Some` in the copy that does.
-    fn enter(&self, entry: Entry, answers: OwnedFd) -> Option<Entering> {
+    fn enter(&self, entry: EnterRequest, answers: OwnedFd) -> Option<Entering> {
         match process::clone_into(self.groups.inits(), Namespaces::empty()) {
             Ok(CloneSide::Parent { .. }) => None,
             Ok(CloneSide::Child) => {
@@ -236,10 +237,10 @@ impl Serving {
     fn copy(&self, spec: &ContainerSpec) -> Result<CloneSide, StartError> {
         init::signals().thread_block().map_err(StartError::Signals)?;
         let mut kinds = Namespaces::CLONE_NEWNS;
-        kinds.set(Namespaces::CLONE_NEWPID, spec.keeps(Defence::ProcessNamespace));
-        kinds.set(Namespaces::CLONE_NEWIPC, spec.keeps(Defence::IpcNamespace));
-        kinds.set(Namespaces::CLONE_NEWUTS, spec.keeps(Defence::HostNamespace));
-        let isolated = spec.isolated_network && spec.keeps(Defence::NetworkNamespace);
+        kinds.set(Namespaces::CLONE_NEWPID, spec.keeps(Safeguard::ProcessNamespace));
+        kinds.set(Namespaces::CLONE_NEWIPC, spec.keeps(Safeguard::IpcNamespace));
+        kinds.set(Namespaces::CLONE_NEWUTS, spec.keeps(Safeguard::HostNamespace));
+        let isolated = spec.isolated_network && spec.keeps(Safeguard::NetworkNamespace);
         kinds.set(Namespaces::CLONE_NEWNET, isolated);
         let side = process::clone_into(self.groups.inits(), kinds);
         if !matches!(side, Ok(CloneSide::Child)) {

@@ -4,7 +4,7 @@ use std::{net::SocketAddr, path::PathBuf};
 
 use serde::{Deserialize, Serialize};
 
-use super::defence::Defence;
+use super::defence::Safeguard;
 use crate::run_directory::{CONTAINER_NAME, JsonFile};
 
 /// Where a run keeps its [`ContainerSpec`].
@@ -85,13 +85,13 @@ pub struct ContainerSpec {
     /// What the test build leaves out.
     #[cfg(feature = "switches")]
     #[serde(default, skip_serializing_if = "std::collections::BTreeSet::is_empty")]
-    pub without: std::collections::BTreeSet<Defence>,
+    pub without: std::collections::BTreeSet<Safeguard>,
 }
 
 impl ContainerSpec {
     /// Whether a defence is on; always, but in the test build.
     #[must_use]
-    pub fn keeps(&self, defence: Defence) -> bool {
+    pub fn keeps(&self, defence: Safeguard) -> bool {
         #[cfg(feature = "switches")]
         return !self.without.contains(&defence);
         #[cfg(not(feature = "switches"))]

@@ -17,7 +17,7 @@ const MAX_NAMED: usize = 4;
 
 /// Why the server is not trusted.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum Distrust {
+pub enum TrustError {
     /// It presents another CA than the one that this node was told to trust.
     #[error(
         "the server's certificate is of another CA: expected fingerprint {expected}, got {}; \
@@ -76,14 +76,14 @@ fn told(server: Option<Timestamp>) -> String {
     server.map_or_else(String::new, |told| format!(", the server's said {told} when this node booted"))
 }
 
-impl From<Distrust> for Error {
+impl From<TrustError> for Error {
     /// As rustls carries the words of others.
-    fn from(cause: Distrust) -> Self {
+    fn from(cause: TrustError) -> Self {
         Self::Other(OtherError(std::sync::Arc::new(cause)))
     }
 }
 
-impl Distrust {
+impl TrustError {
     /// The chain of the server has no certificate of the trusted CA.
     pub(super) fn other_ca(expected: Digest, presented: &[CertificateDer<'_>]) -> Self {
         Self::OtherCa { expected, got: presented.iter().map(fingerprint).collect() }

@@ -25,7 +25,7 @@ use anyhow::{Context as _, bail, ensure};
 use api::run::{Outcome, RunEnd};
 use linux::clock::monotonic;
 use substrate::{
-    container::{self, defence::Defence, spec::ContainerSpec},
+    container::{self, defence::Safeguard, spec::ContainerSpec},
     run_directory::{END, LAUNCHING, STARTED, STOP, StopOrder},
 };
 
@@ -72,7 +72,7 @@ enum Look {
 #[derive(Debug, Clone, Copy)]
 enum Otherwise {
     /// By the test build of the substrate, without these defences.
-    Without(&'static [Defence]),
+    Without(&'static [Safeguard]),
     /// By another description of the container.
     Described(fn(&mut ContainerSpec)),
     /// By the payload, before it looks.
@@ -116,7 +116,7 @@ impl Run<'_> {
     /// Waits until its init is no process any more.
     fn wait_until_gone(&self) -> anyhow::Result<()> {
         let deadline = monotonic() + DEADLINE;
-        while container::live_init(&self.folder).is_some() {
+        while container::running_init(&self.folder).is_some() {
             ensure!(monotonic() < deadline, "its init does not end");
             std::thread::sleep(Duration::from_millis(2));
         }
@@ -255,12 +255,12 @@ fn look_uncontained(spec: &ContainerSpec) -> anyhow::Result<Found> {
 }
 
 #[cfg(feature = "switches")]
-fn leave_out(spec: &mut ContainerSpec, defences: &[Defence]) -> anyhow::Result<()> {
+fn leave_out(spec: &mut ContainerSpec, defences: &[Safeguard]) -> anyhow::Result<()> {
     spec.without = defences.iter().copied().collect();
     Ok(())
 }
 
 #[cfg(not(feature = "switches"))]
-fn leave_out(_: &mut ContainerSpec, defences: &[Defence]) -> anyhow::Result<()> {
+fn leave_out(_: &mut ContainerSpec, defences: &[Safeguard]) -> anyhow::Result<()> {
     bail!("cannot leave out {defences:?}: this is not the test build")
 }

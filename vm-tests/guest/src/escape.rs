@@ -22,7 +22,7 @@ use api::run::Outcome;
 use linux::{attempts, mount, namespace};
 use substrate::{
     container::{
-        defence::Defence::{self, *},
+        defence::Safeguard::{self, *},
         spec::{Bind, ContainerSpec, Placed},
     },
     run_directory::LOG,
@@ -56,7 +56,7 @@ const DEADLINE: Duration = Duration::from_secs(60);
 #[derive(Debug)]
 struct Attempt {
     name: &'static str,
-    defences: &'static [Defence],
+    defences: &'static [Safeguard],
     what: What,
 }
 
@@ -338,7 +338,7 @@ pub(crate) fn run() -> anyhow::Result<()> {
     let ours = Ours::start(Path::new("/bin/guest"))?;
     let (mut number, mut wrong) = (0, 0);
     for attempt in ATTEMPTS {
-        let all: BTreeSet<Defence> = attempt.defences.iter().copied().collect();
+        let all: BTreeSet<Safeguard> = attempt.defences.iter().copied().collect();
         let mut verdicts = Vec::new();
         for back in std::iter::once(None).chain(attempt.defences.iter().map(Some)) {
             let without = all.iter().copied().filter(|defence| Some(defence) != back).collect();
@@ -367,7 +367,7 @@ fn make(
     ours: &Ours,
     prey: &mut Prey,
     attempt: &Attempt,
-    without: &BTreeSet<Defence>,
+    without: &BTreeSet<Safeguard>,
     number: &mut u32,
 ) -> anyhow::Result<(bool, String)> {
     let needs_descriptor = attempt.defences.contains(&PathsInRoot);

@@ -36,7 +36,7 @@ impl<T: AsyncRead + AsyncWrite + Unpin> Line<T> {
         Self { socket, heartbeat: WELCOME_DEADLINE, heard: now, spoke: now }
     }
 
-    fn patience(&self) -> Duration {
+    fn idle_timeout(&self) -> Duration {
         self.heartbeat * MISSED_HEARTBEATS
     }
 
@@ -45,16 +45,16 @@ impl<T: AsyncRead + AsyncWrite + Unpin> Line<T> {
     }
 
     pub(super) fn silence(&self) -> Instant {
-        self.heard + self.patience()
+        self.heard + self.idle_timeout()
     }
 
     pub(super) fn is_silent(&self) -> ChannelError {
-        ChannelError::Silent(self.patience().as_secs())
+        ChannelError::Silent(self.idle_timeout().as_secs())
     }
 
     pub(super) async fn send(&mut self, frame: &Frame<FromAgent>) -> Result<(), ChannelError> {
         let text = serde_json::to_string(frame).map_err(ChannelError::Message)?;
-        let sent = timeout(self.patience(), self.socket.send(Message::text(text))).await;
+        let sent = timeout(self.idle_timeout(), self.socket.send(Message::text(text))).await;
         sent.map_err(|_| self.is_silent())?.map_err(broken)?;
         // A bare acknowledgement is no sign of life that the server counts on, so it does not put off the heartbeat.
         if frame.message.is_some() {

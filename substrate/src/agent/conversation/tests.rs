@@ -25,8 +25,8 @@ struct Rig {
     outbox: mpsc::Sender<FromAgent>,
     stop: watch::Sender<Option<Stop>>,
     wanted: watch::Receiver<Option<Generation>>,
-    servers: watch::Receiver<Option<Told>>,
-    orders: mpsc::Receiver<Order>,
+    servers: watch::Receiver<Option<ServerList>>,
+    orders: mpsc::Receiver<ServerRequest>,
     held: watch::Sender<Vec<RunReport>>,
     openings: mpsc::Receiver<Opening>,
     _applied: watch::Sender<Option<Generation>>,
@@ -41,10 +41,10 @@ impl Rig {
         let (wanted, wanted_out) = watch::channel(None);
         let (servers, servers_out) = watch::channel(None);
         let (applied, applied_out) = watch::channel(None);
-        let (runs, orders, held) = keeper();
+        let (runs, orders, held) = supervisor();
         let (streams, openings) = mpsc::channel(1);
         let channel = Channel {
-            about: About {
+            about: HelloFacts {
                 agent_version: "1".into(),
                 boot_id: "boot".into(),
                 instance: "instance".into(),
@@ -101,7 +101,7 @@ impl Rig {
         server
     }
 
-    async fn ended(&mut self, server: Server) -> Result<End, ChannelError> {
+    async fn ended(&mut self, server: Server) -> Result<ConversationEnd, ChannelError> {
         let Server { socket, agent } = server;
         drop(socket);
         let (channel, end) = agent.await.unwrap();
@@ -111,14 +111,14 @@ impl Rig {
 }
 
 /// Plays the keeper of the runs: what is ordered comes out, what is held goes in.
-fn keeper() -> (mpsc::Sender<Request>, mpsc::Receiver<Order>, watch::Sender<Vec<RunReport>>) {
+fn supervisor() -> (mpsc::Sender<Request>, mpsc::Receiver<ServerRequest>, watch::Sender<Vec<RunReport>>) {
     let (runs, mut requests) = mpsc::channel(1);
     let (ordered, orders) = mpsc::channel(16);
     let (held, holds) = watch::channel(Vec::new());
     tokio::spawn(async move {
         while let Some(request) = requests.recv().await {
             match request {
-                Request::Order(order, done) => {
+                Request::ServerRequest(order, done) => {
                     ordered.send(order).await.unwrap();
                     done.send(()).unwrap();
                 }
@@ -135,7 +135,7 @@ fn keeper() -> (mpsc::Sender<Request>, mpsc::Receiver<Order>, watch::Sender<Vec<
 
 struct Server {
     socket: WebSocketStream<DuplexStream>,
-    agent: JoinHandle<(Channel, Result<End, ChannelError>)>,
+    agent: JoinHandle<(Channel, Result<ConversationEnd, ChannelError>)>,
 }
 
 impl Server {
@@ -247,7 +247,7 @@ async fn where_the_servers_are_is_passed_on_and_acknowledged() {
     server.say(1, 1, Some(FromServer::Servers { fleet_servers: fleet_servers.clone() })).await;
     assert_eq!(server.hear().await, acknowledgement(1));
     let told = rig.servers.wait_for(Option::is_some).await.unwrap().clone();
-    assert_eq!(told, Some(Told { servers: fleet_servers, reached: Some(REACHED) }));
+    assert_eq!(told, Some(ServerList { servers: fleet_servers, reached: Some(REACHED) }));
     let _ended = rig.ended(server).await;
 }
 
@@ -375,7 +375,7 @@ async fn a_reboot_is_announced_before_it_is_made() {
     assert_eq!(server.hear().await, goodbye);
     server.say(0, 2, None).await;
     server.closed().await;
-    assert_eq!(rig.ended(server).await.unwrap(), End::Reboot { reason: "admin".into() });
+    assert_eq!(rig.ended(server).await.unwrap(), ConversationEnd::Reboot { reason: "admin".into() });
 }
 
 #[tokio::test(start_paused = true)]
@@ -395,7 +395,7 @@ async fn a_stop_is_announced_and_does_not_wait_for_a_dead_server() {
         }
         // The server says no word more.
         let (_, end) = (&mut server.agent).await.unwrap();
-        assert_eq!(end.unwrap(), End::Stopped);
+        assert_eq!(end.unwrap(), ConversationEnd::Stopped);
         let limit = if going_down.is_some() { FAREWELL_DEADLINE } else { Duration::ZERO };
         assert_eq!(before.elapsed().as_secs(), limit.as_secs());
     }
@@ -555,7 +555,7 @@ async fn a_server_that_moves_is_found_where_it_said() {
     let folder = tempfile::tempdir().unwrap();
     let (kept, identity) = KeptIdentity::new(folder.path().join("agent.json"), booted_with);
     let mut rig = Rig::new();
-    tokio::spawn(server_addresses::keep_told(Arc::new(kept), rig.servers.clone()));
+    tokio::spawn(server_addresses::save_server_list(Arc::new(kept), rig.servers.clone()));
     let agent = tokio::spawn(keep_connected(rig.channel.take().unwrap(), identity));
     let told = vec![at_old, at_new];
     let limit = Duration::from_secs(60);

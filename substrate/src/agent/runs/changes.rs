@@ -16,11 +16,11 @@ use tokio::sync::Notify;
 /// Every folder that somebody watches.
 #[derive(Debug, Default)]
 pub(in crate::agent) struct Changes {
-    heard: OnceLock<Option<Arc<Heard>>>,
+    heard: OnceLock<Option<Arc<WatchState>>>,
 }
 
 #[derive(Debug)]
-struct Heard {
+struct WatchState {
     source: Inotify,
     /// Who waits for changes in which folder.
     waiting: Mutex<HashMap<WatchDescriptor, Arc<Notify>>>,
@@ -29,7 +29,7 @@ struct Heard {
 /// One folder that is watched, until this is dropped.
 #[derive(Debug)]
 pub(in crate::agent) struct Watched {
-    heard: Arc<Heard>,
+    heard: Arc<WatchState>,
     descriptor: WatchDescriptor,
     notify: Arc<Notify>,
 }
@@ -37,7 +37,7 @@ pub(in crate::agent) struct Watched {
 impl Changes {
     /// Watches a folder; `None` if the kernel gives no watch.
     pub(in crate::agent) fn watch(&self, folder: &Path) -> Option<Watched> {
-        let heard = self.heard.get_or_init(Heard::start).clone()?;
+        let heard = self.heard.get_or_init(WatchState::start).clone()?;
         let notify = Arc::new(Notify::new());
         // Held over both steps, so that the first event finds who waits for it.
         let mut waiting = heard.waiting.lock().unwrap_or_else(PoisonError::into_inner);
@@ -51,20 +51,22 @@ impl Changes {
     }
 }
 
-impl Heard {
+impl WatchState {
     fn start() -> Option<Arc<Self>> {
         let start = || -> std::io::Result<Arc<Self>> {
             let source = Inotify::init(InitFlags::IN_CLOEXEC)?;
             let heard = Arc::new(Self { source, waiting: Mutex::default() });
             let hearing = heard.clone();
-            std::thread::Builder::new().name("run-folders".to_owned()).spawn(move || hearing.hear())?;
+            std::thread::Builder::new()
+                .name("run-folders".to_owned())
+                .spawn(move || hearing.watch_forever())?;
             Ok(heard)
         };
         start().inspect_err(|error| tracing::warn!(%error, "folders of runs are not watched")).ok()
     }
 
     /// In a thread of its own, as long as the agent lives.
-    fn hear(&self) {
+    fn watch_forever(&self) {
         loop {
             match self.source.read_events() {
                 Ok(events) => {

@@ -149,19 +149,19 @@ pub const FILE: JsonFile<Claim> = JsonFile::new(DEVICES_NAME);
 #[serde(rename_all = "kebab-case")]
 pub struct Claim {
     names: BTreeSet<DeviceName>,
-    nodes: BTreeSet<Numbers>,
+    nodes: BTreeSet<DeviceNumbers>,
 }
 
 /// A device as the kernel knows it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
-struct Numbers {
+struct DeviceNumbers {
     block: bool,
     major: u32,
     minor: u32,
 }
 
-impl Numbers {
+impl DeviceNumbers {
     fn told(self) -> String {
         let kind = if self.block { "block" } else { "character" };
         format!("the {kind} device {}:{}", self.major, self.minor)
@@ -256,7 +256,7 @@ fn below(root: &Path, path: &str) -> PathBuf {
 }
 
 /// The real node, which must be what its spec says, and its permission bits.
-fn look(root: &Path, name: &DeviceName, node: &Node) -> Result<(Numbers, u32), DeviceError> {
+fn look(root: &Path, name: &DeviceName, node: &Node) -> Result<(DeviceNumbers, u32), DeviceError> {
     let path = below(root, &node.source);
     let fail = |source| DeviceError::Look { name: name.to_string(), path: path.clone(), source };
     let meta = std::fs::metadata(&path).map_err(fail)?;
@@ -264,8 +264,8 @@ fn look(root: &Path, name: &DeviceName, node: &Node) -> Result<(Numbers, u32), D
     if !block && !meta.file_type().is_char_device() {
         return Err(fail(io::Error::other("it is no device")));
     }
-    let numbers = Numbers { block, major: libc::major(meta.rdev()), minor: libc::minor(meta.rdev()) };
-    let told = Numbers {
+    let numbers = DeviceNumbers { block, major: libc::major(meta.rdev()), minor: libc::minor(meta.rdev()) };
+    let told = DeviceNumbers {
         block: node.kind.map_or(block, |kind| kind == NodeKind::Block),
         major: node.major.unwrap_or(numbers.major),
         minor: node.minor.unwrap_or(numbers.minor),
@@ -278,7 +278,7 @@ fn look(root: &Path, name: &DeviceName, node: &Node) -> Result<(Numbers, u32), D
 }
 
 /// The node in the container. It is the user's unless the spec says otherwise: who was granted a device may open it.
-fn made(node: &Node, numbers: Numbers, mode: u32, user: &RunUser) -> DeviceNode {
+fn made(node: &Node, numbers: DeviceNumbers, mode: u32, user: &RunUser) -> DeviceNode {
     DeviceNode {
         path: node.path.clone(),
         block: numbers.block,

@@ -133,13 +133,13 @@ impl RunFolder {
     /// Its end, if its work is over.
     #[must_use]
     pub fn end(&self) -> Option<RunEnd> {
-        self.read_or_tell(END)
+        self.read_or_warn(END)
     }
 
     /// When its work began, if it did.
     #[must_use]
     pub fn started(&self) -> Option<Timestamp> {
-        self.read_or_tell(STARTED).map(|started| started.started)
+        self.read_or_warn(STARTED).map(|started| started.started)
     }
 
     /// Whether the server released it ([`RunSpec::awaits_release`]).
@@ -205,13 +205,13 @@ impl RunFolder {
     /// Why it shall end, if it shall.
     #[must_use]
     pub fn stop_order(&self) -> Option<StopOrder> {
-        self.read_or_tell(STOP)
+        self.read_or_warn(STOP)
     }
 
     /// The devices that it has alone, if it has some.
     #[must_use]
     pub fn claim(&self) -> Option<Claim> {
-        self.read_or_tell(devices::FILE)
+        self.read_or_warn(devices::FILE)
     }
 
     /// Writes a file in one step: whoever looks sees all of it or nothing.
@@ -265,7 +265,7 @@ impl RunFolder {
         fs::remove_dir_all(&gone).map_err(failed("delete", &gone))
     }
 
-    fn read_or_tell<T: DeserializeOwned>(&self, file: JsonFile<T>) -> Option<T> {
+    fn read_or_warn<T: DeserializeOwned>(&self, file: JsonFile<T>) -> Option<T> {
         self.read(file).unwrap_or_else(|error| {
             tracing::warn!("{:#}", anyhow::Error::from(error));
             None

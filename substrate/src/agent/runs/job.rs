@@ -28,7 +28,7 @@ use super::{
     changes::Watched,
     devices::{self, DeviceError, Granted},
     folder::{FolderError, RunFolder},
-    report::{Teller, end, stop_ordered},
+    report::{RunReporter, end, stop_ordered},
     site_programs::{SiteProgramError, When},
     volumes::{self, VolumeError},
 };
@@ -163,11 +163,11 @@ pub(super) struct Job<'a, C> {
 }
 
 impl<C: Containers> Job<'_, C> {
-    pub(super) async fn live(
+    pub(super) async fn run_to_completion(
         &self,
         stopped: &mut watch::Receiver<Option<StopOrder>>,
         released: &mut watch::Receiver<bool>,
-        teller: &Teller,
+        teller: &RunReporter,
     ) -> RunEnd {
         if !self.folder.was_launched() {
             let begun = tokio::select! {
@@ -182,11 +182,15 @@ impl<C: Containers> Job<'_, C> {
         self.watch(stopped, teller).await
     }
 
-    async fn begin(&self, released: &mut watch::Receiver<bool>, teller: &Teller) -> Result<(), JobError> {
+    async fn begin(
+        &self,
+        released: &mut watch::Receiver<bool>,
+        teller: &RunReporter,
+    ) -> Result<(), JobError> {
         self.prepare().await?;
         // One that was released before its agent started anew is not held again: others run.
         if self.spec.awaits_release && !*released.borrow() {
-            teller.tell(RunState::Prepared {}).await;
+            teller.report(RunState::Prepared {}).await;
             if released.wait_for(|is_released| *is_released).await.is_err() {
                 // The agent ends; the next one holds it again.
                 std::future::pending::<()>().await;
@@ -268,7 +272,7 @@ impl<C: Containers> Job<'_, C> {
     }
 
     /// Looks until the end is on disk, or nobody is left who could write it.
-    async fn watch(&self, stopped: &mut watch::Receiver<Option<StopOrder>>, teller: &Teller) -> RunEnd {
+    async fn watch(&self, stopped: &mut watch::Receiver<Option<StopOrder>>, teller: &RunReporter) -> RunEnd {
         let changes = self.node.changes.watch(self.folder.path());
         let mut look = interval(if changes.is_some() { LOOK_INTERVAL } else { UNTOLD_INTERVAL });
         look.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -276,7 +280,7 @@ impl<C: Containers> Job<'_, C> {
         loop {
             if !told && let Some(started) = self.folder.started() {
                 told = true;
-                teller.tell(RunState::Running { started }).await;
+                teller.report(RunState::Running { started }).await;
             }
             if let Some(end) = self.folder.end() {
                 return end;

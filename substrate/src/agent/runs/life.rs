@@ -9,7 +9,7 @@ use super::{
     Node,
     folder::RunFolder,
     job::{self, Containers},
-    report::{Teller, Told, end, stop_ordered},
+    report::{RunProgress, RunReporter, end, stop_ordered},
     transfer::{Progress, Transfer, TransferError},
 };
 use crate::{
@@ -21,19 +21,19 @@ use crate::{
 const RETRY: Duration = Duration::from_secs(5);
 
 /// Lives the run, and reports how it goes.
-pub async fn live<C: Containers>(
+pub async fn run_to_completion<C: Containers>(
     node: Arc<Node<C>>,
     folder: RunFolder,
     spec: RunSpec,
     mut stopped: watch::Receiver<Option<StopOrder>>,
     mut released: watch::Receiver<bool>,
-    reports: mpsc::Sender<Told>,
+    reports: mpsc::Sender<RunProgress>,
 ) {
-    let teller = Teller::new(reports, spec.run);
+    let teller = RunReporter::new(reports, spec.run);
     let end = match &spec.work {
         Work::Job(container) => {
             let job = job::Job { node: &node, folder: &folder, spec: &spec, container };
-            let end = job.live(&mut stopped, &mut released, &teller).await;
+            let end = job.run_to_completion(&mut stopped, &mut released, &teller).await;
             job.epilog().await;
             node.claims.release(spec.run);
             end
@@ -44,7 +44,7 @@ pub async fn live<C: Containers>(
         tracing::error!(run = %spec.run, "{:#}", anyhow::Error::from(error));
         tokio::time::sleep(RETRY).await;
     }
-    teller.tell(RunState::Ended(Box::new(end))).await;
+    teller.report(RunState::Ended(Box::new(end))).await;
 }
 
 /// Volumes and transfers: they can be begun again, so an agent that starts anew does just that.
@@ -53,14 +53,14 @@ async fn transfer<C: Containers>(
     folder: &RunFolder,
     spec: &RunSpec,
     stopped: &mut watch::Receiver<Option<StopOrder>>,
-    teller: &Teller,
+    teller: &RunReporter,
 ) -> RunEnd {
     let started = folder.started().unwrap_or_else(clock::now);
     if let Err(error) = folder.write(STARTED, &Started { started }) {
         let why = format!("{:#}", anyhow::Error::from(error));
         return end(folder, None, Outcome::Failed { why, transient: true });
     }
-    teller.tell(RunState::Running { started }).await;
+    teller.report(RunState::Running { started }).await;
     let progress = Progress::new(folder, teller);
     let outcome = tokio::select! {
         biased;

@@ -16,7 +16,7 @@ use super::{
 };
 use crate::container::{
     self,
-    enter::Entry,
+    enter::EnterRequest,
     home::{self, User},
     passing,
     spawner::Spawner,
@@ -41,7 +41,7 @@ impl NodeContainers {
     ///
     /// # Errors
     /// The spawner cannot be reached, nor another one started.
-    pub fn enter(&self, entry: &Entry) -> io::Result<OwnedFd> {
+    pub fn enter(&self, entry: &EnterRequest) -> io::Result<OwnedFd> {
         let (ours, theirs) = passing::pair()?;
         self.ask(|spawner| spawner.enter(entry, theirs.as_fd()))?;
         Ok(ours)
@@ -73,7 +73,7 @@ impl Containers for NodeContainers {
     }
 
     fn is_alive(&self, folder: &Path) -> bool {
-        container::live_init(folder).is_some()
+        container::running_init(folder).is_some()
     }
 
     fn signal(&self, folder: &Path) -> io::Result<()> {

@@ -12,7 +12,7 @@ use crate::{clock, run_directory::StopOrder};
 
 /// What a life tells the keeper.
 #[derive(Debug)]
-pub enum Told {
+pub enum RunProgress {
     /// The run went forward.
     Report(RunReport),
     /// Something happened in it.
@@ -21,23 +21,23 @@ pub enum Told {
 
 /// Says how one run is.
 #[derive(Debug, Clone)]
-pub(super) struct Teller {
-    reports: mpsc::Sender<Told>,
+pub(super) struct RunReporter {
+    reports: mpsc::Sender<RunProgress>,
     run: RunId,
 }
 
-impl Teller {
-    pub(super) fn new(reports: mpsc::Sender<Told>, run: RunId) -> Self {
+impl RunReporter {
+    pub(super) fn new(reports: mpsc::Sender<RunProgress>, run: RunId) -> Self {
         Self { reports, run }
     }
 
-    pub(super) async fn tell(&self, state: RunState) {
+    pub(super) async fn report(&self, state: RunState) {
         // Nobody listens only while the agent ends; the next one reads it from the folder.
-        let _ = self.reports.send(Told::Report(RunReport { run: self.run, state })).await;
+        let _ = self.reports.send(RunProgress::Report(RunReport { run: self.run, state })).await;
     }
 
     pub(super) async fn news(&self, news: RunNews) {
-        let _ = self.reports.send(Told::News(self.run, news)).await;
+        let _ = self.reports.send(RunProgress::News(self.run, news)).await;
     }
 }
 

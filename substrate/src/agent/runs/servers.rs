@@ -22,13 +22,13 @@ pub enum ServersError {
     Client(#[from] FleetPortError),
 }
 
-type Made = Option<(Arc<AgentIdentity>, FleetPort)>;
+type CachedClient = Option<(Arc<AgentIdentity>, FleetPort)>;
 
 /// All servers of the node's identity.
 #[derive(Debug, Clone)]
 pub struct Servers {
     identity: watch::Receiver<Arc<AgentIdentity>>,
-    made: Arc<Mutex<Made>>,
+    made: Arc<Mutex<CachedClient>>,
 }
 
 impl Servers {

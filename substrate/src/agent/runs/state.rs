@@ -27,7 +27,7 @@ const MAX_REMARKS: usize = 4;
 
 /// What the server wants.
 #[derive(Debug, Clone, PartialEq)]
-pub enum Order {
+pub enum ServerRequest {
     /// Begin a run.
     Start(Box<RunSpec>),
     /// End one.
@@ -96,11 +96,11 @@ pub struct Core {
     /// Each new session is told them.
     news: BTreeMap<RunId, Vec<RunNews>>,
     /// Those that were not told.
-    news_unsaid: VecDeque<(RunId, RunNews)>,
+    pending_news: VecDeque<(RunId, RunNews)>,
     /// Why no job is begun here.
     refusing: Option<String>,
     /// The server has not been told of the last change of that.
-    refusing_unsaid: bool,
+    pending_refusal: bool,
 }
 
 impl Core {
@@ -110,10 +110,10 @@ impl Core {
     }
 
     /// What an order asks for. `now` goes into the ends of runs that never were.
-    pub fn order(&mut self, order: Order, now: Timestamp) -> Vec<Effect> {
+    pub fn order(&mut self, order: ServerRequest, now: Timestamp) -> Vec<Effect> {
         match order {
-            Order::Start(spec) => self.start(spec, now),
-            Order::Stop { run, grace_seconds, why } => match self.runs.get(&run) {
+            ServerRequest::Start(spec) => self.start(spec, now),
+            ServerRequest::Stop { run, grace_seconds, why } => match self.runs.get(&run) {
                 None => {
                     self.say(run, never(now, Outcome::Stopped { why }));
                     Vec::new()
@@ -124,18 +124,18 @@ impl Core {
                 }
                 Some(_) => vec![Effect::Stop { run, grace_seconds, why }],
             },
-            Order::Pause { run, paused } => match self.runs.get(&run) {
+            ServerRequest::Pause { run, paused } => match self.runs.get(&run) {
                 None | Some(RunState::Ended(_)) => Vec::new(),
                 Some(_) => vec![Effect::Pause { run, paused }],
             },
-            Order::Release(run) => match self.runs.get(&run) {
+            ServerRequest::Release(run) => match self.runs.get(&run) {
                 Some(RunState::Preparing {} | RunState::Prepared {}) => vec![Effect::Release(run)],
                 _ => Vec::new(),
             },
-            Order::Forget(runs) => {
+            ServerRequest::Forget(runs) => {
                 runs.into_iter().filter(|run| self.forget(*run)).map(Effect::Delete).collect()
             }
-            Order::RemoveVolumes(workflow) => vec![Effect::RemoveVolumes(workflow)],
+            ServerRequest::RemoveVolumes(workflow) => vec![Effect::RemoveVolumes(workflow)],
         }
     }
 
@@ -172,7 +172,7 @@ impl Core {
             self.runs.remove(&run);
             self.urgent.remove(&run);
             self.news.remove(&run);
-            self.news_unsaid.retain(|(of, _)| *of != run);
+            self.pending_news.retain(|(of, _)| *of != run);
         }
         over
     }
@@ -209,49 +209,49 @@ impl Core {
         let known = self.news.entry(run).or_default();
         if is_try(&news) {
             known.retain(|known| !is_try(known));
-            self.news_unsaid.retain(|(of, unsaid)| *of != run || !is_try(unsaid));
+            self.pending_news.retain(|(of, pending)| *of != run || !is_try(pending));
         } else if known.iter().filter(|known| !is_try(known)).count() >= MAX_REMARKS {
             return;
         }
         known.push(news.clone());
-        self.news_unsaid.push_back((run, news));
+        self.pending_news.push_back((run, news));
     }
 
     /// Everything, for the beginning of a session. Nothing is unsaid then but refusals and news.
     pub fn list(&mut self) -> Vec<RunReport> {
         self.begun.clear();
         self.urgent.retain(|run, _| !self.runs.contains_key(run));
-        self.refusing_unsaid = self.refusing.is_some();
+        self.pending_refusal = self.refusing.is_some();
         let news = self.news.iter().flat_map(|(run, all)| all.iter().map(|news| (*run, news.clone())));
-        self.news_unsaid = news.collect();
+        self.pending_news = news.collect();
         self.runs.iter().map(|(run, state)| RunReport { run: *run, state: state.clone() }).collect()
     }
 
     /// Why no job is begun here from now on; `None` if jobs are begun.
     pub fn refuse(&mut self, why: Option<String>) {
-        self.refusing_unsaid |= self.refusing != why;
+        self.pending_refusal |= self.refusing != why;
         self.refusing = why;
     }
 
     /// `true` if something waits to be said.
     #[must_use]
-    pub fn has_unsaid(&self) -> bool {
+    pub fn has_pending_reports(&self) -> bool {
         self.has_urgent() || !self.begun.is_empty()
     }
 
     /// `true` if something waits that is to be said at once.
     #[must_use]
     pub fn has_urgent(&self) -> bool {
-        self.refusing_unsaid || !self.urgent.is_empty() || !self.news_unsaid.is_empty()
+        self.pending_refusal || !self.urgent.is_empty() || !self.pending_news.is_empty()
     }
 
     /// Takes what is to be said next: before the refusal of a run, that the node refuses; before the
     /// end of a run, what happened in it; what is urgent before the rest.
-    pub fn take_unsaid(&mut self) -> Option<FromAgent> {
-        if std::mem::take(&mut self.refusing_unsaid) {
+    pub fn take_pending_report(&mut self) -> Option<FromAgent> {
+        if std::mem::take(&mut self.pending_refusal) {
             return Some(FromAgent::Refusing { reason: self.refusing.clone() });
         }
-        if let Some((run, news)) = self.news_unsaid.pop_front() {
+        if let Some((run, news)) = self.pending_news.pop_front() {
             return Some(FromAgent::RunNews { run, news });
         }
         let next = self.urgent.pop_first().or_else(|| self.begun.pop_first());
@@ -263,8 +263,8 @@ impl Core {
         let report = RunReport { run, state };
         if has_begun {
             // Of one that is not even known to be accepted, this says both.
-            let unsaid = if self.urgent.contains_key(&run) { &mut self.urgent } else { &mut self.begun };
-            unsaid.insert(run, report);
+            let pending = if self.urgent.contains_key(&run) { &mut self.urgent } else { &mut self.begun };
+            pending.insert(run, report);
         } else {
             self.begun.remove(&run);
             self.urgent.insert(run, report);

@@ -284,9 +284,9 @@ fn spec(number: u128, work: Work) -> RunSpec {
 }
 
 impl Agent {
-    async fn order(&self, order: Order) {
+    async fn order(&self, order: ServerRequest) {
         let (done, dealt_with) = oneshot::channel();
-        self.requests.send(Request::Order(order, done)).await.unwrap();
+        self.requests.send(Request::ServerRequest(order, done)).await.unwrap();
         dealt_with.await.unwrap();
     }
 
@@ -314,7 +314,7 @@ impl Agent {
     /// Orders a run and waits for its end.
     async fn run(&mut self, spec: RunSpec) -> RunEnd {
         let run = spec.run;
-        self.order(Order::Start(Box::new(spec))).await;
+        self.order(ServerRequest::Start(Box::new(spec))).await;
         match self.until(run, is_over).await {
             RunState::Ended(end) => *end,
             other => panic!("{other:?}"),
@@ -491,7 +491,7 @@ async fn what_a_server_lost_in_a_crash_is_sent_again() {
     let mut agent = rig.start();
     let job = rig.job(1, "hang");
     let run = job.run;
-    agent.order(Order::Start(Box::new(job))).await;
+    agent.order(ServerRequest::Start(Box::new(job))).await;
     agent.until(run, is_running).await;
     let is = |text: &str| {
         rig.shelf.logs.lock().unwrap().get(&run.to_string()).is_some_and(|log| log == text.as_bytes())
@@ -512,7 +512,7 @@ async fn the_times_of_a_log_travel_with_it_to_a_server_that_wants_them() {
         job.log_times = false;
     }
     for spec in [&timed, &untimed] {
-        agent.order(Order::Start(Box::new(spec.clone()))).await;
+        agent.order(ServerRequest::Start(Box::new(spec.clone()))).await;
         agent.until(spec.run, is_running).await;
         let log = rig.places().runs.join(spec.run.to_string()).join(LOG);
         let mut times = log_files::TimesWriter::open(log_files::LogLocation::of(&log).unwrap()).unwrap();
@@ -538,7 +538,7 @@ async fn a_job_runs_once_and_its_log_arrives() {
     let mut agent = rig.start();
     let end = agent.run(rig.job(1, "exit 7")).await;
     assert_eq!((end.outcome, end.log_bytes), (Outcome::Exited { code: 7 }, 7));
-    agent.order(Order::Start(Box::new(rig.job(1, "exit 7")))).await;
+    agent.order(ServerRequest::Start(Box::new(rig.job(1, "exit 7")))).await;
     let run = rig.job(1, "").run;
     eventually("the log is there", || {
         rig.shelf.logs.lock().unwrap().get(&run.to_string()).is_some_and(|log| log == b"exit 7\n")
@@ -546,7 +546,7 @@ async fn a_job_runs_once_and_its_log_arrives() {
     .await;
     assert_eq!(*rig.world.launched.lock().unwrap(), [run]);
     assert_eq!(agent.list().await.len(), 1);
-    agent.order(Order::Forget(vec![run])).await;
+    agent.order(ServerRequest::Forget(vec![run])).await;
     assert_eq!(agent.list().await, []);
     assert_eq!(fs::read_dir(rig.places().runs).unwrap().count(), 0);
 }
@@ -557,7 +557,7 @@ async fn many_runs_wait_for_one_download() {
     *rig.shelf.failing.lock().unwrap() = 1;
     let mut agent = rig.start();
     for number in 1..=8 {
-        agent.order(Order::Start(Box::new(rig.job(number, "exit 0")))).await;
+        agent.order(ServerRequest::Start(Box::new(rig.job(number, "exit 0")))).await;
     }
     let mut over = 0;
     while over < 8 {
@@ -576,7 +576,7 @@ async fn a_container_outlives_the_agent_and_is_not_started_again() {
     let mut agent = rig.start();
     let (ends, hangs) = (rig.job(1, "hang"), rig.job(2, "hang"));
     for spec in [&ends, &hangs] {
-        agent.order(Order::Start(Box::new(spec.clone()))).await;
+        agent.order(ServerRequest::Start(Box::new(spec.clone()))).await;
         agent.until(spec.run, is_running).await;
     }
     drop(agent);
@@ -585,7 +585,7 @@ async fn a_container_outlives_the_agent_and_is_not_started_again() {
     let mut agent = rig.start();
     let states: Vec<_> = agent.list().await.into_iter().map(|report| report.state).collect();
     assert!(is_over(&states[0]) && is_running(&states[1]), "{states:?}");
-    let stop = Order::Stop { run: hangs.run, grace_seconds: 1, why: "enough".into() };
+    let stop = ServerRequest::Stop { run: hangs.run, grace_seconds: 1, why: "enough".into() };
     agent.order(stop).await;
     let RunState::Ended(end) = agent.until(hangs.run, is_over).await else { panic!() };
     assert_eq!(end.outcome, Outcome::Stopped { why: "enough".into() });
@@ -606,7 +606,7 @@ async fn a_run_that_awaits_its_release_is_held_until_then() {
     let member = |number, command: &str| RunSpec { awaits_release: true, ..rig.job(number, command) };
     let (starts, stops, late) = (member(1, "hang"), member(2, "hang"), member(3, "hang"));
     for spec in [&starts, &stops] {
-        agent.order(Order::Start(Box::new(spec.clone()))).await;
+        agent.order(ServerRequest::Start(Box::new(spec.clone()))).await;
         agent.until(spec.run, is_prepared).await;
     }
     drop(agent);
@@ -619,10 +619,10 @@ async fn a_run_that_awaits_its_release_is_held_until_then() {
         }
     };
     timeout(Duration::from_secs(20), both_are_prepared).await.expect("they are prepared again");
-    agent.order(Order::Release(starts.run)).await;
-    agent.order(Order::Release(starts.run)).await;
+    agent.order(ServerRequest::Release(starts.run)).await;
+    agent.order(ServerRequest::Release(starts.run)).await;
     agent.until(starts.run, is_running).await;
-    agent.order(Order::Stop { run: stops.run, grace_seconds: 1, why: "another ended".into() }).await;
+    agent.order(ServerRequest::Stop { run: stops.run, grace_seconds: 1, why: "another ended".into() }).await;
     let RunState::Ended(end) = agent.until(stops.run, is_over).await else { panic!() };
     let why = "another ended".to_owned();
     assert_eq!((end.started, end.outcome), (None, Outcome::Stopped { why }));
@@ -632,11 +632,11 @@ async fn a_run_that_awaits_its_release_is_held_until_then() {
     // That one is released cannot be written down: it starts with the others all the same.
     let mut agent = rig.start();
     let unwritten = member(4, "hang");
-    agent.order(Order::Start(Box::new(unwritten.clone()))).await;
+    agent.order(ServerRequest::Start(Box::new(unwritten.clone()))).await;
     agent.until(unwritten.run, is_prepared).await;
     let mark = rig.places().runs.join(unwritten.run.to_string()).join(RELEASED);
     std::os::unix::fs::symlink("nowhere/at-all", mark).unwrap();
-    agent.order(Order::Release(unwritten.run)).await;
+    agent.order(ServerRequest::Release(unwritten.run)).await;
     agent.until(unwritten.run, is_running).await;
     drop(agent);
 
@@ -706,7 +706,7 @@ async fn files_go_through_a_volume_and_jobs_need_theirs() {
     let end = agent.run(spec(6, egress("link"))).await;
     assert!(matches!(end.outcome, Outcome::Failed { transient: false, .. }), "{end:?}");
     assert!(end.log_bytes > 0);
-    agent.order(Order::RemoveVolumes(spec(1, egress("")).workflow)).await;
+    agent.order(ServerRequest::RemoveVolumes(spec(1, egress("")).workflow)).await;
     let end = agent.run(spec(7, egress("a/b"))).await;
     assert!(matches!(end.outcome, Outcome::Failed { transient: false, .. }), "{end:?}");
 }
@@ -742,9 +742,9 @@ async fn what_does_not_exist_fails_and_what_takes_too_long_times_out() {
     assert!(log.starts_with("GET http://127.0.0.1:9/x\n") && !log.contains("secret"), "{log}");
     // And until it is stopped.
     let endless = spec(4, ingress);
-    agent.order(Order::Start(Box::new(endless.clone()))).await;
+    agent.order(ServerRequest::Start(Box::new(endless.clone()))).await;
     agent.until(endless.run, is_running).await;
-    agent.order(Order::Stop { run: endless.run, grace_seconds: 1, why: "enough".into() }).await;
+    agent.order(ServerRequest::Stop { run: endless.run, grace_seconds: 1, why: "enough".into() }).await;
     let RunState::Ended(end) = agent.until(endless.run, is_over).await else { panic!() };
     assert_eq!(end.outcome, Outcome::Stopped { why: "enough".into() });
 }
@@ -831,7 +831,7 @@ async fn a_device_is_one_runs_at_a_time_also_after_the_agent_started_anew() {
     };
     let mut agent = rig.start();
     let has = with_device(1);
-    agent.order(Order::Start(Box::new(has.clone()))).await;
+    agent.order(ServerRequest::Start(Box::new(has.clone()))).await;
     agent.until(has.run, is_running).await;
     let why = format!("run {} has v.com/x=d, which is granted to one at a time", has.run);
     let refused = Outcome::Refused { why };
@@ -840,9 +840,9 @@ async fn a_device_is_one_runs_at_a_time_also_after_the_agent_started_anew() {
 
     let mut agent = rig.start();
     assert_eq!(agent.run(with_device(3)).await.outcome, refused);
-    agent.order(Order::Stop { run: has.run, grace_seconds: 1, why: "enough".into() }).await;
+    agent.order(ServerRequest::Stop { run: has.run, grace_seconds: 1, why: "enough".into() }).await;
     agent.until(has.run, is_over).await;
     let next = with_device(4);
-    agent.order(Order::Start(Box::new(next.clone()))).await;
+    agent.order(ServerRequest::Start(Box::new(next.clone()))).await;
     agent.until(next.run, is_running).await;
 }

@@ -9,7 +9,7 @@ use std::{
 use rustix::io::Errno;
 use tokio::io::unix::AsyncFd;
 
-use crate::container::{answer::Answer, passing};
+use crate::container::{answer::EnterReply, passing};
 
 /// One end. It may be shared: reading does not disturb writing.
 #[derive(Debug)]
@@ -69,9 +69,9 @@ impl End {
 
 /// Where the entering process answers.
 #[derive(Debug)]
-pub(super) struct Answers(AsyncFd<OwnedFd>);
+pub(super) struct EnterReplies(AsyncFd<OwnedFd>);
 
-impl Answers {
+impl EnterReplies {
     /// # Errors
     /// As [`End::new`].
     pub(super) fn new(socket: OwnedFd) -> io::Result<Self> {
@@ -79,7 +79,7 @@ impl Answers {
     }
 
     /// The next answer; `None` when nobody can give one any more. Cancel-safe.
-    pub(super) async fn next(&self) -> io::Result<Option<(Answer, Vec<OwnedFd>)>> {
+    pub(super) async fn next(&self) -> io::Result<Option<(EnterReply, Vec<OwnedFd>)>> {
         let mut buffer = Vec::new();
         loop {
             let mut ready = self.0.readable().await?;

@@ -15,10 +15,10 @@ use tokio::time::{Instant, sleep_until, timeout};
 
 use super::{
     Line,
-    end::{Answers, End},
+    end::{End, EnterReplies},
     failed,
 };
-use crate::container::answer::Answer;
+use crate::container::answer::EnterReply;
 
 /// How long the process may take until it has begun: a connection waits up to ten seconds for its port.
 const BEGIN_DEADLINE: Duration = Duration::from_secs(30);
@@ -34,7 +34,7 @@ const END_OF_INPUT: &[u8] = b"\x04";
 
 /// Carries a stream to its end; the last word, if the user is still there. Dropped with its answers, the process is told to end.
 pub(super) async fn run(line: &mut Line, answers: OwnedFd, request: &StreamRequest) -> Option<Control> {
-    let answers = match Answers::new(answers) {
+    let answers = match EnterReplies::new(answers) {
         Ok(answers) => answers,
         Err(error) => return Some(failed(&format!("cannot hear the container: {error}"))),
     };
@@ -56,7 +56,7 @@ pub(super) async fn run(line: &mut Line, answers: OwnedFd, request: &StreamReque
 /// The agent's ends, when the process has begun; else the last word. What the user says before goes to `early`.
 async fn begun(
     line: &mut Line,
-    answers: &Answers,
+    answers: &EnterReplies,
     early: &mut Vec<Event>,
 ) -> Result<Vec<OwnedFd>, Option<Control>> {
     let first = loop {
@@ -69,12 +69,12 @@ async fn begun(
         }
     };
     let why = match first {
-        Ok(Some((Answer::Began {}, ends))) => return Ok(ends),
-        Ok(Some((Answer::Failed { why }, _))) => why,
-        Ok(Some((Answer::Ended { outcome }, _))) => {
+        Ok(Some((EnterReply::Began {}, ends))) => return Ok(ends),
+        Ok(Some((EnterReply::Failed { why }, _))) => why,
+        Ok(Some((EnterReply::Ended { outcome }, _))) => {
             format!("the process in the job ended before it began: {outcome:?}")
         }
-        Ok(Some((Answer::Copied { .. }, _)) | None) => "the process in the job is gone".to_owned(),
+        Ok(Some((EnterReply::Copied { .. }, _)) | None) => "the process in the job is gone".to_owned(),
         Err(error) => format!("cannot hear the container: {error}"),
     };
     Err(Some(Control::Failed { why }))
@@ -108,7 +108,7 @@ enum Turn {
     Gone,
     Written(io::Result<usize>),
     Read(usize, io::Result<usize>),
-    Answered(io::Result<Option<(Answer, Vec<OwnedFd>)>>),
+    Answered(io::Result<Option<(EnterReply, Vec<OwnedFd>)>>),
     Drained,
 }
 
@@ -143,7 +143,7 @@ impl Pump {
         Ok(Self { kind, input, waiting, input_ended, outputs, is_gone: false, over: None })
     }
 
-    async fn run(mut self, line: &mut Line, answers: &Answers, early: Vec<Event>) -> Option<Control> {
+    async fn run(mut self, line: &mut Line, answers: &EnterReplies, early: Vec<Event>) -> Option<Control> {
         for event in early {
             self.heard(line, event)?;
         }
@@ -174,7 +174,7 @@ impl Pump {
         self.outputs.is_empty().then(|| last.clone())
     }
 
-    async fn turn(&self, line: &mut Line, answers: &Answers, buffer: &mut [u8]) -> Turn {
+    async fn turn(&self, line: &mut Line, answers: &EnterReplies, buffer: &mut [u8]) -> Turn {
         let room = line.room().min(buffer.len());
         let may_read = room > 0 && !self.outputs.is_empty();
         // Nobody is waited for whose output does not fit, and what the program wrote before its end
@@ -298,19 +298,19 @@ impl Pump {
         }
     }
 
-    fn answered(&mut self, answer: io::Result<Option<(Answer, Vec<OwnedFd>)>>) {
+    fn answered(&mut self, answer: io::Result<Option<(EnterReply, Vec<OwnedFd>)>>) {
         self.is_gone = true;
         if self.kind == Kind::Port {
             return;
         }
         let last = match answer {
-            Ok(Some((Answer::Ended { outcome }, _))) => match self.kind {
+            Ok(Some((EnterReply::Ended { outcome }, _))) => match self.kind {
                 Kind::Copy => failed(&format!("the copy ended early: {outcome:?}")),
                 _ => Control::Ended { outcome },
             },
-            Ok(Some((Answer::Failed { why }, _))) => Control::Failed { why },
-            Ok(Some((Answer::Copied { copied }, _))) => Control::Copied { copied },
-            Ok(Some((Answer::Began {}, _)) | None) => failed("the process in the job is gone"),
+            Ok(Some((EnterReply::Failed { why }, _))) => Control::Failed { why },
+            Ok(Some((EnterReply::Copied { copied }, _))) => Control::Copied { copied },
+            Ok(Some((EnterReply::Began {}, _)) | None) => failed("the process in the job is gone"),
             Err(error) => failed(&format!("cannot hear the container: {error}")),
         };
         self.over = Some((last, Instant::now() + DRAIN));

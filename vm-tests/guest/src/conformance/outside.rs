@@ -187,7 +187,7 @@ pub(super) fn nothing_left(run: &Run<'_>) -> anyhow::Result<()> {
 pub(super) fn told_of(run: &Run<'_>) -> anyhow::Result<()> {
     run.launch()?;
     run.started()?;
-    let init = container::live_init(&run.folder).context("init.pid names no process that lives")?;
+    let init = container::running_init(&run.folder).context("init.pid names no process that lives")?;
     let process = |pid: &str| fs::read_to_string(format!("/proc/{pid}/comm")).unwrap_or_default();
     let name = process(&init.to_string());
     ensure!(name == "container-init\n", "init.pid names {name:?}");

@@ -1,7 +1,7 @@
 //! Every check, in the order of the page.
 
 use substrate::container::{
-    defence::Defence::{self, *},
+    defence::Safeguard::{self, *},
     spec::ContainerSpec,
 };
 
@@ -27,7 +27,7 @@ const ISOLATED: fn(&mut ContainerSpec) = |spec| spec.isolated_network = true;
 
 const SHARED: Otherwise = Described(|spec| spec.isolated_network = false);
 
-const FILTERED: &[Defence] = &[NoNewPrivileges, SystemCalls];
+const FILTERED: &[Safeguard] = &[NoNewPrivileges, SystemCalls];
 
 pub(super) const CHECKS: &[Check] = &[
     Check {

@@ -39,13 +39,13 @@ fn ended(number: u8, code: i32) -> RunReport {
     RunReport { run: run(number), state: RunState::Ended(Box::new(end)) }
 }
 
-fn stop(number: u8) -> Order {
-    Order::Stop { run: run(number), grace_seconds: 3, why: "because".into() }
+fn stop(number: u8) -> ServerRequest {
+    ServerRequest::Stop { run: run(number), grace_seconds: 3, why: "because".into() }
 }
 
 /// The next report of a run.
 fn said(core: &mut Core) -> Option<RunReport> {
-    match core.take_unsaid()? {
+    match core.take_pending_report()? {
         FromAgent::Run { report } => Some(report),
         other => panic!("{other:?}"),
     }
@@ -54,8 +54,8 @@ fn said(core: &mut Core) -> Option<RunReport> {
 #[test]
 fn a_run_is_accepted_once_and_only_goes_forward() {
     let mut core = Core::default();
-    assert_eq!(core.order(Order::Start(spec(1)), Timestamp(1)), [Effect::Accept(spec(1))]);
-    assert_eq!(core.order(Order::Start(spec(1)), Timestamp(1)), []);
+    assert_eq!(core.order(ServerRequest::Start(spec(1)), Timestamp(1)), [Effect::Accept(spec(1))]);
+    assert_eq!(core.order(ServerRequest::Start(spec(1)), Timestamp(1)), []);
     assert_eq!(said(&mut core).unwrap().state, RunState::Preparing {});
     assert!(core.advanced(running(1)));
     assert!(!core.advanced(running(1)));
@@ -65,25 +65,25 @@ fn a_run_is_accepted_once_and_only_goes_forward() {
     // Only its last state is said.
     assert_eq!(said(&mut core), Some(ended(1, 7)));
     assert_eq!(said(&mut core), None);
-    assert_eq!(core.order(Order::Start(spec(1)), Timestamp(9)), []);
+    assert_eq!(core.order(ServerRequest::Start(spec(1)), Timestamp(9)), []);
     assert_eq!(core.list(), [ended(1, 7)]);
 }
 
 #[test]
 fn that_a_run_has_begun_may_wait_and_is_never_said_after_its_end() {
     let mut core = Core::default();
-    core.order(Order::Start(spec(1)), Timestamp(1));
-    core.order(Order::Start(spec(2)), Timestamp(1));
+    core.order(ServerRequest::Start(spec(1)), Timestamp(1));
+    core.order(ServerRequest::Start(spec(2)), Timestamp(1));
     assert!(core.has_urgent(), "the server must know that it is here");
     core.advanced(running(1));
     assert_eq!(said(&mut core), Some(running(1)), "it is accepted, and has begun");
     assert_eq!(said(&mut core).unwrap(), RunReport { run: run(2), state: RunState::Preparing {} });
     core.advanced(running(2));
-    assert!(core.has_unsaid() && !core.has_urgent());
+    assert!(core.has_pending_reports() && !core.has_urgent());
     core.advanced(ended(2, 0));
     assert!(core.has_urgent());
     assert_eq!(said(&mut core), Some(ended(2, 0)));
-    assert!(!core.has_unsaid());
+    assert!(!core.has_pending_reports());
 }
 
 #[test]
@@ -91,7 +91,7 @@ fn only_what_has_ended_is_forgotten() {
     let mut core = Core::default();
     core.adopt(run(1), running(1).state);
     core.adopt(run(2), ended(2, 0).state);
-    let forget = Order::Forget(vec![run(1), run(2), run(3)]);
+    let forget = ServerRequest::Forget(vec![run(1), run(2), run(3)]);
     assert_eq!(core.order(forget.clone(), Timestamp(1)), [Effect::Delete(run(2))]);
     assert_eq!(core.order(forget, Timestamp(1)), []);
     assert_eq!(core.list(), [running(1)]);
@@ -116,17 +116,17 @@ fn a_stop_reaches_what_lives_and_is_answered_for_what_does_not() {
 #[test]
 fn what_cannot_be_kept_is_refused_and_may_come_again() {
     let mut core = Core::default();
-    core.order(Order::Start(spec(1)), Timestamp(1));
+    core.order(ServerRequest::Start(spec(1)), Timestamp(1));
     core.not_accepted(run(1), "no space".into(), Timestamp(2));
     let state = never(Timestamp(2), Outcome::Failed { why: "no space".into(), transient: true });
     assert_eq!(said(&mut core), Some(RunReport { run: run(1), state }));
-    assert_eq!(core.order(Order::Start(spec(1)), Timestamp(3)), [Effect::Accept(spec(1))]);
+    assert_eq!(core.order(ServerRequest::Start(spec(1)), Timestamp(3)), [Effect::Accept(spec(1))]);
 
     let mut core = Core::default();
     for number in 0..MAX_RUNS_PER_NODE {
         core.adopt(RunId(uuid::Uuid::from_u128(number as u128)), RunState::Preparing {});
     }
-    assert_eq!(core.order(Order::Start(spec(1)), Timestamp(1)), []);
+    assert_eq!(core.order(ServerRequest::Start(spec(1)), Timestamp(1)), []);
     let why = "the node already holds 4096 runs".to_owned();
     let state = never(Timestamp(1), Outcome::Failed { why, transient: true });
     assert_eq!(said(&mut core), Some(RunReport { run: run(1), state }));
@@ -141,7 +141,7 @@ proptest! {
         let mut heard: BTreeMap<RunId, RunState> = BTreeMap::new();
         for step in history {
             let effects = match step {
-                Step::Order(order) => core.order(order, Timestamp(1)),
+                Step::ServerRequest(order) => core.order(order, Timestamp(1)),
                 Step::Advance(report) => { core.advanced(report); Vec::new() }
                 Step::Say => {
                     if let Some(report) = said(&mut core) {
@@ -173,7 +173,7 @@ proptest! {
 
 #[derive(Debug, Clone)]
 enum Step {
-    Order(Order),
+    ServerRequest(ServerRequest),
     Advance(RunReport),
     Say,
 }
@@ -182,8 +182,8 @@ enum Step {
 fn step() -> impl Strategy<Value = Step> {
     let number = 0..4_u8;
     prop_oneof![
-        number.clone().prop_map(|number| Step::Order(Order::Start(spec(number)))),
-        number.clone().prop_map(|number| Step::Order(Order::Forget(vec![run(number)]))),
+        number.clone().prop_map(|number| Step::ServerRequest(ServerRequest::Start(spec(number)))),
+        number.clone().prop_map(|number| Step::ServerRequest(ServerRequest::Forget(vec![run(number)]))),
         number.clone().prop_map(|number| Step::Advance(running(number))),
         (number, any::<bool>()).prop_map(|(number, bad)| Step::Advance(ended(number, bad.into()))),
         Just(Step::Say),
@@ -194,22 +194,22 @@ fn step() -> impl Strategy<Value = Step> {
 fn a_node_that_refuses_says_so_before_what_it_refuses() {
     let mut core = Core::default();
     core.refuse(None);
-    assert!(!core.has_unsaid());
+    assert!(!core.has_pending_reports());
     core.refuse(Some("no memory".into()));
-    assert_eq!(core.order(Order::Start(Box::new(samples::job_run(1))), Timestamp(7)), []);
+    assert_eq!(core.order(ServerRequest::Start(Box::new(samples::job_run(1))), Timestamp(7)), []);
     let refusing = FromAgent::Refusing { reason: Some("no memory".into()) };
-    assert_eq!(core.take_unsaid().as_ref(), Some(&refusing));
+    assert_eq!(core.take_pending_report().as_ref(), Some(&refusing));
     let refused = never(Timestamp(7), Outcome::Refused { why: "no memory".into() });
     assert_eq!(said(&mut core), Some(RunReport { run: run(1), state: refused }));
     // What belongs to a workflow that runs here already is begun.
-    assert_eq!(core.order(Order::Start(spec(2)), Timestamp(7)).len(), 1);
+    assert_eq!(core.order(ServerRequest::Start(spec(2)), Timestamp(7)).len(), 1);
     // A new session is told.
     core.list();
-    assert_eq!(core.take_unsaid(), Some(refusing));
+    assert_eq!(core.take_pending_report(), Some(refusing));
     core.refuse(None);
-    assert_eq!(core.take_unsaid(), Some(FromAgent::Refusing { reason: None }));
+    assert_eq!(core.take_pending_report(), Some(FromAgent::Refusing { reason: None }));
     assert_eq!(
-        core.order(Order::Start(Box::new(samples::job_run(1))), Timestamp(8)).len(),
+        core.order(ServerRequest::Start(Box::new(samples::job_run(1))), Timestamp(8)).len(),
         1,
         "it is no run that was"
     );
@@ -218,8 +218,8 @@ fn a_node_that_refuses_says_so_before_what_it_refuses() {
 #[test]
 fn what_is_over_or_unknown_is_not_paused() {
     let mut core = Core::default();
-    core.order(Order::Start(spec(1)), Timestamp(7));
-    let pause = |number| Order::Pause { run: run(number), paused: true };
+    core.order(ServerRequest::Start(spec(1)), Timestamp(7));
+    let pause = |number| ServerRequest::Pause { run: run(number), paused: true };
     assert_eq!(core.order(pause(1), Timestamp(7)), [Effect::Pause { run: run(1), paused: true }]);
     core.advanced(ended(1, 7));
     assert_eq!(core.order(pause(1), Timestamp(7)), []);
@@ -229,11 +229,11 @@ fn what_is_over_or_unknown_is_not_paused() {
 #[test]
 fn what_happened_is_said_before_the_end_and_again_in_each_session() {
     let mut core = Core::default();
-    core.order(Order::Start(spec(1)), Timestamp(1));
+    core.order(ServerRequest::Start(spec(1)), Timestamp(1));
     let failed =
         |number| RunNews::FailedTry(FailedTry { number, of: 6, why: "w".to_owned(), pause_seconds: 1 });
     let remark = || RunNews::Remark { text: "t".to_owned() };
-    let news = |core: &mut Core| match core.take_unsaid() {
+    let news = |core: &mut Core| match core.take_pending_report() {
         Some(FromAgent::RunNews { news, .. }) => Some(news),
         _ => None,
     };
@@ -256,29 +256,29 @@ fn what_happened_is_said_before_the_end_and_again_in_each_session() {
     }
     assert_eq!(news(&mut core), Some(failed(3)));
     assert_eq!(said(&mut core), Some(ended(1, 0)));
-    assert_eq!(core.take_unsaid(), None);
+    assert_eq!(core.take_pending_report(), None);
     // What is over is told by its end, but for remarks.
     core.happened(run(1), failed(4));
     core.list();
     for _ in 0..MAX_REMARKS {
         assert_eq!(news(&mut core), Some(remark()));
     }
-    assert_eq!(core.take_unsaid(), None);
-    core.order(Order::Forget(vec![run(1)]), Timestamp(9));
+    assert_eq!(core.take_pending_report(), None);
+    core.order(ServerRequest::Forget(vec![run(1)]), Timestamp(9));
     core.list();
-    assert_eq!(core.take_unsaid(), None);
+    assert_eq!(core.take_pending_report(), None);
 }
 
 #[test]
 fn a_run_is_released_until_it_runs() {
     let mut core = Core::default();
-    assert_eq!(core.order(Order::Release(run(1)), Timestamp(1)), [], "it is not known");
-    core.order(Order::Start(spec(1)), Timestamp(1));
-    assert_eq!(core.order(Order::Release(run(1)), Timestamp(1)), [Effect::Release(run(1))]);
+    assert_eq!(core.order(ServerRequest::Release(run(1)), Timestamp(1)), [], "it is not known");
+    core.order(ServerRequest::Start(spec(1)), Timestamp(1));
+    assert_eq!(core.order(ServerRequest::Release(run(1)), Timestamp(1)), [Effect::Release(run(1))]);
     let prepared = RunReport { run: run(1), state: RunState::Prepared {} };
     assert!(core.advanced(prepared.clone()));
     assert_eq!(said(&mut core), Some(prepared), "in place of its acceptance, and at once");
-    assert_eq!(core.order(Order::Release(run(1)), Timestamp(1)), [Effect::Release(run(1))]);
+    assert_eq!(core.order(ServerRequest::Release(run(1)), Timestamp(1)), [Effect::Release(run(1))]);
     core.advanced(running(1));
-    assert_eq!(core.order(Order::Release(run(1)), Timestamp(1)), []);
+    assert_eq!(core.order(ServerRequest::Release(run(1)), Timestamp(1)), []);
 }

@@ -77,7 +77,7 @@ impl Agent {
     /// Orders a run; all that is said of it up to its end, and the end.
     async fn told(&mut self, spec: RunSpec) -> (Vec<RunNews>, RunEnd) {
         let run = spec.run;
-        self.order(Order::Start(Box::new(spec))).await;
+        self.order(ServerRequest::Start(Box::new(spec))).await;
         let mut told = Vec::new();
         let wait = async {
             loop {
@@ -134,14 +134,14 @@ async fn a_try_that_failed_is_told_before_the_next_and_in_each_new_session() {
 
     // Nobody listens there.
     let spec = ingress(3, "http://127.0.0.1:9/x".into());
-    agent.order(Order::Start(Box::new(spec.clone()))).await;
+    agent.order(ServerRequest::Start(Box::new(spec.clone()))).await;
     let first = agent.news().await;
     assert!(matches!(&first, RunNews::FailedTry(failed) if failed.why.contains("refused")), "{first:?}");
     let listed = agent.list().await;
     assert_eq!(listed.len(), 3);
     let again = agent.news().await;
     assert!(matches!(&again, RunNews::FailedTry(failed) if failed.why.contains("refused")), "{again:?}");
-    agent.order(Order::Stop { run: spec.run, grace_seconds: 1, why: "enough".into() }).await;
+    agent.order(ServerRequest::Stop { run: spec.run, grace_seconds: 1, why: "enough".into() }).await;
     agent.until(spec.run, is_over).await;
 }
 

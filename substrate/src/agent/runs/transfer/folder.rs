@@ -123,7 +123,7 @@ impl<C> Transfer<'_, C> {
 
     async fn put_packed(&self, client: &reqwest::Client, url: &str) -> Result<Copied, TransferError> {
         // Before there is a request: to wait for others is no stall.
-        let turn = self.turn_to_pack().await?;
+        let turn = self.packing_permit().await?;
         let Kept::Folder(folder) = self.kept()? else {
             return Err(TransferError::Changed(self.path.to_owned()));
         };
@@ -167,7 +167,7 @@ impl<C> Transfer<'_, C> {
     }
 
     /// Waits until this node packs few enough folders.
-    async fn turn_to_pack(&self) -> Result<OwnedSemaphorePermit, TransferError> {
+    async fn packing_permit(&self) -> Result<OwnedSemaphorePermit, TransferError> {
         let turns = &self.node.packings;
         if let Ok(turn) = turns.clone().try_acquire_owned() {
             return Ok(turn);

@@ -7,13 +7,13 @@ use std::sync::{
 
 use api::run::{FailedTry, MAX_NEWS_CHARS, RunNews};
 
-use super::super::{folder::RunFolder, report::Teller};
+use super::super::{folder::RunFolder, report::RunReporter};
 
 /// How one transfer goes.
 #[derive(Debug)]
 pub struct Progress<'a> {
     folder: &'a RunFolder,
-    teller: &'a Teller,
+    teller: &'a RunReporter,
     /// Bytes of the request that is under way.
     moved: Arc<AtomicU64>,
     /// Bytes of those before it.
@@ -30,7 +30,7 @@ struct Now {
 }
 
 impl<'a> Progress<'a> {
-    pub(in super::super) fn new(folder: &'a RunFolder, teller: &'a Teller) -> Self {
+    pub(in super::super) fn new(folder: &'a RunFolder, teller: &'a RunReporter) -> Self {
         let (moved, moved_before) = (Arc::default(), AtomicU64::default());
         Self { folder, teller, moved, moved_before, now: Mutex::default() }
     }
