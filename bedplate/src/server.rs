@@ -342,7 +342,7 @@ fn follow_certificates(
         let following = certificate.follow(stop.clone());
         parts.spawn(async move { following.await.map_err(ServerError::Signal) });
     }
-    let telling = alarms.clone().tell_daily(stop.clone());
+    let telling = alarms.clone().log_daily(stop.clone());
     parts.spawn(async move {
         telling.await;
         Ok(())

@@ -7,8 +7,8 @@ use serde::Serialize;
 use super::{
     columns,
     context::Session,
-    output::{Rows, say},
-    table::{Look, cells, table},
+    output::{Rows, print_note},
+    table::{Style, cells, table},
 };
 
 /// Print the user of the context's token.
@@ -41,7 +41,7 @@ fn who(whoami: &access::Whoami) -> String {
     line + "\n"
 }
 
-fn action_table(look: Look, whoami: &access::Whoami) -> String {
+fn action_table(look: Style, whoami: &access::Whoami) -> String {
     let row = |permitted: &api::rights::Permitted| {
         cells(
             [permitted.action.as_str(), permitted.on.as_str(), permitted.action.phrase()].map(str::to_owned),
@@ -72,7 +72,7 @@ pub(super) async fn version(session: &Session) -> anyhow::Result<()> {
         Err(error) => Err(error),
     };
     if let Err(error) = &server {
-        say(&format!("the server's version is not known: {error:#}"));
+        print_note(&format!("the server's version is not known: {error:#}"));
     }
     let server = server.ok().and_then(|answer| answer["version"].as_str().map(str::to_owned));
     let versions = Versions { client: own, server };
@@ -112,6 +112,6 @@ mod tests {
             node-list      all  list nodes
             workflow-stop  own  stop the workflow
         "#]]
-        .assert_eq(&action_table(Look::PLAIN, &ann));
+        .assert_eq(&action_table(Style::PLAIN, &ann));
     }
 }

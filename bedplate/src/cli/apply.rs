@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 use super::{
     columns,
     context::Session,
-    input::{read, tell_mistakes},
+    input::{print_diagnostics, read},
     output::{Format, Rows, print_data},
     words::count,
 };
@@ -49,7 +49,7 @@ pub(super) async fn apply(session: &Session, apply: &Apply) -> anyhow::Result<()
     let (name, document) = read(&apply.file)?;
     let request = api::machine::Apply { document, dry_run: apply.dry_run, prune: apply.prune };
     let applied = session.client()?.apply(&request).await;
-    let applied = applied.map_err(|error| tell_mistakes(&name, error))?;
+    let applied = applied.map_err(|error| print_diagnostics(&name, error))?;
     session.out.show(&applied, |_| changes(&applied, apply.dry_run))
 }
 

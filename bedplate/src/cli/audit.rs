@@ -16,8 +16,8 @@ use super::{
     clock, columns,
     context::Session,
     error::Usage,
-    output::{Rows, say},
-    table::{Cell, Look, table},
+    output::{Rows, print_note},
+    table::{Cell, Style, table},
     words,
 };
 
@@ -140,9 +140,9 @@ async fn list(session: &Session, wanted: &List) -> anyhow::Result<()> {
     if let Some(action) = filter.action.as_deref().filter(|_| entries.is_empty() && limit > 0)
         && let Some(hint) = hint_of(action, &client.audit(HINT_LINES).await?)
     {
-        say(&hint);
+        print_note(&hint);
     }
-    session.out.show(&entries, |look| audit_table(*look, &entries, wanted.wide))
+    session.out.show(&entries, |style| audit_table(*style, &entries, wanted.wide))
 }
 
 /// An action as the log has it, of one whose method may be in any case.
@@ -171,7 +171,7 @@ fn hint_of(action: &str, newest: &[AuditEntry]) -> Option<String> {
     Some(format!("hint: no line of the newest {} has the action {action}; they have {actions}", newest.len()))
 }
 
-fn audit_table(look: Look, entries: &[AuditEntry], is_wide: bool) -> String {
+fn audit_table(style: Style, entries: &[AuditEntry], is_wide: bool) -> String {
     let mut head = vec!["NUMBER", "TIME", "WHO", "ACTION", "SUBJECT", "OUTCOME"];
     if is_wide {
         head.extend(["OBJECT", "FROM", "TOKEN", "DIFFERENCE"]);
@@ -191,7 +191,7 @@ fn audit_table(look: Look, entries: &[AuditEntry], is_wide: bool) -> String {
         ];
         columns.into_iter().take(head.len()).map(Cell::new).collect::<Vec<_>>()
     };
-    table(look, &head, entries.iter().map(row))
+    table(style, &head, entries.iter().map(row))
 }
 
 #[cfg(test)]
@@ -224,12 +224,12 @@ mod tests {
             NUMBER  TIME                  WHO    ACTION  SUBJECT    OUTCOME
             7       2026-11-23T20:00:00Z  admin  POST    /v1/nodes  201
         "#]]
-        .assert_eq(&audit_table(Look::PLAIN, &[entry()], false));
+        .assert_eq(&audit_table(Style::PLAIN, &[entry()], false));
         expect![[r#"
             NUMBER  TIME                  WHO    ACTION  SUBJECT    OUTCOME  OBJECT  FROM       TOKEN  DIFFERENCE
             7       2026-11-23T20:00:00Z  admin  POST    /v1/nodes  201      n1      192.0.2.1  ci     {}
         "#]]
-        .assert_eq(&audit_table(Look::PLAIN, &[entry()], true));
+        .assert_eq(&audit_table(Style::PLAIN, &[entry()], true));
     }
 
     #[test]

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use anyhow::Context as _;
 use client::{Client, ClientError, Context};
 
-use super::output::{Stdout, say};
+use super::output::{Stdout, print_note};
 
 /// What the server writes for its admin.
 const ADMIN: &str = "/var/lib/bedplate/admin.yaml";
@@ -42,12 +42,14 @@ impl Session {
 
 /// Tells that the token of the context ends soon.
 fn token_ends(when: &str) {
-    say(&format!("note: the token of the context expires on {when}; `bedplate token rotate` replaces it"));
+    print_note(&format!(
+        "note: the token of the context expires on {when}; `bedplate token rotate` replaces it"
+    ));
 }
 
 /// Tells that the command takes longer, and why.
 fn sent_again(why: &ClientError) {
-    say(&format!("note: {}trying again: {why}", who_makes_wait(why)));
+    print_note(&format!("note: {}trying again: {why}", who_makes_wait(why)));
 }
 
 /// Whose doing it is that a request is sent again.

@@ -25,7 +25,7 @@ use super::{
     error::Usage,
     input,
     output::{Done, Rows},
-    table::{Look, cells, table},
+    table::{Style, cells, table},
 };
 
 /// Manage contexts: several servers, one of them in use.
@@ -62,7 +62,7 @@ pub(super) enum Verb {
 /// A context, without its token.
 #[derive(Debug, Serialize)]
 #[serde(rename_all = "kebab-case")]
-struct Kept {
+struct ListedContext {
     /// `None` if the file lies outside of the folder of contexts.
     name: Option<String>,
     /// `None` if the file cannot be read.
@@ -77,11 +77,11 @@ struct Kept {
     problem: Option<String>,
 }
 
-impl Rows for Kept {
+impl Rows for ListedContext {
     const COLUMNS: &'static [&'static str] = columns::CONTEXT;
 }
 
-impl Kept {
+impl ListedContext {
     fn new(folder: &Path, path: &Path, in_use: bool, context: &Context) -> Self {
         let fingerprint = context.ca.as_deref().and_then(Fingerprint::of_pem);
         Self {
@@ -113,7 +113,7 @@ pub(super) async fn run(session: &Session, verb: &Verb) -> anyhow::Result<()> {
             let context = context::read(&path)?;
             // The one in use is a link to its file.
             let file = fs::read_link(&path).unwrap_or_else(|_| path.clone());
-            let shown = Kept::new(&folder, &file, true, &context);
+            let shown = ListedContext::new(&folder, &file, true, &context);
             let trust = shown.ca_fingerprint.as_ref().map_or_else(
                 || "trusted by the CAs of this system".to_owned(),
                 |fingerprint| format!("SHA-256 fingerprint of its CA: {fingerprint}"),
@@ -122,7 +122,7 @@ pub(super) async fn run(session: &Session, verb: &Verb) -> anyhow::Result<()> {
         }
         Verb::List => {
             let kept = list(&folder, &own)?;
-            session.out.show(&kept, |look| kept_table(*look, &kept))
+            session.out.show(&kept, |look| context_table(*look, &kept))
         }
         Verb::Create(create) => create.run(session, &folder, &own).await,
         Verb::Add { name, file } => {
@@ -131,14 +131,14 @@ pub(super) async fn run(session: &Session, verb: &Verb) -> anyhow::Result<()> {
                 context::parse(&text).with_context(|| format!("cannot understand context {shown}"))?;
             let path = path_of(&folder, name)?;
             write_private(&folder, &path, &text)?;
-            let kept = Kept::new(&folder, &path, is_used(&own, &path), &context);
+            let kept = ListedContext::new(&folder, &path, is_used(&own, &path), &context);
             session.out.show(&kept, |_| format!("added {name}: {}\n", context.server))
         }
         Verb::Use { name } => {
             let path = path_of(&folder, name)?;
             let context = context::read(&path)?;
             link(&own, &path)?;
-            let kept = Kept::new(&folder, &path, true, &context);
+            let kept = ListedContext::new(&folder, &path, true, &context);
             session.out.show(&kept, |_| format!("using {name}: {}\n", context.server))
         }
         Verb::Remove { name } => {
@@ -167,7 +167,7 @@ fn path_of(folder: &Path, name: &str) -> Result<PathBuf, Usage> {
     Ok(folder.join(format!("{name}.yaml")))
 }
 
-fn list(folder: &Path, own: &Path) -> anyhow::Result<Vec<Kept>> {
+fn list(folder: &Path, own: &Path) -> anyhow::Result<Vec<ListedContext>> {
     let mut kept = Vec::new();
     let entries = match fs::read_dir(folder) {
         Ok(entries) => entries,
@@ -181,19 +181,22 @@ fn list(folder: &Path, own: &Path) -> anyhow::Result<Vec<Kept>> {
         }
         let in_use = is_used(own, &path);
         kept.push(match context::read(&path) {
-            Ok(context) => Kept::new(folder, &path, in_use, &context),
-            Err(error) => Kept { problem: Some(format!("{error:#}")), ..Kept::empty(folder, &path, in_use) },
+            Ok(context) => ListedContext::new(folder, &path, in_use, &context),
+            Err(error) => ListedContext {
+                problem: Some(format!("{error:#}")),
+                ..ListedContext::empty(folder, &path, in_use)
+            },
         });
     }
     kept.sort_by(|a, b| a.name.cmp(&b.name));
     Ok(kept)
 }
 
-fn kept_table(look: Look, kept: &[Kept]) -> String {
+fn context_table(look: Style, kept: &[ListedContext]) -> String {
     if kept.is_empty() {
         return "no contexts are kept: `bedplate context create --help`\n".to_owned();
     }
-    let row = |one: &Kept| {
+    let row = |one: &ListedContext| {
         let mark = if one.in_use { "*" } else { "" };
         let server = one.problem.as_ref().or(one.server.as_ref());
         cells([mark.to_owned(), one.name.clone().unwrap_or_default(), server.cloned().unwrap_or_default()])
@@ -250,7 +253,7 @@ mod tests {
         link(&own, &path_of(&folder, "a").unwrap()).unwrap();
         link(&own, &path_of(&folder, "b").unwrap()).unwrap();
         let kept = list(&folder, &own).unwrap();
-        let shown = kept_table(Look::PLAIN, &kept);
+        let shown = context_table(Style::PLAIN, &kept);
         assert_eq!(
             shown,
             "   NAME  SERVER\n   a     https://10.1.0.1:9470/\n*  b     https://10.1.0.1:9470/\n"

@@ -8,7 +8,7 @@ use client::ClientError;
 use super::{
     context::Session,
     error,
-    output::{Done, say},
+    output::{Done, print_note},
 };
 
 /// Does something to each thing. That one fails does not spare the others: each outcome is shown,
@@ -44,7 +44,7 @@ pub(super) async fn each<N: Display>(
     let mut not: Vec<String> = Vec::new();
     for (name, error) in failed {
         not.push(name.to_string());
-        say(&error::text(&error.into()));
+        print_note(&error::text(&error.into()));
     }
     not.extend(left.map(ToString::to_string));
     if !not.is_empty() {

@@ -5,7 +5,7 @@ use std::{io, process::ExitCode};
 use api::access::TOKEN_EXPIRED;
 use client::ClientError;
 
-use super::stderr::say;
+use super::stderr::print_note;
 
 /// The command line was used wrongly: exit status 2.
 #[derive(Debug, thiserror::Error)]
@@ -20,7 +20,7 @@ pub(super) fn report(error: &anyhow::Error) -> ExitCode {
     if is_about_closed_pipe(error) {
         return ExitCode::SUCCESS;
     }
-    say(&text(error));
+    print_note(&text(error));
     if error.is::<Usage>() { ExitCode::from(USAGE) } else { ExitCode::FAILURE }
 }
 

@@ -17,9 +17,9 @@ use super::{
     context::Session,
     each::each,
     error::Usage,
-    operation::{self, End},
-    output::{Rows, say},
-    table::{Look, cells, table},
+    operation::{self, FollowEnd},
+    output::{Rows, print_note},
+    table::{Style, cells, table},
     words::size,
 };
 
@@ -91,11 +91,11 @@ pub(super) async fn run(session: &Session, verb: Verb) -> anyhow::Result<ExitCod
         Verb::Import(import) => return run_import(session, &client, import).await,
         Verb::List => {
             let images = client.images().await?;
-            session.out.show(&images, |look| list(*look, &images))?;
+            session.out.show(&images, |style| list(*style, &images))?;
         }
         Verb::Show { name } => {
             let image = client.image(&name).await?;
-            session.out.show(&image, |look| show(*look, &image))?;
+            session.out.show(&image, |style| show(*style, &image))?;
         }
         Verb::Delete { images } => {
             // All are read before the first is deleted.
@@ -119,23 +119,23 @@ async fn run_import(session: &Session, client: &Client, import: Import) -> anyho
     }
     let id = operation.id;
     match operation::follow(client, operation).await? {
-        End::Left => {
-            say(&format!(
+        FollowEnd::Left => {
+            print_note(&format!(
                 "the import goes on; follow it again with `bedplate operation watch {id}`, end it with \
                  `bedplate operation cancel {id}`"
             ));
             Ok(operation::LEFT.into())
         }
-        End::Failed(error) => bail!("{error}"),
-        End::Done(result) => {
+        FollowEnd::Failed(error) => bail!("{error}"),
+        FollowEnd::Done(result) => {
             if let Ok((name, Some(version))) = reference(&result) {
                 let image = client.image(&name).await?;
                 let found = image.versions.iter().find(|found| found.version == version);
                 for warning in found.iter().flat_map(|found| &found.warnings) {
-                    say(&format!("warning: {warning}"));
+                    print_note(&format!("warning: {warning}"));
                 }
                 for problem in image.problems.iter().filter(|problem| problem.version == version) {
-                    say(&format!("warning: {}", problem.problem));
+                    print_note(&format!("warning: {}", problem.problem));
                 }
             }
             let imported = Imported { image: result };
@@ -191,7 +191,7 @@ fn reference(text: &str) -> Result<(ImageName, Option<u32>), Usage> {
     Ok((name.parse().map_err(|error: api::ids::InvalidId| Usage(error.to_string()))?, version))
 }
 
-fn list(look: Look, images: &[Image]) -> String {
+fn list(style: Style, images: &[Image]) -> String {
     if images.is_empty() {
         return "no images yet: `bedplate image import --help`\n".to_owned();
     }
@@ -207,7 +207,7 @@ fn list(look: Look, images: &[Image]) -> String {
         ])
     };
     let rows = images.iter().flat_map(|image| image.versions.iter().map(move |version| row(image, version)));
-    let mut text = table(look, &["IMAGE", "ARCHITECTURE", "KERNELS", "ROOT", "IMPORTED", "FROM"], rows);
+    let mut text = table(style, &["IMAGE", "ARCHITECTURE", "KERNELS", "ROOT", "IMPORTED", "FROM"], rows);
     for image in images {
         for VersionProblem { version, problem } in &image.problems {
             text.push_str(&format!("problem of {}@{version}: {problem}\n", image.name));
@@ -222,8 +222,8 @@ fn architecture(version: &ImageVersion) -> String {
     format!("{}{variant}", version.architecture)
 }
 
-fn show(look: Look, image: &Image) -> String {
-    let mut text = list(look, std::slice::from_ref(image));
+fn show(style: Style, image: &Image) -> String {
+    let mut text = list(style, std::slice::from_ref(image));
     for version in &image.versions {
         text.push_str(&format!("\n{}@{}\n", image.name, version.version));
         text.push_str(&format!("  platform  {}\n", version.platform()));
@@ -280,7 +280,7 @@ mod tests {
         expect![[r#"
             IMAGE          ARCHITECTURE  KERNELS         ROOT     IMPORTED              FROM
             debian-node@2  amd64         6.1.0-38-amd64  286 MiB  2026-11-23T20:00:00Z  docker://registry.example/debian-node:12
-        "#]].assert_eq(&list(Look::PLAIN, &[image()]));
+        "#]].assert_eq(&list(Style::PLAIN, &[image()]));
         expect![[r#"
             IMAGE          ARCHITECTURE  KERNELS         ROOT     IMPORTED              FROM
             debian-node@2  amd64         6.1.0-38-amd64  286 MiB  2026-11-23T20:00:00Z  docker://registry.example/debian-node:12
@@ -291,7 +291,7 @@ mod tests {
               root      sha256:abababababababababababababababababababababababababababababababab
               kernel    6.1.0-38-amd64 (7.6 MiB), stage 1 11.4 MiB
               warning   firmware rtl_nic/rtl8168g-3.fw is missing
-        "#]].assert_eq(&show(Look::PLAIN, &image()));
+        "#]].assert_eq(&show(Style::PLAIN, &image()));
     }
 
     #[test]
@@ -312,7 +312,7 @@ mod tests {
               manifest  sha256:cdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcd
               root      sha256:abababababababababababababababababababababababababababababababab
               warning   firmware rtl_nic/rtl8168g-3.fw is missing
-        "#]].assert_eq(&show(Look::PLAIN, &image));
+        "#]].assert_eq(&show(Style::PLAIN, &image));
     }
 
     #[test]

@@ -5,7 +5,7 @@ use std::{io::Read as _, path::Path};
 use anyhow::Context as _;
 use client::ClientError;
 
-use super::output::say;
+use super::output::print_note;
 
 /// The name for messages, and the text. `-` is standard input.
 pub(super) fn read(path: &Path) -> anyhow::Result<(String, String)> {
@@ -19,10 +19,10 @@ pub(super) fn read(path: &Path) -> anyhow::Result<(String, String)> {
 }
 
 /// Says every mistake of the document on a line of its own; what is left is the error.
-pub(super) fn tell_mistakes(file: &str, error: ClientError) -> anyhow::Error {
+pub(super) fn print_diagnostics(file: &str, error: ClientError) -> anyhow::Error {
     let ClientError::Refused(mut problem) = error else { return error.into() };
     for mistake in problem.mistakes.drain(..) {
-        say(&format!("{file}:{mistake}"));
+        print_note(&format!("{file}:{mistake}"));
     }
     ClientError::Refused(problem).into()
 }

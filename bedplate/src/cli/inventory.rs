@@ -12,8 +12,8 @@ use super::{
     complete,
     context::Session,
     csv,
-    output::{Format, Rows, print_data, say},
-    table::{Cell, Look, table},
+    output::{Format, Rows, print_data, print_note},
+    table::{Cell, Style, table},
     words::{count, size},
 };
 
@@ -75,33 +75,33 @@ pub(super) async fn run(session: &Session, verb: Verb) -> anyhow::Result<()> {
     let answer =
         client.query_inventory(filter.as_deref(), nodes.as_deref(), columns, labels.as_ref()).await?;
     for unclear in answer.unclear.iter().take(MAX_UNCLEAR) {
-        say(&format!("{} is left out: {}", unclear.name, unclear.cause));
+        print_note(&format!("{} is left out: {}", unclear.name, unclear.cause));
     }
     let more = answer.unclear.len().saturating_sub(MAX_UNCLEAR);
     if more > 0 {
-        say(&format!("{} more are left out; -o json says why", count(more, "node")));
+        print_note(&format!("{} more are left out; -o json says why", count(more, "node")));
     }
     match format {
         Format::Csv => print_data(&records(&answer)),
-        _ => session.out.show(&answer, |look| draw(*look, &answer)),
+        _ => session.out.show(&answer, |style| draw(*style, &answer)),
     }
 }
 
-fn draw(look: Look, answer: &Answer) -> String {
+fn draw(style: Style, answer: &Answer) -> String {
     if answer.nodes.is_empty() {
         return "no nodes\n".to_owned();
     }
     let header: Vec<String> = answer.columns.iter().map(|column| column.to_uppercase()).collect();
     let header: Vec<&str> = header.iter().map(String::as_str).collect();
     let row = |node: &Answered| {
-        let cell = |(column, value): (&String, &Value)| Cell::new(told(column, value));
+        let cell = |(column, value): (&String, &Value)| Cell::new(format_value(column, value));
         answer.columns.iter().zip(&node.values).map(cell).collect()
     };
-    table(look, &header, answer.nodes.iter().map(row))
+    table(style, &header, answer.nodes.iter().map(row))
 }
 
 /// A value for people: sizes in their unit, equal neighbours of a list counted.
-fn told(column: &str, value: &Value) -> String {
+fn format_value(column: &str, value: &Value) -> String {
     let is_size = column.replace('-', "_").ends_with("_bytes");
     match value {
         Value::Null => "-".to_owned(),
@@ -111,7 +111,7 @@ fn told(column: &str, value: &Value) -> String {
         Value::Array(values) => {
             let mut runs: Vec<(String, usize)> = Vec::new();
             for value in values {
-                let text = told(column, value);
+                let text = format_value(column, value);
                 match runs.last_mut() {
                     Some((last, number)) if *last == text => *number += 1,
                     _ => runs.push((text, 1)),
@@ -167,8 +167,8 @@ mod tests {
             n1    512 GiB       2 × H100, A2  Debian, "12"
             n2    -             -             two\nlines
         "#]]
-        .assert_eq(&draw(Look::PLAIN, &answer()));
-        assert_eq!(draw(Look::PLAIN, &Answer::default()), "no nodes\n");
+        .assert_eq(&draw(Style::PLAIN, &answer()));
+        assert_eq!(draw(Style::PLAIN, &Answer::default()), "no nodes\n");
     }
 
     #[test]

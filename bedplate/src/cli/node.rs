@@ -25,7 +25,7 @@ use super::{
     clock, complete,
     context::Session,
     error::Usage,
-    output::{Done, say},
+    output::{Done, print_note},
     spec::{ChangeFlags, SpecFlags},
 };
 
@@ -360,11 +360,11 @@ async fn one_by_one(
             Ok(()) => done.push(name.as_str()),
             Err(error) if names.len() == 1 => return Err(error.into()),
             Err(ClientError::Refused(problem)) => {
-                say(&format!("{}: {}", problem.title, problem.detail));
+                print_note(&format!("{}: {}", problem.title, problem.detail));
                 failed.push(name.as_str());
             }
             Err(error) => {
-                say(&format!("{name}: {error}"));
+                print_note(&format!("{name}: {error}"));
                 failed.push(name.as_str());
                 // Each of the others would wait for the server as long.
                 if matches!(error, ClientError::Unreachable { .. }) {

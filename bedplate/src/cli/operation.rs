@@ -12,8 +12,8 @@ use client::{Client, ClientError};
 use self::progress::Progress;
 use super::{
     context::Session,
-    output::{print, say},
-    table::{Look, cells, table},
+    output::{print, print_note},
+    table::{Style, cells, table},
 };
 
 /// Exit status of somebody who left by Ctrl-C, as shells have it.
@@ -52,7 +52,7 @@ pub(super) enum Verb {
 
 /// How following ended.
 #[derive(Debug)]
-pub(super) enum End {
+pub(super) enum FollowEnd {
     /// With this result.
     Done(String),
     /// For this reason.
@@ -66,36 +66,38 @@ pub(super) async fn run(session: &Session, verb: Verb) -> anyhow::Result<ExitCod
     match verb {
         Verb::List => {
             let operations = client.operations().await?;
-            session.out.show(&operations, |look| list(*look, &operations))?;
+            session.out.show(&operations, |style| list(*style, &operations))?;
         }
         Verb::Show { id } => {
             let operation = client.operation(id).await?;
-            session.out.show(&operation, |look| list(*look, std::slice::from_ref(&operation)))?;
+            session.out.show(&operation, |style| list(*style, std::slice::from_ref(&operation)))?;
         }
         Verb::Watch { id } => {
             let operation = client.operation(id).await?;
             let each = |operation: &Operation| session.out.stream_to_programs(operation);
             match follow_each(&client, operation, each).await? {
-                End::Left => {
-                    say(&format!("operation {id} goes on; end it with `bedplate operation cancel {id}`"));
+                FollowEnd::Left => {
+                    print_note(&format!(
+                        "operation {id} goes on; end it with `bedplate operation cancel {id}`"
+                    ));
                     return Ok(LEFT.into());
                 }
-                End::Failed(error) => bail!("{error}"),
+                FollowEnd::Failed(error) => bail!("{error}"),
                 // A program has got it as the operation's last state.
-                End::Done(_) if session.out.is_for_programs() => {}
-                End::Done(result) => print(&format!("{result}\n"))?,
+                FollowEnd::Done(_) if session.out.is_for_programs() => {}
+                FollowEnd::Done(result) => print(&format!("{result}\n"))?,
             }
         }
         Verb::Cancel { id } => {
             let operation = client.cancel_operation(id).await?;
-            session.out.show(&operation, |look| list(*look, std::slice::from_ref(&operation)))?;
+            session.out.show(&operation, |style| list(*style, std::slice::from_ref(&operation)))?;
         }
     }
     Ok(ExitCode::SUCCESS)
 }
 
 /// Draws an operation until it ends or the person leaves.
-pub(super) async fn follow(client: &Client, operation: Operation) -> anyhow::Result<End> {
+pub(super) async fn follow(client: &Client, operation: Operation) -> anyhow::Result<FollowEnd> {
     follow_each(client, operation, |_| Ok(())).await
 }
 
@@ -104,12 +106,12 @@ async fn follow_each(
     client: &Client,
     operation: Operation,
     each: impl FnMut(&Operation) -> anyhow::Result<()>,
-) -> anyhow::Result<End> {
-    say(&format!("operation {}: {}", operation.id, operation.title));
+) -> anyhow::Result<FollowEnd> {
+    print_note(&format!("operation {}: {}", operation.id, operation.title));
     let mut progress = Progress::new();
     let end = tokio::select! {
         end = to_the_end(client, operation.id, &mut progress, each) => end?,
-        _ = tokio::signal::ctrl_c() => End::Left,
+        _ = tokio::signal::ctrl_c() => FollowEnd::Left,
     };
     progress.clear();
     Ok(end)
@@ -120,7 +122,7 @@ async fn to_the_end(
     id: u64,
     progress: &mut Progress,
     mut each: impl FnMut(&Operation) -> anyhow::Result<()>,
-) -> anyhow::Result<End> {
+) -> anyhow::Result<FollowEnd> {
     let mut retries = 0;
     let mut last = None;
     loop {
@@ -142,8 +144,8 @@ async fn to_the_end(
             }
             match operation.state {
                 OperationState::Running { bars, waiting } => progress.draw(&bars, waiting.as_deref()),
-                OperationState::Done { result } => return Ok(End::Done(result)),
-                OperationState::Failed { error } => return Ok(End::Failed(error)),
+                OperationState::Done { result } => return Ok(FollowEnd::Done(result)),
+                OperationState::Failed { error } => return Ok(FollowEnd::Failed(error)),
             }
         }
         retries += 1;
@@ -154,7 +156,7 @@ async fn to_the_end(
     }
 }
 
-fn list(look: Look, operations: &[Operation]) -> String {
+fn list(style: Style, operations: &[Operation]) -> String {
     if operations.is_empty() {
         return "no operations yet\n".to_owned();
     }
@@ -173,7 +175,7 @@ fn list(look: Look, operations: &[Operation]) -> String {
             note,
         ])
     };
-    table(look, &["NUMBER", "STATE", "CREATED", "WHAT", "RESULT"], operations.iter().map(row))
+    table(style, &["NUMBER", "STATE", "CREATED", "WHAT", "RESULT"], operations.iter().map(row))
 }
 
 #[cfg(test)]
@@ -214,6 +216,6 @@ mod tests {
             2       failed   2026-11-23T20:00:00Z  import docker://r/debian as debian  no such tag
             1       done     2026-11-23T20:00:00Z  import docker://r/debian as debian  debian@1
         "#]]
-        .assert_eq(&list(Look::PLAIN, &operations));
+        .assert_eq(&list(Style::PLAIN, &operations));
     }
 }

@@ -23,8 +23,8 @@ use clap::ValueEnum;
 use serde::{Serialize, Serializer, ser::SerializeMap as _};
 use serde_json::Value;
 
-pub(super) use super::stderr::say;
-use super::{csv, error::Usage, table::Look};
+pub(super) use super::stderr::print_note;
+use super::{csv, error::Usage, table::Style};
 
 /// How to print.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -133,7 +133,7 @@ impl Rows for Done {
 pub(super) struct Stdout {
     asked: Option<Format>,
     /// What the screen can do.
-    pub(super) look: Look,
+    pub(super) style: Style,
     /// A stream of rows has its header.
     has_header: AtomicBool,
 }
@@ -141,7 +141,7 @@ pub(super) struct Stdout {
 impl Stdout {
     pub(super) fn new(asked: Option<Format>) -> Self {
         let (terminal, color) = (io::stdout().is_terminal(), has_color());
-        Self { asked, look: Look { terminal, color }, has_header: AtomicBool::new(false) }
+        Self { asked, style: Style { terminal, color }, has_header: AtomicBool::new(false) }
     }
 
     /// The format to print in.
@@ -176,10 +176,10 @@ impl Stdout {
     pub(super) fn show<T: Rows + ?Sized>(
         &self,
         value: &T,
-        text: impl FnOnce(&Look) -> String,
+        text: impl FnOnce(&Style) -> String,
     ) -> anyhow::Result<()> {
         let text = match self.format() {
-            Format::Table => return print(&text(&self.look)),
+            Format::Table => return print(&text(&self.style)),
             Format::Json => json(value)?,
             Format::Yaml => yaml(value)?,
             Format::Csv => csv::header(T::COLUMNS) + &records(value)?,
@@ -192,10 +192,10 @@ impl Stdout {
     pub(super) fn stream<T: Rows + ?Sized>(
         &self,
         value: &T,
-        text: impl FnOnce(&Look) -> String,
+        text: impl FnOnce(&Style) -> String,
     ) -> anyhow::Result<()> {
         let text = match self.format() {
-            Format::Table => return print(&text(&self.look)),
+            Format::Table => return print(&text(&self.style)),
             Format::Json => escape_json(serde_json::to_string(value).context("cannot write as JSON")?) + "\n",
             Format::Yaml => "---\n".to_owned() + &yaml(value)?,
             Format::Csv => {

@@ -23,8 +23,8 @@ use super::{
     columns, complete,
     context::Session,
     each::each,
-    output::{Rows, say},
-    table::{Look, cells, table},
+    output::{Rows, print_note},
+    table::{Style, cells, table},
 };
 
 /// Manage overlays: files and templates for the root file system of nodes.
@@ -113,11 +113,11 @@ pub(super) async fn run(session: &Session, verb: Verb) -> anyhow::Result<()> {
     match verb {
         Verb::List => {
             let overlays = session.client()?.overlays().await?;
-            session.out.show(&overlays, |look| list(*look, &overlays))
+            session.out.show(&overlays, |style| list(*style, &overlays))
         }
         Verb::Show { name } => {
             let overlay = session.client()?.overlay(&name).await?;
-            session.out.show(&overlay, |look| show(*look, &overlay))
+            session.out.show(&overlay, |style| show(*style, &overlay))
         }
         Verb::Render { name, node, path } => {
             let files = session.client()?.render(&name, &node, path.as_deref()).await?;
@@ -166,9 +166,9 @@ async fn delete(session: &Session, names: &[OverlayName]) -> anyhow::Result<()> 
     let delete = async |name: &OverlayName| -> Result<&'static str, ClientError> {
         let shipped = client.delete_overlay(name).await?;
         if let Some(shipped) = shipped {
-            say(&format!("overlay {name} is the shipped one again"));
+            print_note(&format!("overlay {name} is the shipped one again"));
             for problem in shipped.problems {
-                say(&format!("problem: {problem}"));
+                print_note(&format!("problem: {problem}"));
             }
             return Ok("reverted");
         }
@@ -225,7 +225,7 @@ fn octal(text: &str) -> Result<u32, NotOctal> {
     }
 }
 
-fn list(look: Look, overlays: &[Overlay]) -> String {
+fn list(style: Style, overlays: &[Overlay]) -> String {
     let row = |overlay: &Overlay| {
         cells([
             overlay.name.to_string(),
@@ -238,10 +238,10 @@ fn list(look: Look, overlays: &[Overlay]) -> String {
             },
         ])
     };
-    table(look, &["OVERLAY", "FROM", "FILES", "WHAT FOR"], overlays.iter().map(row))
+    table(style, &["OVERLAY", "FROM", "FILES", "WHAT FOR"], overlays.iter().map(row))
 }
 
-fn show(look: Look, overlay: &Overlay) -> String {
+fn show(style: Style, overlay: &Overlay) -> String {
     let row = |file: &OverlayFile| {
         let template = if file.template { "template" } else { "" };
         cells([file.path.clone(), format!("{:04o}", file.mode), template.to_owned()])
@@ -253,7 +253,7 @@ fn show(look: Look, overlay: &Overlay) -> String {
     if !overlay.problems.is_empty() {
         head.push_str("Nodes that use it stay as they are until that is mended.\n\n");
     }
-    head + &table(look, &["FILE", "MODE", ""], overlay.files.iter().map(row))
+    head + &table(style, &["FILE", "MODE", ""], overlay.files.iter().map(row))
 }
 
 /// One file alone as it is, so that it can be piped; several with a line above each.
@@ -297,7 +297,7 @@ mod tests {
         expect![[r#"
             OVERLAY  FROM               FILES  WHAT FOR
             hosts    site over shipped  2      PROBLEM: /s/hosts/rootfs/x cannot be part of an overlay; and 1 more
-        "#]].assert_eq(&list(Look::PLAIN, std::slice::from_ref(&damaged)));
+        "#]].assert_eq(&list(Style::PLAIN, std::slice::from_ref(&damaged)));
         expect![[r#"
             hosts (site over shipped)
             `/etc/hosts` with every address
@@ -311,12 +311,12 @@ mod tests {
             /etc/hosts  0644  template
             /usr/bin/x  0755
         "#]]
-        .assert_eq(&show(Look::PLAIN, &damaged));
+        .assert_eq(&show(Style::PLAIN, &damaged));
         expect![[r#"
             OVERLAY  FROM               FILES  WHAT FOR
             hosts    site over shipped  2      `/etc/hosts` with every address of every node.
         "#]]
-        .assert_eq(&list(Look::PLAIN, std::slice::from_ref(&overlay)));
+        .assert_eq(&list(Style::PLAIN, std::slice::from_ref(&overlay)));
         expect![[r#"
             hosts (site over shipped)
             `/etc/hosts` with every address
@@ -326,7 +326,7 @@ mod tests {
             /etc/hosts  0644  template
             /usr/bin/x  0755
         "#]]
-        .assert_eq(&show(Look::PLAIN, &overlay));
+        .assert_eq(&show(Style::PLAIN, &overlay));
     }
 
     #[test]

@@ -9,7 +9,7 @@ use super::{
     context::Session,
     each::each,
     spec::ChangeFlags,
-    table::{Look, cells, table},
+    table::{Style, cells, table},
 };
 
 /// Manage profiles: values that many nodes share.
@@ -47,7 +47,7 @@ pub(super) async fn run(session: &Session, verb: Verb) -> anyhow::Result<()> {
     match verb {
         Verb::List => {
             let profiles = client.profiles().await?;
-            session.out.show(&profiles, |look| list(*look, &profiles))
+            session.out.show(&profiles, |style| list(*style, &profiles))
         }
         Verb::Show { name } => {
             let profile = client.profile(&name).await?;
@@ -86,7 +86,7 @@ pub(super) async fn run(session: &Session, verb: Verb) -> anyhow::Result<()> {
     }
 }
 
-fn list(look: Look, profiles: &[Profile]) -> String {
+fn list(style: Style, profiles: &[Profile]) -> String {
     if profiles.is_empty() {
         return "no profiles yet: `bedplate profile set --help`\n".to_owned();
     }
@@ -104,7 +104,7 @@ fn list(look: Look, profiles: &[Profile]) -> String {
             },
         ])
     };
-    table(look, &["PROFILE", "IMAGE", "PROFILES", "KERNEL ARGUMENTS", "COMMENT"], profiles.iter().map(row))
+    table(style, &["PROFILE", "IMAGE", "PROFILES", "KERNEL ARGUMENTS", "COMMENT"], profiles.iter().map(row))
 }
 
 #[cfg(test)]
@@ -130,6 +130,6 @@ mod tests {
             default  debian  -         quiet console=ttyS0  all of them
             gpu      -       default   -
         "#]]
-        .assert_eq(&list(Look::PLAIN, &profiles));
+        .assert_eq(&list(Style::PLAIN, &profiles));
     }
 }

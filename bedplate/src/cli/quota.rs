@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 use super::{
     columns,
     output::Rows,
-    table::{Look, cells, table},
+    table::{Style, cells, table},
     words::size,
 };
 
@@ -92,7 +92,7 @@ impl Rows for UserQuotas {
 }
 
 /// What a user has of what the user may have.
-pub(super) fn quota_table(look: Look, quotas: &UserQuotas) -> String {
+pub(super) fn quota_table(style: Style, quotas: &UserQuotas) -> String {
     let row = |quota: &QuotaUse| {
         let number = |number: u64| match quota.unit {
             QuotaUnit::Bytes => size(number),
@@ -105,7 +105,7 @@ pub(super) fn quota_table(look: Look, quotas: &UserQuotas) -> String {
             if quota.own { "own" } else { "" }.to_owned(),
         ])
     };
-    table(look, &["QUOTA", "USED", "LIMIT", ""], quotas.quotas.iter().map(row))
+    table(style, &["QUOTA", "USED", "LIMIT", ""], quotas.quotas.iter().map(row))
 }
 
 #[cfg(test)]
@@ -149,7 +149,7 @@ mod tests {
             quota("logs", QuotaUnit::Bytes, 3 << 29, Some(20 << 30), true),
             quota("tasks", QuotaUnit::Count, 0, None, true),
         ];
-        let shown = quota_table(Look::PLAIN, &UserQuotas { user: "ann".to_owned(), quotas });
+        let shown = quota_table(Style::PLAIN, &UserQuotas { user: "ann".to_owned(), quotas });
         let words: Vec<Vec<&str>> =
             shown.lines().map(|line| line.split("  ").map(str::trim).collect()).collect();
         let line =

@@ -20,7 +20,7 @@ use super::{
     columns,
     context::Session,
     operation::progress::Progress,
-    output::{Done, Rows, print, say},
+    output::{Done, Rows, print, print_note},
     words::count,
 };
 
@@ -111,7 +111,7 @@ pub(super) async fn run(session: &Session, server: Server) -> anyhow::Result<()>
         None => {
             session.out.refuse_format("server")?;
             bedplate::server::start(server.config).await.map_err(|error| match error.downcast() {
-                Ok(error) => told(error),
+                Ok(error) => with_diagnostics(error),
                 Err(other) => other,
             })
         }
@@ -134,7 +134,7 @@ async fn recover_admin(
     let (state_dir, api) = match state_dir {
         Some(state_dir) => (state_dir, DEFAULT_API),
         None => {
-            let checked = Checked::load(config).map_err(told)?;
+            let checked = Checked::load(config).map_err(with_diagnostics)?;
             (checked.state_dir, checked.api_listen)
         }
     };
@@ -144,12 +144,12 @@ async fn recover_admin(
         format!("{file} has a new token of {}\n", recovered.user)
     })?;
     match recovered.replaced {
-        Some(made) => say(&format!(
+        Some(made) => print_note(&format!(
             "it replaces token {} of {}, made {made}, which is refused from now on; other tokens of before are still \
              good: `bedplate token list` shows them",
             recovered.token, recovered.user
         )),
-        None => say("tokens of before are still good: `bedplate token list` shows them"),
+        None => print_note("tokens of before are still good: `bedplate token list` shows them"),
     }
     Ok(())
 }
@@ -200,7 +200,7 @@ async fn check(session: &Session, config: Option<PathBuf>, deep: bool) -> anyhow
                     CheckedServer { starts, api, nodes, mistakes, notes, problems, problems_left_out };
                 session.out.show(&failed, |_| String::new())?;
             }
-            return Err(told(error));
+            return Err(with_diagnostics(error));
         }
     };
     let problems = look(&checked, deep).await;
@@ -215,10 +215,10 @@ async fn check(session: &Session, config: Option<PathBuf>, deep: bool) -> anyhow
         notes: checked.notes,
     };
     if !session.out.is_for_programs() {
-        checked.notes.iter().for_each(|note| say(&format!("note: {note}")));
-        checked.problems.iter().for_each(|problem| say(&format!("problem: {problem}")));
+        checked.notes.iter().for_each(|note| print_note(&format!("note: {note}")));
+        checked.problems.iter().for_each(|problem| print_note(&format!("problem: {problem}")));
         if let Some(left_out) = checked.problems_left_out {
-            say(&format!("and {} more", count(left_out, "problem")));
+            print_note(&format!("and {} more", count(left_out, "problem")));
         }
     }
     session.out.show(&checked, |_| verdict(&checked))
@@ -227,9 +227,9 @@ async fn check(session: &Session, config: Option<PathBuf>, deep: bool) -> anyhow
 /// Gives what is root's to the server's user, and tells what was done.
 fn adopt(config: Option<PathBuf>, user: &str, all: bool) -> anyhow::Result<()> {
     let file = config.clone().unwrap_or_else(|| PathBuf::from(DEFAULT_PATH));
-    let checked = Checked::load(config).map_err(told)?;
+    let checked = Checked::load(config).map_err(with_diagnostics)?;
     let adopted = bedplate::server::adopt(&checked, &file, &ServerUser::named(user)?, all)?;
-    adopted.notes.iter().for_each(|note| say(&format!("note: {note}")));
+    adopted.notes.iter().for_each(|note| print_note(&format!("note: {note}")));
     for path in &adopted.readable {
         print(&format!("{}: group {user} may read it now\n", path.display()))?;
     }
@@ -276,10 +276,10 @@ fn verdict(checked: &CheckedServer) -> String {
 }
 
 /// Mistakes go on lines of their own, as compilers write them.
-fn told(error: ConfigError) -> anyhow::Error {
+fn with_diagnostics(error: ConfigError) -> anyhow::Error {
     let ConfigError::Mistakes { path, mistakes } = &error else { return error.into() };
     for mistake in mistakes {
-        say(&format!("{}:{mistake}", path.display()));
+        print_note(&format!("{}:{mistake}", path.display()));
     }
     anyhow!("configuration {} has {}", path.display(), count(mistakes.len(), "mistake"))
 }

@@ -30,14 +30,14 @@ impl From<Cell> for comfy_table::Cell {
 
 /// What the screen can do.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Look {
+pub(super) struct Style {
     /// It is a terminal: long cells are wrapped to its width.
     pub(super) terminal: bool,
     /// Colours are wanted.
     pub(super) color: bool,
 }
 
-impl Look {
+impl Style {
     /// As in a pipe.
     #[cfg(test)]
     pub(super) const PLAIN: Self = Self { terminal: false, color: false };
@@ -97,27 +97,27 @@ pub(super) fn phase_word(status: &NodeStatus) -> String {
 }
 
 /// A table with a header.
-pub(super) fn table(look: Look, header: &[&str], rows: impl IntoIterator<Item = Vec<Cell>>) -> String {
+pub(super) fn table(style: Style, header: &[&str], rows: impl IntoIterator<Item = Vec<Cell>>) -> String {
     let mut table = Table::new();
     table.set_header(header.iter().copied()).add_rows(rows);
-    finish(look, table)
+    finish(style, table)
 }
 
 /// Lines of a name and a value, indented.
-pub(super) fn pairs(look: Look, pairs: &[(&str, Cell)]) -> String {
+pub(super) fn pairs(style: Style, pairs: &[(&str, Cell)]) -> String {
     let mut table = Table::new();
     for (name, value) in pairs {
         table.add_row([Cell::new(format!("  {name}")), value.clone()]);
     }
-    finish(look, table)
+    finish(style, table)
 }
 
-fn finish(look: Look, mut table: Table) -> String {
+fn finish(style: Style, mut table: Table) -> String {
     table.load_style(comfy_table::presets::NOTHING);
-    if look.terminal {
+    if style.terminal {
         table.set_content_arrangement(ContentArrangement::Dynamic);
     }
-    if !look.color {
+    if !style.color {
         table.force_no_tty();
     }
     for column in table.column_iter_mut() {
@@ -140,9 +140,9 @@ mod tests {
         fn a_table_has_a_line_for_each_row_whatever_is_in_it(texts in proptest::collection::vec("(?s:.)*", 6)) {
             let row = |texts: &[String]| texts.iter().map(Cell::new).collect::<Vec<_>>();
             let rows = texts.chunks(2).map(row).chain([vec![Cell::new("end"), Cell::new("end")]]);
-            let text = table(Look::PLAIN, &["A", "B"], rows);
+            let text = table(Style::PLAIN, &["A", "B"], rows);
             proptest::prop_assert_eq!(text.lines().count(), 5);
-            let pairs = pairs(Look::PLAIN, &[("a", Cell::new(&texts[0])), ("b", Cell::new("end"))]);
+            let pairs = pairs(Style::PLAIN, &[("a", Cell::new(&texts[0])), ("b", Cell::new("end"))]);
             proptest::prop_assert_eq!(pairs.lines().count(), 2);
             for text in [text, pairs] {
                 proptest::prop_assert!(!text.contains(|c| visible::is_hidden(c) && c != '\n'), "{text:?}");

@@ -15,8 +15,8 @@ use client::Client;
 use super::{
     clock, complete,
     context::Session,
-    output::{Done, say},
-    table::{Look, cells, table},
+    output::{Done, print_note},
+    table::{Style, cells, table},
     words::{self, age, or_dash},
 };
 
@@ -49,7 +49,7 @@ It cannot create a token that permits more, and cannot change users.")]
         #[arg(long, value_name = "NAME")]
         user: Option<String>,
         #[command(flatten)]
-        life: Life,
+        life: ExpiryFlag,
         /// Allow only reading, and no secrets.
         #[arg(long)]
         read_only: bool,
@@ -76,7 +76,7 @@ Examples:
     )]
     Rotate {
         #[command(flatten)]
-        life: Life,
+        life: ExpiryFlag,
     },
     /// Revoke a token; it is refused from now on.
     #[command(
@@ -98,7 +98,7 @@ Examples:
 
 /// When a token ends.
 #[derive(Debug, Args)]
-pub(super) struct Life {
+pub(super) struct ExpiryFlag {
     /// Expiry, by the server's clock: 30d, 12h, or never [default: the server's setting, 90d].
     #[arg(long, value_name = "TIME", value_parser = life)]
     expires: Option<TokenLife>,
@@ -107,9 +107,9 @@ pub(super) struct Life {
 /// What `--expires` does not understand.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("write a number with d, h, m or s, such as 30d, or never")]
-struct NoLife;
+struct ExpiryFlagError;
 
-fn life(text: &str) -> Result<TokenLife, NoLife> {
+fn life(text: &str) -> Result<TokenLife, ExpiryFlagError> {
     if text == "never" {
         return Ok(TokenLife::Never);
     }
@@ -117,16 +117,16 @@ fn life(text: &str) -> Result<TokenLife, NoLife> {
         Some(days) => days.parse::<u32>().ok().map(|days| u64::from(days) * 86_400),
         None => words::duration(text).ok().map(|life: Duration| life.as_secs()),
     };
-    seconds.map(TokenLife::AfterSeconds).ok_or(NoLife)
+    seconds.map(TokenLife::AfterSeconds).ok_or(ExpiryFlagError)
 }
 
 /// A word of `--allow` that is no action.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("there is no such action; `bedplate whoami --actions` lists them")]
-struct NoAction;
+struct ActionFlagError;
 
-fn action(word: &str) -> Result<Action, NoAction> {
-    Action::from_word(word).ok_or(NoAction)
+fn action(word: &str) -> Result<Action, ActionFlagError> {
+    Action::from_word(word).ok_or(ActionFlagError)
 }
 
 pub(super) async fn run(session: &Session, verb: TokenVerb) -> anyhow::Result<()> {
@@ -140,8 +140,8 @@ pub(super) async fn run(session: &Session, verb: TokenVerb) -> anyhow::Result<()
             let created = session.client()?.create_token(&wanted).await?;
             session.out.show(&created, |_| format!("{}\n", created.token))?;
             match created.expires {
-                Some(ends) => say(&format!("keep it: it cannot be shown again; it expires on {ends}")),
-                None => say("keep it: it cannot be shown again"),
+                Some(ends) => print_note(&format!("keep it: it cannot be shown again; it expires on {ends}")),
+                None => print_note("keep it: it cannot be shown again"),
             }
             Ok(())
         }
@@ -163,7 +163,7 @@ pub(super) async fn run(session: &Session, verb: TokenVerb) -> anyhow::Result<()
 /// The server does not know of the tokens of others.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("the server is too old to list and revoke tokens of other users; nothing was done")]
-struct NoOthers;
+struct OwnTokensOnly;
 
 /// The tokens of a user, or of whose the context is.
 async fn tokens(client: &Client, user: Option<&str>) -> anyhow::Result<Vec<Token>> {
@@ -172,11 +172,11 @@ async fn tokens(client: &Client, user: Option<&str>) -> anyhow::Result<Vec<Token
 }
 
 /// A server of before 2026-12 does not know of others' tokens, and lists the caller's, who has one.
-fn all_of(user: &str, tokens: Vec<Token>) -> Result<Vec<Token>, NoOthers> {
-    if tokens.iter().all(|token| token.user == user) { Ok(tokens) } else { Err(NoOthers) }
+fn all_of(user: &str, tokens: Vec<Token>) -> Result<Vec<Token>, OwnTokensOnly> {
+    if tokens.iter().all(|token| token.user == user) { Ok(tokens) } else { Err(OwnTokensOnly) }
 }
 
-fn token_table(look: Look, tokens: &[Token]) -> String {
+fn token_table(look: Style, tokens: &[Token]) -> String {
     let now = clock::now();
     let row = |token: &Token| {
         let is_told = token.expires.is_none_or(|ends| now >= token_notice_from(token.created, ends));
@@ -223,15 +223,15 @@ mod tests {
             ("30d", after(30 * 86_400)),
             ("12h", after(12 * 3_600)),
             ("90", after(90)),
-            ("d", Err(NoLife)),
-            ("-1d", Err(NoLife)),
-            ("30w", Err(NoLife)),
-            ("4294967296d", Err(NoLife)),
+            ("d", Err(ExpiryFlagError)),
+            ("-1d", Err(ExpiryFlagError)),
+            ("30w", Err(ExpiryFlagError)),
+            ("4294967296d", Err(ExpiryFlagError)),
         ] {
             assert_eq!(life(text), read, "{text}");
         }
         assert_eq!(action("node-list"), Ok(Action::NodeList));
-        assert_eq!(action("unlisted"), Err(NoAction));
+        assert_eq!(action("unlisted"), Err(ActionFlagError));
     }
 
     fn token_of_ann() -> Token {
@@ -250,7 +250,7 @@ mod tests {
     fn the_callers_own_tokens_are_not_taken_for_those_of_another() {
         let (ann, none) = (vec![token_of_ann()], Vec::new());
         assert_eq!(all_of("ann", ann.clone()), Ok(ann.clone()));
-        assert_eq!(all_of("ben", ann), Err(NoOthers), "it would revoke one of the caller's");
+        assert_eq!(all_of("ben", ann), Err(OwnTokensOnly), "it would revoke one of the caller's");
         assert_eq!(all_of("ben", none.clone()), Ok(none));
     }
 
@@ -270,7 +270,7 @@ mod tests {
             old    ann   2026-11-23T20:00:00Z  never !                         all                  -     -
             ended  ann   2026-11-23T20:00:00Z  expired 2001-09-09T01:46:40Z !  who-am-i,node-drain  -     10.0.0.7
         "#]]
-        .assert_eq(&token_table(Look::PLAIN, &[token, ended]));
+        .assert_eq(&token_table(Style::PLAIN, &[token, ended]));
         let reads = Action::ALL.iter().copied().filter(|action| action.only_reads()).collect::<Vec<_>>();
         assert_eq!(scope(Some(&reads)), "read-only");
     }

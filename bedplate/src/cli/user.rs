@@ -11,7 +11,7 @@ use super::{
     error::Usage,
     output::Rows,
     quota::{self, QuotaFlag},
-    table::{Look, cells, table},
+    table::{Style, cells, table},
     words::count,
 };
 
@@ -145,11 +145,11 @@ pub(super) async fn run(session: &Session, verb: Verb) -> anyhow::Result<()> {
         }
         Verb::List => {
             let users = client.users().await?;
-            session.out.show(&users, |look| user_table(*look, &users))
+            session.out.show(&users, |style| user_table(*style, &users))
         }
         Verb::Show { name } => {
             let user = client.user(&name).await?;
-            session.out.show(&user, |look| user_table(*look, std::slice::from_ref(&user)))
+            session.out.show(&user, |style| user_table(*style, std::slice::from_ref(&user)))
         }
         Verb::Set { name, record, quota } => {
             let changed = client.change_user(&record.over(client.user(&name).await?)?).await?;
@@ -164,7 +164,7 @@ pub(super) async fn run(session: &Session, verb: Verb) -> anyhow::Result<()> {
                 None => client.whoami().await?.name,
             };
             let quotas = client.quotas(&name).await?;
-            session.out.show(&quotas, |look| quota::quota_table(*look, &quotas))
+            session.out.show(&quotas, |style| quota::quota_table(*style, &quotas))
         }
         Verb::Delete { names } => {
             let delete = async |name: &String| client.delete_user(name).await.map(|()| "deleted");
@@ -185,7 +185,7 @@ pub(super) async fn run(session: &Session, verb: Verb) -> anyhow::Result<()> {
     }
 }
 
-fn user_table(look: Look, users: &[User]) -> String {
+fn user_table(style: Style, users: &[User]) -> String {
     let row = |user: &User| {
         let number = |of: &dyn Fn(&Account) -> u32| {
             user.account.as_ref().map_or_else(|| "-".to_owned(), |account| of(account).to_string())
@@ -200,5 +200,5 @@ fn user_table(look: Look, users: &[User]) -> String {
             user.comment.clone().unwrap_or_default(),
         ])
     };
-    table(look, &["NAME", "UID", "GID", "GROUPS", "ROLE", "COMMENT"], users.iter().map(row))
+    table(style, &["NAME", "UID", "GID", "GROUPS", "ROLE", "COMMENT"], users.iter().map(row))
 }

@@ -30,8 +30,8 @@ use super::{
     context::Session,
     each::each,
     error::Usage,
-    input::{read, tell_mistakes},
-    output::say,
+    input::{print_diagnostics, read},
+    output::print_note,
     words::count,
 };
 
@@ -287,7 +287,7 @@ async fn one_by_one(
         return failed.pop().map_or(Ok(()), |(_, error)| Err(error.into()));
     }
     for (workflow, error) in &failed {
-        say(&format!("{workflow}: {error}"));
+        print_note(&format!("{workflow}: {error}"));
     }
     if !failed.is_empty() {
         let failed = failed.iter().map(|(workflow, _)| *workflow);
@@ -306,7 +306,7 @@ async fn delete(client: &Client, wanted: &str) -> Result<&'static str, ClientErr
     };
     client.delete_workflow(wanted).await?;
     if let Some(Workflow { summary, .. }) = shown {
-        say(&format!("{} was workflow {} of {}", summary.name, summary.id, summary.user));
+        print_note(&format!("{} was workflow {} of {}", summary.name, summary.id, summary.user));
     }
     Ok("deleted")
 }
@@ -318,14 +318,14 @@ async fn run_start(session: &Session, client: &Client, start: Start) -> anyhow::
     let request = StartWorkflow { name, document, user: start.user };
     let started = match start_once(client, &request, start.idempotency_key).await {
         Ok(started) => started,
-        Err(error) => return Err(tell_mistakes(&file, error)),
+        Err(error) => return Err(print_diagnostics(&file, error)),
     };
     let id = started.id.to_string();
     if !start.watch {
         session.out.show(&started, |_| format!("{id}\n"))?;
         return Ok(ExitCode::SUCCESS);
     }
-    say(&format!("{} is workflow {id}: {}", started.name, count(started.stages as usize, "stage")));
+    print_note(&format!("{} is workflow {id}: {}", started.name, count(started.stages as usize, "stage")));
     watch::run(session, client, &id, &start.destination).await
 }
 

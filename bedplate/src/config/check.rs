@@ -58,7 +58,7 @@ pub fn check(raw: &Raw, interfaces: &Interfaces) -> (Option<Checked>, Vec<Mistak
     let notes = subnets::notes(raw, &dhcp, &own, &networks, &mut mistakes);
     let (log, job_log_bytes) = (log(raw, &mut mistakes), job_log_bytes(raw, &mut mistakes));
     let (job_images, quotas) = (job_images(raw, &mut mistakes), quotas::check(raw, &mut mistakes));
-    what_stands_alone(raw, &mut mistakes);
+    check_single_keys(raw, &mut mistakes);
     let (api_certificate, sessions) = (api_certificate(raw, &mut mistakes), sessions(raw, &mut mistakes));
     let (connections, tokens) = (connections::check(raw, &mut mistakes), tokens::check(raw, &mut mistakes));
     let registries = Arc::new(registries::check(raw, &ports.of(&own), &mut mistakes));
@@ -120,7 +120,7 @@ fn server_addresses(raw: &Raw, networks: &[Ipv4Net]) -> Vec<Ipv4Addr> {
 }
 
 /// Values that no other one depends on.
-fn what_stands_alone(raw: &Raw, mistakes: &mut Vec<Mistake>) {
+fn check_single_keys(raw: &Raw, mistakes: &mut Vec<Mistake>) {
     paths(raw, mistakes);
     server_names(raw, mistakes);
     heartbeat(raw, mistakes);

@@ -99,7 +99,7 @@ impl Alarms {
     }
 
     /// Logs all alarms at once, and then every day until `stop`.
-    pub(super) async fn tell_daily(self, stop: CancellationToken) {
+    pub(super) async fn log_daily(self, stop: CancellationToken) {
         let mut days = interval(TELL_AFTER);
         days.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {

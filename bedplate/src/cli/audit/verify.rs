@@ -14,7 +14,7 @@ use serde::{Deserialize, Serialize};
 use super::super::{
     columns,
     context::Session,
-    output::{Rows, say},
+    output::{Rows, print_note},
 };
 
 /// Lines that are fetched at a time.
@@ -69,7 +69,7 @@ enum VerifyError {
     #[error(transparent)]
     Head(#[from] HeadError),
     /// A head is another key's.
-    #[error("{head}; {}", key_told(*row))]
+    #[error("{head}; {}", format_key(*row))]
     OtherKey {
         head: HeadError,
         /// The line that tells of the server's present key, if there is one.
@@ -135,7 +135,7 @@ async fn explained(client: &Client, error: VerifyError, own: &AuditHead) -> Veri
     VerifyError::OtherKey { head, row: row.map(|row| row.number) }
 }
 
-fn key_told(row: Option<u64>) -> String {
+fn format_key(row: Option<u64>) -> String {
     let told = match row {
         Some(row) => format!("the server's key was made anew, as line {row} of the log tells"),
         None => "the server's key may have been made anew (no line of the log tells of it)".to_owned(),
@@ -168,7 +168,7 @@ async fn walk(
                     return Ok(Err(error));
                 }
                 if entry.number.is_multiple_of(TOLD_EVERY) {
-                    say(&format!("{} lines of {} hold", entry.number, own.number.max(entry.number)));
+                    print_note(&format!("{} lines of {} hold", entry.number, own.number.max(entry.number)));
                 }
             }
         }

@@ -11,12 +11,12 @@ use client::{Client, ClientError, Context, Fingerprint, PresentedCertificate, pr
 use serde::Serialize;
 use url::Url;
 
-use super::{Kept, link, path_of, write_private};
+use super::{ListedContext, link, path_of, write_private};
 use crate::cli::{
     columns,
     context::Session,
     error::Usage,
-    output::{Rows, say},
+    output::{Rows, print_note},
 };
 
 /// Port of the REST API where the address has none.
@@ -58,7 +58,7 @@ pub(in crate::cli) struct Create {
 #[serde(rename_all = "kebab-case")]
 struct Created {
     #[serde(flatten)]
-    kept: Kept,
+    kept: ListedContext,
     /// Whose token it holds.
     user: String,
 }
@@ -87,7 +87,7 @@ impl Create {
             link(own, &path)?;
         }
         let (name, server) = (&self.name, &self.server);
-        let kept = Kept::new(folder, &path, is_first, &context);
+        let kept = ListedContext::new(folder, &path, is_first, &context);
         let created = Created { kept, user: who.name };
         let hint = if is_first {
             "it is in use".to_owned()
@@ -203,7 +203,7 @@ async fn is_trusted_by_system(server: &Url) -> anyhow::Result<bool> {
 }
 
 fn confirm(server: &Url, fingerprint: Fingerprint) -> anyhow::Result<()> {
-    say(&format!("SHA-256 fingerprint of the CA of {server}:\n  {fingerprint}"));
+    print_note(&format!("SHA-256 fingerprint of the CA of {server}:\n  {fingerprint}"));
     if !stdin().is_terminal() {
         bail!(Usage(
             "the server is not trusted: if this is its fingerprint, give it with --fingerprint; \

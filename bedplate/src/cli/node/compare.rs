@@ -18,8 +18,8 @@ use super::{
         columns,
         context::Session,
         error::Usage,
-        output::{Format, Rows, say},
-        table::{Cell, Look, table},
+        output::{Format, Rows, print_note},
+        table::{Cell, Style, table},
         words::count,
     },
     Nodes,
@@ -92,10 +92,10 @@ pub(super) async fn run(session: &Session, client: &Client, nodes: &Nodes) -> an
         }
     }
     let comparison = compare(&inventories, unknown);
-    session.out.show(&comparison, |look| draw(*look, &comparison))?;
+    session.out.show(&comparison, |style| draw(*style, &comparison))?;
     if session.out.format() == Format::Csv && !comparison.unknown.is_empty() {
         // It has no row for what was not compared.
-        say(&never_told(&comparison.unknown));
+        print_note(&never_reported(&comparison.unknown));
     }
     let is_equal = comparison.differences.is_empty() && comparison.unknown.is_empty();
     Ok(if is_equal { ExitCode::SUCCESS } else { ExitCode::FAILURE })
@@ -137,17 +137,17 @@ fn ordered(groups: BTreeMap<Option<&String>, Vec<NodeName>>) -> Vec<Group> {
     groups
 }
 
-fn draw(look: Look, comparison: &Comparison) -> String {
+fn draw(style: Style, comparison: &Comparison) -> String {
     let Comparison { nodes, unknown, facts, differences } = comparison;
     let mut text = String::new();
     if !differences.is_empty() {
-        let rows = differences.iter().flat_map(|difference| rows(look, difference));
-        text.push_str(&table(look, &["FACT", "NODES", "VALUE"], rows));
+        let rows = differences.iter().flat_map(|difference| rows(style, difference));
+        text.push_str(&table(style, &["FACT", "NODES", "VALUE"], rows));
         text.push('\n');
     }
     let list = |names: &[NodeName]| hostlist::compress(names.iter().map(NodeName::as_str));
     if !unknown.is_empty() {
-        text.push_str(&(never_told(unknown) + "\n"));
+        text.push_str(&(never_reported(unknown) + "\n"));
     }
     let result = match differences.len() {
         0 => "equal".to_owned(),
@@ -157,11 +157,11 @@ fn draw(look: Look, comparison: &Comparison) -> String {
     text + &format!("{} of {}: {result}\n", count(*facts, "fact"), list(nodes))
 }
 
-fn never_told(nodes: &[NodeName]) -> String {
+fn never_reported(nodes: &[NodeName]) -> String {
     format!("{} never told of their hardware", hostlist::compress(nodes.iter().map(NodeName::as_str)))
 }
 
-fn rows(look: Look, difference: &Difference) -> Vec<Vec<Cell>> {
+fn rows(style: Style, difference: &Difference) -> Vec<Vec<Cell>> {
     let usual =
         difference.groups.first().filter(|group| group.majority).and_then(|group| group.value.as_ref());
     let row = |(place, group): (usize, &Group)| {
@@ -175,7 +175,7 @@ fn rows(look: Look, difference: &Difference) -> Vec<Vec<Cell>> {
             (Some(value), _) => shortened(value),
         };
         let color = if group.majority { Color::Reset } else { Color::Yellow };
-        vec![Cell::new(fact), look.colored(nodes, color), look.colored(value, color)]
+        vec![Cell::new(fact), style.colored(nodes, color), style.colored(value, color)]
     };
     difference.groups.iter().enumerate().map(row).collect()
 }

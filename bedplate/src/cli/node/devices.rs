@@ -10,18 +10,18 @@ use comfy_table::Color;
 
 use super::{
     super::{
-        table::{Cell, Look, table},
+        table::{Cell, Style, table},
         words::or_dash,
     },
     topology::link_label,
 };
 
 /// The devices of a node.
-pub(super) fn draw(look: Look, name: &str, inventory: &Inventory) -> String {
+pub(super) fn draw(style: Style, name: &str, inventory: &Inventory) -> String {
     let mut text = format!("{name}\n");
     if !inventory.pci.is_empty() {
         let header = ["PCI", "CLASS", "DEVICE", "DRIVER", "NUMA", "LINK", "GRANTED AS"];
-        text.push_str(&table(look, &header, rows(look, inventory)));
+        text.push_str(&table(style, &header, rows(style, inventory)));
     }
     let known: BTreeSet<&str> = inventory.pci.iter().map(|device| device.address.as_str()).collect();
     let is_elsewhere =
@@ -29,11 +29,11 @@ pub(super) fn draw(look: Look, name: &str, inventory: &Inventory) -> String {
     let others: Vec<&GrantableDevice> = inventory.devices.iter().filter(is_elsewhere).collect();
     if !others.is_empty() {
         let row = |device: &&GrantableDevice| {
-            let state = service(look, std::slice::from_ref(device));
+            let state = service(style, std::slice::from_ref(device));
             vec![state, Cell::new(or_dash(device.numa_node)), Cell::new(&device.source)]
         };
         text.push('\n');
-        text.push_str(&table(look, &["DEVICE", "NUMA", "KNOWN FROM"], others.iter().map(row)));
+        text.push_str(&table(style, &["DEVICE", "NUMA", "KNOWN FROM"], others.iter().map(row)));
     }
     if inventory.pci.is_empty() && others.is_empty() {
         text.push_str("  no devices\n");
@@ -41,7 +41,7 @@ pub(super) fn draw(look: Look, name: &str, inventory: &Inventory) -> String {
     text
 }
 
-fn rows(look: Look, inventory: &Inventory) -> Vec<Vec<Cell>> {
+fn rows(style: Style, inventory: &Inventory) -> Vec<Vec<Cell>> {
     let row = |(depth, device): (usize, &PciDevice)| {
         let granted: Vec<&GrantableDevice> =
             inventory.devices.iter().filter(|grant| grant.pci.as_ref() == Some(&device.address)).collect();
@@ -52,7 +52,7 @@ fn rows(look: Look, inventory: &Inventory) -> Vec<Vec<Cell>> {
             Cell::new(or_dash(device.driver.as_ref())),
             Cell::new(or_dash(device.numa_node)),
             Cell::new(or_dash(device.link.as_ref().map(link_label))),
-            service(look, &granted),
+            service(style, &granted),
         ]
     };
     in_order(&inventory.pci).into_iter().map(row).collect()
@@ -90,7 +90,7 @@ fn named(device: &PciDevice) -> String {
     format!("{vendor} {}", device.device_name.as_ref().unwrap_or(&number))
 }
 
-fn service(look: Look, granted: &[&GrantableDevice]) -> Cell {
+fn service(style: Style, granted: &[&GrantableDevice]) -> Cell {
     let name = |device: &&GrantableDevice| match &device.sick {
         Some(why) => format!("{} (out of service: {why})", device.name),
         None => device.name.to_string(),
@@ -100,7 +100,7 @@ fn service(look: Look, granted: &[&GrantableDevice]) -> Cell {
     }
     let text = granted.iter().map(name).collect::<Vec<_>>().join(", ");
     let is_sick = granted.iter().any(|device| device.sick.is_some());
-    look.colored(text, if is_sick { Color::Red } else { Color::Reset })
+    style.colored(text, if is_sick { Color::Red } else { Color::Reset })
 }
 
 /// `8 nvidia.com/gpu (1 out of service), 2 rdma/hca`.
@@ -154,7 +154,7 @@ mod tests {
             DEVICE             NUMA  KNOWN FROM
             acme.test/thing=a  -     /etc/cdi/acme.yaml
         "#]]
-        .assert_eq(&draw(Look::PLAIN, "n1", &inventory));
-        assert_eq!(draw(Look::PLAIN, "n1", &Inventory::default()), "n1\n  no devices\n");
+        .assert_eq(&draw(Style::PLAIN, "n1", &inventory));
+        assert_eq!(draw(Style::PLAIN, "n1", &Inventory::default()), "n1\n  no devices\n");
     }
 }

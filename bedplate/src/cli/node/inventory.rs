@@ -11,7 +11,7 @@ use comfy_table::Color;
 use super::{
     super::{
         context::Session,
-        table::{Cell, Look, pairs, table},
+        table::{Cell, Style, pairs, table},
         words::{count, size},
     },
     Nodes,
@@ -20,11 +20,13 @@ use super::{
 
 pub(super) async fn run(session: &Session, client: &Client, nodes: &Nodes) -> anyhow::Result<()> {
     let found = inventories(client, nodes).await?;
-    one_or_many(session, &found, |look, found| format!("{}\n{}", found.name, summary(look, &found.inventory)))
+    one_or_many(session, &found, |style, found| {
+        format!("{}\n{}", found.name, summary(style, &found.inventory))
+    })
 }
 
 /// The whole of it on a page.
-fn summary(look: Look, inventory: &Inventory) -> String {
+fn summary(style: Style, inventory: &Inventory) -> String {
     let Inventory { system, firmware, os, topology, .. } = inventory;
     let mut lines = Vec::new();
     let mut add = |name, value: String| {
@@ -45,15 +47,15 @@ fn summary(look: Look, inventory: &Inventory) -> String {
         "PCI devices",
         if inventory.pci.is_empty() { String::new() } else { inventory.pci.len().to_string() },
     );
-    let mut text = faults(look, &inventory.faults);
-    text.push_str(&pairs(look, &lines));
+    let mut text = faults(style, &inventory.faults);
+    text.push_str(&pairs(style, &lines));
     for part in [
-        tables::numa(look, topology),
-        tables::nics(look, &inventory.nics),
-        tables::disks(look, &inventory.disks),
-        tables::gpus(look, &inventory.gpus),
-        tables::infiniband(look, &inventory.infiniband),
-        tables::devices(look, &inventory.devices),
+        tables::numa(style, topology),
+        tables::nics(style, &inventory.nics),
+        tables::disks(style, &inventory.disks),
+        tables::gpus(style, &inventory.gpus),
+        tables::infiniband(style, &inventory.infiniband),
+        tables::devices(style, &inventory.devices),
     ] {
         if !part.is_empty() {
             text.push('\n');
@@ -71,7 +73,7 @@ fn summary(look: Look, inventory: &Inventory) -> String {
 }
 
 /// What is not well, the worst first; nothing if all is.
-fn faults(look: Look, faults: &[Fault]) -> String {
+fn faults(style: Style, faults: &[Fault]) -> String {
     let row = |fault: &&Fault| {
         let (word, color) = match fault.level {
             FaultLevel::Error => ("error", Color::Red),
@@ -79,9 +81,9 @@ fn faults(look: Look, faults: &[Fault]) -> String {
             FaultLevel::Unknown => ("unknown", Color::Yellow),
         };
         vec![
-            look.colored(word.to_owned(), color),
+            style.colored(word.to_owned(), color),
             Cell::new(&fault.subject),
-            look.colored(fault.message.clone(), color),
+            style.colored(fault.message.clone(), color),
         ]
     };
     if faults.is_empty() {
@@ -89,7 +91,7 @@ fn faults(look: Look, faults: &[Fault]) -> String {
     }
     let mut sorted: Vec<&Fault> = faults.iter().collect();
     sorted.sort_by(|one, other| other.level.cmp(&one.level).then_with(|| one.cmp(other)));
-    table(look, &["FAULT", "OF", "WHAT"], sorted.iter().map(row)) + "\n"
+    table(style, &["FAULT", "OF", "WHAT"], sorted.iter().map(row)) + "\n"
 }
 
 /// `uefi, AMI, 1.4, 04/01/2024, Secure Boot on, TPM 2.0`.
@@ -227,7 +229,7 @@ mod tests {
             not known:
               nvidia-smi: not found
         "#]]
-        .assert_eq(&summary(Look::PLAIN, &inventory));
+        .assert_eq(&summary(Style::PLAIN, &inventory));
         assert_eq!(device_counts(&inventory.devices), "1 nvidia.com/gpu, 1 rdma/hca");
     }
 
@@ -274,12 +276,12 @@ mod tests {
 
             DEVICE            NUMA  PCI           STATE                                      KNOWN FROM
             nvidia.com/gpu=0  0     0000:01:00.0  out of service: uncorrected memory errors  built-in
-        "#]].assert_eq(&summary(Look::PLAIN, &inventory));
+        "#]].assert_eq(&summary(Style::PLAIN, &inventory));
     }
 
     #[test]
     fn what_is_not_known_is_left_out() {
         let inventory = Inventory { memory_bytes: 1 << 30, ..Inventory::default() };
-        assert_eq!(summary(Look::PLAIN, &inventory), "  memory  1 GiB\n");
+        assert_eq!(summary(Style::PLAIN, &inventory), "  memory  1 GiB\n");
     }
 }

@@ -19,7 +19,7 @@ use super::{
         context::Session,
         error::Usage,
         output::{Rows, print, print_data},
-        table::{Cell, Look, cells, pairs, table},
+        table::{Cell, Style, cells, pairs, table},
         words::{age, or_dash},
     },
     Nodes,
@@ -31,7 +31,7 @@ use super::{
 const NOT_FOUND: u16 = 404;
 
 /// `node list`.
-pub(super) fn list(look: Look, nodes: &[Node], with_labels: bool, now: Timestamp) -> String {
+pub(super) fn list(style: Style, nodes: &[Node], with_labels: bool, now: Timestamp) -> String {
     if nodes.is_empty() {
         return "no nodes yet: `bedplate node add --help`\n".to_owned();
     }
@@ -39,7 +39,7 @@ pub(super) fn list(look: Look, nodes: &[Node], with_labels: bool, now: Timestamp
     let row = |node: &Node| -> Vec<Cell> {
         let cells = [
             Cell::new(&node.name),
-            look.phase(&node.status),
+            style.phase(&node.status),
             Cell::new(age(node.status.since, now)),
             Cell::new(or_dash(node.status.address.or_else(|| first_address(&node.spec)))),
             Cell::new(or_dash(runs(node))),
@@ -56,7 +56,7 @@ pub(super) fn list(look: Look, nodes: &[Node], with_labels: bool, now: Timestamp
     let header = ["NODE", "PHASE", "FOR", "ADDRESS", "IMAGE", "NEXT", "PROFILES"];
     let labels = with_labels.then_some("LABELS");
     let header: Vec<&str> = header.into_iter().chain(labels).chain(["NOTE"]).collect();
-    table(look, &header, nodes.iter().map(row))
+    table(style, &header, nodes.iter().map(row))
 }
 
 /// The image that it runs or is booting; what it should boot, where the server is of before and the
@@ -124,14 +124,14 @@ pub(super) async fn run(session: &Session, client: &Client, nodes: &Nodes, view:
         View { xml: true, .. } => xml(session, client, nodes).await,
         View { devices: true, .. } => {
             let found = inventories(client, nodes).await?;
-            one_or_many(session, &found, |look, found| {
-                devices::draw(look, found.name.as_str(), &found.inventory)
+            one_or_many(session, &found, |style, found| {
+                devices::draw(style, found.name.as_str(), &found.inventory)
             })
         }
         View { topology: true, .. } => {
             let found = inventories(client, nodes).await?;
-            one_or_many(session, &found, |look, found| {
-                topology::draw(look, found.name.as_str(), &found.inventory)
+            one_or_many(session, &found, |style, found| {
+                topology::draw(style, found.name.as_str(), &found.inventory)
             })
         }
         View { history: true, .. } => histories(session, client, nodes).await,
@@ -190,11 +190,11 @@ async fn histories(session: &Session, client: &Client, nodes: &Nodes) -> anyhow:
         events.push(client.history(&name, HISTORY_LINES).await?);
     }
     // One list, as of `node history`: each event names its node.
-    session.out.show(&events.concat(), |look| {
+    session.out.show(&events.concat(), |style| {
         let several = events.len() > 1;
         let text = |events: &Vec<NodeEvent>| {
             let name = events.first().filter(|_| several).map(|event| format!("{}\n", event.name));
-            name.unwrap_or_default() + &history(*look, events)
+            name.unwrap_or_default() + &history(*style, events)
         };
         events.iter().map(text).collect::<Vec<_>>().join("\n")
     })
@@ -206,8 +206,8 @@ async fn all(session: &Session, client: &Client, nodes: &Nodes) -> anyhow::Resul
         let Explained { origins: found, .. } = client.explain(&node.name).await?;
         let inventory = inventory_of(client, &node.name).await?;
         let devices = inventory.map(|inventory| inventory.devices).unwrap_or_default();
-        let look = session.out.look;
-        texts.push(one(look, &node, &devices, clock::now()) + "\n" + &origins(look, &found));
+        let style = session.out.style;
+        texts.push(one(style, &node, &devices, clock::now()) + "\n" + &origins(style, &found));
     }
     print(&texts.join("\n"))
 }
@@ -216,21 +216,21 @@ async fn all(session: &Session, client: &Client, nodes: &Nodes) -> anyhow::Resul
 pub(super) fn one_or_many<T: Rows>(
     session: &Session,
     values: &[T],
-    text: impl Fn(Look, &T) -> String,
+    text: impl Fn(Style, &T) -> String,
 ) -> anyhow::Result<()> {
     match values {
-        [only] => session.out.show(only, |look| text(*look, only)),
-        several => session.out.show(&several, |look| {
-            several.iter().map(|value| text(*look, value)).collect::<Vec<_>>().join("\n")
+        [only] => session.out.show(only, |style| text(*style, only)),
+        several => session.out.show(&several, |style| {
+            several.iter().map(|value| text(*style, value)).collect::<Vec<_>>().join("\n")
         }),
     }
 }
 
 /// What a node is doing.
-fn one(look: Look, node: &Node, devices: &[GrantableDevice], now: Timestamp) -> String {
+fn one(style: Style, node: &Node, devices: &[GrantableDevice], now: Timestamp) -> String {
     let status = &node.status;
     let mut lines = vec![
-        ("phase", look.phase(status)),
+        ("phase", style.phase(status)),
         ("since", Cell::new(format!("{} ({} ago)", status.since, age(status.since, now)))),
     ];
     let mut add = |name, value: Option<String>| lines.extend(value.map(|value| (name, Cell::new(value))));
@@ -260,7 +260,7 @@ fn one(look: Look, node: &Node, devices: &[GrantableDevice], now: Timestamp) -> 
     add("armed", Some(if status.armed { "yes: it may enrol" } else { "no" }.to_owned()));
     add("id", Some(node.id.to_string()));
     add("version", Some(node.version.to_string()));
-    format!("{}\n{}", node.name, pairs(look, &lines))
+    format!("{}\n{}", node.name, pairs(style, &lines))
 }
 
 /// One of two that claim to be a node.
@@ -290,13 +290,13 @@ pub(super) async fn explain(session: &Session, client: &Client, nodes: &Nodes) -
         explained.push(client.explain(&name).await?);
     }
     let several = explained.len() > 1;
-    one_or_many(session, &explained, |look, explained| {
+    one_or_many(session, &explained, |style, explained| {
         let head = if several { format!("{}\n", explained.name) } else { String::new() };
-        head + &origins(look, &explained.origins)
+        head + &origins(style, &explained.origins)
     })
 }
 
-fn origins(look: Look, origins: &[api::machine::Origin]) -> String {
+fn origins(style: Style, origins: &[api::machine::Origin]) -> String {
     let row = |origin: &api::machine::Origin| {
         let value = match &origin.value {
             Value::String(text) => text.clone(),
@@ -304,11 +304,11 @@ fn origins(look: Look, origins: &[api::machine::Origin]) -> String {
         };
         cells([origin.field.clone(), value, origin.origin.clone()])
     };
-    table(look, &["FIELD", "VALUE", "FROM"], origins.iter().map(row))
+    table(style, &["FIELD", "VALUE", "FROM"], origins.iter().map(row))
 }
 
 /// `node history`.
-pub(super) fn history(look: Look, events: &[NodeEvent]) -> String {
+pub(super) fn history(style: Style, events: &[NodeEvent]) -> String {
     let row = |event: &NodeEvent| {
         cells([
             event.at.to_string(),
@@ -317,7 +317,7 @@ pub(super) fn history(look: Look, events: &[NodeEvent]) -> String {
             event.message.clone(),
         ])
     };
-    table(look, &["TIME", "PHASE", "SEVERITY", "MESSAGE"], events.iter().map(row))
+    table(style, &["TIME", "PHASE", "SEVERITY", "MESSAGE"], events.iter().map(row))
 }
 
 #[cfg(test)]
@@ -416,11 +416,11 @@ pub(super) mod tests {
             n6       ready         1m   -          d@2            d@3   -
             n7       unseen        1m   -          -              d@3   -
         "#]]
-        .assert_eq(&list(Look::PLAIN, &nodes, false, NOW));
+        .assert_eq(&list(Style::PLAIN, &nodes, false, NOW));
         expect![[r#"
             no nodes yet: `bedplate node add --help`
         "#]]
-        .assert_eq(&list(Look::PLAIN, &[], false, NOW));
+        .assert_eq(&list(Style::PLAIN, &[], false, NOW));
     }
 
     #[test]
@@ -433,8 +433,8 @@ pub(super) mod tests {
             n1    ready  1m   -        -      -     -         gpu=,rack=a1
             n2    ready  1m   -        -      -     -         -
         "#]]
-        .assert_eq(&list(Look::PLAIN, &nodes, true, NOW));
-        let shown = one(Look::PLAIN, &nodes[0], &[], NOW);
+        .assert_eq(&list(Style::PLAIN, &nodes, true, NOW));
+        let shown = one(Style::PLAIN, &nodes[0], &[], NOW);
         let is_told = |line: &str| line.split_whitespace().eq(["labels", "gpu=,rack=a1"]);
         assert!(shown.lines().any(is_told), "{shown}");
     }
@@ -453,10 +453,10 @@ pub(super) mod tests {
         let words = [Phase::Firmware, Phase::Lost].map(|phase| phase_word(&unproven(phase)));
         assert_eq!(words, ["firmware?", "lost,firmware?"]);
         assert_eq!(phase_word(&status(Phase::Firmware)), "firmware");
-        let shown = one(Look::PLAIN, &node("n1", "{}", unproven(Phase::Lost)), &[], NOW);
+        let shown = one(Style::PLAIN, &node("n1", "{}", unproven(Phase::Lost)), &[], NOW);
         let mut public = unproven(Phase::Lost);
         public.unproven.as_mut().unwrap().address = [0, 0, 0, 0].into();
-        let of_public = one(Look::PLAIN, &node("n1", "{}", public), &[], NOW);
+        let of_public = one(Style::PLAIN, &node("n1", "{}", public), &[], NOW);
         assert!(of_public.contains("unproven   somebody fetched iPXE script (5s ago)"), "{of_public}");
         let told = "unproven   10.1.0.66 fetched iPXE script (5s ago); not proven to be the node";
         assert!(shown.contains(told), "{shown}");
@@ -479,7 +479,7 @@ pub(super) mod tests {
             Origin { field: "interfaces.lan0.mtu".to_owned(), value: json!(9000), origin: "node".to_owned() },
         ];
         let node = with_next(node("n1", "{}", ready), "debian@3");
-        let text = one(Look::PLAIN, &node, &[], NOW) + "\n" + &origins(Look::PLAIN, &all);
+        let text = one(Style::PLAIN, &node, &[], NOW) + "\n" + &origins(Style::PLAIN, &all);
         expect![[r#"
             n1
               phase       ready
@@ -532,7 +532,7 @@ pub(super) mod tests {
               id               6f1c1f0e-52a1-4a53-9f0b-6f5f6d1f2d11
               version          3
         "#]]
-        .assert_eq(&one(Look::PLAIN, &node, &[], NOW));
+        .assert_eq(&one(Style::PLAIN, &node, &[], NOW));
     }
 
     #[test]
@@ -549,7 +549,7 @@ pub(super) mod tests {
             TIME                  PHASE    SEVERITY  MESSAGE
             2026-11-23T20:00:00Z  offered  security  token asked for from 10.1.0.9
         "#]]
-        .assert_eq(&history(Look::PLAIN, &[event]));
+        .assert_eq(&history(Style::PLAIN, &[event]));
     }
 
     proptest::proptest! {
@@ -579,10 +579,10 @@ pub(super) mod tests {
                 };
                 let origin = Origin { field: text.into(), value: json!(text), origin: text.into() };
                 [
-                    list(Look::PLAIN, std::slice::from_ref(&node), true, NOW),
-                    one(Look::PLAIN, &node, &[], NOW),
-                    history(Look::PLAIN, &[event]),
-                    origins(Look::PLAIN, &[origin]),
+                    list(Style::PLAIN, std::slice::from_ref(&node), true, NOW),
+                    one(Style::PLAIN, &node, &[], NOW),
+                    history(Style::PLAIN, &[event]),
+                    origins(Style::PLAIN, &[origin]),
                 ]
             };
             for (hostile, plain) in shown(&text).iter().zip(shown("plain words")) {

@@ -8,7 +8,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use api::inventory::{Core, Gpu, Inventory, NumaNode, PciDevice, PciLink, Topology, connection};
 
 use super::super::{
-    table::{Cell, Look, table},
+    table::{Cell, Style, table},
     tree::Tree,
     words::{count, ranges, size},
 };
@@ -24,15 +24,15 @@ struct Part {
 }
 
 /// The tree, the distances of NUMA nodes, and how near devices are to each other.
-pub(super) fn draw(look: Look, name: &str, inventory: &Inventory) -> String {
+pub(super) fn draw(style: Style, name: &str, inventory: &Inventory) -> String {
     let topology = &inventory.topology;
     let mut text = tree(name, inventory).draw();
-    let distances = distances(look, topology);
+    let distances = distances(style, topology);
     if !distances.is_empty() {
         text.push_str("\ndistances of NUMA nodes\n");
         text.push_str(&distances);
     }
-    let nearness = nearness(look, inventory);
+    let nearness = nearness(style, inventory);
     if !nearness.is_empty() {
         text.push_str("\nhow near GPUs and adapters are\n");
         text.push_str(&nearness);
@@ -295,7 +295,7 @@ fn bandwidth(link: &PciLink) -> String {
 }
 
 /// What is between each two GPUs and adapters, in the words of `nvidia-smi topo -m`; nothing of fewer than two.
-fn nearness(look: Look, inventory: &Inventory) -> String {
+fn nearness(style: Style, inventory: &Inventory) -> String {
     let gpus = inventory.gpus.iter().map(|gpu| (gpu.pci.as_str(), gpu.pci.as_str()));
     let adapters = inventory.infiniband.iter();
     let adapters = adapters.filter_map(|device| Some((device.name.as_str(), device.pci.as_deref()?)));
@@ -308,10 +308,10 @@ fn nearness(look: Look, inventory: &Inventory) -> String {
         let cell = |(_, to): &(&str, &str)| Cell::new(connection(inventory, from, to));
         std::iter::once(Cell::new(name)).chain(all.iter().map(cell)).collect()
     };
-    table(look, &header, all.iter().map(row))
+    table(style, &header, all.iter().map(row))
 }
 
-fn distances(look: Look, topology: &Topology) -> String {
+fn distances(style: Style, topology: &Topology) -> String {
     if topology.distances.is_empty() || topology.numa_nodes.len() < 2 {
         return String::new();
     }
@@ -320,7 +320,7 @@ fn distances(look: Look, topology: &Topology) -> String {
     let row = |(index, distances): (&String, &Vec<u32>)| {
         std::iter::once(Cell::new(index)).chain(distances.iter().map(Cell::new)).collect()
     };
-    table(look, &header, indexes.iter().zip(&topology.distances).map(row))
+    table(style, &header, indexes.iter().zip(&topology.distances).map(row))
 }
 
 #[cfg(test)]

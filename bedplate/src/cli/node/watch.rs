@@ -23,7 +23,7 @@ use super::{
     super::{
         clock, columns,
         context::Session,
-        output::{Rows, say},
+        output::{Rows, print_note},
         table::phase_word,
         words,
     },
@@ -142,7 +142,7 @@ async fn follow(session: &Session, client: &Client, watch: &Watch, seen: &mut Se
                 }
                 WatchMessage::ListEnd => {
                     for name in seen.end_list() {
-                        say(&format!("{name} was deleted"));
+                        print_note(&format!("{name} was deleted"));
                     }
                 }
             }
@@ -150,7 +150,7 @@ async fn follow(session: &Session, client: &Client, watch: &Watch, seen: &mut Se
                 return outcome;
             }
         }
-        say("the server has gone away: asking again");
+        print_note("the server has gone away: asking again");
         tokio::time::sleep(RETRY).await;
     }
 }

@@ -5,7 +5,7 @@ use std::io::{self, IsTerminal as _};
 use api::{image::Bar, visible};
 use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
 
-use super::super::{output::say, words::size};
+use super::super::{output::print_note, words::size};
 
 /// A bar whose size is known.
 const BAR: &str = "{msg:28} [{wide_bar:.cyan}] {bytes:>10} of {total_bytes:>10} {bytes_per_sec:>12}";
@@ -22,12 +22,12 @@ pub(in crate::cli) enum Progress {
     /// On a terminal.
     Bars(MultiProgress, Vec<ProgressBar>),
     /// Anywhere else.
-    Lines(Said),
+    Lines(PrintedLines),
 }
 
 /// What was said where there is no terminal.
 #[derive(Debug, Default)]
-pub(in crate::cli) struct Said {
+pub(in crate::cli) struct PrintedLines {
     /// The last line of each bar.
     bars: Vec<String>,
     /// What the work waits for.
@@ -39,7 +39,7 @@ impl Progress {
         if io::stderr().is_terminal() {
             Self::Bars(MultiProgress::new(), Vec::new())
         } else {
-            Self::Lines(Said::default())
+            Self::Lines(PrintedLines::default())
         }
     }
 
@@ -62,7 +62,9 @@ impl Progress {
                     last.set_message(visible::line(why).into_owned());
                 }
             }
-            Self::Lines(said) => new_lines(said, bars, waiting).iter().for_each(|line| say(line)),
+            Self::Lines(printed) => {
+                new_lines(printed, bars, waiting).iter().for_each(|line| print_note(line))
+            }
         }
     }
 
@@ -89,21 +91,21 @@ fn style(template: &str) -> ProgressStyle {
 }
 
 /// Lines for what is new since the last time.
-fn new_lines(said: &mut Said, bars: &[Bar], waiting: Option<&str>) -> Vec<String> {
+fn new_lines(printed: &mut PrintedLines, bars: &[Bar], waiting: Option<&str>) -> Vec<String> {
     let mut lines = Vec::new();
-    said.bars.truncate(bars.len());
+    printed.bars.truncate(bars.len());
     for (index, bar) in bars.iter().enumerate() {
         let line = quarter(bar);
-        match said.bars.get_mut(index) {
+        match printed.bars.get_mut(index) {
             Some(last) if *last == line => continue,
             Some(last) => last.clone_from(&line),
-            None => said.bars.push(line.clone()),
+            None => printed.bars.push(line.clone()),
         }
         lines.push(line);
     }
-    if said.waiting.as_deref() != waiting {
-        said.waiting = waiting.map(str::to_owned);
-        lines.extend(said.waiting.clone());
+    if printed.waiting.as_deref() != waiting {
+        printed.waiting = waiting.map(str::to_owned);
+        lines.extend(printed.waiting.clone());
     }
     lines
 }
@@ -138,9 +140,9 @@ mod tests {
 
     #[test]
     fn a_line_at_every_quarter() {
-        let mut said = Said::default();
+        let mut printed = PrintedLines::default();
         let bar = |label: &str, done, total| Bar { label: label.to_owned(), done, total };
-        let mut lines = |bars: &[Bar]| new_lines(&mut said, bars, None).join("|");
+        let mut lines = |bars: &[Bar]| new_lines(&mut printed, bars, None).join("|");
         assert_eq!(lines(&[bar("a", 0, 1000)]), "a: 0% of 1000 B");
         assert_eq!(lines(&[bar("a", 249, 1000)]), "");
         assert_eq!(lines(&[bar("a", 250, 1000), bar("b", 0, 0)]), "a: 25% of 1000 B|b");
@@ -150,9 +152,9 @@ mod tests {
 
     #[test]
     fn what_is_waited_for_is_said_once() {
-        let mut said = Said::default();
+        let mut printed = PrintedLines::default();
         let bar = [Bar { label: "a".to_owned(), done: 0, total: 0 }];
-        let mut lines = |waiting| new_lines(&mut said, &bar, waiting).join("|");
+        let mut lines = |waiting| new_lines(&mut printed, &bar, waiting).join("|");
         assert_eq!(lines(None), "a");
         assert_eq!(
             lines(Some("waiting for r: timed out; next try in 1 s")),

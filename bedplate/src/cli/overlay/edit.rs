@@ -14,7 +14,7 @@ use clap_complete::ArgValueCompleter;
 use client::Client;
 
 use super::{
-    super::{complete, context::Session, output::say},
+    super::{complete, context::Session, output::print_note},
     FileChange, limited, octal, written,
 };
 
@@ -54,7 +54,7 @@ pub(super) async fn run(session: &Session, edit: &Edit) -> anyhow::Result<()> {
             let change = FileChange { overlay: &edit.name, action: "unchanged", path: &edit.path };
             return session.out.show(&change, |_| String::new());
         }
-        say("not changed");
+        print_note("not changed");
         return Ok(());
     }
     let mode = edit.mode.or(present.as_ref().map(|file| file.mode)).unwrap_or(NEW_MODE);

@@ -8,8 +8,8 @@ use clap::Subcommand;
 
 use crate::cli::{
     context::Session,
-    output::say,
-    table::{Look, cells, table},
+    output::print_note,
+    table::{Style, cells, table},
     words::or_dash,
 };
 
@@ -47,17 +47,17 @@ pub(super) async fn run(session: &Session, verb: CaVerb) -> anyhow::Result<()> {
         certificates
             .iter()
             .filter_map(|one| one.alarm.as_ref())
-            .for_each(|text| say(&format!("alarm: {text}")));
+            .for_each(|text| print_note(&format!("alarm: {text}")));
     }
-    session.out.show(&certificates, |look| certificate_table(*look, &certificates))
+    session.out.show(&certificates, |style| certificate_table(*style, &certificates))
 }
 
 pub(super) async fn alarms(session: &Session) -> anyhow::Result<()> {
     let alarms = session.client()?.alarms().await?;
-    session.out.show(&alarms, |look| alarm_table(*look, &alarms))
+    session.out.show(&alarms, |style| alarm_table(*style, &alarms))
 }
 
-fn certificate_table(look: Look, certificates: &[Certificate]) -> String {
+fn certificate_table(style: Style, certificates: &[Certificate]) -> String {
     let row = |one: &Certificate| {
         let life = || format!("each lives {} h", one.life_seconds / 3_600);
         cells([
@@ -68,15 +68,15 @@ fn certificate_table(look: Look, certificates: &[Certificate]) -> String {
             or_dash(one.fingerprint),
         ])
     };
-    table(look, &["CERTIFICATE", "ENDS", "DAYS", "RENEWED", "FINGERPRINT"], certificates.iter().map(row))
+    table(style, &["CERTIFICATE", "ENDS", "DAYS", "RENEWED", "FINGERPRINT"], certificates.iter().map(row))
 }
 
-fn alarm_table(look: Look, alarms: &[Alarm]) -> String {
+fn alarm_table(style: Style, alarms: &[Alarm]) -> String {
     if alarms.is_empty() {
         return "no alarms\n".to_owned();
     }
     let row = |one: &Alarm| cells([one.alarm.as_str().to_owned(), one.subject.clone(), one.text.clone()]);
-    table(look, &["ALARM", "OF", "WHAT"], alarms.iter().map(row))
+    table(style, &["ALARM", "OF", "WHAT"], alarms.iter().map(row))
 }
 
 #[cfg(test)]
@@ -108,7 +108,7 @@ mod tests {
             days_left: None,
             ..authority.clone()
         };
-        let shown = certificate_table(Look::PLAIN, &[authority, nodes]);
+        let shown = certificate_table(Style::PLAIN, &[authority, nodes]);
         let lines: Vec<Vec<&str>> = shown
             .lines()
             .map(|line| line.split("  ").map(str::trim).filter(|cell| !cell.is_empty()).collect())
@@ -118,14 +118,14 @@ mod tests {
         assert!(lines[1][4].starts_with("sha256:0707"), "{shown}");
         assert_eq!(lines[2], ["nodes", "each lives 24 h", "-", "by hand", "-"]);
 
-        assert_eq!(alarm_table(Look::PLAIN, &[]), "no alarms\n");
+        assert_eq!(alarm_table(Style::PLAIN, &[]), "no alarms\n");
         let alarm = Alarm {
             alarm: AlarmKind::TokenWithoutEnd,
             subject: "ann/old".to_owned(),
             ends: None,
             text: "it never expires".to_owned(),
         };
-        let shown = alarm_table(Look::PLAIN, &[alarm]);
+        let shown = alarm_table(Style::PLAIN, &[alarm]);
         assert_eq!(shown.lines().nth(1), Some("token-without-end  ann/old  it never expires"), "{shown}");
     }
 }

@@ -7,7 +7,7 @@ use clap::Args;
 use client::Client;
 
 use super::{
-    super::{context::Session, operation::LEFT, output::say},
+    super::{context::Session, operation::LEFT, output::print_note},
     stream::{self, Last, Local, Target, Writing, carry, reason_of, status_of, to_standard_output},
 };
 
@@ -45,7 +45,7 @@ async fn follow(client: &Client, attach: &Attach) -> anyhow::Result<u8> {
     let last = tokio::select! {
         last = carry(line, local) => last?,
         _ = tokio::signal::ctrl_c() => {
-            say("the job goes on");
+            print_note("the job goes on");
             return Ok(LEFT);
         }
     };
@@ -55,7 +55,7 @@ async fn follow(client: &Client, attach: &Attach) -> anyhow::Result<u8> {
     }
     let Last::Ended(outcome) = last else { anyhow::bail!("the node says that a copy is done") };
     if let Some(reason) = reason_of(&outcome) {
-        say(&reason);
+        print_note(&reason);
     }
     Ok(status_of(&outcome))
 }

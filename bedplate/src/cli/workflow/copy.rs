@@ -29,7 +29,7 @@ use super::{
         context::Session,
         error::Usage,
         operation::{LEFT, progress::Progress},
-        output::say,
+        output::print_note,
         words::{count, size},
     },
     stream::{Last, Local, carry},
@@ -70,12 +70,12 @@ pub(in super::super) struct Copy {
 
 /// One end of a copy.
 #[derive(Debug, Clone, PartialEq, Eq)]
-enum End {
+enum CopyEndpoint {
     Here(PathBuf),
     Job { workflow: String, job: Option<String>, path: String },
 }
 
-impl End {
+impl CopyEndpoint {
     /// What has `:/` in it lies in a job, unless it begins as a path does.
     fn parse(text: &str) -> Self {
         let here = || Self::Here(PathBuf::from(text));
@@ -94,32 +94,32 @@ impl End {
 pub(super) async fn run(session: &Session, client: &Client, copy: &Copy) -> anyhow::Result<ExitCode> {
     let (task, member) = (copy.task, copy.member);
     let of = |workflow, job| StreamOf { workflow, job, task, member };
-    let copied = match (End::parse(&copy.from), End::parse(&copy.to)) {
-        (End::Job { workflow, job, path }, End::Here(to)) => {
+    let copied = match (CopyEndpoint::parse(&copy.from), CopyEndpoint::parse(&copy.to)) {
+        (CopyEndpoint::Job { workflow, job, path }, CopyEndpoint::Here(to)) => {
             out(client, &of(workflow, job), path, &to).await?
         }
-        (End::Here(from), End::Job { workflow, job, path }) => {
+        (CopyEndpoint::Here(from), CopyEndpoint::Job { workflow, job, path }) => {
             into(client, &of(workflow, job), &from, path).await?
         }
-        (End::Here(_), End::Here(_)) => {
+        (CopyEndpoint::Here(_), CopyEndpoint::Here(_)) => {
             let why = "neither end is in a job: write WORKFLOW:/PATH or WORKFLOW:JOB:/PATH for one of them";
             return Err(Usage(why.to_owned()).into());
         }
-        (End::Job { .. }, End::Job { .. }) => {
+        (CopyEndpoint::Job { .. }, CopyEndpoint::Job { .. }) => {
             let why = "both ends are in jobs: copy to this machine first, and from here to the other job";
             return Err(Usage(why.to_owned()).into());
         }
     };
     let Some(copied) = copied else {
-        say("left before the end; what was whole is there");
+        print_note("left before the end; what was whole is there");
         return Ok(LEFT.into());
     };
     for line in &copied.left_out {
-        say(&format!("left out {line}"));
+        print_note(&format!("left out {line}"));
     }
     let more = copied.left_out_count.saturating_sub(copied.left_out.len() as u64);
     if more > 0 {
-        say(&format!("left out {more} more"));
+        print_note(&format!("left out {more} more"));
     }
     let entries = usize::try_from(copied.entries).unwrap_or(usize::MAX);
     session.out.show(&copied, |_| {
@@ -278,16 +278,16 @@ mod tests {
 
     #[test]
     fn an_end_is_here_or_in_a_job() {
-        let job = |workflow: &str, job: Option<&str>, path: &str| End::Job {
+        let job = |workflow: &str, job: Option<&str>, path: &str| CopyEndpoint::Job {
             workflow: workflow.to_owned(),
             job: job.map(str::to_owned),
             path: path.to_owned(),
         };
-        assert_eq!(End::parse("train:/work/x"), job("train", None, "/work/x"));
-        assert_eq!(End::parse("train:web:/"), job("train", Some("web"), "/"));
-        assert_eq!(End::parse("a:b:/c:/d"), job("a", Some("b"), "/c:/d"));
+        assert_eq!(CopyEndpoint::parse("train:/work/x"), job("train", None, "/work/x"));
+        assert_eq!(CopyEndpoint::parse("train:web:/"), job("train", Some("web"), "/"));
+        assert_eq!(CopyEndpoint::parse("a:b:/c:/d"), job("a", Some("b"), "/c:/d"));
         for here in ["data", "./train:/work", "/train:/work", "train:work", "../x"] {
-            assert_eq!(End::parse(here), End::Here(here.into()), "{here}");
+            assert_eq!(CopyEndpoint::parse(here), CopyEndpoint::Here(here.into()), "{here}");
         }
     }
 

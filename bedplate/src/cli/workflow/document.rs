@@ -9,8 +9,8 @@ use client::{Client, ClientError};
 
 use super::super::{
     context::Session,
-    input::{read, tell_mistakes},
-    output::{Format, print_data, say},
+    input::{print_diagnostics, read},
+    output::{Format, print_data, print_note},
     words::count,
 };
 
@@ -29,7 +29,7 @@ pub(super) async fn validate(session: &Session, file: &Path) -> anyhow::Result<E
         Err("no context names a server".to_owned())
     };
     let checked = of_server.unwrap_or_else(|why| {
-        say(&format!("checked without a cluster, which may lack what it needs: {why}"));
+        print_note(&format!("checked without a cluster, which may lack what it needs: {why}"));
         match ::document::parse(&document) {
             Ok(parsed) => Checked { mistakes: Vec::new(), warnings: parsed.warnings },
             Err(mistakes) => Checked { mistakes, warnings: Vec::new() },
@@ -70,7 +70,7 @@ fn verdict(file: &str, checked: &Checked) -> String {
 pub(super) async fn render(session: &Session, client: &Client, file: &Path) -> anyhow::Result<()> {
     session.out.refuse_csv("workflow render")?;
     let (file, document) = read(file)?;
-    let rendered = client.render_workflow(document).await.map_err(|error| tell_mistakes(&file, error))?;
+    let rendered = client.render_workflow(document).await.map_err(|error| print_diagnostics(&file, error))?;
     if session.out.format() == Format::Json {
         let value: serde_json::Value =
             serde_saphyr::from_str(&rendered).context("cannot read the server's document")?;

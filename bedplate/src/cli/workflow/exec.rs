@@ -14,7 +14,7 @@ use clap_complete::ArgValueCompleter;
 use client::{Client, StreamOf};
 
 use super::{
-    super::{complete, context::Session, error::Usage, output::say},
+    super::{complete, context::Session, error::Usage, output::print_note},
     stream::{self, Last, Local, Writing, carry, reason_of, status_of, to_standard_output},
     terminal::{self, Raw},
 };
@@ -180,7 +180,7 @@ async fn execute(client: &Client, workflow: &str, call: Call) -> anyhow::Result<
     drop(raw);
     let Last::Ended(outcome) = last else { anyhow::bail!("the node says that a copy is done") };
     if let Some(reason) = reason_of(&outcome) {
-        say(&reason);
+        print_note(&reason);
     }
     Ok(status_of(&outcome))
 }

@@ -15,8 +15,8 @@ use copy_tree::Target;
 use tokio::sync::mpsc;
 
 use super::super::{
-    output::say,
-    table::{Look, cells, table},
+    output::print_note,
+    table::{Style, cells, table},
     words::size,
 };
 
@@ -35,7 +35,7 @@ pub(in super::super) struct Destination {
 }
 
 /// The files, in a table.
-pub(super) fn list(look: Look, files: &[ClientFile]) -> String {
+pub(super) fn list(look: Style, files: &[ClientFile]) -> String {
     if files.is_empty() {
         return "it brings no files to its user\n".to_owned();
     }
@@ -199,11 +199,11 @@ async fn write_folder(client: &Client, id: &str, file: &ClientFile, place: &Path
     }
     let copied = unpacked?;
     for line in &copied.left_out {
-        say(&format!("left out {line}"));
+        print_note(&format!("left out {line}"));
     }
     let more = copied.left_out_count.saturating_sub(copied.left_out.len() as u64);
     if more > 0 {
-        say(&format!("left out {more} more"));
+        print_note(&format!("left out {more} more"));
     }
     if is_new {
         fs::rename(made, place)?;
@@ -252,7 +252,7 @@ mod tests {
             ClientFile { stage: 1, destination, size, folder: false }
         };
         let folder = ClientFile { folder: true, ..file("run", Some(1024)) };
-        let text = list(Look::PLAIN, &[file("out.txt", Some(2048)), file("b", None), folder]);
+        let text = list(Style::PLAIN, &[file("out.txt", Some(2048)), file("b", None), folder]);
         assert_eq!(text, "FILE     SIZE\nout.txt  2 KiB\nb        not here yet\nrun/     1 KiB\n");
     }
 }

@@ -17,7 +17,7 @@ use clap_complete::ArgValueCompleter;
 use client::{Client, ClientError, Content, LogOf, StreamEnd};
 
 use self::printer::Printer;
-use super::super::{complete, context::Session, output::say};
+use super::super::{complete, context::Session, output::print_note};
 
 /// How long to wait before the server is asked again after it went away.
 const RETRY: Duration = Duration::from_secs(1);
@@ -110,12 +110,12 @@ pub(super) async fn run(session: &Session, client: &Client, log: &Log) -> anyhow
             workflow.summary.id.to_string()
         }
     };
-    print_whole(client, &workflow, &mut wanted, Begun::default(), &mut Printer::plain()).await
+    print_whole(client, &workflow, &mut wanted, LogStart::default(), &mut Printer::plain()).await
 }
 
 /// What is known of a log when its printing begins.
 #[derive(Debug, Default)]
-struct Begun {
+struct LogStart {
     /// The first answer, where it is here already.
     answer: Option<Result<Content, ClientError>>,
     /// The server has answered of late: where it is away, it is waited for.
@@ -127,7 +127,7 @@ async fn print_whole(
     client: &Client,
     workflow: &str,
     wanted: &mut LogOf,
-    mut begun: Begun,
+    mut begun: LogStart,
     printer: &mut Printer,
 ) -> anyhow::Result<()> {
     let (mut retries, mut asked_for_verdict) = (u32::from(begun.is_served), false);
@@ -159,7 +159,7 @@ async fn print_whole(
                         Verdict::Done => return Ok(()),
                         Verdict::Missing(what) => bail!("{what}"),
                         Verdict::Unsaid => {
-                            say(
+                            print_note(
                                 "this server is of an earlier release, which does not say whether a log is whole",
                             );
                             return Ok(());
@@ -171,7 +171,7 @@ async fn print_whole(
                         }
                         Verdict::AskAgain => {}
                     },
-                    StreamEnd::Broken => say("the connection to the server broke: asking again"),
+                    StreamEnd::Broken => print_note("the connection to the server broke: asking again"),
                 }
                 retries = 0;
             }
@@ -186,7 +186,7 @@ fn begin(content: &Content, has_since: bool, printer: &Printer) -> anyhow::Resul
     if has_since {
         match content.log_since() {
             Some(since) if since.has_times => {}
-            Some(_) => printer.say(TIMELESS),
+            Some(_) => printer.print_note(TIMELESS),
             None => bail!("this server is of an earlier release, which knows no --since"),
         }
     }
@@ -203,7 +203,7 @@ async fn print(
     gap: Option<LogGap>,
     printer: &mut Printer,
 ) -> anyhow::Result<StreamEnd> {
-    tell_gap(offset, gap, printer);
+    print_gap(offset, gap, printer);
     loop {
         match content.next().await {
             Ok(bytes) => {
@@ -212,7 +212,7 @@ async fn print(
                     let (now, later) = rest.split_at(up_to_gap(*offset, gap).min(rest.len()));
                     printer.print(now)?;
                     *offset += now.len() as u64;
-                    tell_gap(offset, gap, printer);
+                    print_gap(offset, gap, printer);
                     rest = later;
                 }
             }
@@ -228,9 +228,9 @@ fn up_to_gap(offset: u64, gap: Option<LogGap>) -> usize {
 }
 
 /// Tells of a gap at an offset, and goes to its end.
-fn tell_gap(offset: &mut u64, gap: Option<LogGap>, printer: &Printer) {
+fn print_gap(offset: &mut u64, gap: Option<LogGap>, printer: &Printer) {
     let Some(LogGap { to, .. }) = gap.filter(|gap| gap.past(*offset) > *offset) else { return };
-    printer.say(&LogGap { from: *offset, to }.to_string());
+    printer.print_note(&LogGap { from: *offset, to }.to_string());
     *offset = to;
 }
 
@@ -301,7 +301,7 @@ mod tests {
         assert_eq!(ahead, [5, 1, usize::MAX, usize::MAX, usize::MAX, usize::MAX]);
         assert_eq!(up_to_gap(0, None), usize::MAX);
         let after = [0, 4, 5, 8, 9, 10].map(|mut offset| {
-            tell_gap(&mut offset, gap, &Printer::plain());
+            print_gap(&mut offset, gap, &Printer::plain());
             offset
         });
         assert_eq!(after, [0, 4, 9, 9, 9, 10]);

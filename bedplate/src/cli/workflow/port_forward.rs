@@ -19,7 +19,7 @@ use super::{
         complete,
         context::Session,
         error,
-        output::{print, say},
+        output::{print, print_note},
     },
     stream::{Local, carry},
 };
@@ -101,7 +101,7 @@ pub(super) async fn run(session: &Session, client: &Client, forward: &PortForwar
         .with_context(|| format!("cannot listen on port {local} of 127.0.0.1"))?;
     let address = listener.local_addr().context("cannot tell where it listens")?;
     print(&format!("{address}\n"))?;
-    say(&format!("{address} leads to port {remote} of the job; Ctrl-C ends it"));
+    print_note(&format!("{address} leads to port {remote} of the job; Ctrl-C ends it"));
     let mut open = JoinSet::new();
     loop {
         tokio::select! {
@@ -112,7 +112,7 @@ pub(super) async fn run(session: &Session, client: &Client, forward: &PortForwar
                     if let Err(failure) = connect(&client, &of, remote, connection).await
                         && !error::is_about_closed_pipe(&failure)
                     {
-                        say(&error::text(&failure));
+                        print_note(&error::text(&failure));
                     }
                 });
             }

@@ -10,7 +10,7 @@ use serde::Serialize;
 use super::super::{
     clock, columns,
     output::Rows,
-    table::{Cell, Look, cells, pairs, table},
+    table::{Cell, Style, cells, pairs, table},
     words::{or_dash, ranges, size, span},
 };
 
@@ -34,7 +34,7 @@ impl Rows for Described {
 }
 
 /// A list of workflows.
-pub(super) fn list(look: Look, workflows: &[WorkflowSummary]) -> String {
+pub(super) fn list(style: Style, workflows: &[WorkflowSummary]) -> String {
     if workflows.is_empty() {
         return "no workflows yet: `bedplate workflow start --help`\n".to_owned();
     }
@@ -44,7 +44,7 @@ pub(super) fn list(look: Look, workflows: &[WorkflowSummary]) -> String {
             Cell::new(one.id),
             Cell::new(&one.name),
             Cell::new(&one.user),
-            look.status(one.status()),
+            style.status(one.status()),
             Cell::new(format!("{}/{}", one.stages_finished, one.stages)),
             Cell::new(one.submitted),
             Cell::new(or_dash(one.started.as_ref())),
@@ -52,21 +52,21 @@ pub(super) fn list(look: Look, workflows: &[WorkflowSummary]) -> String {
         ]
     };
     let header = ["ID", "NAME", "USER", "STATUS", "STAGES", "SUBMITTED", "STARTED", "TIME"];
-    table(look, &header, workflows.iter().map(row))
+    table(style, &header, workflows.iter().map(row))
 }
 
 /// A workflow and its stages.
-pub(super) fn status(look: Look, workflow: &Workflow) -> String {
-    status_at(look, workflow, clock::now())
+pub(super) fn status(style: Style, workflow: &Workflow) -> String {
+    status_at(style, workflow, clock::now())
 }
 
-fn status_at(look: Look, workflow: &Workflow, now: Timestamp) -> String {
+fn status_at(style: Style, workflow: &Workflow, now: Timestamp) -> String {
     let summary = &workflow.summary;
     let now = summary.ended.unwrap_or(now);
     let mut head = vec![
         ("id", Cell::new(summary.id)),
         ("user", Cell::new(&summary.user)),
-        ("state", look.status(summary.status())),
+        ("state", style.status(summary.status())),
         ("submitted", Cell::new(summary.submitted)),
         ("time", Cell::new(took(summary.started, summary.ended, now))),
     ];
@@ -77,7 +77,7 @@ fn status_at(look: Look, workflow: &Workflow, now: Timestamp) -> String {
         vec![
             Cell::new(stage.kind.as_str()),
             Cell::new(&stage.name),
-            look.state(stage.state),
+            style.state(stage.state),
             Cell::new(tasks(stage.tasks)),
             Cell::new(nodes(stage)),
             Cell::new(took(stage.started, stage.ended, now)),
@@ -85,17 +85,17 @@ fn status_at(look: Look, workflow: &Workflow, now: Timestamp) -> String {
         ]
     };
     let header = ["STAGE", "NAME", "STATE", "TASKS", "NODES", "TIME", "REASON"];
-    let stages = table(look, &header, workflow.stages.iter().map(row));
-    format!("{}\n{}\n{stages}", summary.name, pairs(look, &head))
+    let stages = table(style, &header, workflow.stages.iter().map(row));
+    format!("{}\n{}\n{stages}", summary.name, pairs(style, &head))
 }
 
 /// Everything.
-pub(super) fn described(look: Look, whole: &Described) -> String {
+pub(super) fn described(style: Style, whole: &Described) -> String {
     let now = whole.workflow.summary.ended.unwrap_or_else(clock::now);
-    let mut text = status_at(look, &whole.workflow, now);
+    let mut text = status_at(style, &whole.workflow, now);
     if !whole.attempts.is_empty() {
         text.push('\n');
-        text.push_str(&attempts(look, &whole.workflow.stages, &whole.attempts, now));
+        text.push_str(&attempts(style, &whole.workflow.stages, &whole.attempts, now));
     }
     if !whole.waiting.is_empty() {
         text.push('\n');
@@ -103,20 +103,20 @@ pub(super) fn described(look: Look, whole: &Described) -> String {
     }
     if !whole.workflow.files.is_empty() {
         text.push('\n');
-        text.push_str(&super::files::list(look, &whole.workflow.files));
+        text.push_str(&super::files::list(style, &whole.workflow.files));
     }
     let row = |event: &WorkflowEvent| {
         let name = event.name.clone().unwrap_or_default();
         cells([event.at.to_string(), event.event.to_string(), name, event.message.clone()])
     };
     let header = ["WHEN", "EVENT", "STAGE", "MESSAGE"];
-    format!("{text}\n{}", table(look, &header, whole.events.iter().map(row)))
+    format!("{text}\n{}", table(style, &header, whole.events.iter().map(row)))
 }
 
 /// Where members of attempts stand: behind the number of the attempt.
 const MEMBER_COLUMN: usize = 3;
 
-fn attempts(look: Look, stages: &[Stage], attempts: &[Attempt], now: Timestamp) -> String {
+fn attempts(style: Style, stages: &[Stage], attempts: &[Attempt], now: Timestamp) -> String {
     // A column that most have no use for is left out for them.
     let has_members = attempts.iter().any(|attempt| attempt.member > 0);
     let row = |attempt: &Attempt| {
@@ -143,7 +143,7 @@ fn attempts(look: Look, stages: &[Stage], attempts: &[Attempt], now: Timestamp) 
     if has_members {
         header.insert(MEMBER_COLUMN, "MEMBER");
     }
-    table(look, &header, attempts.iter().map(row))
+    table(style, &header, attempts.iter().map(row))
 }
 
 /// How an attempt ended, in a few words.
@@ -263,8 +263,8 @@ pub(super) mod tests {
             job    frames              started   3/32, 8 running, 1 failed  n1,n2  1m 40s
             job    sum                 pending                                     -       waits for frames
         "#]]
-        .assert_eq(&status_at(Look::PLAIN, &workflow, NOW));
-        let list = list(Look::PLAIN, std::slice::from_ref(&workflow.summary));
+        .assert_eq(&status_at(Style::PLAIN, &workflow, NOW));
+        let list = list(Style::PLAIN, std::slice::from_ref(&workflow.summary));
         assert!(
             list.starts_with("ID                                    NAME   USER  STATUS   STAGES"),
             "{list}"
@@ -287,7 +287,7 @@ pub(super) mod tests {
             JOB  TASK  TRY  NODE  CPUS  DEVICES                            TIME  CPU    MEMORY  END
             sum  0     2    n1    2-3   nvidia.com/gpu=0 nvidia.com/gpu=1  5s    1.23s  64 MiB  killed for memory: more than 64 MiB
         "#]]
-        .assert_eq(&attempts(Look::PLAIN, &stages, std::slice::from_ref(&attempt), NOW));
+        .assert_eq(&attempts(Style::PLAIN, &stages, std::slice::from_ref(&attempt), NOW));
         let second =
             Attempt { member: 1, node: "n2".parse().unwrap(), devices: Vec::new(), ..attempt.clone() };
         let first = Attempt { devices: Vec::new(), ..attempt };
@@ -296,7 +296,7 @@ pub(super) mod tests {
             sum  0     2    0       n1    2-3   -        5s    1.23s  64 MiB  killed for memory: more than 64 MiB
             sum  0     2    1       n2    2-3   -        5s    1.23s  64 MiB  killed for memory: more than 64 MiB
         "#]]
-        .assert_eq(&attempts(Look::PLAIN, &stages, &[first, second], NOW));
+        .assert_eq(&attempts(Style::PLAIN, &stages, &[first, second], NOW));
     }
 
     #[test]
@@ -304,10 +304,10 @@ pub(super) mod tests {
         let mut workflow = workflow(vec![stage(0, StageKind::Job, "a", State::Started)], State::Started);
         workflow.summary.paused = Some("bob".to_owned());
         workflow.summary.blocked = Some("its plan is of tomorrow".to_owned());
-        let status = status_at(Look::PLAIN, &workflow, NOW);
+        let status = status_at(Style::PLAIN, &workflow, NOW);
         assert!(status.contains("\n  state      blocked\n"), "{status}");
         assert!(status.contains("\n  blocked    its plan is of tomorrow\n"), "{status}");
-        let list = list(Look::PLAIN, std::slice::from_ref(&workflow.summary));
+        let list = list(Style::PLAIN, std::slice::from_ref(&workflow.summary));
         assert!(list.contains("  blocked  ") && !list.contains("paused"), "{list}");
         assert_eq!(serde_json::to_value(&workflow.summary).unwrap()["blocked"], "its plan is of tomorrow");
     }
@@ -318,9 +318,9 @@ pub(super) mod tests {
         let mut workflow = workflow(vec![stage(0, StageKind::Job, "a", State::Started)], State::Started);
         let mut shown = |status| {
             workflow.summary.status = status;
-            let list = list(Look::PLAIN, std::slice::from_ref(&workflow.summary));
+            let list = list(Style::PLAIN, std::slice::from_ref(&workflow.summary));
             let of_list = list.lines().nth(1).unwrap().split_whitespace().nth(3).unwrap().to_owned();
-            let whole = status_at(Look::PLAIN, &workflow, NOW);
+            let whole = status_at(Style::PLAIN, &workflow, NOW);
             assert!(whole.contains(&format!("\n  state      {of_list}\n")), "{whole}");
             of_list
         };
@@ -338,7 +338,7 @@ pub(super) mod tests {
         job.ended = None;
         let mut workflow = workflow(vec![job], State::Canceled);
         workflow.summary.ended = Some(Timestamp(1_795_464_007_000_000));
-        let status = status_at(Look::PLAIN, &workflow, Timestamp(1_795_500_000_000_000));
+        let status = status_at(Style::PLAIN, &workflow, Timestamp(1_795_500_000_000_000));
         let times = status.lines().filter(|line| line.contains("7s")).count();
         assert_eq!(times, 2, "{status}");
     }

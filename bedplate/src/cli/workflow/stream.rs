@@ -16,7 +16,7 @@ use client::{Line, StreamOf};
 use stream_line::Event;
 use tokio::sync::mpsc;
 
-use super::super::{complete, error, output::say};
+use super::super::{complete, error, output::print_note};
 
 /// Exit status where not the program but the way to it failed, as ssh has it.
 pub(super) const STREAM_FAILED: u8 = 255;
@@ -195,7 +195,7 @@ pub(super) fn report(failure: &anyhow::Error) -> u8 {
     if error::is_about_closed_pipe(failure) {
         return 0;
     }
-    say(&error::text(failure));
+    print_note(&error::text(failure));
     STREAM_FAILED
 }
 

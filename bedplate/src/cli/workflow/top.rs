@@ -17,7 +17,7 @@ use super::{
         clock,
         context::Session,
         output::{Format, print, print_bytes},
-        table::{Look, cells, table},
+        table::{Style, cells, table},
         words::{duration, size},
     },
     Which,
@@ -68,7 +68,7 @@ pub(super) async fn run(session: &Session, client: &Client, top: &Top) -> anyhow
             return session.out.show(&after, |look| shown(*look, &before, &after, clock::now()));
         }
         let workflow = client.workflow(&id).await?;
-        let text = shown(session.out.look, &before, &after, clock::now());
+        let text = shown(session.out.style, &before, &after, clock::now());
         print_bytes(CLEAR.as_bytes())?;
         print(&format!("{}\n\n{text}", head(&workflow)))?;
         if workflow.summary.ended.is_some() {
@@ -86,7 +86,7 @@ fn head(workflow: &Workflow) -> String {
     format!("{}: {}{paused}{blocked}, {done} of {all} stages", summary.name, summary.state.as_str())
 }
 
-fn shown(look: Look, before: &[TaskUsage], after: &[TaskUsage], now: Timestamp) -> String {
+fn shown(look: Style, before: &[TaskUsage], after: &[TaskUsage], now: Timestamp) -> String {
     if after.is_empty() {
         return "nothing of it runs\n".to_owned();
     }
@@ -180,7 +180,7 @@ mod tests {
     fn shares_are_of_the_last_interval() {
         let silent = TaskUsage { task: 8, at: None, usage: None, ..usage(0, 0) };
         let text = shown(
-            Look::PLAIN,
+            Style::PLAIN,
             &[usage(3_000_000, 1_000_000)],
             &[usage(5_000_000, 4_000_000), silent],
             Timestamp(6_000_000),
@@ -192,6 +192,6 @@ mod tests {
         "#]]
         .assert_eq(&text);
         assert_eq!(share(None, &usage(3_000_000, 1_000_000), |usage| usage.cpu_micros), "50%");
-        assert_eq!(shown(Look::PLAIN, &[], &[], Timestamp(0)), "nothing of it runs\n");
+        assert_eq!(shown(Style::PLAIN, &[], &[], Timestamp(0)), "nothing of it runs\n");
     }
 }

@@ -11,7 +11,7 @@ use super::{
         clock,
         context::Session,
         operation::LEFT,
-        output::{Format, say},
+        output::{Format, print_note},
     },
     files::{self, Destination},
     live::Live,
@@ -43,7 +43,7 @@ pub(super) async fn run(
     };
     live.clear();
     let Some(followed) = followed else {
-        say(&format!(
+        print_note(&format!(
             "the workflow goes on: `bedplate workflow watch {id}` follows it, `bedplate workflow stop {id}` ends it"
         ));
         return Ok(LEFT.into());
@@ -59,7 +59,7 @@ pub(super) async fn run(
     }
     let fetched = files::fetch(client, &workflow, destination).await?;
     for path in &fetched.written {
-        say(&format!("wrote {path}"));
+        print_note(&format!("wrote {path}"));
     }
     fetched.require_all(&workflow)?;
     Ok(ExitCode::SUCCESS)
@@ -96,7 +96,7 @@ async fn follow(session: &Session, client: &Client, id: &str, live: &mut Live) -
             }
         }
         if !told {
-            say("the server has gone away: asking again; the workflow goes on");
+            print_note("the server has gone away: asking again; the workflow goes on");
             told = true;
         }
         retries += 1;

@@ -39,7 +39,7 @@ fn what_is_each_machines_own_does_not_count() {
     }));
     let same = compare(&nodes, Vec::new());
     assert_eq!(same.differences, []);
-    let text = draw(Look::PLAIN, &same);
+    let text = draw(Style::PLAIN, &same);
     assert!(text.ends_with(" facts of n[1-2]: equal\n"), "{text}");
 }
 
@@ -87,7 +87,7 @@ fn the_odd_ones_out() {
         n9 never told of their hardware
         27 facts of n[1-4]: 10 differ
     "#]]
-    .assert_eq(&draw(Look::PLAIN, &compare(&nodes, vec!["n9".parse().unwrap()])));
+    .assert_eq(&draw(Style::PLAIN, &compare(&nodes, vec!["n9".parse().unwrap()])));
     let halves =
         [node("n1", "A", |_| {}), node("n2", "B", |value| value["os"]["kernel"] = json!("6.1.0-39-amd64"))];
     expect![[r#"

@@ -7,11 +7,11 @@ use api::{
 use comfy_table::Color;
 
 use super::super::super::{
-    table::{Cell, Look, cells, table},
+    table::{Cell, Style, cells, table},
     words::{or_dash, ranges, size},
 };
 
-pub(super) fn numa(look: Look, topology: &Topology) -> String {
+pub(super) fn numa(style: Style, topology: &Topology) -> String {
     let row = |node: &api::inventory::NumaNode| {
         let cores = topology.cores.iter().filter(|core| core.numa_node == Some(node.index)).count();
         let pages = node.pages.iter().filter(|pages| pages.size_bytes > 4096 && pages.count > 0);
@@ -28,10 +28,10 @@ pub(super) fn numa(look: Look, topology: &Topology) -> String {
     if topology.numa_nodes.is_empty() {
         return String::new();
     }
-    table(look, &["NUMA", "MEMORY", "CORES", "THREADS", "HUGE PAGES"], topology.numa_nodes.iter().map(row))
+    table(style, &["NUMA", "MEMORY", "CORES", "THREADS", "HUGE PAGES"], topology.numa_nodes.iter().map(row))
 }
 
-pub(super) fn nics(look: Look, nics: &[Nic]) -> String {
+pub(super) fn nics(style: Style, nics: &[Nic]) -> String {
     let row = |nic: &Nic| {
         let addresses: Vec<String> = nic.addresses.iter().map(ToString::to_string).collect();
         cells([
@@ -49,7 +49,7 @@ pub(super) fn nics(look: Look, nics: &[Nic]) -> String {
         return String::new();
     }
     table(
-        look,
+        style,
         &["NIC", "STATE", "MAC", "SPEED", "DRIVER", "NUMA", "PART", "ADDRESSES"],
         nics.iter().map(row),
     )
@@ -67,7 +67,7 @@ fn part_of(nic: &Nic) -> String {
     if parts.is_empty() { "-".to_owned() } else { parts.join(", ") }
 }
 
-pub(super) fn disks(look: Look, disks: &[Disk]) -> String {
+pub(super) fn disks(style: Style, disks: &[Disk]) -> String {
     let row = |disk: &Disk| {
         cells([
             disk.name.clone(),
@@ -82,7 +82,7 @@ pub(super) fn disks(look: Look, disks: &[Disk]) -> String {
     if disks.is_empty() {
         return String::new();
     }
-    table(look, &["DISK", "SIZE", "KIND", "MODEL", "SERIAL", "FIRMWARE", "HEALTH"], disks.iter().map(row))
+    table(style, &["DISK", "SIZE", "KIND", "MODEL", "SERIAL", "FIRMWARE", "HEALTH"], disks.iter().map(row))
 }
 
 /// `nvme, solid, read-only`.
@@ -110,7 +110,7 @@ fn health(health: &DiskHealth) -> String {
     words.into_iter().flatten().collect::<Vec<_>>().join(", ")
 }
 
-pub(super) fn gpus(look: Look, gpus: &[Gpu]) -> String {
+pub(super) fn gpus(style: Style, gpus: &[Gpu]) -> String {
     let row = |gpu: &Gpu| {
         cells([
             gpu.pci.clone(),
@@ -129,7 +129,7 @@ pub(super) fn gpus(look: Look, gpus: &[Gpu]) -> String {
     if gpus.is_empty() {
         return String::new();
     }
-    table(look, &["GPU", "MODEL", "MEMORY", "DRIVER", "NUMA", "ECC", "MIG", "UUID"], gpus.iter().map(row))
+    table(style, &["GPU", "MODEL", "MEMORY", "DRIVER", "NUMA", "ECC", "MIG", "UUID"], gpus.iter().map(row))
 }
 
 /// `on, 3 corrected, 1 uncorrected, 2 pages retired`.
@@ -147,7 +147,7 @@ fn ecc(ecc: &Ecc) -> String {
     words.into_iter().flatten().collect::<Vec<_>>().join(", ")
 }
 
-pub(super) fn infiniband(look: Look, devices: &[Infiniband]) -> String {
+pub(super) fn infiniband(style: Style, devices: &[Infiniband]) -> String {
     let rows = devices.iter().flat_map(|device| {
         device.ports.iter().map(|port| {
             cells([
@@ -164,11 +164,11 @@ pub(super) fn infiniband(look: Look, devices: &[Infiniband]) -> String {
     if devices.is_empty() {
         return String::new();
     }
-    table(look, &["INFINIBAND", "LINK", "STATE", "RATE", "FIRMWARE", "NUMA", "GUID"], rows)
+    table(style, &["INFINIBAND", "LINK", "STATE", "RATE", "FIRMWARE", "NUMA", "GUID"], rows)
 }
 
 /// What jobs can ask for.
-pub(super) fn devices(look: Look, devices: &[GrantableDevice]) -> String {
+pub(super) fn devices(style: Style, devices: &[GrantableDevice]) -> String {
     let row = |device: &GrantableDevice| {
         let (state, color) = match &device.sick {
             Some(why) => (format!("out of service: {why}"), Color::Red),
@@ -176,11 +176,11 @@ pub(super) fn devices(look: Look, devices: &[GrantableDevice]) -> String {
         };
         let mut row =
             cells([device.name.to_string(), or_dash(device.numa_node), or_dash(device.pci.as_ref())]);
-        row.extend([look.colored(state, color), Cell::new(&device.source)]);
+        row.extend([style.colored(state, color), Cell::new(&device.source)]);
         row
     };
     if devices.is_empty() {
         return String::new();
     }
-    table(look, &["DEVICE", "NUMA", "PCI", "STATE", "KNOWN FROM"], devices.iter().map(row))
+    table(style, &["DEVICE", "NUMA", "PCI", "STATE", "KNOWN FROM"], devices.iter().map(row))
 }

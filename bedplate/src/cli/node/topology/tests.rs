@@ -76,7 +76,7 @@ fn two_sockets_with_gpus_behind_a_switch_and_memory_alone() {
                       0000:02:00.0  mlx5_0
         0000:02:00.0  X             PIX
         mlx5_0        PIX           X
-    "#]].assert_eq(&draw(Look::PLAIN, "n1", &inventory));
+    "#]].assert_eq(&draw(Style::PLAIN, "n1", &inventory));
 }
 
 #[test]
@@ -94,7 +94,7 @@ fn a_hybrid_processor_and_several_packages_in_one_numa_node() {
               ├─ cores 1-2 (threads 2-3) IntelAtom
               └─ core 0 (threads 0-1) IntelCore
     "#]]
-    .assert_eq(&draw(Look::PLAIN, "laptop", &hybrid));
+    .assert_eq(&draw(Style::PLAIN, "laptop", &hybrid));
     let guest = read(json!({"topology": {
         "packages": [{"index": 0, "pus": [0]}, {"index": 1, "pus": [1]}],
         "numa-nodes": [{"index": 0, "memory-bytes": 1_073_741_824, "pus": [0, 1]}],
@@ -106,8 +106,8 @@ fn a_hybrid_processor_and_several_packages_in_one_numa_node() {
            ├─ package 0, 1 core: core 0 (thread 0)
            └─ package 1, 1 core: core 1 (thread 1)
     "#]]
-    .assert_eq(&draw(Look::PLAIN, "guest", &guest));
-    assert_eq!(draw(Look::PLAIN, "n1", &Inventory::default()), "n1\n");
+    .assert_eq(&draw(Style::PLAIN, "guest", &guest));
+    assert_eq!(draw(Style::PLAIN, "n1", &Inventory::default()), "n1\n");
 }
 
 /// 1,024 PUs in 16 NUMA nodes are drawn in a few lines each.
@@ -136,6 +136,6 @@ fn a_large_machine_stays_short() {
         pus: 1024,
         ..Topology::default()
     };
-    let text = draw(Look::PLAIN, "big", &Inventory { topology, ..Inventory::default() });
+    let text = draw(Style::PLAIN, "big", &Inventory { topology, ..Inventory::default() });
     assert_eq!(text.lines().count(), 2 + 16 + 128);
 }

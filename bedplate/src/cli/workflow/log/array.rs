@@ -12,10 +12,10 @@ use futures_util::{StreamExt as _, stream};
 
 use super::{
     super::super::{
-        output::say,
+        output::print_note,
         words::{count, ranges},
     },
-    Begun, Printer,
+    LogStart, Printer,
     follow::{self, Run},
     job_of, print_whole,
 };
@@ -101,7 +101,7 @@ impl Array<'_> {
     pub(super) async fn print_among_others(&self, (task, attempt): Run, tail: Option<u64>) -> Printed {
         let printer = Printer::labeled_among_others(&self.label(task));
         if attempt > 1 && self.wanted.attempt.is_none() {
-            printer.say(&format!("attempt {attempt} begins"));
+            printer.print_note(&format!("attempt {attempt} begins"));
         }
         let (wanted, answer) = self.ask(task, Some(attempt), tail).await;
         self.print_asked(wanted, answer, printer).await
@@ -113,7 +113,7 @@ impl Array<'_> {
         answer: Result<Content, ClientError>,
         mut printer: Printer,
     ) -> Printed {
-        let begun = Begun { answer: Some(answer), is_served: true };
+        let begun = LogStart { answer: Some(answer), is_served: true };
         let printed = print_whole(self.client, &self.id, &mut wanted, begun, &mut printer).await;
         let ended = printer.end_line();
         Printed { printer, result: printed.and(ended) }
@@ -129,7 +129,7 @@ impl Array<'_> {
         if let Some(waiting) = all_of(self.job.tasks).checked_sub(tasks.len()).filter(|waiting| *waiting > 0)
             && attempt.is_none()
         {
-            say(&format!("bedplate: {} of {name} has not run", count(waiting, "task")));
+            print_note(&format!("bedplate: {} of {name} has not run", count(waiting, "task")));
         }
         if !missing.is_empty() {
             let numbers: Vec<u32> = missing.keys().copied().collect();
@@ -183,7 +183,7 @@ impl Done {
         if is_of_all {
             return Err(error);
         }
-        printer.say(&format!("{error:#}"));
+        printer.print_note(&format!("{error:#}"));
         if self.whole.get(&task).is_none_or(|whole| *whole < attempt) {
             self.missing.entry(task).and_modify(|last| *last = attempt.max(*last)).or_insert(attempt);
         }

@@ -1,6 +1,6 @@
 //! Bytes of a log on standard output: as they are, or each line behind the task that wrote it.
 
-use super::super::super::output::{print_bytes, say};
+use super::super::super::output::{print_bytes, print_note};
 
 /// Longest part of a line that waits for its end, bytes: what a longer one has more is printed as a
 /// line of its own.
@@ -65,8 +65,8 @@ impl Printer {
     }
 
     /// Says something of the log beside it, on standard error.
-    pub(super) fn say(&self, text: &str) {
-        say(&format!("{}: {text}", self.label));
+    pub(super) fn print_note(&self, text: &str) {
+        print_note(&format!("{}: {text}", self.label));
     }
 }
 
