@@ -6,8 +6,8 @@ use anyhow::Context as _;
 use bench::outcome::Outcome;
 
 use crate::{
-    dhcp, frame::Frame, http, import, network::Network, overlays, places::Places, planner_rate, register,
-    tftp,
+    checkout_paths::CheckoutPaths, dhcp, frame::Frame, http, import, network::Network, overlays,
+    planner_rate, register, tftp,
 };
 
 /// A benchmark.
@@ -82,16 +82,16 @@ impl Name {
     /// # Errors
     /// Those of the benchmark, or of making folders and networks.
     pub(crate) fn run(self, quick: bool) -> anyhow::Result<Outcome> {
-        let places = Places::new()?;
-        places.clear()?;
+        let checkout_paths = CheckoutPaths::new()?;
+        checkout_paths.clear()?;
         let measure = self.measure().with_context(|| format!("{} is measured by vm-tests", self.as_str()))?;
         if matches!(self, Self::Import | Self::Rebuild) {
             // Packages come over the machine's own network.
-            import::image::prepare(&places)?;
+            import::image::prepare(&checkout_paths)?;
         }
-        let frame = Frame { network: Network::enter(&places)?, places, quick };
+        let frame = Frame { network: Network::enter(&checkout_paths)?, checkout_paths, quick };
         let outcome = measure(&frame);
-        frame.places.remove()?;
+        frame.checkout_paths.remove()?;
         outcome
     }
 

@@ -13,7 +13,7 @@ use harness::workspace;
 use crate::{
     frame::Frame,
     network::{CLIENT_INTERFACE, SERVER, SERVER_INTERFACE},
-    ours::{Ours, Settings},
+    ours::{BedplateServer, Settings},
     peers,
     process::{self, Service},
     turns::{self, OURS, Samples, Side},
@@ -61,7 +61,7 @@ pub(crate) fn measure(frame: &Frame) -> anyhow::Result<Outcome> {
     outcome.rows.push(Row::new(COMPLETED, "ACKs/s", Better::Higher).headline());
     outcome.rows.push(Row::new(LOSSLESS, "exchanges/s", Better::Higher));
     outcome.rows.push(Row::new(LATE, "ms", Better::Lower));
-    let program = peers::program(&frame.places, "perfdhcp")?;
+    let program = peers::program(&frame.checkout_paths, "perfdhcp")?;
     let bench = Bench { frame, program };
     bench.register_nodes()?;
     let sides = vec![
@@ -92,7 +92,7 @@ struct Bench<'a> {
 
 /// One of the servers, running.
 struct Server {
-    _ours: Option<Ours>,
+    _ours: Option<BedplateServer>,
     _peer: Option<Service>,
 }
 
@@ -180,14 +180,18 @@ impl Bench<'_> {
         self.ours()?.apply(document).context("registering the nodes")
     }
 
-    fn ours(&self) -> anyhow::Result<Ours> {
+    fn ours(&self) -> anyhow::Result<BedplateServer> {
         let settings = Settings { dhcp_pool: Some(format!("{}-{}", POOL.0, POOL.1)), firmware: Vec::new() };
-        Ours::start(&self.frame.places, &self.frame.places.on_disk("ours"), &settings)
+        BedplateServer::start(
+            &self.frame.checkout_paths,
+            &self.frame.checkout_paths.on_disk("ours"),
+            &settings,
+        )
     }
 
     /// Ours with all nodes registered and no lease on disk.
-    fn without_leases(&self) -> anyhow::Result<Ours> {
-        let log = self.frame.places.on_disk("ours").join("state/dhcp-leases.log");
+    fn without_leases(&self) -> anyhow::Result<BedplateServer> {
+        let log = self.frame.checkout_paths.on_disk("ours").join("state/dhcp-leases.log");
         match fs::remove_file(&log) {
             Err(error) if error.kind() != ErrorKind::NotFound => {
                 return Err(error).with_context(|| format!("cannot remove {}", log.display()));
@@ -215,7 +219,7 @@ impl Bench<'_> {
             "loggers": [{ "name": "kea-dhcp4", "output_options": [{ "output": log }], "severity": "WARN" }],
         }});
         fs::write(&config, text.to_string()).with_context(|| format!("cannot write {}", config.display()))?;
-        let program = peers::program(&self.frame.places, "kea-dhcp4")?;
+        let program = peers::program(&self.frame.checkout_paths, "kea-dhcp4")?;
         let environment = [("KEA_PIDFILE_DIR", folder.as_os_str()), ("KEA_LOCKFILE_DIR", "none".as_ref())];
         let arguments = ["-c".as_ref(), config.as_os_str()];
         let peer = Service::start_with("Kea", program, &arguments, &folder.join("out"), &environment)?;
@@ -241,14 +245,14 @@ impl Bench<'_> {
             format!("--dhcp-option=option:router,{SERVER}"),
             format!("--dhcp-boot={BOOT_PROGRAM},,{SERVER}"),
         ];
-        let program = peers::program(&self.frame.places, "dnsmasq")?;
+        let program = peers::program(&self.frame.checkout_paths, "dnsmasq")?;
         let peer = Service::start("dnsmasq", program, &arguments, &folder.join("out"))?;
         Ok(Server { _ours: None, _peer: Some(peer) })
     }
 
     /// An empty folder on the disk that our database is on, too.
     fn fresh(&self, name: &str) -> anyhow::Result<PathBuf> {
-        let folder = self.frame.places.on_disk(name);
+        let folder = self.frame.checkout_paths.on_disk(name);
         workspace::remove(&folder)?;
         fs::create_dir_all(&folder).with_context(|| format!("cannot make {}", folder.display()))?;
         Ok(folder)

@@ -1,12 +1,12 @@
 //! What every benchmark of this program is given.
 
-use crate::{network::Network, places::Places};
+use crate::{checkout_paths::CheckoutPaths, network::Network};
 
 /// Folders, networks, and how much is wanted.
 #[derive(Debug)]
 pub(crate) struct Frame {
     /// Where everything is.
-    pub(crate) places: Places,
+    pub(crate) checkout_paths: CheckoutPaths,
     /// The servers' side is entered.
     pub(crate) network: Network,
     /// A smoke test: small sizes, one or two rounds.

@@ -18,7 +18,7 @@ use crate::{
     frame::Frame,
     network::{CLIENT, PREFIX, SERVER},
     nodes::{self, Enrollee},
-    ours::{FLEET_PORT, HTTP_PORT, Ours, Settings},
+    ours::{BedplateServer, FLEET_PORT, HTTP_PORT, Settings},
     peers, process,
     turns::{self, OURS, Samples, Side},
 };
@@ -96,7 +96,7 @@ impl<'a> Bench<'a> {
     fn set_up(frame: &'a Frame) -> anyhow::Result<Self> {
         let server = start(frame)?;
         let padding = Padding { root_bytes: frame.size(IMAGE_BYTES, IMAGE_BYTES / 8), ..Padding::default() };
-        let source = write_layout(&frame.places.on_disk("layout"), padding)?;
+        let source = write_layout(&frame.checkout_paths.on_disk("layout"), padding)?;
         server.import(&source, "large")?;
         let (image, name): (ImageName, NodeName) = ("large".parse()?, "n1".parse()?);
         let image = server.ask(async |client| client.image(&image).await)?;
@@ -112,7 +112,7 @@ impl<'a> Bench<'a> {
         })?;
         let enrolled = runtime.spawn(async move { nodes::enrol(MAC, CLIENT).await });
         let node = runtime.block_on(enrolled)?.context("enrolling the node")?;
-        let ca = nginx::certificate(&frame.places.on_disk("www"), node.ca())?;
+        let ca = nginx::certificate(&frame.checkout_paths.on_disk("www"), node.ca())?;
         let mut bench = Self {
             frame,
             blob: format!("/blobs/sha256/{}", root.digest.hex()),
@@ -123,8 +123,8 @@ impl<'a> Bench<'a> {
             runtime,
             image_bytes: root.size,
             digest: root.digest.hex(),
-            agent: fs::read(frame.places.in_workspace("target/substrate"))?,
-            wrk: peers::program(&frame.places, "wrk")?,
+            agent: fs::read(frame.checkout_paths.in_workspace("target/substrate"))?,
+            wrk: peers::program(&frame.checkout_paths, "wrk")?,
         };
         let json = serde_json::to_vec(&server.ask(async |client| client.node(&name).await)?)?;
         bench.lay_out(&server.blob(&root.digest), &json)?;
@@ -140,7 +140,7 @@ impl<'a> Bench<'a> {
             let is_near = (SMALL_BYTES - SMALL_BYTES / 4..=SMALL_BYTES + SMALL_BYTES / 4).contains(&length);
             ensure!(is_near, "the {what} has {length} bytes, and {SMALL_BYTES} are wanted");
         }
-        let root = self.frame.places.on_disk("www");
+        let root = self.frame.checkout_paths.on_disk("www");
         let link = root.join("image");
         fs::hard_link(blob, &link).with_context(|| format!("cannot link {}", link.display()))?;
         for (name, content) in [("script", script.as_slice()), ("json", json), ("agent", &self.agent)] {
@@ -163,8 +163,8 @@ impl<'a> Bench<'a> {
     }
 
     fn nginx(&self) -> anyhow::Result<Samples> {
-        let (places, root) = (&self.frame.places, self.frame.places.on_disk("www"));
-        let _server = nginx::start(&peers::program(places, "nginx")?, &root)?;
+        let (checkout_paths, root) = (&self.frame.checkout_paths, self.frame.checkout_paths.on_disk("www"));
+        let _server = nginx::start(&peers::program(checkout_paths, "nginx")?, &root)?;
         self.load(&Paths {
             plain: nginx::PLAIN_PORT,
             image: "/image",
@@ -240,8 +240,8 @@ struct Paths<'a> {
     agent: &'a str,
 }
 
-fn start(frame: &Frame) -> anyhow::Result<Ours> {
-    Ours::start(&frame.places, &frame.places.on_disk("ours"), &Settings::default())
+fn start(frame: &Frame) -> anyhow::Result<BedplateServer> {
+    BedplateServer::start(&frame.checkout_paths, &frame.checkout_paths.on_disk("ours"), &Settings::default())
 }
 
 #[expect(clippy::cast_precision_loss, reason = "bytes of seconds")]

@@ -18,7 +18,7 @@ use crate::{
     clock,
     frame::Frame,
     memory::Peak,
-    ours::{Ours, Settings},
+    ours::{BedplateServer, Settings},
     process::{self, run},
     turns::{self, OURS, Samples, Side},
 };
@@ -81,8 +81,8 @@ impl Bench<'_> {
         outcome.rows.push(Row::new(TIME, "s", Better::Lower).headline());
         outcome.rows.push(Row::new(PEAK, "MiB", Better::Lower));
         outcome.rows.push(Row::new(SIZE, "MiB", Better::Lower));
-        let places = &self.frame.places;
-        let _registry = image::registry(places)?;
+        let checkout_paths = &self.frame.checkout_paths;
+        let _registry = image::registry(checkout_paths)?;
         let kept = if self.again { Some(self.server()?) } else { None };
         if let Some(server) = &kept {
             server.import(&image::reference(1), "node")?;
@@ -94,7 +94,7 @@ impl Bench<'_> {
             Side::new("skopeo + umoci + cpio | gzip", |round| self.peer("gzip", "gzip -c", round)),
         ];
         turns::take(&mut outcome, rounds, sides);
-        let tree = places.in_memory("zstd/bundle/rootfs");
+        let tree = checkout_paths.in_memory("zstd/bundle/rootfs");
         if tree.exists() {
             outcome.note(describe(&tree)?);
         }
@@ -107,7 +107,7 @@ impl Bench<'_> {
         Ok(outcome)
     }
 
-    fn ours(&self, kept: Option<&Ours>, round: u32) -> anyhow::Result<Samples> {
+    fn ours(&self, kept: Option<&BedplateServer>, round: u32) -> anyhow::Result<Samples> {
         let fresh = if kept.is_none() { Some(self.server()?) } else { None };
         let server = kept.or(fresh.as_ref()).context("there is no server")?;
         let tag = self.tag(round);
@@ -143,8 +143,8 @@ impl Bench<'_> {
     }
 
     fn peer(&self, name: &str, compressor: &str, round: u32) -> anyhow::Result<Samples> {
-        let folder = self.frame.places.in_memory(name);
-        let log = self.frame.places.on_disk(&format!("{name}.log"));
+        let folder = self.frame.checkout_paths.in_memory(name);
+        let log = self.frame.checkout_paths.on_disk(&format!("{name}.log"));
         if self.again {
             workspace::remove(&folder.join("bundle"))?;
         } else {
@@ -179,12 +179,12 @@ impl Bench<'_> {
         name: &str,
         unpack: impl FnOnce(&Path) -> anyhow::Result<()>,
     ) -> anyhow::Result<()> {
-        let places = &self.frame.places;
-        let folder = places.in_memory("compared");
+        let checkout_paths = &self.frame.checkout_paths;
+        let folder = checkout_paths.in_memory("compared");
         fs::create_dir_all(&folder)?;
         let (tree, print) = (folder.join("tree"), folder.join(name));
         unpack(&tree)?;
-        process::script(FINGERPRINT, &[&tree, &print], &places.on_disk("fingerprint.log"))?;
+        process::script(FINGERPRINT, &[&tree, &print], &checkout_paths.on_disk("fingerprint.log"))?;
         if tree.is_symlink() {
             fs::remove_file(&tree)?
         } else {
@@ -207,10 +207,10 @@ impl Bench<'_> {
     }
 
     /// A server that has nothing yet.
-    fn server(&self) -> anyhow::Result<Ours> {
-        let folder: PathBuf = self.frame.places.in_memory("ours");
+    fn server(&self) -> anyhow::Result<BedplateServer> {
+        let folder: PathBuf = self.frame.checkout_paths.in_memory("ours");
         workspace::remove(&folder)?;
-        Ours::start(&self.frame.places, &folder, &Settings::default())
+        BedplateServer::start(&self.frame.checkout_paths, &folder, &Settings::default())
     }
 }
 

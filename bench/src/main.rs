@@ -6,11 +6,12 @@
 //! | [`session`] | one run: children, limits, what becomes of results |
 //! | [`catalog`] | which benchmarks there are |
 //! | [`turns`] | rounds |
-//! | [`network`], [`ours`], [`process`], [`memory`], [`peers`], [`places`] | what they stand on |
+//! | [`network`], [`ours`], [`process`], [`memory`], [`peers`], [`checkout_paths`] | what they stand on |
 //! | all others | a benchmark each |
 
 mod arguments;
 mod catalog;
+mod checkout_paths;
 mod clock;
 mod dhcp;
 mod document;
@@ -24,7 +25,6 @@ mod nodes;
 mod ours;
 mod overlays;
 mod peers;
-mod places;
 mod planner_rate;
 mod process;
 mod register;

@@ -12,7 +12,7 @@ use nix::{
     unistd::Pid,
 };
 
-use crate::{places::Places, process::run, report::complain};
+use crate::{checkout_paths::CheckoutPaths, process::run, report::complain};
 
 /// The servers' interface.
 pub(crate) const SERVER_INTERFACE: &str = "s0";
@@ -41,8 +41,8 @@ impl Network {
     ///
     /// # Errors
     /// If it cannot be removed.
-    pub(crate) fn clear(places: &Places) -> anyhow::Result<()> {
-        let (servers, clients) = names(places);
+    pub(crate) fn clear(checkout_paths: &CheckoutPaths) -> anyhow::Result<()> {
+        let (servers, clients) = names(checkout_paths);
         remove(&servers)?;
         remove(&clients)
     }
@@ -51,9 +51,9 @@ impl Network {
     ///
     /// # Errors
     /// If `ip` fails, or without the right to make namespaces.
-    pub(crate) fn enter(places: &Places) -> anyhow::Result<Self> {
-        Self::clear(places)?;
-        let (servers, clients) = names(places);
+    pub(crate) fn enter(checkout_paths: &CheckoutPaths) -> anyhow::Result<Self> {
+        Self::clear(checkout_paths)?;
+        let (servers, clients) = names(checkout_paths);
         let network = Self { servers, clients };
         let (servers, clients) = (network.servers.as_str(), network.clients.as_str());
         run("ip", &["netns", "add", servers])?;
@@ -97,8 +97,8 @@ impl Drop for Network {
     }
 }
 
-fn names(places: &Places) -> (String, String) {
-    let mark = places.mark();
+fn names(checkout_paths: &CheckoutPaths) -> (String, String) {
+    let mark = checkout_paths.mark();
     (format!("bench-{mark}-servers"), format!("bench-{mark}-clients"))
 }
 

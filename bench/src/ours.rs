@@ -15,8 +15,8 @@ use api::{
 use client::{Client, ClientError, Context};
 
 use crate::{
+    checkout_paths::CheckoutPaths,
     network::{PREFIX, SERVER, SERVER_INTERFACE},
-    places::Places,
     process::{self, Service},
 };
 
@@ -40,7 +40,7 @@ pub(crate) struct Settings {
 
 /// The server; ended when dropped.
 #[derive(Debug)]
-pub(crate) struct Ours {
+pub(crate) struct BedplateServer {
     folder: PathBuf,
     program: PathBuf,
     service: Service,
@@ -48,21 +48,25 @@ pub(crate) struct Ours {
     runtime: tokio::runtime::Runtime,
 }
 
-impl Ours {
+impl BedplateServer {
     /// Starts it with all that it has in `folder`, which may be that of an earlier one, and waits until it answers on all its TCP ports.
     ///
     /// # Errors
     /// If it does not answer in time; the last lines of its log are in the message.
-    pub(crate) fn start(places: &Places, folder: &Path, settings: &Settings) -> anyhow::Result<Self> {
+    pub(crate) fn start(
+        checkout_paths: &CheckoutPaths,
+        folder: &Path,
+        settings: &Settings,
+    ) -> anyhow::Result<Self> {
         fs::create_dir_all(folder).with_context(|| format!("cannot make {}", folder.display()))?;
         let config = folder.join("server.yaml");
-        fs::write(&config, configuration(places, folder, settings))
+        fs::write(&config, configuration(checkout_paths, folder, settings))
             .with_context(|| format!("cannot write {}", config.display()))?;
         let runtime = tokio::runtime::Builder::new_current_thread()
             .enable_all()
             .build()
             .context("cannot start the runtime of the client")?;
-        let program = places.bedplate();
+        let program = checkout_paths.bedplate();
         let arguments = ["server".as_ref(), "--config".as_ref(), config.as_os_str()];
         let mut service =
             Service::start("bedplate server", &program, &arguments, &folder.join("server.log"))?;
@@ -149,8 +153,8 @@ impl Ours {
     }
 }
 
-fn configuration(places: &Places, folder: &Path, settings: &Settings) -> String {
-    let path = |path: &str| places.in_workspace(path).display().to_string();
+fn configuration(checkout_paths: &CheckoutPaths, folder: &Path, settings: &Settings) -> String {
+    let path = |path: &str| checkout_paths.in_workspace(path).display().to_string();
     let dhcp = match &settings.dhcp_pool {
         Some(pool) => {
             format!(

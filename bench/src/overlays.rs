@@ -14,7 +14,7 @@ use crate::{
     clock,
     frame::Frame,
     nodes::{self, Enrollee, Line},
-    ours::{FLEET_PORT, Ours, Settings},
+    ours::{BedplateServer, FLEET_PORT, Settings},
     process::{self, run},
     turns::{self, OURS, Samples, Side},
 };
@@ -75,7 +75,7 @@ impl<'a> Bench<'a> {
     /// Enrols all nodes, and lays their rendered files out for the peer.
     fn set_up(frame: &'a Frame) -> anyhow::Result<Self> {
         let server = start(frame)?;
-        let source = write_layout(&frame.places.on_disk("layout"), Padding::default())?;
+        let source = write_layout(&frame.checkout_paths.on_disk("layout"), Padding::default())?;
         server.import(&source, "tiny")?;
         let count = frame.size(NODES, NODES / 10);
         let mut document =
@@ -88,13 +88,13 @@ impl<'a> Bench<'a> {
             )?;
         }
         server.apply(document)?;
-        let places = &frame.places;
+        let checkout_paths = &frame.checkout_paths;
         let mut bench = Self {
             frame,
             nodes: Vec::new(),
             runtime: frame.network.as_client(client_runtime)?,
-            boot_files: places.in_memory("boot"),
-            runtime_files: places.in_memory("runtime"),
+            boot_files: checkout_paths.in_memory("boot"),
+            runtime_files: checkout_paths.in_memory("runtime"),
         };
         let enrolled = bench.runtime.spawn(enrol_all(count));
         bench.nodes = bench.runtime.block_on(enrolled)?.context("enrolling the nodes")?;
@@ -130,11 +130,11 @@ impl<'a> Bench<'a> {
     fn peer(&self, at_once: u32) -> anyhow::Result<Samples> {
         let mut samples = Vec::new();
         for (what, files) in [(COLD, &self.boot_files), (EDITED, &self.runtime_files)] {
-            let packed = self.frame.places.in_memory("packed");
+            let packed = self.frame.checkout_paths.in_memory("packed");
             workspace::remove(&packed)?;
             let arguments =
                 [files.clone().into(), packed.clone().into_os_string(), at_once.to_string().into()];
-            let cost = process::script(PACK, &arguments, &self.frame.places.on_disk("pack.log"))?;
+            let cost = process::script(PACK, &arguments, &self.frame.checkout_paths.on_disk("pack.log"))?;
             let made = fs::read_dir(&packed)?.count();
             ensure!(made == self.nodes.len(), "{made} archives were made for {} nodes", self.nodes.len());
             self.check(&packed.join("n7.img.gz"), &files.join("n7"))?;
@@ -145,12 +145,12 @@ impl<'a> Bench<'a> {
 
     /// An archive unpacks to the files that it was made of.
     fn check(&self, archive: &std::path::Path, files: &std::path::Path) -> anyhow::Result<()> {
-        let folder = self.frame.places.in_memory("unpacked");
+        let folder = self.frame.checkout_paths.in_memory("unpacked");
         workspace::remove(&folder)?;
         fs::create_dir_all(&folder)?;
         let unpack = r#"cd "$2" && gzip -dc "$1" | cpio --quiet -idm && diff -r --no-dereference "$2" "$3""#;
         let arguments = [archive, folder.as_path(), files];
-        process::script(unpack, &arguments, &self.frame.places.on_disk("check.log")).map(drop)
+        process::script(unpack, &arguments, &self.frame.checkout_paths.on_disk("check.log")).map(drop)
     }
 
     /// A connection of each node, made now.
@@ -213,8 +213,8 @@ async fn enrol_all(count: u16) -> anyhow::Result<Vec<Enrollee>> {
     Ok(enrolled.into_iter().map(|(_, node)| node).collect())
 }
 
-fn start(frame: &Frame) -> anyhow::Result<Ours> {
-    Ours::start(&frame.places, &frame.places.on_disk("ours"), &Settings::default())
+fn start(frame: &Frame) -> anyhow::Result<BedplateServer> {
+    BedplateServer::start(&frame.checkout_paths, &frame.checkout_paths.on_disk("ours"), &Settings::default())
 }
 
 /// Whether an archive's /etc/hostname is that of the node.

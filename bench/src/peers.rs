@@ -4,7 +4,7 @@ use std::{fs, path::PathBuf};
 
 use anyhow::bail;
 
-use crate::places::Places;
+use crate::checkout_paths::CheckoutPaths;
 
 /// Debian packages whose versions are told.
 pub(crate) const PACKAGES: [&str; 16] = [
@@ -33,9 +33,9 @@ const FOLDERS: [&str; 4] = ["/usr/sbin", "/usr/bin", "/sbin", "/bin"];
 ///
 /// # Errors
 /// If it is not there; says what installs it.
-pub(crate) fn program(places: &Places, name: &str) -> anyhow::Result<PathBuf> {
+pub(crate) fn program(checkout_paths: &CheckoutPaths, name: &str) -> anyhow::Result<PathBuf> {
     let unpacked =
-        ["usr/sbin", "usr/bin"].map(|folder| places.in_workspace("target/peers/atftpd").join(folder));
+        ["usr/sbin", "usr/bin"].map(|folder| checkout_paths.in_workspace("target/peers/atftpd").join(folder));
     // Installed ones first: the package atftpd has an in.tftpd too.
     let folders = FOLDERS.map(PathBuf::from).into_iter().chain(unpacked);
     match folders.map(|folder| folder.join(name)).find(|path| path.is_file()) {
@@ -46,7 +46,7 @@ pub(crate) fn program(places: &Places, name: &str) -> anyhow::Result<PathBuf> {
 
 /// Names and versions of what `cargo xtask peers` put under `target/peers`.
 pub(crate) fn unpacked() -> Vec<String> {
-    let Ok(places) = Places::new() else { return Vec::new() };
-    let text = fs::read_to_string(places.in_workspace("target/peers/versions")).unwrap_or_default();
+    let Ok(checkout_paths) = CheckoutPaths::new() else { return Vec::new() };
+    let text = fs::read_to_string(checkout_paths.in_workspace("target/peers/versions")).unwrap_or_default();
     text.lines().map(str::to_owned).collect()
 }

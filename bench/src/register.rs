@@ -20,7 +20,7 @@ use self::bars::{Acts, EDITS};
 use crate::{
     clock,
     frame::Frame,
-    ours::{Ours, Settings},
+    ours::{BedplateServer, Settings},
     process,
     turns::{self, OURS, Samples, Side},
 };
@@ -50,7 +50,7 @@ pub(crate) fn measure(frame: &Frame) -> anyhow::Result<Outcome> {
     let nodes = frame.size(NODES, NODES / 10);
     let acts = Acts::of(nodes, LIST);
     outcome.rows.extend(acts.rows());
-    let folder = frame.places.on_disk("register");
+    let folder = frame.checkout_paths.on_disk("register");
     fs::create_dir_all(&folder).with_context(|| format!("cannot make {}", folder.display()))?;
     let document = document(nodes)?;
     let sources = Sources { all: folder.join("cluster.yaml"), some: folder.join("some.yaml") };
@@ -82,9 +82,9 @@ struct Sources {
 }
 
 fn ours(frame: &Frame, sources: &Sources, nodes: u32, acts: &Acts) -> anyhow::Result<Samples> {
-    let state = frame.places.on_disk("ours");
+    let state = frame.checkout_paths.on_disk("ours");
     workspace::remove(&state)?;
-    let server = Ours::start(&frame.places, &state, &Settings::default())?;
+    let server = BedplateServer::start(&frame.checkout_paths, &state, &Settings::default())?;
     let source = sources.all.display().to_string();
     let (_, declare) = clock::timed(|| server.cli(&["apply", "-f", &source]))?;
     let (_, resolve) = clock::timed(|| server.cli(&["profile", "set", "base", "--tag", "site=south"]))?;
@@ -108,7 +108,7 @@ fn ours(frame: &Frame, sources: &Sources, nodes: u32, acts: &Acts) -> anyhow::Re
 
 /// Edits of single nodes one after the other; then some nodes deleted, and declared again. Seconds.
 fn with_bars(
-    server: &Ours,
+    server: &BedplateServer,
     sources: &Sources,
     nodes: u32,
     acts: &Acts,

@@ -8,9 +8,9 @@ use bench::outcome::{self, Outcome};
 
 use crate::{
     catalog::Name,
+    checkout_paths::CheckoutPaths,
     clock, document, host,
     network::Network,
-    places::Places,
     process::{self, End},
     report::say,
     turns::OURS,
@@ -60,14 +60,14 @@ impl Session {
             !(self.quick && self.write),
             "--quick is a smoke test, its figures do not belong into docs/benchmarks.md: leave out one of --quick and --write"
         );
-        let places = Places::new()?;
-        let _lock = places.lock()?;
+        let checkout_paths = CheckoutPaths::new()?;
+        let _lock = checkout_paths.lock()?;
         say(host::describe());
         let mut found = Vec::new();
         for &name in &self.names {
-            found.push(self.one(&places, name)?);
+            found.push(self.one(&checkout_paths, name)?);
             // What was measured is kept, also if a later one ends the run.
-            self.keep(&places, &found)?;
+            self.keep(&checkout_paths, &found)?;
         }
         for one in &found {
             say(one.outcome.last_line());
@@ -76,12 +76,12 @@ impl Session {
     }
 
     /// Runs one and shows what it found; what fails is an outcome too.
-    fn one(&self, places: &Places, name: Name) -> anyhow::Result<Found> {
+    fn one(&self, checkout_paths: &CheckoutPaths, name: Name) -> anyhow::Result<Found> {
         say(format!("{}: begins", name.as_str()));
-        clear(places)?;
+        clear(checkout_paths)?;
         let start = clock::now();
-        let measured = self.measured(places, name);
-        clear(places)?;
+        let measured = self.measured(checkout_paths, name);
+        clear(checkout_paths)?;
         let outcome = match measured {
             Err(error) if error.is::<Stopped>() => return Err(error),
             Err(error) => {
@@ -98,12 +98,12 @@ impl Session {
     }
 
     /// Lets another process measure.
-    fn measured(&self, places: &Places, name: Name) -> anyhow::Result<Outcome> {
-        let file = places.kept("results").join(format!("{}.json", name.as_str()));
+    fn measured(&self, checkout_paths: &CheckoutPaths, name: Name) -> anyhow::Result<Outcome> {
+        let file = checkout_paths.kept("results").join(format!("{}.json", name.as_str()));
         let own = std::env::current_exe().context("cannot tell where this program is")?;
         let (program, first) = match name.measure() {
             Some(_) => (own, "measure"),
-            None => (places.in_workspace("target/debug/vm-tests"), "bench"),
+            None => (checkout_paths.in_workspace("target/debug/vm-tests"), "bench"),
         };
         let mut arguments: Vec<OsString> = vec![first.into(), name.as_str().into()];
         if self.quick {
@@ -122,7 +122,7 @@ impl Session {
         serde_json::from_slice(&text).with_context(|| format!("{} holds no outcome", file.display()))
     }
 
-    fn keep(&self, places: &Places, found: &[Found]) -> anyhow::Result<()> {
+    fn keep(&self, checkout_paths: &CheckoutPaths, found: &[Found]) -> anyhow::Result<()> {
         if let Some(path) = &self.json {
             let outcomes: Vec<&Outcome> = found.iter().map(|one| &one.outcome).collect();
             let text = serde_json::to_vec_pretty(&outcomes)?;
@@ -130,18 +130,19 @@ impl Session {
         }
         if let (true, Some(last)) = (self.write, found.last()) {
             let is_all = self.names.len() > 1;
-            write_document(places, last, is_all).with_context(|| format!("cannot write {DOCUMENT}"))?;
+            write_document(checkout_paths, last, is_all)
+                .with_context(|| format!("cannot write {DOCUMENT}"))?;
         }
         Ok(())
     }
 }
 
 /// Puts an outcome into its part of the document, with date and commit.
-fn write_document(places: &Places, found: &Found, is_all: bool) -> anyhow::Result<()> {
-    let path = places.in_workspace(DOCUMENT);
+fn write_document(checkout_paths: &CheckoutPaths, found: &Found, is_all: bool) -> anyhow::Result<()> {
+    let path = checkout_paths.in_workspace(DOCUMENT);
     let mut text = fs::read_to_string(&path)?;
     let date = host::date(clock::unix_seconds());
-    let at = format!("{date}, commit {}", host::commit(&places.in_workspace(""), DOCUMENT));
+    let at = format!("{date}, commit {}", host::commit(&checkout_paths.in_workspace(""), DOCUMENT));
     if is_all {
         let machine = format!("{at}: {}", host::describe());
         text = document::replaced(&text, document::MACHINE, &machine)?;
@@ -153,7 +154,7 @@ fn write_document(places: &Places, found: &Found, is_all: bool) -> anyhow::Resul
 }
 
 /// Removes what one benchmark leaves to no other.
-fn clear(places: &Places) -> anyhow::Result<()> {
-    Network::clear(places)?;
-    places.remove()
+fn clear(checkout_paths: &CheckoutPaths) -> anyhow::Result<()> {
+    Network::clear(checkout_paths)?;
+    checkout_paths.remove()
 }

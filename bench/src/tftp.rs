@@ -10,7 +10,7 @@ use crate::{
     clock,
     frame::Frame,
     network::{SERVER, SERVER_INTERFACE},
-    ours::{Ours, Settings},
+    ours::{BedplateServer, Settings},
     peers,
     process::Service,
     turns::{self, OURS, Samples, Side},
@@ -51,7 +51,7 @@ pub(crate) fn measure(frame: &Frame) -> anyhow::Result<Outcome> {
     outcome.rows.push(Row::new(MANY, "MB/s", Better::Higher).headline());
     outcome.rows.push(Row::new(WINDOWED, "MB/s", Better::Higher));
     outcome.rows.push(Row::new(PLAIN, "MB/s", Better::Higher));
-    let root = frame.places.on_disk("tftp");
+    let root = frame.checkout_paths.on_disk("tftp");
     fs::create_dir_all(&root).with_context(|| format!("cannot make {}", root.display()))?;
     let mut noise = Rng::with_seed(1);
     let [small, large] = [SMALL_BYTES, frame.size(LARGE_BYTES, LARGE_BYTES / 8)].map(|length| {
@@ -144,10 +144,14 @@ impl Bench<'_> {
         Ok(megabytes(file.len()) / seconds)
     }
 
-    fn ours(&self) -> anyhow::Result<Ours> {
+    fn ours(&self) -> anyhow::Result<BedplateServer> {
         let firmware = vec![("bios", self.root.join("small")), ("efi-x86-64", self.root.join("large"))];
         let settings = Settings { firmware, dhcp_pool: None };
-        Ours::start(&self.frame.places, &self.frame.places.on_disk("ours"), &settings)
+        BedplateServer::start(
+            &self.frame.checkout_paths,
+            &self.frame.checkout_paths.on_disk("ours"),
+            &settings,
+        )
     }
 
     fn atftpd(&self) -> anyhow::Result<Service> {
@@ -180,7 +184,7 @@ impl Bench<'_> {
 
     fn dnsmasq(&self) -> anyhow::Result<Service> {
         let root = format!("--tftp-root={}", self.root.display());
-        let pid = format!("--pid-file={}", self.frame.places.on_disk("dnsmasq.pid").display());
+        let pid = format!("--pid-file={}", self.frame.checkout_paths.on_disk("dnsmasq.pid").display());
         let interface = format!("--interface={SERVER_INTERFACE}");
         let arguments = [
             "--keep-in-foreground",
@@ -198,8 +202,8 @@ impl Bench<'_> {
     }
 
     fn start(&self, name: &str, program: &str, arguments: &[&str]) -> anyhow::Result<Service> {
-        let log = self.frame.places.on_disk(&format!("{name}.log"));
-        Service::start(name, peers::program(&self.frame.places, program)?, arguments, &log)
+        let log = self.frame.checkout_paths.on_disk(&format!("{name}.log"));
+        Service::start(name, peers::program(&self.frame.checkout_paths, program)?, arguments, &log)
     }
 }
 

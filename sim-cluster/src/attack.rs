@@ -15,7 +15,7 @@ use tokio::{
 };
 
 pub use self::attackers::Attack;
-use self::{attackers::Ground, bystanders::Bystander};
+use self::{attackers::AttackSources, bystanders::Bystander};
 use crate::{
     figures::{Sample, seconds},
     pxe::exchange::Exchange,
@@ -67,7 +67,7 @@ pub fn run(options: &Options) -> anyhow::Result<()> {
 
 async fn campaign(mut site: Site, options: Options) -> anyhow::Result<()> {
     let exchange = Exchange::open()?;
-    let ground = Ground::prepare(&site, exchange.clone(), options.seed).await?;
+    let ground = AttackSources::prepare(&site, exchange.clone(), options.seed).await?;
     let mut bystanders = bystanders::prepare(&site, &exchange, options.seed).await?;
     let time = Duration::from_secs(options.seconds);
     let mut failed = Vec::new();

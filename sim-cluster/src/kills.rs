@@ -30,7 +30,7 @@ use self::{
 };
 use crate::{
     chance,
-    power::{Fate, Power},
+    power::{Power, UnsyncedWrites},
     report::{bar, say},
     site::{Plan, Site},
 };
@@ -173,12 +173,12 @@ impl Campaign {
 
     fn cut(&mut self, power: &Power) -> anyhow::Result<()> {
         let fate = match self.rng.u8(..4) {
-            0 => Fate::Kept,
-            1 => Fate::Lost,
-            _ => Fate::Torn,
+            0 => UnsyncedWrites::Kept,
+            1 => UnsyncedWrites::Lost,
+            _ => UnsyncedWrites::Torn,
         };
         let loss = power.cut(fate, &mut self.rng).context("cutting the power")?;
-        self.counts.cuts += u64::from(fate != Fate::Kept);
+        self.counts.cuts += u64::from(fate != UnsyncedWrites::Kept);
         self.counts.sectors += loss.sectors;
         self.counts.names += loss.names;
         Ok(())

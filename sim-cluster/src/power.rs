@@ -17,7 +17,7 @@ const LIBRARY: &str = "libdrop_writes.so";
 
 /// What becomes of unsynced writes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Fate {
+pub(crate) enum UnsyncedWrites {
     /// The program was killed, and its machine goes on.
     Kept,
     /// None of them had reached the disk.
@@ -70,15 +70,17 @@ impl Power {
     ///
     /// # Errors
     /// If the journal cannot be read, or says that nothing was watched; or a file not be written.
-    pub(crate) fn cut(&self, fate: Fate, chance: &mut Rng) -> anyhow::Result<Loss> {
+    pub(crate) fn cut(&self, fate: UnsyncedWrites, chance: &mut Rng) -> anyhow::Result<Loss> {
         let roots: Vec<&Path> = self.watched.iter().map(PathBuf::as_path).collect();
         let loss = match fate {
-            Fate::Kept => Loss::default(),
-            Fate::Lost => write_journal::roll_back(&self.journal, &roots, &mut |_| 0)?,
-            Fate::Torn => write_journal::roll_back(&self.journal, &roots, &mut |most| chance.u64(..most))?,
+            UnsyncedWrites::Kept => Loss::default(),
+            UnsyncedWrites::Lost => write_journal::roll_back(&self.journal, &roots, &mut |_| 0)?,
+            UnsyncedWrites::Torn => {
+                write_journal::roll_back(&self.journal, &roots, &mut |most| chance.u64(..most))?
+            }
         };
         ensure!(
-            fate == Fate::Kept || loss.records > 0,
+            fate == UnsyncedWrites::Kept || loss.records > 0,
             "{} saw no write of the server: is it linked statically?",
             self.library.display()
         );

@@ -26,7 +26,7 @@ use tokio::{
 
 use self::{
     account::Account,
-    faults::{Counts, Life},
+    faults::{Counts, NodeFaults},
     load::Submitted,
 };
 use crate::{
@@ -156,14 +156,15 @@ async fn enrol(
     options: Options,
     journal: &Arc<Journal>,
     counts: &Arc<Counts>,
-) -> anyhow::Result<Vec<Life>> {
+) -> anyhow::Result<Vec<NodeFaults>> {
     let exchange = Exchange::open()?;
     let bar = bar("nodes enrolled", options.nodes.into());
     let enrolling = (1..=options.nodes).map(|number| {
         let (exchange, bar) = (exchange.clone(), bar.clone());
         let chance = (crate::chance(options.seed, number), options.peace);
         async move {
-            let life = Life::begin(site.machine(number)?, exchange, journal.clone(), counts.clone(), chance);
+            let life =
+                NodeFaults::begin(site.machine(number)?, exchange, journal.clone(), counts.clone(), chance);
             let life = life.await.with_context(|| format!("node {number}"))?;
             bar.inc(1);
             anyhow::Ok(life)
@@ -270,7 +271,7 @@ impl Work<'_> {
 }
 
 /// Waits until no node holds a run any more: all logs have come by then.
-async fn until_empty(lives: &[Life]) -> anyhow::Result<()> {
+async fn until_empty(lives: &[NodeFaults]) -> anyhow::Result<()> {
     let holding = || lives.iter().filter(|life| life.holds() > 0).count();
     let empty = async {
         while holding() > 0 {

@@ -5,8 +5,8 @@ use std::{fs, path::Path, time::Duration};
 use anyhow::Context as _;
 
 use crate::{
+    checkout_paths::CheckoutPaths,
     clock,
-    places::Places,
     process::{self, Service},
     report::say,
 };
@@ -48,8 +48,8 @@ impl Accelerator {
     ///
     /// # Errors
     /// If the probe's files cannot be written or QEMU is missing.
-    pub(crate) fn probe(places: &Places) -> anyhow::Result<Self> {
-        let works = Path::new("/dev/kvm").exists() && guest_code_runs(places)?;
+    pub(crate) fn probe(checkout_paths: &CheckoutPaths) -> anyhow::Result<Self> {
+        let works = Path::new("/dev/kvm").exists() && guest_code_runs(checkout_paths)?;
         say(if works {
             "machines run under KVM"
         } else {
@@ -83,18 +83,18 @@ impl Accelerator {
     }
 }
 
-fn guest_code_runs(places: &Places) -> anyhow::Result<bool> {
+fn guest_code_runs(checkout_paths: &CheckoutPaths) -> anyhow::Result<bool> {
     let mut sector = vec![0; 512];
     sector[..SECTOR_CODE.len()].copy_from_slice(&SECTOR_CODE);
     sector[510..].copy_from_slice(&[0x55, 0xaa]);
-    let disk = places.of_run("pids/probe.img");
+    let disk = checkout_paths.of_run("pids/probe.img");
     fs::write(&disk, sector).with_context(|| format!("cannot write {}", disk.display()))?;
     let drive = format!("file={},format=raw,if=ide,readonly=off", disk.display());
     let arguments = "-machine q35 -accel kvm -cpu host -m 64 -nodefaults -display none -no-reboot";
     let mut arguments: Vec<String> = arguments.split(' ').map(str::to_owned).collect();
     arguments.extend(["-device", "isa-debug-exit,iobase=0xf4,iosize=4", "-drive", &drive].map(str::to_owned));
-    let log = places.of_run("pids/probe.log");
-    let mut machine = Service::start(places, "probe", Path::new(process::QEMU), &arguments, &log)?;
+    let log = checkout_paths.of_run("pids/probe.log");
+    let mut machine = Service::start(checkout_paths, "probe", Path::new(process::QEMU), &arguments, &log)?;
     let end = clock::wait_for("the probe", PROBE_LIMIT, || machine.exit_code());
     Ok(end.is_ok_and(|code| code == RAN))
 }

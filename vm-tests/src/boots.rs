@@ -182,7 +182,7 @@ nodes:
         RICH.boot_mac,
         RICH.address,
     );
-    let path = cluster.places().of_run("boots.yaml");
+    let path = cluster.checkout_paths().of_run("boots.yaml");
     fs::write(&path, document).with_context(|| format!("cannot write {}", path.display()))?;
     cluster.server.cli(&["apply", "-f", &path.display().to_string()]).map(drop)
 }

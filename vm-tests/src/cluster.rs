@@ -16,13 +16,14 @@ use api::{
 
 use crate::{
     accelerator::Accelerator,
-    boot_watch, clock, console,
+    boot_watch,
+    checkout_paths::CheckoutPaths,
+    clock, console,
     file_server::FileServer,
     machine::{Build, Firmware, Hardware, Machine},
     monitor::Monitor,
     namespace::Namespace,
     os_image::{self, JOB_IMAGES, OsImage},
-    places::Places,
     process,
     registry::Registry,
     report::say,
@@ -77,7 +78,7 @@ pub(crate) struct Cluster {
     pub(crate) image: OsImage,
     accelerator: Accelerator,
     namespace: Namespace,
-    places: Places,
+    checkout_paths: CheckoutPaths,
     _lock: File,
 }
 
@@ -87,29 +88,30 @@ impl Cluster {
     /// # Errors
     /// Names the step that failed.
     pub(crate) fn start() -> anyhow::Result<Self> {
-        Self::start_with(Places::new()?)
+        Self::start_with(CheckoutPaths::new()?)
     }
 
     /// As [`Cluster::start`], with other programs.
     ///
     /// # Errors
     /// As [`Cluster::start`].
-    pub(crate) fn start_with(places: Places) -> anyhow::Result<Self> {
-        let lock = places.lock()?;
-        process::kill_leftovers(&places).context("clearing an earlier run")?;
-        Namespace::clear(&places).context("clearing an earlier run")?;
-        places.clear().context("clearing an earlier run")?;
+    pub(crate) fn start_with(checkout_paths: CheckoutPaths) -> anyhow::Result<Self> {
+        let lock = checkout_paths.lock()?;
+        process::kill_leftovers(&checkout_paths).context("clearing an earlier run")?;
+        Namespace::clear(&checkout_paths).context("clearing an earlier run")?;
+        checkout_paths.clear().context("clearing an earlier run")?;
         // The recipes need the machine's own network.
-        let image = OsImage::current(&places).context("building the node image")?;
+        let image = OsImage::current(&checkout_paths).context("building the node image")?;
         for (name, _) in JOB_IMAGES {
-            os_image::job_image(&places, name).with_context(|| format!("building the image {name}"))?;
+            os_image::job_image(&checkout_paths, name)
+                .with_context(|| format!("building the image {name}"))?;
         }
-        let accelerator = Accelerator::probe(&places).context("probing for KVM")?;
-        let namespace = Namespace::enter(&places).context("making the network")?;
-        let registry = Registry::start(&places, &image).context("filling the registry")?;
-        let server = Server::start(&places).context("starting the server")?;
+        let accelerator = Accelerator::probe(&checkout_paths).context("probing for KVM")?;
+        let namespace = Namespace::enter(&checkout_paths).context("making the network")?;
+        let registry = Registry::start(&checkout_paths, &image).context("filling the registry")?;
+        let server = Server::start(&checkout_paths).context("starting the server")?;
         let files = FileServer::start().context("starting the file server")?;
-        let ssh = Ssh::new(&places).context("making a key for ssh")?;
+        let ssh = Ssh::new(&checkout_paths).context("making a key for ssh")?;
         say("network, registry and server are up");
         let machines = BTreeMap::new();
         Ok(Self {
@@ -123,7 +125,7 @@ impl Cluster {
             image,
             accelerator,
             namespace,
-            places,
+            checkout_paths,
             _lock: lock,
         })
     }
@@ -133,7 +135,7 @@ impl Cluster {
     /// # Errors
     /// If the command line or the server refuses the document.
     pub(crate) fn declare_nodes(&self, runtime_overlays: &[&str]) -> anyhow::Result<()> {
-        let path = self.places.of_run("cluster.yaml");
+        let path = self.checkout_paths.of_run("cluster.yaml");
         let document = self.document(runtime_overlays)?;
         fs::write(&path, document).with_context(|| format!("cannot write {}", path.display()))?;
         self.server.cli(&["apply", "-f", &path.display().to_string()])?;
@@ -206,7 +208,7 @@ nodes:
     /// # Errors
     /// If QEMU does not start.
     pub(crate) fn switch_on(&mut self, hardware: &Hardware) -> anyhow::Result<()> {
-        let machine = Machine::power_on(&self.places, &self.namespace, self.accelerator, hardware)
+        let machine = Machine::power_on(&self.checkout_paths, &self.namespace, self.accelerator, hardware)
             .with_context(|| format!("switching {} on", hardware.name))?;
         self.machines.insert(hardware.name, machine);
         Ok(())
@@ -245,8 +247,8 @@ nodes:
     /// # Errors
     /// If the machine was never switched on, or QEMU does not start.
     pub(crate) fn power_cycle(&mut self, name: &str) -> anyhow::Result<()> {
-        let places = self.places.clone();
-        self.machine(name)?.power_cycle(&places)
+        let checkout_paths = self.checkout_paths.clone();
+        self.machine(name)?.power_cycle(&checkout_paths)
     }
 
     /// A machine that was switched on.
@@ -272,7 +274,7 @@ nodes:
             let lines = console::last_lines(machine.console(), CONSOLE_LINES);
             format!("the last lines of {}:\n{lines}\n", machine.console().display())
         });
-        console + &server::log_tail(&self.places)
+        console + &server::log_tail(&self.checkout_paths)
     }
 
     /// What kernels of machines complain of, a line each: it explains much, and nothing of ours may be the cause.
@@ -321,7 +323,7 @@ nodes:
     }
 
     /// The paths of this run.
-    pub(crate) fn places(&self) -> &Places {
-        &self.places
+    pub(crate) fn checkout_paths(&self) -> &CheckoutPaths {
+        &self.checkout_paths
     }
 }

@@ -37,7 +37,7 @@ pub(crate) fn demo() -> anyhow::Result<()> {
     let document = workflow::path(&cluster, "diamond");
     say(format!("$ cat {document}"));
     say(fs::read_to_string(&document).with_context(|| format!("cannot read {document}"))?.trim_end());
-    let dest = cluster.places().of_run("results").display().to_string();
+    let dest = cluster.checkout_paths().of_run("results").display().to_string();
     let started = clock::now();
     let watch =
         ["workflow", "start", &document, "--as", workflow::USER, "--watch", "--dest", &dest, "--force"];

@@ -12,9 +12,9 @@ use anyhow::Context as _;
 
 use crate::{
     accelerator::Accelerator,
+    checkout_paths::CheckoutPaths,
     console,
     namespace::Namespace,
-    places::Places,
     process::{self, Service},
 };
 
@@ -86,7 +86,7 @@ impl Machine {
     /// # Errors
     /// If the ports cannot be made or QEMU does not start.
     pub(crate) fn power_on(
-        places: &Places,
+        checkout_paths: &CheckoutPaths,
         namespace: &Namespace,
         accelerator: Accelerator,
         hardware: &Hardware,
@@ -94,14 +94,14 @@ impl Machine {
         let (boot, second) = (format!("{}-boot", hardware.name), format!("{}-second", hardware.name));
         namespace.add_port(&boot)?;
         namespace.add_port(&second)?;
-        let console = places.console(hardware.name);
+        let console = checkout_paths.console(hardware.name);
         let mut arguments: Vec<String> = Vec::new();
         let mut add = |list: &[&str]| arguments.extend(list.iter().map(|&argument| argument.to_owned()));
         add(&["-name", hardware.name, "-machine", "q35,graphics=off"]);
         add(&accelerator.arguments());
         match hardware.build {
             Build::Plain => plain(&mut add),
-            Build::Rich => rich::arguments(places, namespace, hardware, &mut add)?,
+            Build::Rich => rich::arguments(checkout_paths, namespace, hardware, &mut add)?,
         }
         add(&["-nodefaults", "-display", "none", "-vga", "none"]);
         add(&["-chardev", &format!("file,id=console,append=on,path={}", console.display())]);
@@ -115,16 +115,17 @@ impl Machine {
             add(&["-rtc", &format!("base={clock}")]);
         }
         if hardware.firmware == Firmware::Uefi {
-            let variables = places.of_run(&format!("pids/{}.vars", hardware.name));
+            let variables = checkout_paths.of_run(&format!("pids/{}.vars", hardware.name));
             fs::copy(OVMF_VARIABLES, &variables)
                 .with_context(|| format!("cannot copy {OVMF_VARIABLES} (package ovmf)"))?;
             add(&["-drive", &format!("if=pflash,format=raw,readonly=on,file={OVMF_CODE}")]);
             add(&["-drive", &format!("if=pflash,format=raw,file={}", variables.display())]);
         }
-        let monitor = places.of_run(&format!("pids/{}.qmp", hardware.name));
+        let monitor = checkout_paths.of_run(&format!("pids/{}.qmp", hardware.name));
         arguments.extend(["-qmp".to_owned(), format!("unix:{},server=on,wait=off", monitor.display())]);
-        let tpm = (hardware.build == Build::Rich).then(|| rich::start_tpm(places, hardware)).transpose()?;
-        let service = start(places, hardware.name, &arguments)?;
+        let tpm =
+            (hardware.build == Build::Rich).then(|| rich::start_tpm(checkout_paths, hardware)).transpose()?;
+        let service = start(checkout_paths, hardware.name, &arguments)?;
         Ok(Self {
             name: hardware.name,
             address: hardware.address,
@@ -151,10 +152,10 @@ impl Machine {
     ///
     /// # Errors
     /// If QEMU cannot be killed or started.
-    pub(crate) fn power_cycle(&mut self, places: &Places) -> anyhow::Result<()> {
+    pub(crate) fn power_cycle(&mut self, checkout_paths: &CheckoutPaths) -> anyhow::Result<()> {
         self.service.kill()?;
         self.console_at_power_on = fs::read(&self.console).map_or(0, |console| console.len());
-        self.service = start(places, self.name, &self.arguments)?;
+        self.service = start(checkout_paths, self.name, &self.arguments)?;
         Ok(())
     }
 
@@ -206,7 +207,7 @@ fn plain(add: &mut impl FnMut(&[&str])) {
     }
 }
 
-fn start(places: &Places, name: &str, arguments: &[String]) -> anyhow::Result<Service> {
-    let log = places.of_run(&format!("consoles/{name}.qemu"));
-    Service::start(places, name, Path::new(process::QEMU), arguments, &log)
+fn start(checkout_paths: &CheckoutPaths, name: &str, arguments: &[String]) -> anyhow::Result<Service> {
+    let log = checkout_paths.of_run(&format!("consoles/{name}.qemu"));
+    Service::start(checkout_paths, name, Path::new(process::QEMU), arguments, &log)
 }

@@ -9,7 +9,7 @@ use nix::sched::{CloneFlags, setns};
 
 use sha2::{Digest as _, Sha256};
 
-use crate::{places::Places, process::run};
+use crate::{checkout_paths::CheckoutPaths, process::run};
 
 /// The bridge that server and machines are on.
 pub(crate) const BRIDGE: &str = "bp0";
@@ -28,8 +28,8 @@ impl Namespace {
     ///
     /// # Errors
     /// If it cannot be removed.
-    pub(crate) fn clear(places: &Places) -> anyhow::Result<()> {
-        let name = name(places);
+    pub(crate) fn clear(checkout_paths: &CheckoutPaths) -> anyhow::Result<()> {
+        let name = name(checkout_paths);
         if Path::new("/run/netns").join(&name).exists() {
             run("ip", &["netns", "delete", &name])?;
         }
@@ -40,8 +40,8 @@ impl Namespace {
     ///
     /// # Errors
     /// If `ip` fails, or without the right to make namespaces.
-    pub(crate) fn enter(places: &Places) -> anyhow::Result<Self> {
-        let namespace = Self { name: name(places) };
+    pub(crate) fn enter(checkout_paths: &CheckoutPaths) -> anyhow::Result<Self> {
+        let namespace = Self { name: name(checkout_paths) };
         let name = &namespace.name;
         run("ip", &["netns", "add", name])?;
         let path = format!("/run/netns/{name}");
@@ -66,8 +66,8 @@ impl Namespace {
 }
 
 /// Each checkout has its own, so that two can run at once.
-fn name(places: &Places) -> String {
-    let hash = Sha256::digest(places.root().as_os_str().as_encoded_bytes());
+fn name(checkout_paths: &CheckoutPaths) -> String {
+    let hash = Sha256::digest(checkout_paths.root().as_os_str().as_encoded_bytes());
     format!("bpvm-{:02x}{:02x}{:02x}{:02x}", hash[0], hash[1], hash[2], hash[3])
 }
 

@@ -10,8 +10,8 @@ use anyhow::Context as _;
 use sha2::{Digest as _, Sha256};
 
 use crate::{
+    checkout_paths::CheckoutPaths,
     clock,
-    places::Places,
     process::{run, run_logged},
     report::say,
 };
@@ -36,9 +36,9 @@ impl OsImage {
     ///
     /// # Errors
     /// If the recipe fails; its messages went to the terminal.
-    pub(crate) fn current(places: &Places) -> anyhow::Result<Self> {
-        let image = Self { folder: places.of_run("image") };
-        build(places, "debian-node", &image.folder, LAYOUT)?;
+    pub(crate) fn current(checkout_paths: &CheckoutPaths) -> anyhow::Result<Self> {
+        let image = Self { folder: checkout_paths.of_run("image") };
+        build(checkout_paths, "debian-node", &image.folder, LAYOUT)?;
         Ok(image)
     }
 
@@ -70,9 +70,9 @@ impl OsImage {
 ///
 /// # Errors
 /// As [`OsImage::current`].
-pub(crate) fn job_image(places: &Places, name: &str) -> anyhow::Result<PathBuf> {
-    let folder = places.of_run(&format!("image/{name}"));
-    build(places, name, &folder, LAYOUT)?;
+pub(crate) fn job_image(checkout_paths: &CheckoutPaths, name: &str) -> anyhow::Result<PathBuf> {
+    let folder = checkout_paths.of_run(&format!("image/{name}"));
+    build(checkout_paths, name, &folder, LAYOUT)?;
     Ok(folder.join(LAYOUT))
 }
 
@@ -80,15 +80,15 @@ pub(crate) fn job_image(places: &Places, name: &str) -> anyhow::Result<PathBuf> 
 ///
 /// # Errors
 /// As [`OsImage::current`].
-pub(crate) fn job_machine(places: &Places) -> anyhow::Result<PathBuf> {
-    let folder = places.of_run("image/job-machine");
-    build(places, "job-machine", &folder, "machine")?;
+pub(crate) fn job_machine(checkout_paths: &CheckoutPaths) -> anyhow::Result<PathBuf> {
+    let folder = checkout_paths.of_run("image/job-machine");
+    build(checkout_paths, "job-machine", &folder, "machine")?;
     Ok(folder.join("machine"))
 }
 
 /// Builds `product` in a folder by the recipe of that name, unless what is there was made by the same recipe.
-fn build(places: &Places, name: &str, folder: &Path, product: &str) -> anyhow::Result<()> {
-    let recipe = places.in_workspace(&format!("images/{name}"));
+fn build(checkout_paths: &CheckoutPaths, name: &str, folder: &Path, product: &str) -> anyhow::Result<()> {
+    let recipe = checkout_paths.in_workspace(&format!("images/{name}"));
     let mut hash = Sha256::new();
     hash_folder(&recipe, &mut hash)?;
     let hash = hex(&hash.finalize());

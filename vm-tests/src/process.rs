@@ -14,7 +14,7 @@ use std::{
 
 use anyhow::{Context as _, bail};
 
-use crate::{clock, console, places::Places};
+use crate::{checkout_paths::CheckoutPaths, clock, console};
 
 /// The emulator of x86-64 machines.
 pub(crate) const QEMU: &str = "qemu-system-x86_64";
@@ -114,7 +114,7 @@ impl Service {
     /// # Errors
     /// If it cannot be started, or its files cannot be written.
     pub(crate) fn start(
-        places: &Places,
+        checkout_paths: &CheckoutPaths,
         name: &str,
         program: &Path,
         arguments: &[String],
@@ -133,7 +133,7 @@ impl Service {
             .stderr(err)
             .spawn()
             .with_context(|| format!("cannot start {name} ({})", program.display()))?;
-        let pid_file = places.pids().join(format!("{name}.pid"));
+        let pid_file = checkout_paths.pids().join(format!("{name}.pid"));
         let service = Self { name: name.to_owned(), child, pid_file, ended: false };
         fs::write(&service.pid_file, format!("{}\n", service.child.id()))
             .with_context(|| format!("cannot write {}", service.pid_file.display()))?;
@@ -189,13 +189,13 @@ impl Drop for Service {
 ///
 /// # Errors
 /// If a process of an earlier run does not go away.
-pub(crate) fn kill_leftovers(places: &Places) -> anyhow::Result<()> {
-    let Ok(entries) = fs::read_dir(places.pids()) else { return Ok(()) };
+pub(crate) fn kill_leftovers(checkout_paths: &CheckoutPaths) -> anyhow::Result<()> {
+    let Ok(entries) = fs::read_dir(checkout_paths.pids()) else { return Ok(()) };
     for entry in entries.flatten() {
         let path = entry.path();
         let pid = fs::read_to_string(&path).ok().and_then(|text| text.trim().parse::<i32>().ok());
         if let Some(pid) = pid
-            && is_ours(places, pid)
+            && is_ours(checkout_paths, pid)
         {
             let _ =
                 nix::sys::signal::kill(nix::unistd::Pid::from_raw(pid), nix::sys::signal::Signal::SIGKILL);
@@ -203,7 +203,7 @@ pub(crate) fn kill_leftovers(places: &Places) -> anyhow::Result<()> {
             clock::wait_for(
                 &format!("process {pid} of an earlier run ({name}) to go"),
                 Duration::from_secs(10),
-                || Ok((!is_ours(places, pid)).then_some(())),
+                || Ok((!is_ours(checkout_paths, pid)).then_some(())),
             )?;
         }
         let _ = fs::remove_file(path);
@@ -211,8 +211,8 @@ pub(crate) fn kill_leftovers(places: &Places) -> anyhow::Result<()> {
     Ok(())
 }
 
-fn is_ours(places: &Places, pid: i32) -> bool {
+fn is_ours(checkout_paths: &CheckoutPaths, pid: i32) -> bool {
     let line = fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
-    let mark = places.root().as_os_str().as_encoded_bytes();
+    let mark = checkout_paths.root().as_os_str().as_encoded_bytes();
     line.windows(mark.len()).any(|part| part == mark)
 }

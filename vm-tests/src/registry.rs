@@ -5,9 +5,9 @@ use std::{fs, net::TcpStream, path::Path, time::Duration};
 use anyhow::Context as _;
 
 use crate::{
+    checkout_paths::CheckoutPaths,
     clock,
     os_image::{self, JOB_IMAGES, OsImage, TAG},
-    places::Places,
     process::{Service, run},
 };
 
@@ -28,24 +28,29 @@ impl Registry {
     ///
     /// # Errors
     /// If it does not start, or the push fails.
-    pub(crate) fn start(places: &Places, image: &OsImage) -> anyhow::Result<Self> {
-        let config = places.of_run("registry/config.yml");
-        let blobs = places.of_run("registry/blobs");
+    pub(crate) fn start(checkout_paths: &CheckoutPaths, image: &OsImage) -> anyhow::Result<Self> {
+        let config = checkout_paths.of_run("registry/config.yml");
+        let blobs = checkout_paths.of_run("registry/blobs");
         let text = format!(
             "version: 0.1\nlog:\n  level: error\nstorage:\n  filesystem:\n    rootdirectory: {}\nhttp:\n  addr: {ADDRESS}\n",
             blobs.display()
         );
         fs::write(&config, text).with_context(|| format!("cannot write {}", config.display()))?;
         let arguments = ["serve".to_owned(), config.display().to_string()];
-        let log = places.of_run("registry.log");
-        let mut service = Service::start(places, "registry", Path::new("docker-registry"), &arguments, &log)?;
+        let log = checkout_paths.of_run("registry.log");
+        let mut service =
+            Service::start(checkout_paths, "registry", Path::new("docker-registry"), &arguments, &log)?;
         clock::wait_for("the registry to listen", START_LIMIT, || {
             service.check_alive().with_context(|| format!("see {}", log.display()))?;
             Ok(TcpStream::connect(ADDRESS).ok())
         })?;
         push(&image.layout(), TAG, &Self::source())?;
         for (name, tag) in JOB_IMAGES {
-            push(&os_image::job_image(places, name)?, tag, &format!("docker://{ADDRESS}/{name}:{tag}"))?;
+            push(
+                &os_image::job_image(checkout_paths, name)?,
+                tag,
+                &format!("docker://{ADDRESS}/{name}:{tag}"),
+            )?;
         }
         Ok(Self { _service: service })
     }

@@ -6,9 +6,9 @@ use anyhow::{Context as _, anyhow, bail};
 use client::{Client, ClientError, Context};
 
 use crate::{
+    checkout_paths::CheckoutPaths,
     clock, console,
     namespace::{BRIDGE, SERVER},
-    places::Places,
     process::{self, Service},
     registry,
 };
@@ -19,7 +19,7 @@ const START_LIMIT: Duration = Duration::from_secs(60);
 /// The server; killed when dropped.
 #[derive(Debug)]
 pub(crate) struct Server {
-    places: Places,
+    checkout_paths: CheckoutPaths,
     config: PathBuf,
     service: Service,
     client: Client,
@@ -31,27 +31,28 @@ impl Server {
     ///
     /// # Errors
     /// If it does not answer in time; the last lines of its log are in the message.
-    pub(crate) fn start(places: &Places) -> anyhow::Result<Self> {
+    pub(crate) fn start(checkout_paths: &CheckoutPaths) -> anyhow::Result<Self> {
         // A copy: a check puts another program in its place.
-        let (built, substrate) = (places.in_workspace("target/substrate"), places.substrate());
+        let (built, substrate) =
+            (checkout_paths.in_workspace("target/substrate"), checkout_paths.substrate());
         fs::copy(&built, &substrate).with_context(|| format!("cannot copy {}", built.display()))?;
-        let config = places.of_run("server.yaml");
-        fs::write(&config, configuration(places))
+        let config = checkout_paths.of_run("server.yaml");
+        fs::write(&config, configuration(checkout_paths))
             .with_context(|| format!("cannot write {}", config.display()))?;
         let runtime = tokio::runtime::Builder::new_multi_thread()
             .worker_threads(1)
             .enable_all()
             .build()
             .context("cannot start the runtime of the client")?;
-        let mut service = launch(places, &config)?;
-        let context = places.of_run("state/admin.yaml");
+        let mut service = launch(checkout_paths, &config)?;
+        let context = checkout_paths.of_run("state/admin.yaml");
         clock::wait_for("the server to write admin.yaml", START_LIMIT, || {
             service.check_alive()?;
             Ok(context.exists().then_some(()))
         })
-        .map_err(|error| with_log(&error, places))?;
+        .map_err(|error| with_log(&error, checkout_paths))?;
         let client = Client::new(&Context::read(&context)?)?;
-        let mut server = Self { places: places.clone(), config, service, client, runtime };
+        let mut server = Self { checkout_paths: checkout_paths.clone(), config, service, client, runtime };
         server.wait_until_up()?;
         Ok(server)
     }
@@ -70,7 +71,7 @@ impl Server {
     /// # Errors
     /// If it does not answer in time.
     pub(crate) fn restart(&mut self) -> anyhow::Result<()> {
-        self.service = launch(&self.places, &self.config)?;
+        self.service = launch(&self.checkout_paths, &self.config)?;
         self.wait_until_up()
     }
 
@@ -108,21 +109,21 @@ impl Server {
 
     /// The words of a command line, with the program as the first.
     pub(crate) fn command_line(&self, arguments: &[&str]) -> Vec<String> {
-        let context = self.places.of_run("state/admin.yaml").display().to_string();
-        let program = self.places.bedplate().display().to_string();
+        let context = self.checkout_paths.of_run("state/admin.yaml").display().to_string();
+        let program = self.checkout_paths.bedplate().display().to_string();
         let arguments = arguments.iter().map(|&argument| argument.to_owned());
         [program, "--context".to_owned(), context].into_iter().chain(arguments).collect()
     }
 
     /// Lines of the server's log that contain all of `words`.
     pub(crate) fn log_lines(&self, words: &[&str]) -> Vec<String> {
-        let text = console::plain(&fs::read(self.places.server_log()).unwrap_or_default());
+        let text = console::plain(&fs::read(self.checkout_paths.server_log()).unwrap_or_default());
         let fits = |line: &&str| words.iter().all(|word| line.contains(word));
         text.lines().filter(fits).map(str::to_owned).collect()
     }
 
     fn wait_until_up(&mut self) -> anyhow::Result<()> {
-        let (places, service) = (&self.places, &mut self.service);
+        let (checkout_paths, service) = (&self.checkout_paths, &mut self.service);
         let (runtime, client) = (&self.runtime, &self.client);
         clock::wait_for("the server to answer", START_LIMIT, || {
             service.check_alive()?;
@@ -132,27 +133,33 @@ impl Server {
                 Err(other) => Err(other.into()),
             }
         })
-        .map_err(|error| with_log(&error, places))
+        .map_err(|error| with_log(&error, checkout_paths))
     }
 }
 
-fn launch(places: &Places, config: &std::path::Path) -> anyhow::Result<Service> {
+fn launch(checkout_paths: &CheckoutPaths, config: &std::path::Path) -> anyhow::Result<Service> {
     let arguments = ["server".to_owned(), "--config".to_owned(), config.display().to_string()];
-    Service::start(places, "server", &places.bedplate(), &arguments, &places.server_log())
+    Service::start(
+        checkout_paths,
+        "server",
+        &checkout_paths.bedplate(),
+        &arguments,
+        &checkout_paths.server_log(),
+    )
 }
 
-fn with_log(error: &anyhow::Error, places: &Places) -> anyhow::Error {
-    anyhow!("{error:#}; {}", log_tail(places))
+fn with_log(error: &anyhow::Error, checkout_paths: &CheckoutPaths) -> anyhow::Error {
+    anyhow!("{error:#}; {}", log_tail(checkout_paths))
 }
 
 /// The last lines of the server's log, for messages.
-pub(crate) fn log_tail(places: &Places) -> String {
-    let log = places.server_log();
+pub(crate) fn log_tail(checkout_paths: &CheckoutPaths) -> String {
+    let log = checkout_paths.server_log();
     format!("the last lines of {}:\n{}", log.display(), console::last_lines(&log, 20))
 }
 
-fn configuration(places: &Places) -> String {
-    let path = |path: &str| places.in_workspace(path).display().to_string();
+fn configuration(checkout_paths: &CheckoutPaths) -> String {
+    let path = |path: &str| checkout_paths.in_workspace(path).display().to_string();
     format!(
         "state-dir: {state}
 interfaces: [{BRIDGE}]
@@ -175,11 +182,11 @@ registries:
 log:
   level: info
 ",
-        state = places.of_run("state").display(),
-        substrate = places.substrate().display(),
+        state = checkout_paths.of_run("state").display(),
+        substrate = checkout_paths.substrate().display(),
         templates = path("ipxe"),
         shipped = path("overlays"),
-        site = places.of_run("overlays").display(),
+        site = checkout_paths.of_run("overlays").display(),
         registry = registry::ADDRESS,
     )
 }

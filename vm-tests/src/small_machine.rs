@@ -12,9 +12,9 @@ use image_store::cpio;
 
 use crate::{
     accelerator::Accelerator,
+    checkout_paths::CheckoutPaths,
     clock, console,
     os_image::OsImage,
-    places::Places,
     process::{self, QEMU, Service, run},
 };
 
@@ -34,19 +34,19 @@ const DONE: &str = "guest: done";
 /// # Errors
 /// If another run is under way; as [`SmallMachine::run`].
 pub(crate) fn alone(name: &str, limit: Duration, task: &str) -> anyhow::Result<String> {
-    let places = Places::new()?;
-    let _lock = places.lock()?;
-    process::kill_leftovers(&places).context("clearing an earlier run")?;
-    places.clear().context("clearing an earlier run")?;
-    let image = OsImage::current(&places).context("building the node image")?;
-    let accelerator = Accelerator::probe(&places).context("probing for KVM")?;
-    SmallMachine { places: &places, image: &image, accelerator, name, limit }.run(task)
+    let checkout_paths = CheckoutPaths::new()?;
+    let _lock = checkout_paths.lock()?;
+    process::kill_leftovers(&checkout_paths).context("clearing an earlier run")?;
+    checkout_paths.clear().context("clearing an earlier run")?;
+    let image = OsImage::current(&checkout_paths).context("building the node image")?;
+    let accelerator = Accelerator::probe(&checkout_paths).context("probing for KVM")?;
+    SmallMachine { checkout_paths: &checkout_paths, image: &image, accelerator, name, limit }.run(task)
 }
 
 /// The machine.
 #[derive(Debug)]
 pub(crate) struct SmallMachine<'a> {
-    pub(crate) places: &'a Places,
+    pub(crate) checkout_paths: &'a CheckoutPaths,
     /// Its kernel and module come from here.
     pub(crate) image: &'a OsImage,
     pub(crate) accelerator: Accelerator,
@@ -62,12 +62,12 @@ impl SmallMachine<'_> {
     /// # Errors
     /// If it cannot be made, or something fails inside it; its last lines are in the message.
     pub(crate) fn run(&self, task: &str) -> anyhow::Result<String> {
-        let (places, name) = (self.places, self.name);
+        let (checkout_paths, name) = (self.checkout_paths, self.name);
         let root = self.image.unpacked()?;
-        let initramfs = places.of_run(&format!("pids/{name}.cpio"));
-        write_initramfs(places, &root, &initramfs)?;
+        let initramfs = checkout_paths.of_run(&format!("pids/{name}.cpio"));
+        write_initramfs(checkout_paths, &root, &initramfs)?;
         let kernel = only(&root.join("boot"), "vmlinuz-")?;
-        let console = places.console(name);
+        let console = checkout_paths.console(name);
         let mut arguments: Vec<String> = Vec::new();
         let mut add = |list: &[&str]| arguments.extend(list.iter().map(|&argument| argument.to_owned()));
         add(&self.accelerator.arguments());
@@ -75,8 +75,8 @@ impl SmallMachine<'_> {
         add(&["-serial", &format!("file:{}", console.display())]);
         add(&["-kernel", &kernel.display().to_string(), "-initrd", &initramfs.display().to_string()]);
         add(&["-append", &format!("console=ttyS0 quiet panic=-1 {task}")]);
-        let log = places.of_run(&format!("consoles/{name}.qemu"));
-        let mut machine = Service::start(places, name, Path::new(QEMU), &arguments, &log)?;
+        let log = checkout_paths.of_run(&format!("consoles/{name}.qemu"));
+        let mut machine = Service::start(checkout_paths, name, Path::new(QEMU), &arguments, &log)?;
         let limit = self.accelerator.stretch(self.limit);
         let waited = clock::wait_for(&format!("{task} to be done"), limit, || machine.exit_code());
         let text = console::plain(&fs::read(&console).unwrap_or_default());
@@ -91,16 +91,16 @@ impl SmallMachine<'_> {
 }
 
 /// All that the machine has.
-fn write_initramfs(places: &Places, root: &Path, to: &Path) -> anyhow::Result<()> {
+fn write_initramfs(checkout_paths: &CheckoutPaths, root: &Path, to: &Path) -> anyhow::Result<()> {
     let mut cpio = cpio::Writer::new(Vec::new());
     let mut add = |from: &Path, name: &str| -> anyhow::Result<()> {
         let content = fs::read(from).with_context(|| format!("cannot read {}", from.display()))?;
         Ok(cpio.file(name, 0o755, &content)?)
     };
-    let guest = places.in_workspace("target/guest");
+    let guest = checkout_paths.in_workspace("target/guest");
     add(&guest, "init")?;
     add(&guest, "bin/guest")?;
-    add(&places.in_workspace("target/substrate"), "bin/substrate")?;
+    add(&checkout_paths.in_workspace("target/substrate"), "bin/substrate")?;
     add(Path::new("/bin/busybox"), "rootfs/bin/busybox")?;
     let modules = only(&root.join("lib/modules"), "")?;
     add(&modules.join("kernel/fs/overlayfs/overlay.ko"), "modules/overlay.ko")?;

@@ -5,7 +5,7 @@ use std::{fs, path::PathBuf, process::Output};
 use anyhow::{Context as _, bail};
 
 use crate::{
-    places::Places,
+    checkout_paths::CheckoutPaths,
     process::{output, run, words},
 };
 
@@ -21,13 +21,13 @@ impl Ssh {
     ///
     /// # Errors
     /// If `ssh-keygen` fails.
-    pub(crate) fn new(places: &Places) -> anyhow::Result<Self> {
-        let key = places.of_run("ssh/key");
+    pub(crate) fn new(checkout_paths: &CheckoutPaths) -> anyhow::Result<Self> {
+        let key = checkout_paths.of_run("ssh/key");
         run(
             "ssh-keygen",
             &["-q", "-t", "ed25519", "-N", "", "-C", "vm-tests", "-f", &key.display().to_string()],
         )?;
-        Ok(Self { key, known_hosts: places.of_run("ssh/known_hosts") })
+        Ok(Self { key, known_hosts: checkout_paths.of_run("ssh/known_hosts") })
     }
 
     /// The public key, one line.

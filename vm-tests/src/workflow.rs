@@ -42,7 +42,11 @@ pub(crate) fn start(cluster: &Cluster, document: &str) -> anyhow::Result<String>
 
 /// The file of a document.
 pub(crate) fn path(cluster: &Cluster, document: &str) -> String {
-    cluster.places().in_workspace(&format!("vm-tests/documents/{document}.yaml")).display().to_string()
+    cluster
+        .checkout_paths()
+        .in_workspace(&format!("vm-tests/documents/{document}.yaml"))
+        .display()
+        .to_string()
 }
 
 /// A workflow as it is now.

@@ -7,8 +7,8 @@ use harness::workspace;
 use sha2::{Digest as _, Sha256};
 
 use crate::{
+    checkout_paths::CheckoutPaths,
     peers,
-    places::Places,
     process::{self, Service, run},
     report::say,
 };
@@ -33,10 +33,10 @@ pub(super) fn reference(tag: u32) -> String {
 ///
 /// # Errors
 /// If it cannot be made; takes a few minutes and packages from where this machine's apt takes them. Called before the network is entered.
-pub(crate) fn prepare(places: &Places) -> anyhow::Result<PathBuf> {
-    let folder = places.kept("image");
+pub(crate) fn prepare(checkout_paths: &CheckoutPaths) -> anyhow::Result<PathBuf> {
+    let folder = checkout_paths.kept("image");
     let (layout, stamp) = (folder.join("layout"), folder.join("recipe"));
-    let base = places.in_workspace("images/debian-node/build.sh");
+    let base = checkout_paths.in_workspace("images/debian-node/build.sh");
     let base = fs::read(&base).with_context(|| format!("cannot read {}", base.display()))?;
     let hash = Sha256::new().chain_update(RECIPE).chain_update(base).finalize();
     let hash: String = hash.iter().map(|byte| format!("{byte:02x}")).collect();
@@ -50,7 +50,7 @@ pub(crate) fn prepare(places: &Places) -> anyhow::Result<PathBuf> {
     fs::write(&recipe, RECIPE).with_context(|| format!("cannot write {}", recipe.display()))?;
     let arguments = [
         recipe.into(),
-        places.in_workspace("").into(),
+        checkout_paths.in_workspace("").into(),
         layout.clone().into_os_string(),
         TAGS.to_string().into(),
     ];
@@ -64,18 +64,18 @@ pub(crate) fn prepare(places: &Places) -> anyhow::Result<PathBuf> {
 ///
 /// # Errors
 /// If it does not start, or the image cannot be pushed.
-pub(super) fn registry(places: &Places) -> anyhow::Result<Service> {
-    let layout = places.kept("image/layout");
-    let (config, blobs) = (places.in_memory("registry.yml"), places.in_memory("registry"));
+pub(super) fn registry(checkout_paths: &CheckoutPaths) -> anyhow::Result<Service> {
+    let layout = checkout_paths.kept("image/layout");
+    let (config, blobs) = (checkout_paths.in_memory("registry.yml"), checkout_paths.in_memory("registry"));
     let text = format!(
         "version: 0.1\nlog: {{ level: error }}\nstorage: {{ filesystem: {{ rootdirectory: {} }} }}\nhttp: {{ addr: '{ADDRESS}' }}\n",
         blobs.display()
     );
     fs::write(&config, text).with_context(|| format!("cannot write {}", config.display()))?;
-    let program = peers::program(places, "docker-registry")?;
+    let program = peers::program(checkout_paths, "docker-registry")?;
     let arguments = ["serve".as_ref(), config.as_os_str()];
     let mut registry =
-        Service::start("docker-registry", program, &arguments, &places.on_disk("registry.log"))?;
+        Service::start("docker-registry", program, &arguments, &checkout_paths.on_disk("registry.log"))?;
     registry.until("listen", START_LIMIT, || TcpStream::connect(ADDRESS).is_ok())?;
     for tag in 1..=TAGS {
         let from = format!("oci:{}:{tag}", layout.display());

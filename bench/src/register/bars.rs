@@ -10,7 +10,7 @@ pub(super) const EDITS: u32 = 100;
 
 /// One bar.
 #[derive(Debug, Clone, PartialEq)]
-pub(super) struct Bar {
+pub(super) struct Threshold {
     /// The row that it is for.
     what: String,
     /// Of row and limit.
@@ -67,8 +67,8 @@ impl Acts {
     }
 
     /// One edit below 50 ms, a list below 300 ms, many nodes at once below 2 s.
-    fn bars(&self) -> [Bar; 4] {
-        let bar = |what: &str, unit, limit| Bar { what: what.to_owned(), unit, limit };
+    fn bars(&self) -> [Threshold; 4] {
+        let bar = |what: &str, unit, limit| Threshold { what: what.to_owned(), unit, limit };
         [
             bar(&self.edit_p99, "ms", 50.0),
             bar(self.list, "s", 0.3),
@@ -87,7 +87,7 @@ impl Acts {
     }
 }
 
-impl Bar {
+impl Threshold {
     fn verdict(&self, ours: &[f64]) -> String {
         let Self { what, unit, limit } = self;
         let head = format!("{what} < {limit} {unit}");

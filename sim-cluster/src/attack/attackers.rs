@@ -25,7 +25,7 @@ use crate::{
     chance,
     network::{self, SERVER},
     pxe::{
-        dhcp::{Firmware, Speaker},
+        dhcp::{DhcpClientKind, Firmware},
         exchange::Exchange,
     },
     server::{API_PORT, Server},
@@ -87,14 +87,14 @@ pub enum Attack {
 
 /// Where attacks come from.
 #[derive(Debug)]
-pub(super) struct Ground {
+pub(super) struct AttackSources {
     address: Ipv4Addr,
     user: Client,
     exchange: Arc<Exchange>,
     seed: u64,
 }
 
-impl Ground {
+impl AttackSources {
     /// Makes the user.
     ///
     /// # Errors
@@ -136,7 +136,7 @@ impl Attack {
     }
 
     /// Begins; it ends with the tasks.
-    pub(super) fn begin(self, ground: &Ground) -> JoinSet<()> {
+    pub(super) fn begin(self, ground: &AttackSources) -> JoinSet<()> {
         let mut tasks = JoinSet::new();
         let boot = Server::boot_address();
         let ports = [boot, (SERVER, FLEET_PORT).into(), (SERVER, API_PORT).into()];
@@ -261,7 +261,7 @@ async fn discovers(exchange: Arc<Exchange>, mut dice: Rng) {
     loop {
         for _ in 0..BURST {
             let [_, _, a, b] = dice.u32(..).to_be_bytes();
-            let speaker = Speaker {
+            let speaker = DhcpClientKind {
                 mac: MacAddr([2, 0, 0, 0, a, b]),
                 firmware: Firmware::Bios,
                 ipxe: false,

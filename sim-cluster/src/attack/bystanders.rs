@@ -16,9 +16,9 @@ use serde_json::json;
 use crate::{
     chance, network,
     pxe::{
-        dhcp::{Firmware, Speaker},
+        dhcp::{DhcpClientKind, Firmware},
         exchange::Exchange,
-        tftp::{self, Wish},
+        tftp::{self, FileRequest},
     },
     site::{self, Site},
 };
@@ -107,7 +107,8 @@ pub(super) async fn prepare(
 /// DHCP, and TFTP of what that names.
 async fn firmware(site: &Site, exchange: &Arc<Exchange>, seed: u64) -> anyhow::Result<[Bystander; 2]> {
     let machine = site.machine(IN_FIRMWARE)?;
-    let speaker = Speaker { mac: machine.mac(), firmware: Firmware::Bios, ipxe: false, broadcast: true };
+    let speaker =
+        DhcpClientKind { mac: machine.mac(), firmware: Firmware::Bios, ipxe: false, broadcast: true };
     let mut dice = chance(seed, IN_FIRMWARE);
     let lease = exchange.lease(&speaker, &mut dice).await.context("DHCP")?;
     let exchange = exchange.clone();
@@ -119,7 +120,7 @@ async fn firmware(site: &Site, exchange: &Arc<Exchange>, seed: u64) -> anyhow::R
     let (own, server) = (network::address(IN_FIRMWARE), lease.next_server);
     let downloads = Bystander::new("TFTP, boot program", move || {
         let (file, repeats) = (lease.file.clone(), repeats.clone());
-        let wish = Wish { file, block_bytes: BLOCK_BYTES, window_blocks: 4, only_size: false };
+        let wish = FileRequest { file, block_bytes: BLOCK_BYTES, window_blocks: 4, only_size: false };
         async move { tftp::fetch(own, server, wish, &repeats).await.map(drop) }
     });
     Ok([leases, downloads])

@@ -19,9 +19,9 @@ use tokio::time::sleep;
 
 use crate::{
     pxe::{
-        dhcp::{Firmware, Speaker},
+        dhcp::{DhcpClientKind, Firmware},
         exchange::Exchange,
-        tftp::{self, Wish},
+        tftp::{self, FileRequest},
     },
     simulated_node::{Agent, SimulatedNode},
 };
@@ -173,7 +173,8 @@ impl Machine {
             Firmware::Bios => (1_456, 1),
             Firmware::Uefi => (1_468, 4),
         };
-        let wish = |only_size| Wish { file: lease.file.clone(), block_bytes, window_blocks, only_size };
+        let wish =
+            |only_size| FileRequest { file: lease.file.clone(), block_bytes, window_blocks, only_size };
         let fetch = |only_size| tftp::fetch(own, lease.next_server, wish(only_size), &self.repeats.tftp);
         let size = fetch(true).await.context("TFTP, length of the boot program")?;
         let bytes = fetch(false).await.context("TFTP of the boot program")?;
@@ -229,9 +230,9 @@ impl Machine {
         Ok(booted.start_agent())
     }
 
-    fn speaker(&self, ipxe: bool) -> Speaker {
+    fn speaker(&self, ipxe: bool) -> DhcpClientKind {
         let broadcast = !ipxe || self.number > MAX_NEIGHBOURS;
-        Speaker { mac: self.node.mac(), firmware: self.firmware, ipxe, broadcast }
+        DhcpClientKind { mac: self.node.mac(), firmware: self.firmware, ipxe, broadcast }
     }
 
     /// A stage is over, and the next one begins.

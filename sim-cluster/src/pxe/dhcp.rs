@@ -36,7 +36,7 @@ pub(crate) enum Firmware {
 
 /// Who speaks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Speaker {
+pub(crate) struct DhcpClientKind {
     pub(crate) mac: MacAddr,
     pub(crate) firmware: Firmware,
     /// iPXE runs already.
@@ -59,7 +59,7 @@ pub(crate) struct Reply {
     pub(crate) file: String,
 }
 
-impl Speaker {
+impl DhcpClientKind {
     /// Asks who would give it an address.
     pub(crate) fn discover(&self, transaction: u32, seconds: u16) -> anyhow::Result<Vec<u8>> {
         self.packet(MessageType::Discover, transaction, seconds, &[])
@@ -207,7 +207,7 @@ mod tests {
 
     #[test]
     fn the_server_takes_it_for_what_it_is() {
-        let speaker = |firmware, ipxe| Speaker { mac: MAC, firmware, ipxe, broadcast: !ipxe };
+        let speaker = |firmware, ipxe| DhcpClientKind { mac: MAC, firmware, ipxe, broadcast: !ipxe };
         let script = "http://10.88.0.1:9480/boot/52-54-01-00-00-09/script?memory=${memsize}";
         for (speaker, file) in [
             (speaker(Firmware::Bios, false), "bios.kpxe"),

@@ -29,7 +29,7 @@ use tokio::{
     time::{Instant, sleep_until, timeout},
 };
 
-use super::dhcp::{Reply, Speaker, transaction};
+use super::dhcp::{DhcpClientKind, Reply, transaction};
 use crate::network::NODES_INTERFACE;
 
 const SERVER_PORT: u16 = 67;
@@ -96,7 +96,7 @@ impl Exchange {
     ///
     /// # Errors
     /// If nobody answers in a minute, or the server refuses what it has offered.
-    pub(crate) async fn lease(&self, speaker: &Speaker, dice: &mut Rng) -> anyhow::Result<Reply> {
+    pub(crate) async fn lease(&self, speaker: &DhcpClientKind, dice: &mut Rng) -> anyhow::Result<Reply> {
         let started = clock::monotonic();
         let mut open = self.transaction(dice.u32(..));
         let number = open.number;

@@ -34,7 +34,7 @@ const MAX_PACKET_BYTES: usize = 1_500;
 
 /// What is asked for.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Wish {
+pub(crate) struct FileRequest {
     pub(crate) file: String,
     pub(crate) block_bytes: u16,
     pub(crate) window_blocks: u16,
@@ -56,7 +56,7 @@ pub(crate) enum Step {
 /// A download.
 #[derive(Debug)]
 pub(crate) struct Download {
-    wish: Wish,
+    wish: FileRequest,
     block_bytes: u16,
     window: u64,
     size: Option<u64>,
@@ -71,7 +71,7 @@ pub(crate) struct Download {
 
 impl Download {
     /// Begins. The request is the first packet to send.
-    pub(crate) fn new(wish: Wish) -> (Self, Vec<u8>) {
+    pub(crate) fn new(wish: FileRequest) -> (Self, Vec<u8>) {
         let request = request(&wish);
         let download = Self {
             wish,
@@ -185,7 +185,7 @@ impl Download {
 pub(crate) async fn fetch(
     from: Ipv4Addr,
     server: Ipv4Addr,
-    wish: Wish,
+    wish: FileRequest,
     repeated: &AtomicU64,
 ) -> anyhow::Result<u64> {
     let socket = UdpSocket::bind((from, 0)).await.with_context(|| format!("no port of {from} is free"))?;
@@ -222,7 +222,7 @@ pub(crate) async fn fetch(
     }
 }
 
-fn request(wish: &Wish) -> Vec<u8> {
+fn request(wish: &FileRequest) -> Vec<u8> {
     let mut packet = vec![0, 1];
     let mut word = |word: &str| {
         packet.extend(word.as_bytes());

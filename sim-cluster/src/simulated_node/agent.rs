@@ -2,7 +2,7 @@
 //! the tasks beside it that a node has. What is pretended is in [`super::runs`].
 //!
 //! ```text
-//!   conversation: dial ─► Channel ──Request──► Keeper (runs.rs), which outlives the agent
+//!   conversation: dial ─► Channel ──Request──► RunSupervisor (runs.rs), which outlives the agent
 //!                           │ wanted, openings
 //!                           └──────────► errands: overlays, streams
 //! ```
@@ -40,7 +40,7 @@ use tokio::{
 use super::{
     agent_state::AgentState,
     port::{Cut, FleetPort, Refusal},
-    runs::{AgentSide, Keeper},
+    runs::{AgentSide, RunSupervisor},
 };
 use crate::journal::Journal;
 
@@ -89,7 +89,7 @@ impl Agent {
         let boot: Arc<str> = format!("{}-{}", identity.node, clock::now().0).into();
         let (seen, cut) = (watch::Sender::default(), Arc::default());
         let node = Node { identity, port, boot, seen, cut };
-        let keeper = Keeper::new(
+        let keeper = RunSupervisor::new(
             node.identity.node.clone(),
             node.boot.clone(),
             node.port.clone(),
@@ -205,7 +205,8 @@ impl Node {
             uptime: || 1,
             session: Session::default(),
         };
-        let errands = Errands { node: self.clone(), applied: applied_here, outbox: outbox_in.clone() };
+        let errands =
+            BackgroundTasks { node: self.clone(), applied: applied_here, outbox: outbox_in.clone() };
         let node = self.clone();
         let conversation = tokio::spawn(async move {
             let _held = (inventory_here, stopping);
@@ -274,13 +275,13 @@ impl Node {
 }
 
 /// What an agent does beside its conversation.
-struct Errands {
+struct BackgroundTasks {
     node: Node,
     applied: watch::Sender<Option<Generation>>,
     outbox: mpsc::Sender<FromAgent>,
 }
 
-impl Errands {
+impl BackgroundTasks {
     /// Ends with the channel.
     async fn run(
         self,

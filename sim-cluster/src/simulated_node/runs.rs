@@ -76,7 +76,7 @@ pub(super) struct AgentSide {
 
 /// All runs of the node. Dropped, they vanish as with a power cut.
 #[derive(Debug)]
-pub(super) struct Keeper {
+pub(super) struct RunSupervisor {
     core: Core,
     held: BTreeMap<RunId, Held>,
     /// Workflows that have volumes here.
@@ -117,7 +117,7 @@ impl Drop for Held {
     }
 }
 
-impl Keeper {
+impl RunSupervisor {
     pub(super) fn new(
         node: NodeName,
         boot: Arc<str>,

@@ -56,7 +56,7 @@ pub(super) struct Account {
 }
 
 /// What the nodes did of each task.
-type Deeds = HashMap<(WorkflowId, String), Vec<Entry>>;
+type TaskHistory = HashMap<(WorkflowId, String), Vec<Entry>>;
 
 impl fmt::Display for Account {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -81,7 +81,7 @@ impl Account {
         submitted: &[Submitted],
         journal: &Journal,
     ) -> anyhow::Result<Self> {
-        let mut deeds = Deeds::new();
+        let mut deeds = TaskHistory::new();
         for entry in journal.entries() {
             deeds.entry((entry.workflow, entry.subject.clone())).or_default().push(entry);
         }
@@ -119,8 +119,8 @@ impl Account {
         submitted: &Submitted,
         workflow: &Workflow,
         attempts: &BTreeMap<(u32, u32), Vec<Attempt>>,
-        deeds: &mut Deeds,
-        talkers: &mut Vec<Talker>,
+        deeds: &mut TaskHistory,
+        talkers: &mut Vec<LoggingAttempt>,
     ) {
         let summary = &workflow.summary;
         if summary.state != State::Finished {
@@ -147,7 +147,7 @@ impl Account {
                 if let Some(last) = attempts.last().filter(|_| stage.name == TALK) {
                     let run = success(last, &did).map(|entry| entry.run);
                     let (workflow, attempt) = (summary.id, last.attempt);
-                    talkers.push(Talker { workflow, task: *task, attempt, run });
+                    talkers.push(LoggingAttempt { workflow, task: *task, attempt, run });
                 }
             }
             if known != stage.tasks.finished {
@@ -179,7 +179,7 @@ impl Account {
     async fn logs(
         &mut self,
         client: &Client,
-        talkers: Vec<Talker>,
+        talkers: Vec<LoggingAttempt>,
         logged: &HashSet<RunId>,
     ) -> anyhow::Result<()> {
         let mut asked = stream::iter(talkers)
@@ -204,14 +204,14 @@ impl Account {
 
 /// The last attempt of a task that wrote a log.
 #[derive(Debug)]
-struct Talker {
+struct LoggingAttempt {
     workflow: WorkflowId,
     task: u32,
     attempt: u32,
     run: Option<RunId>,
 }
 
-impl Talker {
+impl LoggingAttempt {
     fn subject(&self) -> String {
         format!("job {TALK}[{}]", self.task)
     }
@@ -256,7 +256,7 @@ async fn told<'a>(
 }
 
 /// What nodes did for nobody that the server knows.
-fn strangers(left: &Deeds) -> impl Iterator<Item = String> + '_ {
+fn strangers(left: &TaskHistory) -> impl Iterator<Item = String> + '_ {
     left.iter().map(|((workflow, subject), did)| {
         let nodes: BTreeSet<String> = did.iter().map(|entry| entry.node.to_string()).collect();
         format!("workflow {workflow} {subject} ran on {nodes:?} and the server knows of no attempt")

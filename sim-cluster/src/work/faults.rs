@@ -23,7 +23,7 @@ use tokio::{sync::watch, time::sleep};
 use crate::{
     journal::Journal,
     pxe::{
-        dhcp::{Firmware, Speaker},
+        dhcp::{DhcpClientKind, Firmware},
         exchange::Exchange,
     },
     simulated_node::{Agent, AgentState, SimulatedNode},
@@ -74,7 +74,7 @@ impl fmt::Display for Counts {
 
 /// A node from its enrolment to the end of the simulation.
 #[derive(Debug)]
-pub(super) struct Life {
+pub(super) struct NodeFaults {
     node: SimulatedNode,
     agent: Option<Agent>,
     exchange: Arc<Exchange>,
@@ -85,7 +85,7 @@ pub(super) struct Life {
     peace: Duration,
 }
 
-impl Life {
+impl NodeFaults {
     /// Enrols a node that has never booted, and starts its agent.
     pub(super) async fn begin(
         node: SimulatedNode,
@@ -174,7 +174,7 @@ impl Life {
 
     async fn boot(&mut self) -> anyhow::Result<Agent> {
         let speaker =
-            Speaker { mac: self.node.mac(), firmware: Firmware::Bios, ipxe: false, broadcast: true };
+            DhcpClientKind { mac: self.node.mac(), firmware: Firmware::Bios, ipxe: false, broadcast: true };
         self.exchange.lease(&speaker, &mut self.dice).await?;
         let script = self.node.script().await?;
         self.node.load(&script).await?;

@@ -29,7 +29,7 @@ use crate::{
     containers::{Ours, ROOTFS, log, spec},
     peers::{self, PEERS},
     say,
-    usage::{Things, private_dirty},
+    usage::{ResourceCounts, private_dirty},
 };
 
 const WARM_UP: u32 = 20;
@@ -101,7 +101,7 @@ fn kernel_alone(group: &Cgroup) -> anyhow::Result<Duration> {
 
 /// A thousand containers, eight at once.
 fn thousand(ours: &Ours, spec: &ContainerSpec) -> anyhow::Result<()> {
-    let before = Things::now()?;
+    let before = ResourceCounts::now()?;
     let start = monotonic();
     let mut running = std::collections::VecDeque::new();
     for number in 0..THOUSAND {
@@ -118,13 +118,16 @@ fn thousand(ours: &Ours, spec: &ContainerSpec) -> anyhow::Result<()> {
     let took = monotonic() - start;
     // The last init writes its end, then it ends.
     for _ in 0..100 {
-        if Things::now()? == before {
+        if ResourceCounts::now()? == before {
             say(format!("thousand {} left 0 0 0", took.as_millis()));
             return Ok(());
         }
         std::thread::sleep(Duration::from_millis(50));
     }
-    bail!("{THOUSAND} containers left something behind: before {before:?}, after {:?}", Things::now()?)
+    bail!(
+        "{THOUSAND} containers left something behind: before {before:?}, after {:?}",
+        ResourceCounts::now()?
+    )
 }
 
 /// Many containers at once: what each init holds for itself.

@@ -289,12 +289,12 @@ pub(crate) fn host_name() -> String {
 
 /// What the machine offers to be broken into.
 #[derive(Debug)]
-struct Prey {
+struct EscapeTargets {
     victim: Child,
     _listeners: (TcpListener, unix::UnixListener),
 }
 
-impl Prey {
+impl EscapeTargets {
     fn set_out() -> anyhow::Result<Self> {
         namespace::bring_loopback_up()?;
         fs::write("/proc/sys/kernel/dmesg_restrict", "1")?;
@@ -333,7 +333,7 @@ fn victim() -> anyhow::Result<Child> {
 
 /// Makes every attempt without its whole set, and with each defence of it alone.
 pub(crate) fn run() -> anyhow::Result<()> {
-    let mut prey = Prey::set_out()?;
+    let mut prey = EscapeTargets::set_out()?;
     // The test build of the substrate is this very program.
     let ours = Ours::start(Path::new("/bin/guest"))?;
     let (mut number, mut wrong) = (0, 0);
@@ -365,7 +365,7 @@ pub(crate) fn run() -> anyhow::Result<()> {
 /// Makes one attempt: whether it got through, and its last words.
 fn make(
     ours: &Ours,
-    prey: &mut Prey,
+    prey: &mut EscapeTargets,
     attempt: &Attempt,
     without: &BTreeSet<Safeguard>,
     number: &mut u32,

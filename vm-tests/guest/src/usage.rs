@@ -7,13 +7,13 @@ use substrate::container::groups;
 
 /// What there is of processes, mounts and control groups.
 #[derive(Debug, PartialEq, Eq)]
-pub(crate) struct Things {
+pub(crate) struct ResourceCounts {
     processes: usize,
     mounts: usize,
     groups: usize,
 }
 
-impl Things {
+impl ResourceCounts {
     pub(crate) fn now() -> anyhow::Result<Self> {
         let is_program = |entry: &fs::DirEntry| {
             let stat = fs::read_to_string(entry.path().join("stat")).unwrap_or_default();

@@ -15,15 +15,15 @@ use bench::outcome::{Better, Outcome, Row};
 
 use self::{
     in_memory::{InMemory, Packing},
-    marks::{Marks, Told},
+    marks::{BootMarks, Marks},
 };
 use super::Extent;
 use crate::{
     accelerator::Accelerator,
+    checkout_paths::CheckoutPaths,
     clock,
     cluster::{ADDRESSES, Cluster, MACHINES},
     machine::Hardware,
-    places::Places,
     registry::Registry,
     report::say,
 };
@@ -50,7 +50,7 @@ struct Boot {
     /// Power-on to a node that takes jobs; where there is no such thing, as before.
     ready: Duration,
     /// What the machine told of it.
-    told: Told,
+    told: BootMarks,
 }
 
 /// Boots in turn; what was found.
@@ -58,7 +58,7 @@ struct Boot {
 /// # Errors
 /// If there is no cluster, or a boot does not reach its end.
 pub(super) fn run(extent: Extent) -> anyhow::Result<Outcome> {
-    let mut cluster = Cluster::start_with(Places::new()?.released())?;
+    let mut cluster = Cluster::start_with(CheckoutPaths::new()?.released())?;
     prepare(&cluster).context("preparing the node")?;
     let (rounds, packings) = match extent {
         Extent::Full => (ROUNDS, &Packing::ALL[..]),
@@ -148,7 +148,7 @@ nodes:
         MACHINE.name,
         MACHINE.boot_mac,
     );
-    let path = cluster.places().of_run("state/boot.yaml");
+    let path = cluster.checkout_paths().of_run("state/boot.yaml");
     std::fs::write(&path, document).with_context(|| format!("cannot write {}", path.display()))?;
     cluster.server.cli(&["apply", "-f", &path.display().to_string()])?;
     cluster.trust(MACHINE.name, ADDRESS)
@@ -157,7 +157,7 @@ nodes:
 /// Boots from our server, then switches off as an admin would.
 fn boot_ours(cluster: &mut Cluster) -> anyhow::Result<Boot> {
     ensure!(cluster.node(MACHINE.name)?.status.phase != Phase::Ready, "the node is ready while it is off");
-    let marks = Marks::from_now_on(cluster.places().console(MACHINE.name));
+    let marks = Marks::from_now_on(cluster.checkout_paths().console(MACHINE.name));
     let power_on = clock::now();
     cluster.switch_on_again(MACHINE)?;
     let (mut multi_user, mut ready) = (None, None);
@@ -180,8 +180,8 @@ fn boot_ours(cluster: &mut Cluster) -> anyhow::Result<Boot> {
 
 /// Boots from the peer's servers, and takes the power away.
 fn boot_peer(cluster: &mut Cluster, peer: &InMemory) -> anyhow::Result<Boot> {
-    let mut servers = peer.serve(cluster.places())?;
-    let marks = Marks::from_now_on(cluster.places().console(MACHINE.name));
+    let mut servers = peer.serve(cluster.checkout_paths())?;
+    let marks = Marks::from_now_on(cluster.checkout_paths().console(MACHINE.name));
     let power_on = clock::now();
     cluster.switch_on_again(MACHINE)?;
     let mut multi_user = None;
@@ -200,8 +200,8 @@ fn boot_peer(cluster: &mut Cluster, peer: &InMemory) -> anyhow::Result<Boot> {
 /// Looks until a boot has told everything.
 fn wait(
     cluster: &mut Cluster,
-    mut look: impl FnMut(&Cluster) -> anyhow::Result<Option<Told>>,
-) -> anyhow::Result<Told> {
+    mut look: impl FnMut(&Cluster) -> anyhow::Result<Option<BootMarks>>,
+) -> anyhow::Result<BootMarks> {
     let limit = cluster.accelerator().stretch(LIMIT);
     let waited = clock::wait_every(POLL, "the boot", limit, || look(cluster));
     waited.with_context(|| cluster.evidence(MACHINE.name))

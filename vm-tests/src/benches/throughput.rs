@@ -31,8 +31,8 @@ use bench::outcome::Outcome;
 use super::Extent;
 use crate::{
     accelerator::Accelerator,
+    checkout_paths::CheckoutPaths,
     clock, console, os_image,
-    places::Places,
     process::{self, QEMU, Service, run},
     report::say,
 };
@@ -76,31 +76,31 @@ pub(super) fn profile() -> anyhow::Result<()> {
 
 /// Runs the machine to its end; where it has written its results, and how it was run.
 fn run_machine(option: &str) -> anyhow::Result<(PathBuf, Accelerator)> {
-    let places = Places::new()?.released();
-    let _lock = places.lock()?;
-    process::kill_leftovers(&places).context("clearing an earlier run")?;
-    places.clear().context("clearing an earlier run")?;
-    let machine = os_image::job_machine(&places).context("building the machine")?;
-    let accelerator = Accelerator::probe(&places).context("probing for KVM")?;
-    let programs = places.of_run("disks/programs.img");
-    make_programs(&places, option, &programs).context("making the disk with the programs")?;
-    let state = places.of_run("disks/state.img");
+    let checkout_paths = CheckoutPaths::new()?.released();
+    let _lock = checkout_paths.lock()?;
+    process::kill_leftovers(&checkout_paths).context("clearing an earlier run")?;
+    checkout_paths.clear().context("clearing an earlier run")?;
+    let machine = os_image::job_machine(&checkout_paths).context("building the machine")?;
+    let accelerator = Accelerator::probe(&checkout_paths).context("probing for KVM")?;
+    let programs = checkout_paths.of_run("disks/programs.img");
+    make_programs(&checkout_paths, option, &programs).context("making the disk with the programs")?;
+    let state = checkout_paths.of_run("disks/state.img");
     make_disk(&state, "state", STATE_SIZE, None)?;
-    let results = places.console("results");
+    let results = checkout_paths.console("results");
     let arguments =
-        arguments(accelerator, &machine, &programs, &state, &places.console("throughput"), &results);
-    let log = places.of_run("consoles/throughput.qemu");
-    let mut service = Service::start(&places, "throughput", Path::new(QEMU), &arguments, &log)?;
+        arguments(accelerator, &machine, &programs, &state, &checkout_paths.console("throughput"), &results);
+    let log = checkout_paths.of_run("consoles/throughput.qemu");
+    let mut service = Service::start(&checkout_paths, "throughput", Path::new(QEMU), &arguments, &log)?;
     let mut told = 0;
     clock::wait_for("the machine to be done", accelerator.stretch(LIMIT), || {
         let exit = service.exit_code()?;
         told = tell(&results, told);
         Ok(exit)
     })
-    .with_context(|| last_words(&places, &results))?;
+    .with_context(|| last_words(&checkout_paths, &results))?;
     let said = console::plain(&fs::read(&results).unwrap_or_default());
     if let Some(error) = said.lines().find(|line| line.starts_with("vm-tests: ")) {
-        bail!("{error}; {}", last_words(&places, &results));
+        bail!("{error}; {}", last_words(&checkout_paths, &results));
     }
     Ok((results, accelerator))
 }
@@ -119,18 +119,18 @@ pub(crate) fn inside(option: Option<&str>) -> anyhow::Result<()> {
 }
 
 /// The disk `/programs`.
-fn make_programs(places: &Places, option: &str, disk: &Path) -> anyhow::Result<()> {
-    let folder = places.of_run("disks/programs");
+fn make_programs(checkout_paths: &CheckoutPaths, option: &str, disk: &Path) -> anyhow::Result<()> {
+    let folder = checkout_paths.of_run("disks/programs");
     fs::create_dir_all(&folder).with_context(|| format!("cannot make {}", folder.display()))?;
     let this = std::env::current_exe().context("cannot tell this program's file")?;
-    let hyper_queue = places.in_workspace(HYPER_QUEUE);
+    let hyper_queue = checkout_paths.in_workspace(HYPER_QUEUE);
     let programs = [
-        (places.bedplate(), "bedplate"),
-        (places.in_workspace("target/substrate"), "substrate"),
+        (checkout_paths.bedplate(), "bedplate"),
+        (checkout_paths.in_workspace("target/substrate"), "substrate"),
         (this, "vm-tests"),
         (hyper_queue, "hq"),
-        (places.in_workspace("overlays"), "overlays"),
-        (places.in_workspace("ipxe"), "ipxe"),
+        (checkout_paths.in_workspace("overlays"), "overlays"),
+        (checkout_paths.in_workspace("ipxe"), "ipxe"),
         (Path::new(FIRMWARE).join("undionly.kpxe"), "undionly.kpxe"),
         (Path::new(FIRMWARE).join("snponly.efi"), "snponly.efi"),
     ];
@@ -211,8 +211,8 @@ fn read(results: &Path) -> anyhow::Result<Outcome> {
     serde_json::from_str(line).context("the machine's outcome is damaged")
 }
 
-fn last_words(places: &Places, results: &Path) -> String {
-    let console = places.console("throughput");
+fn last_words(checkout_paths: &CheckoutPaths, results: &Path) -> String {
+    let console = checkout_paths.console("throughput");
     format!(
         "the machine said:\n{}\nits console:\n{}",
         console::last_lines(results, 40),

@@ -6,8 +6,8 @@ use anyhow::{Context as _, ensure};
 
 use crate::{
     check::Memory,
+    checkout_paths::CheckoutPaths,
     cluster::Cluster,
-    places::Places,
     report::say,
     small_machine::{SmallMachine, alone},
 };
@@ -23,19 +23,20 @@ const CHECKS: &str = "| check | result |";
 
 /// Each passes, and notices when something is otherwise.
 pub(crate) fn all(cluster: &mut Cluster, _: &mut Memory) -> anyhow::Result<()> {
-    let (places, image, accelerator) = (cluster.places(), cluster.image(), cluster.accelerator());
-    let machine = SmallMachine { places, image, accelerator, name: "conformance", limit: LIMIT };
-    check(places, &machine.run(TASK)?)
+    let (checkout_paths, image, accelerator) =
+        (cluster.checkout_paths(), cluster.image(), cluster.accelerator());
+    let machine = SmallMachine { checkout_paths, image, accelerator, name: "conformance", limit: LIMIT };
+    check(checkout_paths, &machine.run(TASK)?)
 }
 
 /// The same without a cluster.
 pub(crate) fn without_cluster() -> anyhow::Result<()> {
-    check(&Places::new()?, &alone("conformance", LIMIT, TASK)?)
+    check(&CheckoutPaths::new()?, &alone("conformance", LIMIT, TASK)?)
 }
 
 /// Tells how each check went, and that the page says the same of the same ones.
-fn check(places: &Places, text: &str) -> anyhow::Result<()> {
-    let path = places.in_workspace(PAGE);
+fn check(checkout_paths: &CheckoutPaths, text: &str) -> anyhow::Result<()> {
+    let path = checkout_paths.in_workspace(PAGE);
     let page = fs::read_to_string(&path).with_context(|| format!("cannot read {}", path.display()))?;
     let (_, table) = page.split_once(CHECKS).with_context(|| format!("{PAGE} has no table of checks"))?;
     let told: Vec<&str> =

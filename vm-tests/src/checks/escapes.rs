@@ -6,8 +6,8 @@ use anyhow::{Context as _, ensure};
 
 use crate::{
     check::Memory,
+    checkout_paths::CheckoutPaths,
     cluster::Cluster,
-    places::Places,
     report::say,
     small_machine::{SmallMachine, alone},
 };
@@ -22,19 +22,20 @@ const PAGE: &str = "docs/reference/escapes.md";
 
 /// Each gets through without its set of defences, and not with any one of them.
 pub(crate) fn all(cluster: &mut Cluster, _: &mut Memory) -> anyhow::Result<()> {
-    let (places, image, accelerator) = (cluster.places(), cluster.image(), cluster.accelerator());
-    let machine = SmallMachine { places, image, accelerator, name: "escapes", limit: LIMIT };
-    check(places, &machine.run(TASK)?)
+    let (checkout_paths, image, accelerator) =
+        (cluster.checkout_paths(), cluster.image(), cluster.accelerator());
+    let machine = SmallMachine { checkout_paths, image, accelerator, name: "escapes", limit: LIMIT };
+    check(checkout_paths, &machine.run(TASK)?)
 }
 
 /// The same without a cluster.
 pub(crate) fn without_cluster() -> anyhow::Result<()> {
-    check(&Places::new()?, &alone("escapes", LIMIT, TASK)?)
+    check(&CheckoutPaths::new()?, &alone("escapes", LIMIT, TASK)?)
 }
 
 /// Tells how each attempt went, and that the page has the same ones.
-fn check(places: &Places, text: &str) -> anyhow::Result<()> {
-    let path = places.in_workspace(PAGE);
+fn check(checkout_paths: &CheckoutPaths, text: &str) -> anyhow::Result<()> {
+    let path = checkout_paths.in_workspace(PAGE);
     let page = fs::read_to_string(&path).with_context(|| format!("cannot read {}", path.display()))?;
     for line in text.lines().filter_map(|line| line.strip_prefix("escape ")) {
         say(format!("  escape {line}"));

@@ -107,7 +107,7 @@ fn boot(cluster: &mut Cluster) -> anyhow::Result<()> {
 }
 
 fn declare(cluster: &Cluster) -> anyhow::Result<()> {
-    let path = cluster.places().of_run("rich.yaml");
+    let path = cluster.checkout_paths().of_run("rich.yaml");
     let document = format!(
         "nodes:
   {}:

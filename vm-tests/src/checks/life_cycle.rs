@@ -114,7 +114,7 @@ pub(crate) fn site_programs(cluster: &mut Cluster, _: &mut Memory) -> anyhow::Re
 pub(crate) fn upgraded(cluster: &mut Cluster, _: &mut Memory) -> anyhow::Result<()> {
     let id = workflow::start(cluster, "ticks")?;
     let node = begun(cluster, &id, "ticks")?;
-    let (address, program) = (address(&node)?, cluster.places().substrate());
+    let (address, program) = (address(&node)?, cluster.checkout_paths().substrate());
     let built = fs::read(&program).with_context(|| format!("cannot read {}", program.display()))?;
     // What stands behind the last section of a program is read by nobody.
     fs::write(&program, [&built[..], b"another version"].concat())?;

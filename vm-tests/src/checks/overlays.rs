@@ -47,7 +47,7 @@ pub(crate) fn removal_arrives(cluster: &mut Cluster, _: &mut Memory) -> anyhow::
 }
 
 fn set(cluster: &Cluster, path: &str, content: &str, template: bool) -> anyhow::Result<()> {
-    let file = cluster.places().of_run("overlay-file");
+    let file = cluster.checkout_paths().of_run("overlay-file");
     fs::write(&file, content).with_context(|| format!("cannot write {}", file.display()))?;
     let file = file.display().to_string();
     let mut arguments = vec!["overlay", "set-file", NAME, path, &file];

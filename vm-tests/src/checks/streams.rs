@@ -72,8 +72,8 @@ pub(crate) fn programs(cluster: &mut Cluster, _: &mut Memory) -> anyhow::Result<
     ensure!(output.status.code() == Some(255), "without a program: {}", output.status);
     ensure!(words.contains("has no program \"no-such-program\""), "without a program: {words}");
 
-    let context = cluster.places().of_run("state/admin.yaml").display().to_string();
-    let program = cluster.places().bedplate().display().to_string();
+    let context = cluster.checkout_paths().of_run("state/admin.yaml").display().to_string();
+    let program = cluster.checkout_paths().bedplate().display().to_string();
     let input: Vec<u8> = (0..300_000_u32).map(|number| number.to_le_bytes()[0]).collect();
     let cat = ["--context", &context, "workflow", "exec", "-i", STREAMS, "web", "--", "cat"];
     // Its end overtakes what is still being said of its output.
@@ -198,8 +198,8 @@ pub(crate) fn terminals(cluster: &mut Cluster, _: &mut Memory) -> anyhow::Result
     ensure!(outcome == Control::Ended { outcome: Outcome::Exited { code: 3 } }, "it ended by {outcome:?}");
 
     // The command line in a terminal: its size goes there, and its mode comes back.
-    let context = cluster.places().of_run("state/admin.yaml").display().to_string();
-    let bedplate = cluster.places().bedplate().display().to_string();
+    let context = cluster.checkout_paths().of_run("state/admin.yaml").display().to_string();
+    let bedplate = cluster.checkout_paths().bedplate().display().to_string();
     let script = format!(
         "stty rows 33 cols 77; {bedplate} --context {context} workflow exec --tty {STREAMS} web /bin/sh -c 'stty size; exit 5'; \
          echo status $?; stty -a | grep -ow -- '-*icanon'"
@@ -238,12 +238,12 @@ fn forward(
     job: &str,
     ports: &str,
 ) -> anyhow::Result<(Service, SocketAddr, std::path::PathBuf)> {
-    let places = cluster.places();
-    let log = places.of_run(&format!("state/forward-{job}-{}.log", ports.replace(':', "-")));
-    let context = places.of_run("state/admin.yaml").display().to_string();
+    let checkout_paths = cluster.checkout_paths();
+    let log = checkout_paths.of_run(&format!("state/forward-{job}-{}.log", ports.replace(':', "-")));
+    let context = checkout_paths.of_run("state/admin.yaml").display().to_string();
     let words = ["--context", &context, "workflow", "port-forward", STREAMS, job, ports];
     let words: Vec<String> = words.iter().map(|&word| word.to_owned()).collect();
-    let service = Service::start(places, "port-forward", &places.bedplate(), &words, &log)?;
+    let service = Service::start(checkout_paths, "port-forward", &checkout_paths.bedplate(), &words, &log)?;
     let address = clock::wait_for("the command line to listen", LIMIT, || {
         let told = fs::read_to_string(&log).unwrap_or_default();
         Ok(told.lines().next().and_then(|line| line.parse().ok()))
@@ -262,8 +262,10 @@ fn http_get(address: SocketAddr) -> anyhow::Result<String> {
 
 /// A tree into a job and out again.
 pub(crate) fn copies(cluster: &mut Cluster, _: &mut Memory) -> anyhow::Result<()> {
-    let (tree, back) =
-        (cluster.places().of_run("state/copies/tree"), cluster.places().of_run("state/copies/back"));
+    let (tree, back) = (
+        cluster.checkout_paths().of_run("state/copies/tree"),
+        cluster.checkout_paths().of_run("state/copies/back"),
+    );
     fs::create_dir_all(tree.join("a/b"))?;
     let large: Vec<u8> =
         (0..3_000_000_u32).flat_map(|number| number.wrapping_mul(2_654_435_761).to_le_bytes()).collect();
@@ -298,14 +300,14 @@ pub(crate) fn copies(cluster: &mut Cluster, _: &mut Memory) -> anyhow::Result<()
     fs::remove_file(tree.join("out"))?;
     process::run("diff", &["-r", "--no-dereference", &here, &back])?;
     // A file alone, and what is not there or not to be read.
-    let one = cluster.places().of_run("state/copies/one").display().to_string();
+    let one = cluster.checkout_paths().of_run("state/copies/one").display().to_string();
     cluster.server.cli(&["workflow", "cp", &format!("{STREAMS}:web:/tmp/tree/a/b/tool"), &one])?;
     ensure!(fs::read_to_string(&one)?.ends_with("echo copied\n"), "another file came");
     for (from, to, words) in [
         (format!("{STREAMS}:web:/no/such"), "none", "cannot copy /no/such"),
         (here.clone(), "", "cannot make the folder /etc/tree"),
     ] {
-        let place = cluster.places().of_run("state/copies/none").display().to_string();
+        let place = cluster.checkout_paths().of_run("state/copies/none").display().to_string();
         let to = if to.is_empty() { format!("{STREAMS}:web:/etc") } else { place.clone() };
         let output = cluster.server.try_cli(&["workflow", "cp", &from, &to])?;
         let told = process::words(&output);

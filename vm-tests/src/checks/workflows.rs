@@ -44,7 +44,7 @@ pub(crate) fn hello(cluster: &mut Cluster, _: &mut Memory) -> anyhow::Result<()>
 /// Five jobs, a volume, a file from an HTTP server, and the result to that server and to the user.
 pub(crate) fn diamond(cluster: &mut Cluster, _: &mut Memory) -> anyhow::Result<()> {
     const COUNTS: &str = "words 10\nlongest 8\ndifferent 8\n";
-    let dest = cluster.places().of_run("state/fetched").display().to_string();
+    let dest = cluster.checkout_paths().of_run("state/fetched").display().to_string();
     let path = workflow::path(cluster, "diamond");
     let arguments = ["workflow", "start", &path, "--as", workflow::USER, "--watch", "--dest", &dest];
     let told = cluster.server.cli(&arguments)?;

@@ -12,9 +12,9 @@ use anyhow::Context as _;
 
 use super::Hardware;
 use crate::{
+    checkout_paths::CheckoutPaths,
     clock,
     namespace::Namespace,
-    places::Places,
     process::{Service, run},
 };
 
@@ -49,7 +49,7 @@ const DISKS: [(&str, u32, &str); 4] = [
 
 /// Everything but what all machines have.
 pub(super) fn arguments(
-    places: &Places,
+    checkout_paths: &CheckoutPaths,
     namespace: &Namespace,
     hardware: &Hardware,
     add: &mut impl FnMut(&[&str]),
@@ -68,12 +68,12 @@ pub(super) fn arguments(
     for table in SMBIOS {
         add(&["-smbios", table]);
     }
-    let tpm = tpm_socket(places, hardware);
+    let tpm = tpm_socket(checkout_paths, hardware);
     add(&["-chardev", &format!("socket,id=tpm,path={tpm}"), "-tpmdev", "emulator,id=tpm0,chardev=tpm"]);
     add(&["-device", "tpm-tis,tpmdev=tpm0"]);
     add(&["-device", "ipmi-bmc-sim,id=bmc0", "-device", "isa-ipmi-kcs,bmc=bmc0"]);
     for (name, mebibytes, device) in DISKS {
-        let file = places.of_run(&format!("pids/{}-{name}.img", hardware.name));
+        let file = checkout_paths.of_run(&format!("pids/{}-{name}.img", hardware.name));
         let image = fs::File::create(&file).with_context(|| format!("cannot write {}", file.display()))?;
         image
             .set_len(u64::from(mebibytes) << 20)
@@ -91,19 +91,19 @@ pub(super) fn arguments(
     Ok(())
 }
 
-fn tpm_socket(places: &Places, hardware: &Hardware) -> String {
-    places.of_run(&format!("pids/{}.tpm", hardware.name)).display().to_string()
+fn tpm_socket(checkout_paths: &CheckoutPaths, hardware: &Hardware) -> String {
+    checkout_paths.of_run(&format!("pids/{}.tpm", hardware.name)).display().to_string()
 }
 
 /// Starts the machine's TPM (package swtpm), which must be there before it.
-pub(super) fn start_tpm(places: &Places, hardware: &Hardware) -> anyhow::Result<Service> {
-    let (folder, socket) = (places.of_run("pids/tpm-state"), tpm_socket(places, hardware));
+pub(super) fn start_tpm(checkout_paths: &CheckoutPaths, hardware: &Hardware) -> anyhow::Result<Service> {
+    let (folder, socket) = (checkout_paths.of_run("pids/tpm-state"), tpm_socket(checkout_paths, hardware));
     fs::create_dir_all(&folder).with_context(|| format!("cannot make {}", folder.display()))?;
     let words = format!("socket --tpm2 --tpmstate dir={} --ctrl type=unixio,path={socket}", folder.display());
     let words: Vec<String> = words.split(' ').map(str::to_owned).collect();
     let program = run("which", &["swtpm"]).context("swtpm is missing: run xtask/setup.sh")?;
-    let log = places.of_run("consoles/tpm.log");
-    let service = Service::start(places, "tpm", Path::new(program.trim()), &words, &log)?;
+    let log = checkout_paths.of_run("consoles/tpm.log");
+    let service = Service::start(checkout_paths, "tpm", Path::new(program.trim()), &words, &log)?;
     clock::wait_for("the TPM", Duration::from_secs(10), || Ok(Path::new(&socket).exists().then_some(())))?;
     Ok(service)
 }

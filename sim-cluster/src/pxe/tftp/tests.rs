@@ -7,8 +7,8 @@ use boot_proto::tftp::{Outcome, ReadRequest, Transfer, Transmit, packet};
 use super::*;
 use fastrand::Rng;
 
-fn wish(block_bytes: u16, window_blocks: u16) -> Wish {
-    Wish { file: "undionly.kpxe".to_owned(), block_bytes, window_blocks, only_size: false }
+fn wish(block_bytes: u16, window_blocks: u16) -> FileRequest {
+    FileRequest { file: "undionly.kpxe".to_owned(), block_bytes, window_blocks, only_size: false }
 }
 
 /// Packets of the server that are on the wire.
@@ -27,7 +27,7 @@ fn packets(transfer: &Transfer, transmit: Transmit) -> Vec<Vec<u8>> {
 }
 
 /// Moves `size` bytes while one packet in `loss` is lost, in either direction; how often either side waited in vain.
-fn carry(size: u64, wish: Wish, loss: u64) -> u32 {
+fn carry(size: u64, wish: FileRequest, loss: u64) -> u32 {
     let mut dice = Rng::with_seed(size ^ loss);
     let mut lost = || loss > 0 && dice.u64(..loss) == 0;
     let (mut download, request) = Download::new(wish);
@@ -89,7 +89,7 @@ fn what_is_lost_comes_again() {
 
 #[test]
 fn firmware_that_wants_the_size_goes_away_with_an_error() {
-    let (mut download, request) = Download::new(Wish { only_size: true, ..wish(1_468, 4) });
+    let (mut download, request) = Download::new(FileRequest { only_size: true, ..wish(1_468, 4) });
     let oack = ReadRequest::parse(&request).unwrap().unwrap().oack(74_157).unwrap();
     let Step::Done(packet) = download.handle(&oack).unwrap() else { panic!("not done") };
     assert!(packet.starts_with(&[0, 5, 0, 0]));

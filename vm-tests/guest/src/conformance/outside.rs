@@ -16,7 +16,7 @@ use super::{
 };
 use crate::{
     containers::{ROOTFS, log},
-    usage::Things,
+    usage::ResourceCounts,
 };
 
 /// Grace that no check lets pass.
@@ -169,13 +169,13 @@ pub(super) fn removal_refused(run: &Run<'_>) -> anyhow::Result<()> {
 }
 
 pub(super) fn nothing_left(run: &Run<'_>) -> anyhow::Result<()> {
-    let before = Things::now()?;
+    let before = ResourceCounts::now()?;
     run.launch()?;
     is(&run.ended()?.outcome, &Outcome::Exited { code: 0 })?;
     container::clean(&run.folder);
     let deadline = monotonic() + VANISH;
-    while Things::now()? != before {
-        ensure!(monotonic() < deadline, "before {before:?}, after {:?}", Things::now()?);
+    while ResourceCounts::now()? != before {
+        ensure!(monotonic() < deadline, "before {before:?}, after {:?}", ResourceCounts::now()?);
         std::thread::sleep(Duration::from_millis(20));
     }
     ensure!(!own_group(run).path().exists(), "its control group is left");

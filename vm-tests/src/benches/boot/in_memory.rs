@@ -12,9 +12,9 @@ use image_store::cpio;
 
 use super::{ADDRESS, MACHINE, marks};
 use crate::{
+    checkout_paths::CheckoutPaths,
     cluster::Cluster,
     namespace::{BRIDGE, SERVER},
-    places::Places,
     process::{Service, run},
 };
 
@@ -71,8 +71,8 @@ impl InMemory {
     /// # Errors
     /// If the tree cannot be packed, or the server renders nothing.
     pub(super) fn prepare(cluster: &Cluster, packing: Packing) -> anyhow::Result<Self> {
-        let (places, root) = (cluster.places(), cluster.image().unpacked()?);
-        let folder = places.of_run(&format!("disks/{packing:?}"));
+        let (checkout_paths, root) = (cluster.checkout_paths(), cluster.image().unpacked()?);
+        let folder = checkout_paths.of_run(&format!("disks/{packing:?}"));
         fs::create_dir_all(&folder).with_context(|| format!("cannot make {}", folder.display()))?;
         let (from, tree) = (root.display(), folder.join("tree.img"));
         // Archives follow one another on a boundary of four bytes.
@@ -111,7 +111,7 @@ impl InMemory {
     ///
     /// # Errors
     /// If one does not start.
-    pub(super) fn serve(&self, places: &Places) -> anyhow::Result<Servers> {
+    pub(super) fn serve(&self, checkout_paths: &CheckoutPaths) -> anyhow::Result<Servers> {
         let write = |name: &str, text: String| -> anyhow::Result<String> {
             let path = self.folder.join(name);
             fs::write(&path, text).with_context(|| format!("cannot write {}", path.display()))?;
@@ -123,7 +123,7 @@ impl InMemory {
         let log = self.folder.join("log");
         let start = |name: &str, program: &str, arguments: &[&str]| {
             let arguments: Vec<String> = arguments.iter().map(|&argument| argument.to_owned()).collect();
-            Service::start(places, name, Path::new(program), &arguments, &log)
+            Service::start(checkout_paths, name, Path::new(program), &arguments, &log)
         };
         let dnsmasq =
             start("dnsmasq", "dnsmasq", &["--keep-in-foreground", &format!("--conf-file={dnsmasq}")])?;

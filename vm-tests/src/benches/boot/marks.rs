@@ -29,7 +29,7 @@ ExecStart=/bin/sh -c 'exec >/dev/console; echo; read -r up rest </proc/uptime; e
 
 /// What a boot told.
 #[derive(Debug, Clone, Copy, PartialEq)]
-pub(super) struct Told {
+pub(super) struct BootMarks {
     /// From the start of the kernel to `multi-user.target`, s.
     pub(super) kernel_seconds: f64,
     /// Memory that is not available, MiB: the kernel's reserve counts too.
@@ -62,7 +62,7 @@ impl Marks {
     ///
     /// # Errors
     /// If it is told otherwise than the unit does.
-    pub(super) fn told(&self) -> anyhow::Result<Option<Told>> {
+    pub(super) fn told(&self) -> anyhow::Result<Option<BootMarks>> {
         self.text().map_or(Ok(None), |text| told(&text))
     }
 
@@ -75,7 +75,7 @@ impl Marks {
     }
 }
 
-fn told(text: &str) -> anyhow::Result<Option<Told>> {
+fn told(text: &str) -> anyhow::Result<Option<BootMarks>> {
     if !text.lines().any(|line| line == "measured: end") {
         return Ok(None);
     }
@@ -86,7 +86,7 @@ fn told(text: &str) -> anyhow::Result<Option<Told>> {
     let mebibytes = |name: &str| Ok::<_, anyhow::Error>(number(name)? / 1024.0);
     let total = mebibytes("MemTotal:")?;
     let cached = mebibytes("Active(file):")? + mebibytes("Inactive(file):")? + mebibytes("SReclaimable:")?;
-    Ok(Some(Told {
+    Ok(Some(BootMarks {
         kernel_seconds: number("multi-user:")?,
         taken: total - mebibytes("MemAvailable:")?,
         held: total - mebibytes("MemFree:")? - cached,
@@ -109,7 +109,7 @@ measured: Inactive(file): 20480
 measured: SReclaimable: 30720
 ";
         assert_eq!(told(text).unwrap(), None);
-        let all = Told { kernel_seconds: 23.5, taken: 1000.0, held: 1940.0 };
+        let all = BootMarks { kernel_seconds: 23.5, taken: 1000.0, held: 1940.0 };
         assert_eq!(told(&format!("{text}measured: end\n")).unwrap(), Some(all));
         assert!(told("measured: end\n").is_err());
     }

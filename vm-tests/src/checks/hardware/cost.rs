@@ -6,7 +6,7 @@ use anyhow::{Context as _, ensure};
 use bench::outcome::{Better, Outcome, Row};
 
 use super::ADDRESS;
-use crate::{benches::Extent, clock, cluster::Cluster, places::Places, registry::Registry};
+use crate::{benches::Extent, checkout_paths::CheckoutPaths, clock, cluster::Cluster, registry::Registry};
 
 /// Looks of each program, one after the other.
 const ROUNDS: usize = 7;
@@ -42,7 +42,7 @@ pub(crate) fn bench(extent: Extent) -> anyhow::Result<Outcome> {
         Extent::Full => (ROUNDS, IDLE),
         Extent::Quick => (QUICK_ROUNDS, QUICK_IDLE),
     };
-    let mut cluster = Cluster::start_with(Places::new()?.released())?;
+    let mut cluster = Cluster::start_with(CheckoutPaths::new()?.released())?;
     cluster.server.cli(&["image", "import", &Registry::source()]).context("importing the node image")?;
     cluster.declare_nodes(&[]).context("declaring the nodes")?;
     super::boot(&mut cluster)?;

@@ -29,7 +29,7 @@ END
 pub(crate) fn plugged_in_and_out(cluster: &mut Cluster, _: &mut Memory) -> anyhow::Result<()> {
     cluster.on_node(ADDRESS, OFFER)?;
     let mut monitor = cluster.monitor(RICH.name)?;
-    let image = cluster.places().of_run("pids/hot.img");
+    let image = cluster.checkout_paths().of_run("pids/hot.img");
     std::fs::write(&image, vec![0; 32 << 20]).with_context(|| format!("cannot write {}", image.display()))?;
     monitor.command("netdev_add", json!({"type": "hubport", "id": "hot", "hubid": 7}))?;
     let file = json!({"driver": "file", "filename": image, "node-name": "hot-file"});

@@ -15,14 +15,14 @@ use sha2::{Digest as _, Sha256};
 
 /// The paths of this checkout.
 #[derive(Debug, Clone)]
-pub(crate) struct Places {
+pub(crate) struct CheckoutPaths {
     workspace: PathBuf,
     root: PathBuf,
     memory: PathBuf,
     mark: String,
 }
 
-impl Places {
+impl CheckoutPaths {
     /// The paths of the checkout that this program was built in.
     ///
     /// # Errors

@@ -21,13 +21,13 @@ const FOLDERS: [&str; 7] = ["consoles", "state", "overlays", "registry", "ssh", 
 
 /// The paths.
 #[derive(Debug, Clone)]
-pub(crate) struct Places {
+pub(crate) struct CheckoutPaths {
     workspace: PathBuf,
     root: PathBuf,
     bedplate: PathBuf,
 }
 
-impl Places {
+impl CheckoutPaths {
     /// The paths of this checkout.
     ///
     /// # Errors
