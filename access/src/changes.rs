@@ -166,8 +166,8 @@ mod tests {
 
     #[tokio::test]
     async fn who_changes_too_much_is_refused_before_anything_runs() {
-        let folder = tempfile::tempdir().unwrap();
-        let database = Database::open(&folder.path().join("test.db"), &[&crate::SCHEMA]).await.unwrap();
+        let directory = tempfile::tempdir().unwrap();
+        let database = Database::open(&directory.path().join("test.db"), &[&crate::SCHEMA]).await.unwrap();
         let access = Access::open(database).await.unwrap();
         let admin = access.create_admin_if_none().await.unwrap().unwrap();
         let ann = User { name: "ann".to_owned(), admin: false, account: None, comment: None };

@@ -130,7 +130,7 @@ mod tests {
     }
 
     #[test]
-    fn what_went_well_begins_anew() {
+    fn what_went_well_begins_again() {
         let mut backoff = Backoff::new(SCHEDULE);
         let mut three = || seconds([0; 3].map(|_| backoff.pause(Jitter::None)));
         assert_eq!(three(), [1, 2, 4]);

@@ -124,7 +124,8 @@ pub struct GrantableDevice {
     pub source: String,
     /// Why it is out of service, if it is.
     #[serde(default)]
-    pub sick: Option<String>,
+    #[serde(rename = "sick")]
+    pub unhealthy: Option<String>,
 }
 
 #[cfg(test)]

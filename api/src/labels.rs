@@ -120,12 +120,12 @@ pub enum SelectorError {
     #[error("a term is missing; write KEY=VALUE, KEY!=VALUE, KEY or !KEY, joined by commas")]
     Missing,
     /// A term that has no label in it.
-    #[error("{term:?}: {mistake}")]
+    #[error("{term:?}: {diagnostic}")]
     Term {
         /// The term.
         term: String,
         /// Why the label is not valid.
-        mistake: LabelError,
+        diagnostic: LabelError,
     },
 }
 
@@ -185,7 +185,7 @@ fn term(text: &str) -> Result<Term, SelectorError> {
         (text.strip_prefix('!').unwrap_or(text), None, !text.starts_with('!'))
     };
     let (key, value) = (key.trim().to_owned(), value.map(|value| value.trim().to_owned()));
-    let wrong = |mistake| SelectorError::Term { term: text.to_owned(), mistake };
+    let wrong = |diagnostic| SelectorError::Term { term: text.to_owned(), diagnostic };
     check_key(&key).map_err(wrong)?;
     check_value(value.as_deref().unwrap_or_default()).map_err(wrong)?;
     Ok(match (value, is) {

@@ -92,7 +92,7 @@ pub struct ListedEntry<'a> {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ListedContent<'a> {
     /// A folder.
-    Folder,
+    Directory,
     /// A regular file: SHA-256 of its bytes.
     File(Digest),
     /// A symbolic link: its target.
@@ -105,7 +105,7 @@ impl ListedEntry<'_> {
     /// lists are the same.
     pub fn write(&self, list: &mut Vec<u8>) {
         list.push(match self.content {
-            ListedContent::Folder => b'd',
+            ListedContent::Directory => b'd',
             ListedContent::File(_) => b'f',
             ListedContent::Link(_) => b'l',
         });
@@ -115,7 +115,7 @@ impl ListedEntry<'_> {
         list.extend(self.path);
         list.push(0);
         match self.content {
-            ListedContent::Folder => {}
+            ListedContent::Directory => {}
             ListedContent::File(Digest(digest)) => list.extend(digest),
             ListedContent::Link(target) => {
                 list.extend(target);
@@ -136,7 +136,7 @@ mod tests {
             ListedEntry { path: path.as_bytes(), mode, uid: 0, gid: 7, content }.write(&mut list);
             list
         };
-        assert_eq!(list("etc", 0o755, ListedContent::Folder), b"d\0\0\x01\xed\0\0\0\0\0\0\0\x07etc\0");
+        assert_eq!(list("etc", 0o755, ListedContent::Directory), b"d\0\0\x01\xed\0\0\0\0\0\0\0\x07etc\0");
         assert_eq!(list("a", 0, ListedContent::Link(b"b")), b"l\0\0\0\0\0\0\0\0\0\0\0\x07a\0b\0", "a link");
         let file = |byte| list("a", 0o644, ListedContent::File(Digest([byte; 32])));
         assert_ne!(file(1), file(2));

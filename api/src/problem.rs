@@ -15,14 +15,16 @@ pub struct Problem {
     pub detail: String,
     /// Every mistake found in a document, in its order; empty for other errors.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub mistakes: Vec<Mistake>,
+    #[serde(rename = "mistakes")]
+    pub diagnostics: Vec<Diagnostic>,
 }
 
 /// One mistake in a document that a person wrote.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(rename_all = "kebab-case")]
-pub struct Mistake {
+#[cfg_attr(feature = "openapi", schema(as = Mistake))]
+pub struct Diagnostic {
     /// Line, counted from 1.
     pub line: u64,
     /// Column in characters, counted from 1.
@@ -36,7 +38,7 @@ pub struct Mistake {
     pub hint: Option<String>,
 }
 
-impl std::fmt::Display for Mistake {
+impl std::fmt::Display for Diagnostic {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(f, "{}:{}: ", self.line, self.column)?;
         if !self.path.is_empty() {

@@ -51,7 +51,7 @@ pub const MAX_RUNS_PER_NODE: usize = 4_096;
 pub const MAX_RUNS_PER_MESSAGE: usize = 512;
 
 /// What is added to the URL of a transfer to the client that is a folder.
-pub const FOLDER_QUERY: &str = "folder=true";
+pub const DIRECTORY_QUERY: &str = "folder=true";
 
 /// Longest text of a [`RunNews`] that is kept, characters: a URL and a chain of causes.
 pub const MAX_NEWS_CHARS: usize = 1_000;
@@ -216,9 +216,10 @@ pub enum Destination {
     /// To the server, which keeps it for the client: `PUT /node/v1/runs/RUN/file`.
     Client {
         /// The server takes a folder too, as the stream of the crate `copy-tree`, if the request says so
-        /// ([`FOLDER_QUERY`]). `false` from a server of before: it would keep the stream as a file.
+        /// ([`DIRECTORY_QUERY`]). `false` from a server of before: it would keep the stream as a file.
         #[serde(default, skip_serializing_if = "is_false")]
-        takes_folders: bool,
+        #[serde(rename = "takes-folders")]
+        takes_directories: bool,
     },
     /// What a later release may order; the agent refuses the run. Never sent.
     #[serde(other)]

@@ -8,7 +8,7 @@ pub use events::EventKind;
 
 use crate::{
     ids::{NodeName, Timestamp},
-    problem::Mistake,
+    problem::Diagnostic,
     run::{LiveUsage, Outcome, Usage, WorkflowId},
 };
 
@@ -45,9 +45,10 @@ pub struct CheckDocument {
 #[serde(rename_all = "kebab-case")]
 pub struct Checked {
     /// Mistakes, and what is not supported yet: with any the document is not started.
-    pub mistakes: Vec<Mistake>,
+    #[serde(rename = "mistakes")]
+    pub diagnostics: Vec<Diagnostic>,
     /// What is ignored, or too large for the nodes that are there now.
-    pub warnings: Vec<Mistake>,
+    pub warnings: Vec<Diagnostic>,
 }
 
 /// How a workflow, stage or task is. There will be no other words than these: clients of before read
@@ -419,7 +420,8 @@ pub struct ClientFile {
     pub size: Option<u64>,
     /// It is a folder, and comes as a tar (GNU): `copy`, what is below it, and at last an empty `end`.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
-    pub folder: bool,
+    #[serde(rename = "folder")]
+    pub directory: bool,
 }
 
 /// Why a workflow goes no faster.

@@ -15,7 +15,7 @@ use std::{
 };
 
 use access::{AuditKeep, QuotaLimits, SessionLimits, TokenLimits};
-use api::problem::Mistake;
+use api::problem::Diagnostic;
 use controller::ImageLimits;
 use fleet::FleetConfig;
 use ipnet::Ipv4Net;
@@ -73,7 +73,7 @@ pub struct Checked {
     /// The server's own log.
     pub log: Log,
     /// What is no mistake and worth a look, in the order of the file.
-    pub notes: Vec<Mistake>,
+    pub notes: Vec<Diagnostic>,
 }
 
 /// How the server logs, on standard error.
@@ -107,17 +107,17 @@ pub enum ConfigError {
     #[error("cannot list the network interfaces of this machine")]
     Interfaces(#[source] std::io::Error),
     /// The file says what cannot be.
-    #[error("configuration {} has {} mistake(s):{}", path.display(), mistakes.len(), listed(mistakes))]
-    Mistakes {
+    #[error("configuration {} has {} mistake(s):{}", path.display(), diagnostics.len(), listed(diagnostics))]
+    Diagnostics {
         /// The file.
         path: PathBuf,
         /// All of them, in the order of the file.
-        mistakes: Vec<Mistake>,
+        diagnostics: Vec<Diagnostic>,
     },
 }
 
-fn listed(mistakes: &[Mistake]) -> String {
-    mistakes.iter().map(|mistake| format!("\n  {mistake}")).collect()
+fn listed(diagnostics: &[Diagnostic]) -> String {
+    diagnostics.iter().map(|diagnostic| format!("\n  {diagnostic}")).collect()
 }
 
 impl Checked {
@@ -140,11 +140,11 @@ impl Checked {
         let checked = Self::parse(&text, &interfaces);
         let mut checked = match checked {
             Ok(checked) => checked,
-            Err(mistakes) => return Err(ConfigError::Mistakes { path, mistakes }),
+            Err(diagnostics) => return Err(ConfigError::Diagnostics { path, diagnostics }),
         };
-        let (mistakes, notes) = check::check_files(&Raw::read(&text), &checked);
-        if !mistakes.is_empty() {
-            return Err(ConfigError::Mistakes { path, mistakes });
+        let (diagnostics, notes) = check::check_files(&Raw::read(&text), &checked);
+        if !diagnostics.is_empty() {
+            return Err(ConfigError::Diagnostics { path, diagnostics });
         }
         checked.notes.extend(notes);
         checked.notes.sort();
@@ -155,17 +155,17 @@ impl Checked {
     ///
     /// # Errors
     /// All mistakes, in the order of the file.
-    pub fn parse(text: &str, interfaces: &Interfaces) -> Result<Self, Vec<Mistake>> {
+    pub fn parse(text: &str, interfaces: &Interfaces) -> Result<Self, Vec<Diagnostic>> {
         let raw = Raw::read(text);
         if raw.unreadable {
-            return Err(raw.mistakes);
+            return Err(raw.diagnostics);
         }
-        let (checked, mut mistakes) = check(&raw, interfaces);
-        mistakes.extend(raw.mistakes);
-        mistakes.sort();
+        let (checked, mut diagnostics) = check(&raw, interfaces);
+        diagnostics.extend(raw.diagnostics);
+        diagnostics.sort();
         match checked {
-            Some(checked) if mistakes.is_empty() => Ok(checked),
-            _ => Err(mistakes),
+            Some(checked) if diagnostics.is_empty() => Ok(checked),
+            _ => Err(diagnostics),
         }
     }
 

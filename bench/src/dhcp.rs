@@ -202,9 +202,9 @@ impl Bench<'_> {
     }
 
     fn kea(&self) -> anyhow::Result<Server> {
-        let folder = self.fresh("kea")?;
-        let config = folder.join("kea.json");
-        let (leases, log) = (folder.join("leases.csv"), folder.join("kea.log"));
+        let directory = self.fresh("kea")?;
+        let config = directory.join("kea.json");
+        let (leases, log) = (directory.join("leases.csv"), directory.join("kea.log"));
         let text = serde_json::json!({ "Dhcp4": {
             "interfaces-config": { "interfaces": [SERVER_INTERFACE] },
             "lease-database": { "type": "memfile", "persist": true, "name": leases, "lfc-interval": 3600 },
@@ -220,20 +220,20 @@ impl Bench<'_> {
         }});
         fs::write(&config, text.to_string()).with_context(|| format!("cannot write {}", config.display()))?;
         let program = peers::program(&self.frame.checkout_paths, "kea-dhcp4")?;
-        let environment = [("KEA_PIDFILE_DIR", folder.as_os_str()), ("KEA_LOCKFILE_DIR", "none".as_ref())];
+        let environment = [("KEA_PIDFILE_DIR", directory.as_os_str()), ("KEA_LOCKFILE_DIR", "none".as_ref())];
         let arguments = ["-c".as_ref(), config.as_os_str()];
-        let peer = Service::start_with("Kea", program, &arguments, &folder.join("out"), &environment)?;
+        let peer = Service::start_with("Kea", program, &arguments, &directory.join("out"), &environment)?;
         Ok(Server { _ours: None, _peer: Some(peer) })
     }
 
     fn dnsmasq(&self) -> anyhow::Result<Server> {
-        let folder = self.fresh("dnsmasq")?;
+        let directory = self.fresh("dnsmasq")?;
         let arguments = [
             "--keep-in-foreground".to_owned(),
             "--conf-file=/dev/null".to_owned(),
             "--user=root".to_owned(),
             "--port=0".to_owned(),
-            format!("--pid-file={}", folder.join("pid").display()),
+            format!("--pid-file={}", directory.join("pid").display()),
             format!("--interface={SERVER_INTERFACE}"),
             "--bind-interfaces".to_owned(),
             "--dhcp-authoritative".to_owned(),
@@ -241,21 +241,21 @@ impl Bench<'_> {
             "--dhcp-lease-max=1000000".to_owned(),
             "--no-ping".to_owned(),
             "--quiet-dhcp".to_owned(),
-            format!("--dhcp-leasefile={}", folder.join("leases").display()),
+            format!("--dhcp-leasefile={}", directory.join("leases").display()),
             format!("--dhcp-option=option:router,{SERVER}"),
             format!("--dhcp-boot={BOOT_PROGRAM},,{SERVER}"),
         ];
         let program = peers::program(&self.frame.checkout_paths, "dnsmasq")?;
-        let peer = Service::start("dnsmasq", program, &arguments, &folder.join("out"))?;
+        let peer = Service::start("dnsmasq", program, &arguments, &directory.join("out"))?;
         Ok(Server { _ours: None, _peer: Some(peer) })
     }
 
     /// An empty folder on the disk that our database is on, too.
     fn fresh(&self, name: &str) -> anyhow::Result<PathBuf> {
-        let folder = self.frame.checkout_paths.on_disk(name);
-        workspace::remove(&folder)?;
-        fs::create_dir_all(&folder).with_context(|| format!("cannot make {}", folder.display()))?;
-        Ok(folder)
+        let directory = self.frame.checkout_paths.on_disk(name);
+        workspace::remove(&directory)?;
+        fs::create_dir_all(&directory).with_context(|| format!("cannot make {}", directory.display()))?;
+        Ok(directory)
     }
 }
 

@@ -22,8 +22,8 @@ pub(crate) fn describe() -> String {
 /// The commit, with a mark if files differ from it other than what this program writes.
 pub(crate) fn commit(workspace: &Path, written: &str) -> String {
     let git = |arguments: &[&str]| {
-        let folder = workspace.display().to_string();
-        process::run("git", &[&["-C", folder.as_str()], arguments].concat())
+        let directory = workspace.display().to_string();
+        process::run("git", &[&["-C", directory.as_str()], arguments].concat())
     };
     let Ok(commit) = git(&["rev-parse", "--short=10", "HEAD"]) else { return "unknown commit".to_owned() };
     let others = format!(":(exclude){written}");

@@ -128,12 +128,12 @@ impl Bench<'_> {
             run("unsquashfs", &["-cat".as_ref(), root.as_os_str(), "etc/site/generation".as_ref()])?;
         ensure!(generation.trim() == tag.to_string(), "the image has generation {generation}, not {tag}");
         if round == 0 {
-            self.same_as_first("ours", |folder| {
+            self.same_as_first("ours", |directory| {
                 let arguments = [
                     "-quiet".as_ref(),
                     "-no-progress".as_ref(),
                     "-d".as_ref(),
-                    folder.as_os_str(),
+                    directory.as_os_str(),
                     root.as_os_str(),
                 ];
                 run("unsquashfs", &arguments).map(drop)
@@ -143,34 +143,34 @@ impl Bench<'_> {
     }
 
     fn peer(&self, name: &str, compressor: &str, round: u32) -> anyhow::Result<Samples> {
-        let folder = self.frame.checkout_paths.in_memory(name);
+        let directory = self.frame.checkout_paths.in_memory(name);
         let log = self.frame.checkout_paths.on_disk(&format!("{name}.log"));
         if self.again {
-            workspace::remove(&folder.join("bundle"))?;
+            workspace::remove(&directory.join("bundle"))?;
         } else {
-            workspace::remove(&folder)?;
+            workspace::remove(&directory)?;
         }
-        fs::create_dir_all(&folder).with_context(|| format!("cannot make {}", folder.display()))?;
+        fs::create_dir_all(&directory).with_context(|| format!("cannot make {}", directory.display()))?;
         let arguments =
-            |tag| [OsString::from(image::reference(tag)), folder.clone().into(), compressor.into()];
+            |tag| [OsString::from(image::reference(tag)), directory.clone().into(), compressor.into()];
         if self.again && round == 0 {
             process::script(FETCH, &arguments(1), &log)?;
         }
         let tag = self.tag(round);
         let cost = process::script(PIPELINE, &arguments(tag), &log)?;
-        let generation = folder.join("bundle/rootfs/etc/site/generation");
+        let generation = directory.join("bundle/rootfs/etc/site/generation");
         let generation = fs::read_to_string(&generation)
             .with_context(|| format!("cannot read {}", generation.display()))?;
         ensure!(generation.trim() == tag.to_string(), "the tree has generation {generation}, not {tag}");
         if round == 0 {
-            process::script(NAMES, &[folder.as_os_str(), "".as_ref(), name.as_ref()], &log)?;
-            let tree = folder.join("bundle/rootfs");
-            self.same_as_first(name, |folder| {
-                std::os::unix::fs::symlink(&tree, folder)
-                    .with_context(|| format!("cannot link {}", folder.display()))
+            process::script(NAMES, &[directory.as_os_str(), "".as_ref(), name.as_ref()], &log)?;
+            let tree = directory.join("bundle/rootfs");
+            self.same_as_first(name, |directory| {
+                std::os::unix::fs::symlink(&tree, directory)
+                    .with_context(|| format!("cannot link {}", directory.display()))
             })?;
         }
-        Ok(samples(cost.seconds, cost.peak_mib, fs::metadata(folder.join("root.cpio.packed"))?.len()))
+        Ok(samples(cost.seconds, cost.peak_mib, fs::metadata(directory.join("root.cpio.packed"))?.len()))
     }
 
     /// Compares a side's tree with that of the side before.
@@ -180,9 +180,9 @@ impl Bench<'_> {
         unpack: impl FnOnce(&Path) -> anyhow::Result<()>,
     ) -> anyhow::Result<()> {
         let checkout_paths = &self.frame.checkout_paths;
-        let folder = checkout_paths.in_memory("compared");
-        fs::create_dir_all(&folder)?;
-        let (tree, print) = (folder.join("tree"), folder.join(name));
+        let directory = checkout_paths.in_memory("compared");
+        fs::create_dir_all(&directory)?;
+        let (tree, print) = (directory.join("tree"), directory.join(name));
         unpack(&tree)?;
         process::script(FINGERPRINT, &[&tree, &print], &checkout_paths.on_disk("fingerprint.log"))?;
         if tree.is_symlink() {
@@ -190,7 +190,7 @@ impl Bench<'_> {
         } else {
             workspace::remove(&tree)?
         }
-        let first = folder.join("first");
+        let first = directory.join("first");
         if !first.exists() {
             fs::copy(&print, &first)?;
         }
@@ -208,9 +208,9 @@ impl Bench<'_> {
 
     /// A server that has nothing yet.
     fn server(&self) -> anyhow::Result<BedplateServer> {
-        let folder: PathBuf = self.frame.checkout_paths.in_memory("ours");
-        workspace::remove(&folder)?;
-        BedplateServer::start(&self.frame.checkout_paths, &folder, &Settings::default())
+        let directory: PathBuf = self.frame.checkout_paths.in_memory("ours");
+        workspace::remove(&directory)?;
+        BedplateServer::start(&self.frame.checkout_paths, &directory, &Settings::default())
     }
 }
 

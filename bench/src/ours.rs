@@ -41,7 +41,7 @@ pub(crate) struct Settings {
 /// The server; ended when dropped.
 #[derive(Debug)]
 pub(crate) struct BedplateServer {
-    folder: PathBuf,
+    directory: PathBuf,
     program: PathBuf,
     service: Service,
     client: Client,
@@ -49,18 +49,18 @@ pub(crate) struct BedplateServer {
 }
 
 impl BedplateServer {
-    /// Starts it with all that it has in `folder`, which may be that of an earlier one, and waits until it answers on all its TCP ports.
+    /// Starts it with all that it has in `directory`, which may be that of an earlier one, and waits until it answers on all its TCP ports.
     ///
     /// # Errors
     /// If it does not answer in time; the last lines of its log are in the message.
     pub(crate) fn start(
         checkout_paths: &CheckoutPaths,
-        folder: &Path,
+        directory: &Path,
         settings: &Settings,
     ) -> anyhow::Result<Self> {
-        fs::create_dir_all(folder).with_context(|| format!("cannot make {}", folder.display()))?;
-        let config = folder.join("server.yaml");
-        fs::write(&config, configuration(checkout_paths, folder, settings))
+        fs::create_dir_all(directory).with_context(|| format!("cannot make {}", directory.display()))?;
+        let config = directory.join("server.yaml");
+        fs::write(&config, configuration(checkout_paths, directory, settings))
             .with_context(|| format!("cannot write {}", config.display()))?;
         let runtime = tokio::runtime::Builder::new_current_thread()
             .enable_all()
@@ -69,8 +69,8 @@ impl BedplateServer {
         let program = checkout_paths.bedplate();
         let arguments = ["server".as_ref(), "--config".as_ref(), config.as_os_str()];
         let mut service =
-            Service::start("bedplate server", &program, &arguments, &folder.join("server.log"))?;
-        let context = folder.join("state/admin.yaml");
+            Service::start("bedplate server", &program, &arguments, &directory.join("server.log"))?;
+        let context = directory.join("state/admin.yaml");
         let mut client = None;
         service.until("answer", START_LIMIT, || {
             client = Context::read(&context).and_then(|context| Client::new(&context)).ok();
@@ -78,7 +78,7 @@ impl BedplateServer {
                 && [HTTP_PORT, FLEET_PORT].iter().all(|&port| TcpStream::connect((SERVER, port)).is_ok())
         })?;
         let client = client.context("the server answers and has no client")?;
-        Ok(Self { folder: folder.to_owned(), program, service, client, runtime })
+        Ok(Self { directory: directory.to_owned(), program, service, client, runtime })
     }
 
     /// Its process id.
@@ -144,16 +144,16 @@ impl BedplateServer {
     /// Where the store has the blob of a digest.
     pub(crate) fn blob(&self, digest: &api::ids::Digest) -> PathBuf {
         let hex = digest.hex();
-        self.folder.join("state/images/blobs/sha256").join(&hex[..2]).join(&hex)
+        self.directory.join("state/images/blobs/sha256").join(&hex[..2]).join(&hex)
     }
 
     /// The file with the admin's token and the CA.
     pub(crate) fn context_file(&self) -> PathBuf {
-        self.folder.join("state/admin.yaml")
+        self.directory.join("state/admin.yaml")
     }
 }
 
-fn configuration(checkout_paths: &CheckoutPaths, folder: &Path, settings: &Settings) -> String {
+fn configuration(checkout_paths: &CheckoutPaths, directory: &Path, settings: &Settings) -> String {
     let path = |path: &str| checkout_paths.in_workspace(path).display().to_string();
     let dhcp = match &settings.dhcp_pool {
         Some(pool) => {
@@ -186,11 +186,11 @@ boot:
 log:
   level: warn
 ",
-        state = folder.join("state").display(),
+        state = directory.join("state").display(),
         tftp = !settings.firmware.is_empty(),
         substrate = path("target/substrate"),
         templates = path("ipxe"),
         shipped = path("overlays"),
-        site = folder.join("site").display(),
+        site = directory.join("site").display(),
     )
 }

@@ -98,12 +98,13 @@ impl<'a> Bench<'a> {
         };
         let enrolled = bench.runtime.spawn(enrol_all(count));
         bench.nodes = bench.runtime.block_on(enrolled)?.context("enrolling the nodes")?;
-        for (path, folder) in [(BOOT, &bench.boot_files), (RUNTIME, &bench.runtime_files)] {
+        for (path, directory) in [(BOOT, &bench.boot_files), (RUNTIME, &bench.runtime_files)] {
             let lines = bench.lines()?;
             for (number, archive) in bench.fetch(lines, path)?.1.iter().enumerate() {
-                let folder = folder.join(format!("n{number}"));
-                fs::create_dir_all(&folder).with_context(|| format!("cannot make {}", folder.display()))?;
-                tar::Archive::new(archive.as_slice()).unpack(&folder)?;
+                let directory = directory.join(format!("n{number}"));
+                fs::create_dir_all(&directory)
+                    .with_context(|| format!("cannot make {}", directory.display()))?;
+                tar::Archive::new(archive.as_slice()).unpack(&directory)?;
             }
         }
         Ok(bench)
@@ -145,11 +146,11 @@ impl<'a> Bench<'a> {
 
     /// An archive unpacks to the files that it was made of.
     fn check(&self, archive: &std::path::Path, files: &std::path::Path) -> anyhow::Result<()> {
-        let folder = self.frame.checkout_paths.in_memory("unpacked");
-        workspace::remove(&folder)?;
-        fs::create_dir_all(&folder)?;
+        let directory = self.frame.checkout_paths.in_memory("unpacked");
+        workspace::remove(&directory)?;
+        fs::create_dir_all(&directory)?;
         let unpack = r#"cd "$2" && gzip -dc "$1" | cpio --quiet -idm && diff -r --no-dereference "$2" "$3""#;
-        let arguments = [archive, folder.as_path(), files];
+        let arguments = [archive, directory.as_path(), files];
         process::script(unpack, &arguments, &self.frame.checkout_paths.on_disk("check.log")).map(drop)
     }
 

@@ -27,18 +27,18 @@ pub(crate) const PACKAGES: [&str; 16] = [
 ];
 
 /// Folders of programs that are not always in `PATH`.
-const FOLDERS: [&str; 4] = ["/usr/sbin", "/usr/bin", "/sbin", "/bin"];
+const DIRECTORIES: [&str; 4] = ["/usr/sbin", "/usr/bin", "/sbin", "/bin"];
 
 /// The program of a peer.
 ///
 /// # Errors
 /// If it is not there; says what installs it.
 pub(crate) fn program(checkout_paths: &CheckoutPaths, name: &str) -> anyhow::Result<PathBuf> {
-    let unpacked =
-        ["usr/sbin", "usr/bin"].map(|folder| checkout_paths.in_workspace("target/peers/atftpd").join(folder));
+    let unpacked = ["usr/sbin", "usr/bin"]
+        .map(|directory| checkout_paths.in_workspace("target/peers/atftpd").join(directory));
     // Installed ones first: the package atftpd has an in.tftpd too.
-    let folders = FOLDERS.map(PathBuf::from).into_iter().chain(unpacked);
-    match folders.map(|folder| folder.join(name)).find(|path| path.is_file()) {
+    let directories = DIRECTORIES.map(PathBuf::from).into_iter().chain(unpacked);
+    match directories.map(|directory| directory.join(name)).find(|path| path.is_file()) {
         Some(path) => Ok(path),
         None => bail!("{name} is not installed: run `cargo xtask peers`"),
     }

@@ -167,7 +167,7 @@ fn nodes_of(nodes: u32, in_racks: bool) -> Vec<Node> {
         kind: GPU.to_owned(),
         name: format!("{GPU}={gpu}"),
         numa: Some(numa_of(gpu, GPUS)),
-        sick: false,
+        unhealthy: false,
     };
     let capacity = Capacity {
         cores: cores.collect(),

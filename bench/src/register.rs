@@ -50,19 +50,21 @@ pub(crate) fn measure(frame: &Frame) -> anyhow::Result<Outcome> {
     let nodes = frame.size(NODES, NODES / 10);
     let acts = Acts::of(nodes, LIST);
     outcome.rows.extend(acts.rows());
-    let folder = frame.checkout_paths.on_disk("register");
-    fs::create_dir_all(&folder).with_context(|| format!("cannot make {}", folder.display()))?;
+    let directory = frame.checkout_paths.on_disk("register");
+    fs::create_dir_all(&directory).with_context(|| format!("cannot make {}", directory.display()))?;
     let document = document(nodes)?;
-    let sources = Sources { all: folder.join("cluster.yaml"), some: folder.join("some.yaml") };
+    let sources = Sources { all: directory.join("cluster.yaml"), some: directory.join("some.yaml") };
     let some = nodes_of(acts.some)?;
-    for (path, text) in
-        [(&sources.all, document.as_str()), (&sources.some, some.as_str()), (&folder.join("peer.py"), SCRIPT)]
-    {
+    for (path, text) in [
+        (&sources.all, document.as_str()),
+        (&sources.some, some.as_str()),
+        (&directory.join("peer.py"), SCRIPT),
+    ] {
         fs::write(path, text).with_context(|| format!("cannot write {}", path.display()))?;
     }
     let sides = vec![
         Side::new(OURS, |_| ours(frame, &sources, nodes, &acts)),
-        Side::new("YAML and script", |_| peer(&folder, &document, nodes)),
+        Side::new("YAML and script", |_| peer(&directory, &document, nodes)),
     ];
     turns::take(&mut outcome, frame.size(5, 1), sides);
     acts.judge(&mut outcome, nodes);
@@ -129,10 +131,10 @@ fn with_bars(
     Ok((edits, deleted, applied))
 }
 
-fn peer(folder: &Path, document: &str, nodes: u32) -> anyhow::Result<Samples> {
-    let file = folder.join("peer.yaml");
+fn peer(directory: &Path, document: &str, nodes: u32) -> anyhow::Result<Samples> {
+    let file = directory.join("peer.yaml");
     fs::write(&file, document).with_context(|| format!("cannot write {}", file.display()))?;
-    let script = folder.join("peer.py").display().to_string();
+    let script = directory.join("peer.py").display().to_string();
     let file = file.display().to_string();
     let act = |words: &[&str]| {
         let arguments = [&[script.as_str(), file.as_str()], words].concat();

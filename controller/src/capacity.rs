@@ -44,7 +44,7 @@ pub(crate) fn of(inventory: &Inventory) -> Capacity {
         kind: device.name.kind().to_string(),
         name: device.name.to_string(),
         numa: device.numa_node,
-        sick: device.sick.is_some(),
+        unhealthy: device.unhealthy.is_some(),
     };
     Capacity { cores, memory, devices: inventory.devices.iter().map(device).collect() }
 }
@@ -92,12 +92,12 @@ mod tests {
 
     #[test]
     fn devices_are_known_by_their_whole_names() {
-        let device = |name: &str, numa_node, sick: Option<&str>| GrantableDevice {
+        let device = |name: &str, numa_node, unhealthy: Option<&str>| GrantableDevice {
             name: name.parse().unwrap(),
             numa_node,
             pci: None,
             source: "built-in".to_owned(),
-            sick: sick.map(str::to_owned),
+            unhealthy: unhealthy.map(str::to_owned),
         };
         let devices =
             vec![device("nvidia.com/gpu=0", Some(1), Some("ECC")), device("rdma/hca=mlx5_0", None, None)];
@@ -105,11 +105,11 @@ mod tests {
             ("nvidia.com/gpu", "nvidia.com/gpu=0", Some(1), true),
             ("rdma/hca", "rdma/hca=mlx5_0", None, false),
         ]
-        .map(|(kind, name, numa, sick)| Device {
+        .map(|(kind, name, numa, unhealthy)| Device {
             kind: kind.to_owned(),
             name: name.to_owned(),
             numa,
-            sick,
+            unhealthy,
         });
         assert_eq!(of(&Inventory { devices, ..Inventory::default() }).devices, expected);
     }

@@ -333,8 +333,8 @@ impl Conductor {
             let Some(user) = self.engine().wants_image(workflow, stage) else { continue };
             let sender = self.sender.clone();
             let waits = Arc::new(StageWaits { workflow, stage, orders: sender.clone() });
-            let wanter = Requester { workflow, stage, user, waits };
-            let delivered = self.images.fetch(&reference, wanter, clock::now());
+            let requester = Requester { workflow, stage, user, waits };
+            let delivered = self.images.fetch(&reference, requester, clock::now());
             tokio::spawn(async move {
                 // Nothing comes if the workflow was stopped.
                 let Ok(delivery) = delivered.await else { return };

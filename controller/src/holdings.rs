@@ -247,8 +247,8 @@ mod tests {
 
     #[tokio::test]
     async fn what_a_killed_server_had_forgotten_is_removed_at_the_next_start_and_nothing_else() {
-        let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("db");
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("db");
         let database = database::Database::open(&path, &[&SCHEMA]).await.unwrap();
         let sql = SqlStore::open(database.clone()).await.unwrap();
         let store: Arc<dyn Store> = Arc::new(sql);
@@ -256,8 +256,8 @@ mod tests {
         let note = "INSERT INTO controller_forgotten (workflow) VALUES ($1)";
         let note = database::statement("note a workflow", note).bind(forgotten.to_string());
         note.execute(&database).await.unwrap();
-        let results = Results::open(folder.path(), 1 << 20).unwrap();
-        let logs = folder.path().join("logs");
+        let results = Results::open(directory.path(), 1 << 20).unwrap();
+        let logs = directory.path().join("logs");
         let logs = [1, 2].map(|number| logs.join(workflow(number).to_string()));
         for log in &logs {
             std::fs::create_dir_all(log).unwrap();

@@ -101,16 +101,16 @@ impl JobImages {
     }
 
     /// Brings an image here. `reference`: `HOST[:PORT]/REPOSITORY[:TAG|@DIGEST]`. While its registry is
-    /// away it is waited for, and `wanter` is told. What came of it is received, or nothing if its
+    /// away it is waited for, and `requester` is told. What came of it is received, or nothing if its
     /// workflow has left ([`Pulls::leave`]).
     pub(crate) fn fetch(
         &self,
         reference: &str,
-        wanter: Requester,
+        requester: Requester,
         now: Timestamp,
     ) -> oneshot::Receiver<Delivery> {
-        let user = wanter.user.clone();
-        let (pull, told) = self.pulls.enqueue(reference, wanter, self.shutdown.child_token());
+        let user = requester.user.clone();
+        let (pull, told) = self.pulls.enqueue(reference, requester, self.shutdown.child_token());
         let (pull, lease, unleased) = (Arc::new(pull), self.leased(), self.clone());
         let reference = reference.to_owned();
         tokio::spawn(async move {

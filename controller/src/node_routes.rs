@@ -148,14 +148,15 @@ async fn log(
 struct FileParams {
     /// See [`api::run::FOLDER_QUERY`].
     #[serde(default)]
-    folder: bool,
+    #[serde(rename = "folder")]
+    directory: bool,
 }
 
 async fn file(
     State(controller): State<Controller>,
     Extension(node): Extension<NodeIdentity>,
     Path(run): Path<RunId>,
-    Query(FileParams { folder }): Query<FileParams>,
+    Query(FileParams { directory }): Query<FileParams>,
     body: Body,
 ) -> Result<StatusCode, Refusal> {
     let row = run_of(&controller, run, &node).await?;
@@ -201,7 +202,7 @@ async fn file(
         file.write_all(&chunk).await.map_err(|error| Refusal::internal(title.clone(), &error))?;
     }
     file.flush().await.map_err(|error| Refusal::internal(title.clone(), &error))?;
-    let what = if folder { TransferKind::Folder } else { TransferKind::File };
+    let what = if directory { TransferKind::Directory } else { TransferKind::File };
     // With its charge: whoever hangs up now takes nothing away from under it.
     let publishing = tokio::task::spawn_blocking(move || results.publish(&kept, charge, what));
     publishing

@@ -159,7 +159,7 @@ async fn find(
     permitted.map_err(|_: Denied| unknown())?;
     for file in &mut view.files {
         if let Some((_, what, size)) = controller.0.results.brought(id, StageId(file.stage)) {
-            (file.size, file.folder) = (Some(size), what == TransferKind::Folder);
+            (file.size, file.directory) = (Some(size), what == TransferKind::Directory);
         }
     }
     Ok(view)
@@ -355,7 +355,7 @@ async fn file(
     })?;
     let kind = match what {
         TransferKind::File => "application/octet-stream",
-        TransferKind::Folder => "application/x-tar",
+        TransferKind::Directory => "application/x-tar",
     };
     let file = tokio::fs::File::open(path).await.map_err(|error| Refusal::internal(title, &error))?;
     // Of this very file: another attempt may put its own in its place.

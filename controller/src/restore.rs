@@ -30,9 +30,9 @@ const MAX_STAND_IN: u32 = 1 << 20;
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum BlockedError {
     #[error("this release cannot read its document ({0}); a later release may")]
-    Document(api::problem::Mistake),
+    Document(api::problem::Diagnostic),
     #[error("this release cannot read its document; a later release may")]
-    DocumentWithoutMistake,
+    DocumentWithoutDiagnostic,
     #[error("its inline files cannot be stored; the server tries again when it starts")]
     Files(#[source] image_store::StoreError),
     #[error(transparent)]
@@ -191,13 +191,13 @@ async fn stored_plan(
     }
     // It was there when the row was read, and nobody deletes while the server starts.
     let stored = known_or_none(store.plan(row.id).await)?.flatten();
-    Ok(stored.ok_or(BlockedError::DocumentWithoutMistake))
+    Ok(stored.ok_or(BlockedError::DocumentWithoutDiagnostic))
 }
 
 fn read_document(text: &str) -> Result<document::Workflow, BlockedError> {
-    document::read_accepted(text).map_err(|mistakes| {
-        let first = mistakes.into_iter().next();
-        first.map_or(BlockedError::DocumentWithoutMistake, BlockedError::Document)
+    document::read_accepted(text).map_err(|diagnostics| {
+        let first = diagnostics.into_iter().next();
+        first.map_or(BlockedError::DocumentWithoutDiagnostic, BlockedError::Document)
     })
 }
 

@@ -6,7 +6,7 @@
 //! state-dir/logs/WORKFLOW/RUN.times    when it was written, where its node tells
 //! state-dir/files/WORKFLOW/STAGE       a file for the client
 //! state-dir/files/WORKFLOW/STAGE.part-N  and as long as attempt N brings it
-//! state-dir/files/WORKFLOW/STAGE.folder  a folder for the client, as the stream of the crate `copy-tree`
+//! state-dir/files/WORKFLOW/STAGE.directory  a directory for the client, as the stream of the crate `copy-tree`
 //! ```
 //! A log may be shorter than it was after a crash of the machine: the node keeps its copy until the server has synced
 //! its own, and goes on where the server's ends. Past `jobs.log-mib` what lies between head and tail
@@ -87,7 +87,7 @@ pub(crate) enum TransferKind {
     /// The bytes of a file.
     File,
     /// The stream of a folder.
-    Folder,
+    Directory,
 }
 
 /// What became of a piece of a log.
@@ -118,8 +118,8 @@ impl Results {
         let (log_limits, ledger) = (Limits::of(log_bytes), QuotaLedger::default());
         let (attempts, publishing) = Default::default();
         let results = Self { logs, files, log_limits, ledger, attempts, publishing };
-        for folder in [&results.logs, &results.files] {
-            make_folder(folder)?;
+        for directory in [&results.logs, &results.files] {
+            make_directory(directory)?;
         }
         Ok(results)
     }
@@ -139,7 +139,7 @@ impl Results {
         let path = self.files.join(workflow.to_string()).join(stage.to_string());
         match what {
             TransferKind::File => path,
-            TransferKind::Folder => path.with_extension("folder"),
+            TransferKind::Directory => path.with_extension("folder"),
         }
     }
 
@@ -149,7 +149,7 @@ impl Results {
         workflow: WorkflowId,
         stage: StageId,
     ) -> Option<(PathBuf, TransferKind, u64)> {
-        [TransferKind::File, TransferKind::Folder].into_iter().find_map(|what| {
+        [TransferKind::File, TransferKind::Directory].into_iter().find_map(|what| {
             let path = self.file_path(workflow, stage, what);
             let size = fs::metadata(&path).ok()?.len();
             Some((path, what, size))
@@ -196,7 +196,7 @@ impl Results {
         let failed = |operation, source| ResultError::Io { operation, path: path.clone(), source };
         let last = offset.checked_add(bytes.len() as u64).filter(|last| *last <= LAST_OFFSET);
         let last = last.ok_or(ResultError::TooLong)?;
-        make_folder(&self.logs.join(workflow.to_string()))?;
+        make_directory(&self.logs.join(workflow.to_string()))?;
         // One after the other: the node may send again what is still on its way.
         let writer = LogLocation::of(&path).and_then(|place| Writer::open_shared(place, self.log_limits));
         let mut writer = writer.map_err(|source| failed("open", source))?;
@@ -267,7 +267,7 @@ impl Results {
         workflow: WorkflowId,
         stage: StageId,
     ) -> Result<(File, FileCharge), ResultError> {
-        make_folder(&self.files.join(workflow.to_string()))?;
+        make_directory(&self.files.join(workflow.to_string()))?;
         let attempt = self.attempts.fetch_add(1, Ordering::Relaxed);
         let path = self.file_path(workflow, stage, TransferKind::File);
         let path = path.with_extension(format!("{PART}-{attempt}"));
@@ -301,22 +301,22 @@ impl Results {
         let path = self.file_path(*workflow, *stage, what);
         let failed = |operation, source| ResultError::Io { operation, path: path.clone(), source };
         // An attempt before may have brought the other. One that is cut off here is made again.
-        let other = if what == TransferKind::File { TransferKind::Folder } else { TransferKind::File };
+        let other = if what == TransferKind::File { TransferKind::Directory } else { TransferKind::File };
         match fs::remove_file(self.file_path(*workflow, *stage, other)) {
             Err(source) if source.kind() != io::ErrorKind::NotFound => return Err(failed("replace", source)),
             _ => {}
         }
         fs::rename(part, &path).map_err(|source| failed("rename into place", source))?;
-        let folder = self.files.join(workflow.to_string());
-        File::open(&folder)
-            .and_then(|folder| folder.sync_all())
+        let directory = self.files.join(workflow.to_string());
+        File::open(&directory)
+            .and_then(|directory| directory.sync_all())
             .map_err(|source| failed("sync the folder of", source))
     }
 
     /// Removes all that is here of a workflow, as far as it can be removed.
     pub(crate) fn remove(&self, workflow: WorkflowId) -> Result<(), ResultError> {
-        let remove = |folder: &PathBuf| {
-            let path = folder.join(workflow.to_string());
+        let remove = |directory: &PathBuf| {
+            let path = directory.join(workflow.to_string());
             match fs::remove_dir_all(&path) {
                 Err(source) if source.kind() != io::ErrorKind::NotFound => {
                     Err(ResultError::Io { operation: "remove", path, source })
@@ -350,7 +350,7 @@ fn keep_times(path: &Path, times: &[TimeMark], end: u64) -> io::Result<()> {
     TimesWriter::open(LogLocation::of(path)?)?.mark(known)
 }
 
-fn make_folder(path: &Path) -> Result<(), ResultError> {
+fn make_directory(path: &Path) -> Result<(), ResultError> {
     let made = fs::DirBuilder::new().recursive(true).mode(0o700).create(path);
     made.map_err(|source| ResultError::Io { operation: "make the folder", path: path.to_owned(), source })
 }
@@ -370,8 +370,8 @@ mod tests {
 
     #[test]
     fn a_log_grows_without_gaps_and_without_doubles() {
-        let folder = tempfile::tempdir().unwrap();
-        let results = Results::open(folder.path(), 1 << 20).unwrap();
+        let directory = tempfile::tempdir().unwrap();
+        let results = Results::open(directory.path(), 1 << 20).unwrap();
         let (workflow, run) = (WorkflowId(uuid::Uuid::nil()), RunId(uuid::Uuid::nil()));
         let append = |offset, bytes: &[u8]| {
             results.append(workflow, run, piece(offset, None, bytes), None).unwrap().end
@@ -394,8 +394,8 @@ mod tests {
 
     #[test]
     fn a_gap_is_taken_where_all_before_it_is_here() {
-        let folder = tempfile::tempdir().unwrap();
-        let results = Results::open(folder.path(), 1 << 20).unwrap();
+        let directory = tempfile::tempdir().unwrap();
+        let results = Results::open(directory.path(), 1 << 20).unwrap();
         let (workflow, run) = (WorkflowId(uuid::Uuid::nil()), RunId(uuid::Uuid::nil()));
         let append = |offset, after, bytes: &[u8]| {
             results.append(workflow, run, piece(offset, Some(after), bytes), None).unwrap().end
@@ -421,8 +421,8 @@ mod tests {
 
     #[test]
     fn a_log_that_comes_whole_is_bounded_here_too() {
-        let folder = tempfile::tempdir().unwrap();
-        let results = Results::open(folder.path(), 1 << 20).unwrap();
+        let directory = tempfile::tempdir().unwrap();
+        let results = Results::open(directory.path(), 1 << 20).unwrap();
         let (workflow, run) = (WorkflowId(uuid::Uuid::nil()), RunId(uuid::Uuid::nil()));
         let bytes = vec![b'x'; 1 << 18];
         for number in 0..16_u64 {
@@ -437,8 +437,8 @@ mod tests {
 
     #[test]
     fn it_is_known_when_a_log_was_written_as_far_as_it_is_here() {
-        let folder = tempfile::tempdir().unwrap();
-        let results = Results::open(folder.path(), 1 << 20).unwrap();
+        let directory = tempfile::tempdir().unwrap();
+        let results = Results::open(directory.path(), 1 << 20).unwrap();
         let (workflow, run) = (WorkflowId(uuid::Uuid::nil()), RunId(uuid::Uuid::nil()));
         let mark = |offset, seconds| TimeMark { offset, time: Timestamp(0).plus_seconds(seconds) };
         let append = |offset, bytes: &[u8], times: &[TimeMark]| {
@@ -464,8 +464,8 @@ mod tests {
     }
 
     /// The results of a user's one workflow.
-    fn charged(folder: &Path, workflow: WorkflowId) -> Results {
-        let results = Results::open(folder, 1 << 20).unwrap();
+    fn charged(directory: &Path, workflow: WorkflowId) -> Results {
+        let results = Results::open(directory, 1 << 20).unwrap();
         results.remove_parts();
         let held = HeldWorkflow { id: workflow, owner: Some("ann".to_owned()), documents: 0, is_over: true };
         results.ledger().recall(vec![held], &HashMap::new(), &results.measure(), &[]);
@@ -474,9 +474,9 @@ mod tests {
 
     #[test]
     fn a_log_past_the_quota_goes_on_with_a_gap_and_is_counted_the_same_after_a_restart() {
-        let folder = tempfile::tempdir().unwrap();
+        let directory = tempfile::tempdir().unwrap();
         let (workflow, run) = (WorkflowId(uuid::Uuid::nil()), RunId(uuid::Uuid::nil()));
-        let results = charged(folder.path(), workflow);
+        let results = charged(directory.path(), workflow);
         let append = |offset, bytes: &[u8], limit| {
             let appended = results.append(workflow, run, piece(offset, None, bytes), Some(limit)).unwrap();
             (appended.end, appended.left_out.map(|exceeded| (exceeded.used, exceeded.more)))
@@ -495,14 +495,14 @@ mod tests {
         assert_eq!((used(&results), results.log(workflow, run).end()), (7, 18));
         assert_eq!(append(18, b"done", 20), (22, None), "with room it goes on");
         assert_eq!(used(&results), 11);
-        assert_eq!(used(&charged(folder.path(), workflow)), 11);
+        assert_eq!(used(&charged(directory.path(), workflow)), 11);
     }
 
     #[tokio::test]
     async fn a_file_is_counted_while_it_comes_and_freed_with_its_workflow() {
-        let folder = tempfile::tempdir().unwrap();
+        let directory = tempfile::tempdir().unwrap();
         let workflow = WorkflowId(uuid::Uuid::nil());
-        let results = charged(folder.path(), workflow);
+        let results = charged(directory.path(), workflow);
         let used = || results.ledger().used("ann").get(QuotaName::Results);
         let bring = |bytes: &[u8], what| {
             let (mut file, mut charge) = results.begin_file(workflow, StageId(3)).unwrap();
@@ -513,21 +513,21 @@ mod tests {
         };
         bring(b"result", TransferKind::File).unwrap();
         assert_eq!(used(), 6);
-        let exceeded = bring(b"whole", TransferKind::Folder).unwrap_err();
+        let exceeded = bring(b"whole", TransferKind::Directory).unwrap_err();
         assert_eq!((exceeded.used, exceeded.more, used()), (6, 5, 6));
         // A later attempt takes the place of the first.
-        bring(b"flat", TransferKind::Folder).unwrap();
+        bring(b"flat", TransferKind::Directory).unwrap();
         assert_eq!(used(), 4);
-        assert_eq!(charged(folder.path(), workflow).ledger().used("ann").get(QuotaName::Results), 4);
+        assert_eq!(charged(directory.path(), workflow).ledger().used("ann").get(QuotaName::Results), 4);
         assert!(results.clone().forget(workflow).await);
         assert_eq!((used(), results.brought(workflow, StageId(3))), (0, None));
     }
 
     #[test]
     fn of_two_attempts_at_a_file_each_is_counted_for_itself() {
-        let folder = tempfile::tempdir().unwrap();
+        let directory = tempfile::tempdir().unwrap();
         let workflow = WorkflowId(uuid::Uuid::nil());
-        let results = charged(folder.path(), workflow);
+        let results = charged(directory.path(), workflow);
         let used = || results.ledger().used("ann").get(QuotaName::Results);
         let begin = |bytes: &[u8]| {
             let (mut file, mut charge) = results.begin_file(workflow, StageId(3)).unwrap();
@@ -535,7 +535,7 @@ mod tests {
             file.write_all(bytes).unwrap();
             (file, charge)
         };
-        let files = folder.path().join("files").join(workflow.to_string());
+        let files = directory.path().join("files").join(workflow.to_string());
         let parts = || fs::read_dir(&files).unwrap().count();
         for is_first_dropped_first in [true, false] {
             let ((_, first), (_, second)) = (begin(b"four"), begin(b"seven b"));
@@ -564,14 +564,14 @@ mod tests {
 
     #[test]
     fn what_a_killed_server_left_of_files_is_removed_and_not_counted() {
-        let folder = tempfile::tempdir().unwrap();
+        let directory = tempfile::tempdir().unwrap();
         let workflow = WorkflowId(uuid::Uuid::nil());
-        let files = folder.path().join("files").join(workflow.to_string());
+        let files = directory.path().join("files").join(workflow.to_string());
         fs::create_dir_all(&files).unwrap();
         for name in ["3", "4.folder", "3.part", "4.part-0"] {
             fs::write(files.join(name), b"bytes").unwrap();
         }
-        let results = charged(folder.path(), workflow);
+        let results = charged(directory.path(), workflow);
         assert_eq!(results.ledger().used("ann").get(QuotaName::Results), 10);
         assert!(
             results.brought(workflow, StageId(3)).is_some()
@@ -582,16 +582,16 @@ mod tests {
 
     #[tokio::test]
     async fn what_cannot_be_removed_stays_counted_and_takes_nothing_else_with_it() {
-        let folder = tempfile::tempdir().unwrap();
+        let directory = tempfile::tempdir().unwrap();
         let workflow = WorkflowId(uuid::Uuid::nil());
-        let results = charged(folder.path(), workflow);
+        let results = charged(directory.path(), workflow);
         let run = RunId(uuid::Uuid::nil());
         results.append(workflow, run, piece(0, None, b"log"), Some(10)).unwrap();
         let (file, charge) = results.begin_file(workflow, StageId(3)).unwrap();
         results.publish(&file, charge, TransferKind::File).unwrap();
         // No folder: even root cannot look into it.
-        let logs = folder.path().join("logs");
-        fs::rename(&logs, folder.path().join("elsewhere")).unwrap();
+        let logs = directory.path().join("logs");
+        fs::rename(&logs, directory.path().join("elsewhere")).unwrap();
         fs::write(&logs, b"").unwrap();
         assert_eq!(results.ledger().start_forgetting(&[workflow]), [workflow]);
         assert!(results.ledger().start_forgetting(&[workflow]).is_empty(), "once is enough");
@@ -602,8 +602,8 @@ mod tests {
 
     #[test]
     fn a_file_appears_when_it_is_whole() {
-        let folder = tempfile::tempdir().unwrap();
-        let results = Results::open(folder.path(), 1 << 20).unwrap();
+        let directory = tempfile::tempdir().unwrap();
+        let results = Results::open(directory.path(), 1 << 20).unwrap();
         let workflow = WorkflowId(uuid::Uuid::nil());
         let (mut file, charge) = results.begin_file(workflow, StageId(3)).unwrap();
         file.write_all(b"result").unwrap();
@@ -615,9 +615,9 @@ mod tests {
         // Another attempt finds a folder there.
         let (mut file, charge) = results.begin_file(workflow, StageId(3)).unwrap();
         file.write_all(b"a stream").unwrap();
-        results.publish(&file, charge, TransferKind::Folder).unwrap();
+        results.publish(&file, charge, TransferKind::Directory).unwrap();
         assert!(!path.exists());
         let (_, what, size) = results.brought(workflow, StageId(3)).unwrap();
-        assert_eq!((what, size), (TransferKind::Folder, 8));
+        assert_eq!((what, size), (TransferKind::Directory, 8));
     }
 }

@@ -32,7 +32,7 @@ use self::dates::Dates;
 use crate::{certificates::CertificateFacts, token::Seal};
 
 /// Folder in the state folder.
-const FOLDER: &str = "ca";
+const DIRECTORY: &str = "ca";
 
 /// File in that folder.
 const FILE: &str = "authority.pem";
@@ -195,10 +195,10 @@ impl Authority {
         if let Some(authority) = Self::read(state_dir)? {
             return Ok(authority);
         }
-        let folder = state_dir.join(FOLDER);
-        let path = folder.join(FILE);
+        let directory = state_dir.join(DIRECTORY);
+        let path = directory.join(FILE);
         let text = generate(now)?;
-        write_whole(&folder, &path, text.as_bytes())?;
+        write_whole(&directory, &path, text.as_bytes())?;
         tracing::info!("made a certificate authority: {}", path.display());
         Self::parse(&text).map_err(|why| AuthorityError::Damaged { path, why })
     }
@@ -222,7 +222,7 @@ impl Authority {
 
     /// Reads the authority if there is one. Makes none.
     pub(crate) fn read(state_dir: &Path) -> Result<Option<Self>, AuthorityError> {
-        let path = state_dir.join(FOLDER).join(FILE);
+        let path = state_dir.join(DIRECTORY).join(FILE);
         match read_bounded(&path) {
             Ok(text) => match Self::parse(&text) {
                 Ok(authority) => Ok(Some(authority)),
@@ -358,12 +358,12 @@ fn read_bounded(path: &Path) -> io::Result<String> {
 }
 
 /// Writes a file so that it is either there as a whole or not at all.
-fn write_whole(folder: &Path, path: &Path, bytes: &[u8]) -> Result<(), AuthorityError> {
+fn write_whole(directory: &Path, path: &Path, bytes: &[u8]) -> Result<(), AuthorityError> {
     let file = |action, path: &Path| {
         let path = path.to_owned();
         move |source| AuthorityError::File { action, path, source }
     };
-    fs::DirBuilder::new().recursive(true).mode(0o700).create(folder).map_err(file("make", folder))?;
+    fs::DirBuilder::new().recursive(true).mode(0o700).create(directory).map_err(file("make", directory))?;
     let unfinished = path.with_extension("pem.new");
     let mut options = fs::OpenOptions::new();
     options.write(true).create(true).truncate(true).mode(0o600);
@@ -371,8 +371,8 @@ fn write_whole(folder: &Path, path: &Path, bytes: &[u8]) -> Result<(), Authority
     writer.write_all(bytes).map_err(file("write", &unfinished))?;
     writer.sync_all().map_err(file("write", &unfinished))?;
     fs::rename(&unfinished, path).map_err(file("rename to", path))?;
-    let folder_file = fs::File::open(folder).map_err(file("open", folder))?;
-    folder_file.sync_all().map_err(file("sync", folder))
+    let directory_file = fs::File::open(directory).map_err(file("open", directory))?;
+    directory_file.sync_all().map_err(file("sync", directory))
 }
 
 #[cfg(test)]

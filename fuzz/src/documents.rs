@@ -2,9 +2,9 @@
 
 use std::collections::BTreeMap;
 
-use api::problem::Mistake;
+use api::problem::Diagnostic;
 use provisioner::{Subject, document::Document as Cluster};
-use yaml_tree::{Kind, MAX_MISTAKES, Tree};
+use yaml_tree::{Kind, MAX_DIAGNOSTICS, Tree};
 
 /// Nodes that aliases copy, as `yaml_tree` bounds them, keys counted too.
 const MAX_COPIED: usize = 400_000;
@@ -60,9 +60,9 @@ pub(crate) fn workflow(input: &[u8]) -> bool {
             }
             true
         }
-        Err(mistakes) => {
-            assert!(!mistakes.is_empty(), "it is refused without a word");
-            told(&mistakes);
+        Err(diagnostics) => {
+            assert!(!diagnostics.is_empty(), "it is refused without a word");
+            told(&diagnostics);
             false
         }
     }
@@ -71,11 +71,11 @@ pub(crate) fn workflow(input: &[u8]) -> bool {
 /// A document of the cluster: what has no mistake is exported as a document that says the same.
 pub(crate) fn cluster(input: &[u8]) -> bool {
     let Ok(text) = std::str::from_utf8(input) else { return false };
-    let (document, mistakes) = Cluster::read(text);
+    let (document, diagnostics) = Cluster::read(text);
     let most = MAX_STEPS_PER_BYTE * text.len() + document.entries.len() + MAX_COPIED;
-    assert!(mistakes.steps() <= most as u64, "{} steps for {} bytes", mistakes.steps(), text.len());
-    if !mistakes.is_empty() {
-        told(&mistakes.told());
+    assert!(diagnostics.steps() <= most as u64, "{} steps for {} bytes", diagnostics.steps(), text.len());
+    if !diagnostics.is_empty() {
+        told(&diagnostics.told());
         return false;
     }
     if document.entries.len() > MAX_EXPORTED {
@@ -96,15 +96,15 @@ pub(crate) fn cluster(input: &[u8]) -> bool {
     let Ok(exported) = provisioner::document::export(profiles, nodes) else {
         panic!("it cannot be exported: {said:?}");
     };
-    let (again, mistakes) = Cluster::read(&exported);
-    assert!(mistakes.is_empty(), "{exported}\n{:?}", mistakes.told());
+    let (again, diagnostics) = Cluster::read(&exported);
+    assert!(diagnostics.is_empty(), "{exported}\n{:?}", diagnostics.told());
     assert_eq!(specs(&again), said, "{exported}");
     !said.is_empty()
 }
 
 /// Mistakes are bounded, in the order of their places, and say something.
-fn told(mistakes: &[Mistake]) {
-    assert!(mistakes.len() <= MAX_MISTAKES + 1, "{} mistakes", mistakes.len());
-    assert!(mistakes.iter().all(|mistake| mistake.line >= 1 && !mistake.message.is_empty()));
-    assert!(mistakes.is_sorted_by_key(|mistake| (mistake.line, mistake.column)));
+fn told(diagnostics: &[Diagnostic]) {
+    assert!(diagnostics.len() <= MAX_DIAGNOSTICS + 1, "{} mistakes", diagnostics.len());
+    assert!(diagnostics.iter().all(|diagnostic| diagnostic.line >= 1 && !diagnostic.message.is_empty()));
+    assert!(diagnostics.is_sorted_by_key(|diagnostic| (diagnostic.line, diagnostic.column)));
 }

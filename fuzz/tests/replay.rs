@@ -13,12 +13,12 @@ const MAX_CORPUS_BYTES: u64 = 200 << 10;
 /// What one process may hold, bytes. An input that makes a parser want more ends the test.
 const MAX_MEMORY_BYTES: u64 = 2 << 30;
 
-fn folder(name: &str) -> PathBuf {
+fn directory(name: &str) -> PathBuf {
     PathBuf::from(env!("CARGO_MANIFEST_DIR")).join(name)
 }
 
 fn inputs(target: &str) -> Vec<PathBuf> {
-    let entries = fs::read_dir(folder("corpus").join(target)).unwrap();
+    let entries = fs::read_dir(directory("corpus").join(target)).unwrap();
     let mut paths: Vec<PathBuf> = entries.map(|entry| entry.unwrap().path()).collect();
     paths.sort_unstable();
     paths
@@ -78,14 +78,14 @@ fn every_target_has_a_test_a_program_and_a_corpus() {
     assert_eq!(names.len(), TARGETS.len(), "each name once");
     let replayed: BTreeSet<String> = REPLAYED.iter().map(|name| (*name).to_owned()).collect();
     assert_eq!(replayed, names, "tests of this file");
-    let listed = |folder: PathBuf| -> BTreeSet<String> {
-        let entries = fs::read_dir(folder).unwrap();
+    let listed = |directory: PathBuf| -> BTreeSet<String> {
+        let entries = fs::read_dir(directory).unwrap();
         entries.map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect()
     };
-    assert_eq!(listed(folder("corpus")), names, "fuzz/corpus");
+    assert_eq!(listed(directory("corpus")), names, "fuzz/corpus");
     let programs: BTreeSet<String> = names.iter().map(|name| format!("{name}.rs")).collect();
-    assert_eq!(listed(folder("runner/fuzz_targets")), programs, "fuzz/runner/fuzz_targets");
-    let manifest = fs::read_to_string(folder("runner/Cargo.toml")).unwrap();
+    assert_eq!(listed(directory("runner/fuzz_targets")), programs, "fuzz/runner/fuzz_targets");
+    let manifest = fs::read_to_string(directory("runner/Cargo.toml")).unwrap();
     for name in &names {
         let program = format!("[[bin]]\nname = \"{name}\"\npath = \"fuzz_targets/{name}.rs\"\n");
         assert!(manifest.contains(&program), "fuzz/runner/Cargo.toml has no program {name}");

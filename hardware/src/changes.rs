@@ -97,7 +97,7 @@ struct ChangeLines {
     /// Faults that are no longer told.
     over: Vec<Fault>,
     /// Subjects that still have faults.
-    sick: BTreeSet<String>,
+    unhealthy: BTreeSet<String>,
 }
 
 impl ChangeLines {
@@ -110,7 +110,7 @@ impl ChangeLines {
             told_pci: BTreeSet::new(),
             missing: BTreeSet::new(),
             over: Vec::new(),
-            sick: after.faults.iter().map(|fault| fault.subject.clone()).collect(),
+            unhealthy: after.faults.iter().map(|fault| fault.subject.clone()).collect(),
         }
     }
 
@@ -195,7 +195,7 @@ impl ChangeLines {
         }
         for (subject, messages) in well {
             let was = messages.join("; ");
-            if self.sick.contains(&subject) {
+            if self.unhealthy.contains(&subject) {
                 self.info(format!("{subject}: no longer {was}"));
             } else {
                 self.info(format!("{subject} is well again (was: {was})"));

@@ -44,7 +44,7 @@ impl Facts {
         for device in &inventory.devices {
             let kind = device.name.kind().to_string();
             if devices.len() < MAX_LINKS || devices.contains_key(&kind) {
-                devices.entry(kind).or_default()[usize::from(device.sick.is_some())] += 1;
+                devices.entry(kind).or_default()[usize::from(device.unhealthy.is_some())] += 1;
             }
         }
         let faults = [FaultLevel::Warning, FaultLevel::Error]

@@ -43,7 +43,7 @@ pub(crate) enum AnswerError {
 
 /// A mistake in a question, found before anything is read.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Mistake {
+pub(crate) struct Diagnostic {
     /// From 1.
     pub(crate) line: u32,
     /// From 1.

@@ -21,9 +21,9 @@ pub fn root() -> anyhow::Result<PathBuf> {
 ///
 /// # Errors
 /// If another run is under way, or the file cannot be made.
-pub fn lock(folder: &Path, name: &str) -> anyhow::Result<File> {
-    make(folder)?;
-    let path = folder.join(name);
+pub fn lock(directory: &Path, name: &str) -> anyhow::Result<File> {
+    make(directory)?;
+    let path = directory.join(name);
     let file = File::create(&path).with_context(|| format!("cannot write {}", path.display()))?;
     file.try_lock().with_context(|| {
         format!("another run is under way: wait for its end, or end it ({} is locked)", path.display())
@@ -35,18 +35,18 @@ pub fn lock(folder: &Path, name: &str) -> anyhow::Result<File> {
 ///
 /// # Errors
 /// If it cannot be made.
-pub fn make(folder: &Path) -> anyhow::Result<()> {
-    fs::create_dir_all(folder).with_context(|| format!("cannot make {}", folder.display()))
+pub fn make(directory: &Path) -> anyhow::Result<()> {
+    fs::create_dir_all(directory).with_context(|| format!("cannot make {}", directory.display()))
 }
 
 /// Removes a folder with all that is in it, if it is there.
 ///
 /// # Errors
 /// If it is there and stays.
-pub fn remove(folder: &Path) -> anyhow::Result<()> {
-    match fs::remove_dir_all(folder) {
+pub fn remove(directory: &Path) -> anyhow::Result<()> {
+    match fs::remove_dir_all(directory) {
         Err(error) if error.kind() != ErrorKind::NotFound => {
-            Err(error).with_context(|| format!("cannot remove {}", folder.display()))
+            Err(error).with_context(|| format!("cannot remove {}", directory.display()))
         }
         _ => Ok(()),
     }

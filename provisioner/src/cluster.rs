@@ -25,7 +25,7 @@ pub(crate) const MAX_NODES: usize = hostlist::MAX_NAMES;
 
 /// New mistakes with which a change is refused unseen: each costs some hundred bytes, and a specification
 /// of a few bytes for many nodes has one for each.
-const MAX_NEW_MISTAKES: usize = 10_000;
+const MAX_NEW_DIAGNOSTICS: usize = 10_000;
 
 /// Nodes, and profiles, that one message names.
 const MAX_NAMED: usize = 50;
@@ -108,7 +108,7 @@ pub(crate) enum ChangeError {
     TooMany,
     /// The cluster would have mistakes that it does not have now.
     #[error("{}", list(findings))]
-    Mistakes {
+    Diagnostics {
         /// All of them.
         findings: Vec<Finding>,
     },
@@ -194,14 +194,14 @@ impl Cluster {
     /// Checks a draft and says what must be written.
     ///
     /// # Errors
-    /// [`ChangeError::Mistakes`] with every mistake that this cluster does not have already, or with many
+    /// [`ChangeError::Diagnostics`] with every mistake that this cluster does not have already, or with many
     /// of them if there are more than 10,000.
     pub(crate) fn finish(&self, draft: Draft, known: &Known) -> Result<(Self, Vec<Write>), ChangeError> {
         if draft.nodes.len() > MAX_NODES {
             return Err(ChangeError::TooMany);
         }
         let before = (&self.nodes, &self.profiles, &self.checked);
-        let most = self.checked.findings.len() + MAX_NEW_MISTAKES;
+        let most = self.checked.findings.len() + MAX_NEW_DIAGNOSTICS;
         let bounds = Bounds { findings: most, resolved_bytes: MAX_RESOLVED_BYTES };
         let mut after = recheck(&draft.nodes, &draft.profiles, known, before, bounds);
         if !after.findings.is_empty() {
@@ -217,7 +217,7 @@ impl Cluster {
                 findings = new(&after);
             }
             if !findings.is_empty() {
-                return Err(ChangeError::Mistakes { findings });
+                return Err(ChangeError::Diagnostics { findings });
             }
         }
         let writes = self.writes(&draft);
@@ -564,7 +564,7 @@ mod tests {
     }
 
     #[test]
-    fn old_mistakes_do_not_stop_new_changes() {
+    fn old_diagnostics_do_not_stop_new_changes() {
         let broken = NodeRecord {
             id: id(1),
             name: "n1".parse().unwrap(),
@@ -581,14 +581,14 @@ mod tests {
     }
 
     #[test]
-    fn a_change_is_refused_before_all_its_mistakes_are_made() {
+    fn a_change_is_refused_before_all_its_diagnostics_are_made() {
         let empty = Cluster::default();
         let bad = |count: usize| MachineSpec {
             kernel_args: vec!["a b".to_owned(); count],
             ..MachineSpec::default()
         };
         let findings = |draft: Draft| match empty.finish(draft, &Known::default()) {
-            Err(ChangeError::Mistakes { findings }) => findings.len(),
+            Err(ChangeError::Diagnostics { findings }) => findings.len(),
             _ => 0,
         };
         let mut draft = empty.draft();
@@ -596,10 +596,10 @@ mod tests {
             draft.add_node(&format!("n{number}").parse().unwrap(), id(number), bad(100)).unwrap();
         }
         let found = findings(draft);
-        assert!((MAX_NEW_MISTAKES..MAX_NEW_MISTAKES + 200).contains(&found), "{found}");
+        assert!((MAX_NEW_DIAGNOSTICS..MAX_NEW_DIAGNOSTICS + 200).contains(&found), "{found}");
         let mut draft = empty.draft();
         draft.add_node(&"n1".parse().unwrap(), id(1), bad(100_000)).unwrap();
-        assert_eq!(findings(draft), MAX_NEW_MISTAKES);
+        assert_eq!(findings(draft), MAX_NEW_DIAGNOSTICS);
     }
 
     #[test]
@@ -629,8 +629,8 @@ mod tests {
 
     /// The check ends early at mistakes that are known now alone; they hold up no change all the same.
     #[test]
-    fn many_old_mistakes_under_new_knowledge_hold_up_nothing() {
-        let args = vec!["a b".to_owned(); 2 * MAX_NEW_MISTAKES];
+    fn many_old_diagnostics_under_new_knowledge_hold_up_nothing() {
+        let args = vec!["a b".to_owned(); 2 * MAX_NEW_DIAGNOSTICS];
         let broken = MachineSpec { kernel_args: args, ..MachineSpec::default() };
         let record = |number: u128, name: &str, spec: MachineSpec| NodeRecord {
             id: id(number),
@@ -663,7 +663,7 @@ mod tests {
         draft.set_node(&"n1".parse().unwrap(), spec(&format!("{{comment: x, {}", &bad[1..])), None).unwrap();
         // The overlays of all nodes are missing here, which is another matter.
         let told = |draft: Draft| match cluster.finish(draft, &known) {
-            Err(ChangeError::Mistakes { findings }) => findings,
+            Err(ChangeError::Diagnostics { findings }) => findings,
             _ => Vec::new(),
         };
         let of = |name: &str, draft: Draft| {

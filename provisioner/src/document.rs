@@ -21,7 +21,7 @@ use api::{
     machine::MachineSpec,
 };
 use serde::Serialize;
-use yaml_tree::{EXTENSION, Key, Kind, Location, Mistakes, Tree, did_you_mean, find, parse, walk};
+use yaml_tree::{Diagnostics, EXTENSION, Key, Kind, Location, Tree, did_you_mean, find, parse, walk};
 
 use crate::{
     check::{Finding, Subject},
@@ -70,32 +70,32 @@ impl Document {
     ///
     /// What host lists name is counted before any is expanded: more than [`MAX_NODES`] are none.
     #[must_use]
-    pub fn read(text: &str) -> (Self, Mistakes) {
+    pub fn read(text: &str) -> (Self, Diagnostics) {
         let mut document = Self::default();
-        let mut mistakes = Mistakes::default();
+        let mut diagnostics = Diagnostics::default();
         let start = Location { line: 1, column: 1 };
         if text.len() > MAX_BYTES {
             let message = format!("the document has {} bytes; at most {MAX_BYTES} are read", text.len());
-            mistakes.add(start, "", message, Some("apply it in parts".into()));
-            return (document, mistakes);
+            diagnostics.add(start, "", message, Some("apply it in parts".into()));
+            return (document, diagnostics);
         }
         match parse(text) {
-            Err(unreadable) => mistakes.add(unreadable.at, "", unreadable.message, None),
-            Ok(Some(tree)) if !tree.is_null() => document.top(tree, &mut mistakes),
+            Err(unreadable) => diagnostics.add(unreadable.at, "", unreadable.message, None),
+            Ok(Some(tree)) if !tree.is_null() => document.top(tree, &mut diagnostics),
             Ok(_) => {}
         }
-        (document, mistakes)
+        (document, diagnostics)
     }
 
-    fn top(&mut self, tree: Tree, mistakes: &mut Mistakes) {
+    fn top(&mut self, tree: Tree, diagnostics: &mut Diagnostics) {
         let Kind::Map(sections) = tree.kind else {
             let hint = Some("begin with `nodes:` or `profiles:`".into());
-            mistakes.add(tree.at, "", "the document must be a map", hint);
+            diagnostics.add(tree.at, "", "the document must be a map", hint);
             return;
         };
         let mut seen = std::collections::BTreeMap::new();
         for (key, _) in &sections {
-            mistakes.first_use(&mut seen, key, &key.text);
+            diagnostics.first_use(&mut seen, key, &key.text);
         }
         for (key, section) in sections {
             let is_node = match key.text.as_str() {
@@ -103,13 +103,13 @@ impl Document {
                 "profiles" => false,
                 other if other.starts_with(EXTENSION) => continue,
                 PARTIAL => {
-                    refuse_partial(&key, &section, mistakes);
+                    refuse_partial(&key, &section, diagnostics);
                     continue;
                 }
                 other => {
                     let hint = did_you_mean(other, ["nodes", "profiles"])
                         .or_else(|| Some("the document has `nodes` and `profiles`".into()));
-                    mistakes.add(key.at, other, format!("unknown key {other:?}"), hint);
+                    diagnostics.add(key.at, other, format!("unknown key {other:?}"), hint);
                     continue;
                 }
             };
@@ -117,38 +117,38 @@ impl Document {
                 Kind::Map(entries) if is_node && names_too_many(&entries) => {
                     let message = format!("the document names more than {MAX_NODES} nodes");
                     let hint = "a cluster has at most so many; no host list was expanded";
-                    mistakes.add(key.at, &key.text, message, Some(hint.to_owned()));
+                    diagnostics.add(key.at, &key.text, message, Some(hint.to_owned()));
                 }
                 Kind::Map(entries) => {
                     for (key, tree) in entries {
-                        self.entry(is_node, key, tree, mistakes);
+                        self.entry(is_node, key, tree, diagnostics);
                     }
                 }
                 _ if section.is_null() => {}
-                _ => mistakes.add(section.at, &key.text, "this must be a map from name to machine", None),
+                _ => diagnostics.add(section.at, &key.text, "this must be a map from name to machine", None),
             }
         }
     }
 
-    fn entry(&mut self, is_node: bool, key: Key, tree: Tree, mistakes: &mut Mistakes) {
+    fn entry(&mut self, is_node: bool, key: Key, tree: Tree, diagnostics: &mut Diagnostics) {
         let path = format!("{}.{}", if is_node { "nodes" } else { "profiles" }, key.text);
-        let before = mistakes.total();
+        let before = diagnostics.total();
         let value = match &tree {
             tree if tree.is_null() => Some(serde_json::Value::Object(serde_json::Map::new())),
-            tree => walk(tree, &MACHINE, &path, mistakes),
+            tree => walk(tree, &MACHINE, &path, diagnostics),
         };
         let spec: MachineSpec = match value.map(serde_json::from_value).transpose() {
             Ok(spec) => spec.unwrap_or_default(),
             // Only after a mistake that was noted, such as a bond without its mode.
             Err(error) => {
-                if mistakes.total() == before {
-                    mistakes.add(tree.at, &path, error.to_string(), None);
+                if diagnostics.total() == before {
+                    diagnostics.add(tree.at, &path, error.to_string(), None);
                 }
                 MachineSpec::default()
             }
         };
         let subjects =
-            if is_node { node_subjects(&key, &path, mistakes) } else { profile(&key, &path, mistakes) };
+            if is_node { node_subjects(&key, &path, diagnostics) } else { profile(&key, &path, diagnostics) };
         self.bytes = self.bytes.saturating_add(bytes_of(&spec).saturating_mul(subjects.len()));
         if self.bytes > MAX_SPREAD_BYTES {
             let message = format!(
@@ -156,20 +156,20 @@ impl Document {
                  {MAX_SPREAD_BYTES} are taken",
                 self.bytes
             );
-            mistakes.add(key.at, &path, message, Some("put what nodes share into a profile".to_owned()));
+            diagnostics.add(key.at, &path, message, Some("put what nodes share into a profile".to_owned()));
             return;
         }
         let specs = spread(&spec, subjects.len()).unwrap_or_else(|error| {
-            mistakes.add(key.at, &path, error.to_string(), None);
+            diagnostics.add(key.at, &path, error.to_string(), None);
             vec![spec; subjects.len()]
         });
         self.trees.push((key.at, tree));
         for (subject, spec) in subjects.into_iter().zip(specs) {
             if self.numbers.contains_key(&subject) {
-                mistakes.add_with(key.at, &path, || (format!("{subject} is there twice"), None));
+                diagnostics.add_with(key.at, &path, || (format!("{subject} is there twice"), None));
                 continue;
             }
-            mistakes.count(1);
+            diagnostics.count(1);
             self.numbers.insert(subject.clone(), self.entries.len());
             self.entries.push(Entry { subject, spec, tree: self.trees.len() - 1 });
         }
@@ -177,10 +177,10 @@ impl Document {
 
     /// Notes a mistake of the cluster where it was written. One about an object that the document does not name
     /// (a node that lists a profile which the document removes) is placed at the document's start.
-    pub fn note(&self, finding: &Finding, mistakes: &mut Mistakes) {
+    pub fn note(&self, finding: &Finding, diagnostics: &mut Diagnostics) {
         let start = Location { line: 1, column: 1 };
         // Where one is that is only counted need not be found.
-        let number = self.numbers.get(&finding.subject).filter(|_| !mistakes.is_full());
+        let number = self.numbers.get(&finding.subject).filter(|_| !diagnostics.is_full());
         let at = number.map(|&number| {
             let (key, tree) = &self.trees[self.entries[number].tree];
             find(tree, &finding.field).unwrap_or(*key)
@@ -189,21 +189,21 @@ impl Document {
             "" => finding.subject.to_string(),
             field => format!("{}.{field}", finding.subject),
         };
-        mistakes.add(at.unwrap_or(start), path, finding.message.clone(), finding.hint.clone());
+        diagnostics.add(at.unwrap_or(start), path, finding.message.clone(), finding.hint.clone());
     }
 }
 
 /// What was exported without the parts that only admins read would take them from the nodes.
-fn refuse_partial(key: &Key, value: &Tree, mistakes: &mut Mistakes) {
+fn refuse_partial(key: &Key, value: &Tree, diagnostics: &mut Diagnostics) {
     match &value.kind {
         Kind::Scalar { text, .. } if text == "false" => {}
         Kind::Scalar { text, .. } if text == "true" => {
             let message = "the document leaves out tags, hardware addresses and BMCs, which only admins read: \
                            nodes and profiles would lose theirs";
             let hint = "apply what an admin exported; if they shall go, take this line out";
-            mistakes.add(key.at, &key.text, message, Some(hint.to_owned()));
+            diagnostics.add(key.at, &key.text, message, Some(hint.to_owned()));
         }
-        _ => mistakes.add(value.at, &key.text, "this must be true or false", None),
+        _ => diagnostics.add(value.at, &key.text, "this must be true or false", None),
     }
 }
 
@@ -215,26 +215,26 @@ fn names_too_many(entries: &[(Key, Tree)]) -> bool {
 }
 
 /// The names of a key of `nodes`.
-fn node_subjects(key: &Key, path: &str, mistakes: &mut Mistakes) -> Vec<Subject> {
+fn node_subjects(key: &Key, path: &str, diagnostics: &mut Diagnostics) -> Vec<Subject> {
     let names = hostlist::expand(&key.text).unwrap_or_else(|error| {
-        mistakes.add(key.at, path, error.to_string(), None);
+        diagnostics.add(key.at, path, error.to_string(), None);
         Vec::new()
     });
     let mut subjects = Vec::with_capacity(names.len());
     for name in names {
         match name.parse::<NodeName>() {
             Ok(name) => subjects.push(Subject::Node(name)),
-            Err(error) => mistakes.add(key.at, path, error.to_string(), None),
+            Err(error) => diagnostics.add(key.at, path, error.to_string(), None),
         }
     }
     subjects
 }
 
-fn profile(key: &Key, path: &str, mistakes: &mut Mistakes) -> Vec<Subject> {
+fn profile(key: &Key, path: &str, diagnostics: &mut Diagnostics) -> Vec<Subject> {
     match key.text.parse::<ProfileName>() {
         Ok(name) => vec![Subject::Profile(name)],
         Err(error) => {
-            mistakes.add(key.at, path, error.to_string(), None);
+            diagnostics.add(key.at, path, error.to_string(), None);
             Vec::new()
         }
     }

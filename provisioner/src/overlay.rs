@@ -46,7 +46,7 @@ pub struct Entry {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Content {
     /// A folder.
-    Folder,
+    Directory,
     /// A regular file.
     File {
         /// Its bytes.
@@ -64,7 +64,7 @@ impl Entry {
     pub fn bytes(&self) -> u64 {
         match &self.content {
             Content::File { bytes, .. } => bytes.len() as u64,
-            Content::Folder | Content::Link(_) => 0,
+            Content::Directory | Content::Link(_) => 0,
         }
     }
 }

@@ -51,7 +51,7 @@ use crate::{
 const SCRIPT_TEMPLATE: &str = "boot.ipxe.j2";
 
 /// Mistakes of stored nodes and profiles that are logged at the start: enough to see what kind they are.
-const MAX_STORED_MISTAKES: usize = 20;
+const MAX_STORED_DIAGNOSTICS: usize = 20;
 
 /// Why the provisioner cannot start.
 #[derive(Debug, thiserror::Error)]
@@ -242,19 +242,19 @@ impl Provisioner {
             script,
             stop,
         }));
-        provisioner.warn_of_mistakes();
+        provisioner.warn_of_diagnostics();
         Ok(provisioner)
     }
 
     /// Logs what is wrong with nodes and profiles that were accepted before: by an earlier release, or
     /// under another configuration. It holds up nothing.
-    fn warn_of_mistakes(&self) {
+    fn warn_of_diagnostics(&self) {
         let view = self.view();
         let findings = check_cluster(&view.cluster.nodes, &view.cluster.profiles, &self.known()).findings;
-        for finding in findings.iter().take(MAX_STORED_MISTAKES) {
+        for finding in findings.iter().take(MAX_STORED_DIAGNOSTICS) {
             tracing::warn!("{finding}");
         }
-        if let more @ 1.. = findings.len().saturating_sub(MAX_STORED_MISTAKES) {
+        if let more @ 1.. = findings.len().saturating_sub(MAX_STORED_DIAGNOSTICS) {
             tracing::warn!("and {more} more mistakes in nodes and profiles");
         }
     }

@@ -2,7 +2,7 @@
 //! merges them and puts `access::layer` in front, which tells who asks and writes the audit log.
 
 use access::Routes;
-use api::problem::{Mistake, Problem};
+use api::problem::{Diagnostic, Problem};
 use axum::http::StatusCode;
 use rest::{Refusal, causes};
 
@@ -45,7 +45,7 @@ fn refuse_edit(title: impl Into<String>, error: &EditError) -> Refusal {
             ChangeError::Spec { .. }
             | ChangeError::ProfileInUse { .. }
             | ChangeError::TooMany
-            | ChangeError::Mistakes { .. } => StatusCode::UNPROCESSABLE_ENTITY,
+            | ChangeError::Diagnostics { .. } => StatusCode::UNPROCESSABLE_ENTITY,
         },
         EditError::Store(_) | EditError::Broken { .. } => StatusCode::INTERNAL_SERVER_ERROR,
     };
@@ -53,11 +53,11 @@ fn refuse_edit(title: impl Into<String>, error: &EditError) -> Refusal {
 }
 
 /// A document with mistakes.
-fn refuse_document(title: impl Into<String>, mistakes: Vec<Mistake>) -> Refusal {
-    let detail = match mistakes.len() {
+fn refuse_document(title: impl Into<String>, diagnostics: Vec<Diagnostic>) -> Refusal {
+    let detail = match diagnostics.len() {
         1 => "the document has a mistake; nothing was changed".to_owned(),
         count => format!("the document has {count} mistakes; nothing was changed"),
     };
     let status = StatusCode::UNPROCESSABLE_ENTITY.as_u16();
-    Refusal(Problem { status, title: title.into(), detail, mistakes })
+    Refusal(Problem { status, title: title.into(), detail, diagnostics })
 }

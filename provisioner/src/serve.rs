@@ -175,9 +175,9 @@ impl Provisioner {
         if let Err(error) = std::fs::create_dir_all(&config.site_overlays) {
             tracing::warn!("cannot make {}: {error}", config.site_overlays.display());
         }
-        for folder in [&config.shipped_overlays, &config.site_overlays] {
-            if let Err(error) = watcher.watch(folder, RecursiveMode::Recursive) {
-                tracing::warn!("edits in {} are not noticed before a restart: {error}", folder.display());
+        for directory in [&config.shipped_overlays, &config.site_overlays] {
+            if let Err(error) = watcher.watch(directory, RecursiveMode::Recursive) {
+                tracing::warn!("edits in {} are not noticed before a restart: {error}", directory.display());
             }
         }
         loop {
@@ -292,18 +292,18 @@ pub(crate) mod tests {
     }
 
     /// A server without nodes and images, which gives no addresses.
-    pub(crate) async fn provisioner_in(folder: &Path) -> Provisioner {
-        fs::write(folder.join("substrate"), "not really a program").unwrap();
+    pub(crate) async fn provisioner_in(directory: &Path) -> Provisioner {
+        fs::write(directory.join("substrate"), "not really a program").unwrap();
         let schemas = [&access::SCHEMA, &fleet::SCHEMA, &crate::SCHEMA];
-        let database = Database::open(&folder.join("bedplate.db"), &schemas).await.unwrap();
+        let database = Database::open(&directory.join("bedplate.db"), &schemas).await.unwrap();
         let addresses = vec![Ipv4Addr::LOCALHOST.into()];
-        let config = FleetConfig::new(folder.to_owned(), addresses.clone());
+        let config = FleetConfig::new(directory.to_owned(), addresses.clone());
         let hardware = Arc::new(hardware::Hardware::new(database.clone()));
         let fleet = Fleet::open(database.clone(), config, hardware).await.unwrap();
         let access = Access::open(database.clone()).await.unwrap();
         let config = ProvisionerConfig {
-            shipped_overlays: folder.join("shipped"),
-            site_overlays: folder.join("site"),
+            shipped_overlays: directory.join("shipped"),
+            site_overlays: directory.join("site"),
             ipxe_templates: Path::new(env!("CARGO_MANIFEST_DIR")).join("../ipxe"),
             server_addresses: addresses,
             announced_addresses: Vec::new(),
@@ -317,9 +317,9 @@ pub(crate) mod tests {
             },
             tftp: false,
             firmware: FirmwareFiles::default(),
-            substrate: folder.join("substrate"),
+            substrate: directory.join("substrate"),
             registries: Arc::default(),
-            state_dir: folder.to_owned(),
+            state_dir: directory.to_owned(),
         };
         let converter = image_store::Converter::in_this_process();
         Provisioner::open(database, config, &converter, fleet, access).await.unwrap()
@@ -327,8 +327,8 @@ pub(crate) mod tests {
 
     #[tokio::test]
     async fn the_last_refused_requests_are_in_the_audit_log_when_the_server_has_stopped() {
-        let folder = tempfile::tempdir().unwrap();
-        let provisioner = provisioner_in(folder.path()).await;
+        let directory = tempfile::tempdir().unwrap();
+        let provisioner = provisioner_in(directory.path()).await;
         let (node, access) = ("n1".parse().unwrap(), &provisioner.0.access);
         for _ in 0..5 {
             let audit = &provisioner.0.refusals.audit;
@@ -346,14 +346,14 @@ pub(crate) mod tests {
 
     #[test]
     fn overlays_that_are_as_before_are_told_to_nobody() {
-        let folder = tempfile::tempdir().unwrap();
-        let root = folder.path().join("x/rootfs");
+        let directory = tempfile::tempdir().unwrap();
+        let root = directory.path().join("x/rootfs");
         fs::create_dir_all(&root).unwrap();
-        symlink("/nonexistent", folder.path().join("nowhere")).unwrap();
+        symlink("/nonexistent", directory.path().join("nowhere")).unwrap();
         let (shown, mut seen) = watch::channel(Arc::new(Library::default()));
         let mut is_told = || {
             let before = shown.borrow().clone();
-            show(&shown, &before, Library::load(folder.path(), &folder.path().join("none")));
+            show(&shown, &before, Library::load(directory.path(), &directory.path().join("none")));
             let is_told = seen.has_changed().unwrap();
             seen.mark_unchanged();
             is_told
@@ -364,7 +364,7 @@ pub(crate) mod tests {
             fs::write(root.join(path), text).unwrap();
             assert_eq!((is_told(), is_told()), (true, false), "{path} {text}");
         }
-        fs::remove_file(folder.path().join("nowhere")).unwrap();
+        fs::remove_file(directory.path().join("nowhere")).unwrap();
         assert_eq!((is_told(), is_told()), (true, false));
     }
 }

@@ -21,7 +21,7 @@ impl Refusal {
             status: status.as_u16(),
             title: title.into(),
             detail: detail.into(),
-            mistakes: Vec::new(),
+            diagnostics: Vec::new(),
         })
     }
 

@@ -105,12 +105,14 @@ async fn finish(
     nodes: u32,
 ) -> anyhow::Result<Vec<Powered>> {
     let bar = bar("nodes connected", nodes.into());
-    let (mut powered, mut mistakes) = (Vec::new(), Vec::new());
+    let (mut powered, mut diagnostics) = (Vec::new(), Vec::new());
     let all = async {
         while let Some(ended) = booting.join_next().await {
             match ended.context("a machine's task broke")? {
                 (_, Ok(machine)) => powered.push(machine),
-                (number, Err(error)) => mistakes.push(format!("{}: {error:#}", crate::site::name(number)?)),
+                (number, Err(error)) => {
+                    diagnostics.push(format!("{}: {error:#}", crate::site::name(number)?))
+                }
             }
             bar.inc(1);
         }
@@ -119,23 +121,23 @@ async fn finish(
     let in_time = timeout(LIMIT, all).await;
     bar.finish_and_clear();
     if in_time.is_err() {
-        mistakes.push(format!("{} machines are still booting after {} s", booting.len(), LIMIT.as_secs()));
+        diagnostics.push(format!("{} machines are still booting after {} s", booting.len(), LIMIT.as_secs()));
     } else {
         in_time.unwrap_or(Ok(()))?;
     }
-    refuse(mistakes)?;
+    refuse(diagnostics)?;
     powered.sort_by_key(|machine| machine.number);
     Ok(powered)
 }
 
 /// Fails with the first of what is wrong.
-fn refuse(mistakes: Vec<String>) -> anyhow::Result<()> {
-    if mistakes.is_empty() {
+fn refuse(diagnostics: Vec<String>) -> anyhow::Result<()> {
+    if diagnostics.is_empty() {
         return Ok(());
     }
-    let more = mistakes.len().saturating_sub(MAX_TOLD);
+    let more = diagnostics.len().saturating_sub(MAX_TOLD);
     let more = if more > 0 { format!("\n… and {more} more") } else { String::new() };
-    let first: Vec<String> = mistakes.into_iter().take(MAX_TOLD).collect();
+    let first: Vec<String> = diagnostics.into_iter().take(MAX_TOLD).collect();
     bail!("{}{more}", first.join("\n"))
 }
 
@@ -143,24 +145,24 @@ fn refuse(mistakes: Vec<String>) -> anyhow::Result<()> {
 async fn check(site: &Site, listed: &[Node], powered: &[Powered]) -> anyhow::Result<()> {
     ensure!(listed.len() == powered.len(), "{} nodes are listed, {} booted", listed.len(), powered.len());
     let now = clock::now();
-    let mut mistakes = Vec::new();
+    let mut diagnostics = Vec::new();
     let mut addresses = BTreeSet::new();
     for machine in powered {
         let name = crate::site::name(machine.number)?;
         let Some(node) = listed.iter().find(|node| node.name == name) else {
-            mistakes.push(format!("{name} is not listed"));
+            diagnostics.push(format!("{name} is not listed"));
             continue;
         };
         let own = IpAddr::V4(network::address(machine.number));
         if node.status.phase != Phase::Ready {
-            mistakes.push(format!("{name} is {} after its heartbeats", node.status.phase.as_str()));
+            diagnostics.push(format!("{name} is {} after its heartbeats", node.status.phase.as_str()));
         }
         if node.status.address != Some(own) || !addresses.insert(own) {
-            mistakes.push(format!("{name} is at {:?} and not at {own} alone", node.status.address));
+            diagnostics.push(format!("{name} is at {:?} and not at {own} alone", node.status.address));
         }
         let heard = node.status.last_seen.map(|seen| now.seconds_since(seen));
         if heard.is_none_or(|ago| ago > 2.0 * HEARTBEAT.as_secs_f64()) {
-            mistakes.push(format!("{name} was heard of {heard:?} s ago"));
+            diagnostics.push(format!("{name} was heard of {heard:?} s ago"));
         }
     }
     let asked = stream::iter(listed).map(|node| async move {
@@ -169,8 +171,8 @@ async fn check(site: &Site, listed: &[Node], powered: &[Powered]) -> anyhow::Res
     });
     let counted: Vec<_> = asked.buffer_unordered(MAX_QUESTIONS).try_collect().await?;
     let wrong = counted.into_iter().filter(|(_, times)| *times != 1);
-    mistakes.extend(wrong.map(|(node, times)| format!("{} became ready {times} times", node.name)));
-    refuse(mistakes)
+    diagnostics.extend(wrong.map(|(node, times)| format!("{} became ready {times} times", node.name)));
+    refuse(diagnostics)
 }
 
 fn times_ready(events: &[NodeEvent]) -> usize {
@@ -236,7 +238,7 @@ mod tests {
     }
 
     #[test]
-    fn of_many_mistakes_some_are_told() {
+    fn of_many_diagnostics_some_are_told() {
         assert!(refuse(Vec::new()).is_ok());
         let told = refuse((0..12).map(|number| format!("n{number}")).collect()).unwrap_err().to_string();
         assert!(told.starts_with("n0\nn1\n") && told.ends_with("n9\n… and 2 more"), "{told}");

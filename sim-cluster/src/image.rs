@@ -34,8 +34,8 @@ pub fn digest(bytes: &[u8]) -> Digest {
 ///
 /// # Errors
 /// If a file cannot be written.
-pub fn write_layout(folder: &Path, padding: Padding) -> anyhow::Result<String> {
-    let blobs = folder.join("blobs/sha256");
+pub fn write_layout(directory: &Path, padding: Padding) -> anyhow::Result<String> {
+    let blobs = directory.join("blobs/sha256");
     harness::workspace::make(&blobs)?;
     let put = |bytes: &[u8], kind: &str| -> anyhow::Result<serde_json::Value> {
         write(&blobs.join(digest(bytes).hex()), bytes)?;
@@ -54,9 +54,9 @@ pub fn write_layout(folder: &Path, padding: Padding) -> anyhow::Result<String> {
     let mut entry = put(manifest.to_string().as_bytes(), "manifest.v1+json")?;
     entry["annotations"] = serde_json::json!({"org.opencontainers.image.ref.name": "1"});
     let index = serde_json::json!({"schemaVersion": 2, "manifests": [entry]});
-    write(&folder.join("index.json"), index.to_string().as_bytes())?;
-    write(&folder.join("oci-layout"), br#"{"imageLayoutVersion": "1.0.0"}"#)?;
-    Ok(format!("oci:{}:1", folder.display()))
+    write(&directory.join("index.json"), index.to_string().as_bytes())?;
+    write(&directory.join("oci-layout"), br#"{"imageLayoutVersion": "1.0.0"}"#)?;
+    Ok(format!("oci:{}:1", directory.display()))
 }
 
 fn write(path: &Path, content: &[u8]) -> anyhow::Result<()> {

@@ -186,24 +186,24 @@ impl Campaign {
 
     /// What the server says now, beside what it acknowledged.
     async fn settle(&mut self, client: &Client) -> anyhow::Result<()> {
-        let (mut lines, mut mistakes) = (Lines::default(), Vec::new());
+        let (mut lines, mut diagnostics) = (Lines::default(), Vec::new());
         for writer in &mut self.writers {
-            let settled = writer.settle(client, &mut lines, &mut mistakes).await?;
+            let settled = writer.settle(client, &mut lines, &mut diagnostics).await?;
             self.counts.under_way += u64::from(settled.is_some());
             self.counts.done += u64::from(settled == Some(true));
         }
-        let settled = self.workflows.settle(client, &mut lines, &mut mistakes).await?;
+        let settled = self.workflows.settle(client, &mut lines, &mut diagnostics).await?;
         self.counts.under_way += u64::from(settled.is_some());
         self.counts.done += u64::from(settled == Some(true));
-        self.marker.hold_against(client, &lines, &mut mistakes).await?;
+        self.marker.hold_against(client, &lines, &mut diagnostics).await?;
         // It changes something, so it comes after the look at the audit log.
-        self.workflows.start_again(client, &mut mistakes).await?;
-        if mistakes.is_empty() {
+        self.workflows.start_again(client, &mut diagnostics).await?;
+        if diagnostics.is_empty() {
             return Ok(());
         }
-        let left_out = mistakes.len().saturating_sub(MAX_TOLD);
-        mistakes.truncate(MAX_TOLD);
-        bail!("{}\nand {left_out} more", mistakes.join("\n"))
+        let left_out = diagnostics.len().saturating_sub(MAX_TOLD);
+        diagnostics.truncate(MAX_TOLD);
+        bail!("{}\nand {left_out} more", diagnostics.join("\n"))
     }
 }
 

@@ -41,7 +41,7 @@ const LOG_LINES: usize = 20;
 pub(crate) struct Server {
     network: PathBuf,
     program: PathBuf,
-    folder: PathBuf,
+    directory: PathBuf,
     power: Option<Power>,
     child: Child,
     /// Cost of those that were killed.
@@ -64,26 +64,26 @@ impl fmt::Display for Cost {
 }
 
 impl Server {
-    /// Writes the configuration into `folder`, starts the server and waits until it answers. With
+    /// Writes the configuration into `directory`, starts the server and waits until it answers. With
     /// `power` its writes are watched.
     ///
     /// # Errors
     /// If it does not answer in time; the last lines of its log are in the message.
     pub(crate) async fn start(
         network: &Network,
-        folder: &Path,
+        directory: &Path,
         heartbeat: Duration,
         power: Option<Power>,
     ) -> anyhow::Result<(Self, Client)> {
         let own = std::env::current_exe().context("cannot tell where this program is")?;
         let program = own.with_file_name("bedplate");
-        let text = configuration(folder, heartbeat)?;
-        fs::write(config_of(folder), text).context("cannot write server.yaml")?;
-        let child = launch(&network.path(), &program, folder, power.as_ref())?;
+        let text = configuration(directory, heartbeat)?;
+        fs::write(config_of(directory), text).context("cannot write server.yaml")?;
+        let child = launch(&network.path(), &program, directory, power.as_ref())?;
         let mut server = Self {
             network: network.path(),
             program,
-            folder: folder.to_owned(),
+            directory: directory.to_owned(),
             power,
             child,
             spent: Cost::default(),
@@ -129,7 +129,7 @@ impl Server {
 
     /// Where its configuration is.
     pub(crate) fn config(&self) -> PathBuf {
-        config_of(&self.folder)
+        config_of(&self.directory)
     }
 
     /// `kill -9`.
@@ -149,7 +149,7 @@ impl Server {
     /// # Errors
     /// If it does not answer in time.
     pub(crate) async fn restart(&mut self) -> anyhow::Result<()> {
-        self.child = launch(&self.network, &self.program, &self.folder, self.power.as_ref())?;
+        self.child = launch(&self.network, &self.program, &self.directory, self.power.as_ref())?;
         self.wait_until_up().await.map(drop)
     }
 
@@ -176,7 +176,7 @@ impl Server {
 
     /// The last lines of its log, for messages.
     pub(crate) fn log_tail(&self) -> String {
-        let path = log_of(&self.folder);
+        let path = log_of(&self.directory);
         let text = fs::read(&path).unwrap_or_default();
         let text = String::from_utf8_lossy(&text);
         let lines: Vec<&str> = text.lines().collect();
@@ -205,7 +205,7 @@ impl Server {
     }
 
     fn context(&self) -> PathBuf {
-        self.folder.join("state/admin.yaml")
+        self.directory.join("state/admin.yaml")
     }
 }
 
@@ -225,19 +225,19 @@ pub(crate) fn own_cost() -> anyhow::Result<Cost> {
     cost_of(std::process::id())
 }
 
-fn launch(network: &Path, program: &Path, folder: &Path, power: Option<&Power>) -> anyhow::Result<Child> {
-    let config = config_of(folder);
+fn launch(network: &Path, program: &Path, directory: &Path, power: Option<&Power>) -> anyhow::Result<Child> {
+    let config = config_of(directory);
     let arguments = [OsStr::new("server"), OsStr::new("--config"), config.as_os_str()];
     let environment = power.map(Power::environment).unwrap_or_default();
-    process::start(network, program, &arguments, environment, &log_of(folder))
+    process::start(network, program, &arguments, environment, &log_of(directory))
 }
 
-fn config_of(folder: &Path) -> PathBuf {
-    folder.join("server.yaml")
+fn config_of(directory: &Path) -> PathBuf {
+    directory.join("server.yaml")
 }
 
-fn log_of(folder: &Path) -> PathBuf {
-    folder.join("server.log")
+fn log_of(directory: &Path) -> PathBuf {
+    directory.join("server.log")
 }
 
 fn cost_of(process: u32) -> anyhow::Result<Cost> {
@@ -262,17 +262,17 @@ fn ticks_of(stat: &str) -> Option<u64> {
     Some(next()? + next()?)
 }
 
-fn configuration(folder: &Path, heartbeat: Duration) -> anyhow::Result<String> {
+fn configuration(directory: &Path, heartbeat: Duration) -> anyhow::Result<String> {
     let source =
         Path::new(env!("CARGO_MANIFEST_DIR")).parent().context("this crate lies in the workspace")?;
-    let (source, folder) = (source.display(), folder.display());
+    let (source, directory) = (source.display(), directory.display());
     Ok(format!(
-        "state-dir: {folder}/state
+        "state-dir: {directory}/state
 interfaces: [{SERVER_INTERFACE}]
 api: {{listen: '{SERVER}:{API_PORT}'}}
 fleet: {{heartbeat-seconds: {}}}
-boot: {{http-port: {HTTP_PORT}, substrate: {folder}/substrate, templates: {source}/ipxe}}
-overlays: {{shipped: {source}/overlays, site: {folder}/overlays}}
+boot: {{http-port: {HTTP_PORT}, substrate: {directory}/substrate, templates: {source}/ipxe}}
+overlays: {{shipped: {source}/overlays, site: {directory}/overlays}}
 registries: {{allow: ['{REGISTRY}', '127.0.0.1:1']}}
 ",
         heartbeat.as_secs()

@@ -51,7 +51,7 @@ pub(crate) struct Plan {
 pub(crate) struct Site {
     pub(crate) server: Server,
     pub(crate) client: Client,
-    pub(crate) folder: PathBuf,
+    pub(crate) directory: PathBuf,
     pub(crate) network: Network,
     nodes: u32,
     _lock: File,
@@ -68,14 +68,14 @@ impl Site {
         F: Future<Output = anyhow::Result<()>>,
     {
         ensure!((1..=MAX_NODES).contains(&plan.nodes), "there can be 1 to {MAX_NODES} nodes");
-        let (folder, lock) = clear(plan.name)?;
+        let (directory, lock) = clear(plan.name)?;
         allow_many_files()?;
         let network = Network::enter()?;
         let runtime = tokio::runtime::Runtime::new().context("cannot start the runtime")?;
         let result = runtime.block_on(async {
-            let power = if plan.watched { Some(Power::watch(&folder)?) } else { None };
-            let (server, client) = Server::start(&network, &folder, plan.heartbeat, power).await?;
-            let site = Self { server, client, folder, network, nodes: plan.nodes, _lock: lock };
+            let power = if plan.watched { Some(Power::watch(&directory)?) } else { None };
+            let (server, client) = Server::start(&network, &directory, plan.heartbeat, power).await?;
+            let site = Self { server, client, directory, network, nodes: plan.nodes, _lock: lock };
             site.import(plan.padding).await.context("importing the image")?;
             site.register().await.context("registering the nodes")?;
             simulation(site).await
@@ -141,7 +141,7 @@ impl Site {
 
     /// The image's layout.
     pub(crate) fn layout(&self) -> PathBuf {
-        self.folder.join("layout")
+        self.directory.join("layout")
     }
 
     async fn register(&self) -> anyhow::Result<()> {
@@ -194,13 +194,13 @@ fn unready(nodes: &[Node]) -> String {
 fn clear(name: &str) -> anyhow::Result<(PathBuf, File)> {
     let root = workspace::root()?.join("target/sim");
     let lock = workspace::lock(&root, &format!("{name}.lock"))?;
-    let folder = root.join(name);
-    workspace::remove(&folder)?;
-    workspace::make(&folder)?;
-    let substrate = folder.join("substrate");
+    let directory = root.join(name);
+    workspace::remove(&directory)?;
+    workspace::make(&directory)?;
+    let substrate = directory.join("substrate");
     fs::write(&substrate, "no machine starts it")
         .with_context(|| format!("cannot write {}", substrate.display()))?;
-    Ok((folder, lock))
+    Ok((directory, lock))
 }
 
 /// Each node has two connections at each end.

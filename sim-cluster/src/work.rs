@@ -124,7 +124,7 @@ async fn simulation(mut site: Site, options: Options) -> anyhow::Result<()> {
     ensure!(alarms.is_empty(), "nodes that are what they claim to be are in conflict: {alarms:?}");
     let cost = site.server.cost()?;
     let account = Account::draw_up(&ann, &submitted, &journal).await?;
-    account.refuse_mistakes(options.tasks)?;
+    account.refuse_diagnostics(options.tasks)?;
     say(format!(
         "sim-cluster: {} tasks of {} workflows on {} nodes, each accounted for once, in {} ({:.0} tasks/s)",
         options.tasks,

@@ -7,7 +7,7 @@
 fn main() {
     println!("cargo::rerun-if-changed=stub/libudev.c");
     cc::Build::new().file("stub/libudev.c").cargo_metadata(false).compile("udev");
-    if let Ok(folder) = std::env::var("OUT_DIR") {
-        println!("cargo::rustc-link-search=native={folder}");
+    if let Ok(directory) = std::env::var("OUT_DIR") {
+        println!("cargo::rustc-link-search=native={directory}");
     }
 }

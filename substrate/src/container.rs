@@ -61,11 +61,11 @@ use nix::{
 
 use crate::run_directory::INIT_PID;
 
-/// The container init of the run in `folder`, if it lives. `init.pid` holds its number and when it began, so that another
+/// The container init of the run in `directory`, if it lives. `init.pid` holds its number and when it began, so that another
 /// process with the same number is not taken for it.
 #[must_use]
-pub fn running_init(folder: &Path) -> Option<Pid> {
-    let told = std::fs::read_to_string(folder.join(INIT_PID)).ok()?;
+pub fn running_init(directory: &Path) -> Option<Pid> {
+    let told = std::fs::read_to_string(directory.join(INIT_PID)).ok()?;
     let pid = told.split(' ').next()?.parse::<i32>().ok()?;
     let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
     let (_, after) = stat.rsplit_once(')')?;
@@ -73,19 +73,19 @@ pub fn running_init(folder: &Path) -> Option<Pid> {
     (!is_zombie && init::pid_and_start(&stat)? == told).then(|| Pid::from_raw(pid))
 }
 
-/// Makes the container init of the run in `folder` read `stop.json` and `paused`.
+/// Makes the container init of the run in `directory` read `stop.json` and `paused`.
 ///
 /// # Errors
 /// `NotFound` if there is none yet or none any more.
-pub fn signal(folder: &Path) -> std::io::Result<()> {
-    let pid = running_init(folder).ok_or(std::io::ErrorKind::NotFound)?;
+pub fn signal(directory: &Path) -> std::io::Result<()> {
+    let pid = running_init(directory).ok_or(std::io::ErrorKind::NotFound)?;
     Ok(kill(pid, Signal::SIGTERM)?)
 }
 
-/// What the job of the run in `folder` uses now; `None` if its control group is not there.
+/// What the job of the run in `directory` uses now; `None` if its control group is not there.
 #[must_use]
-pub fn usage(folder: &Path) -> Option<LiveUsage> {
-    let group = groups::of(Path::new(folder.file_name()?));
+pub fn usage(directory: &Path) -> Option<LiveUsage> {
+    let group = groups::of(Path::new(directory.file_name()?));
     Some(LiveUsage {
         total: groups::total(&group),
         memory_bytes: cgroup::memory::current(&group)?,
@@ -94,8 +94,8 @@ pub fn usage(folder: &Path) -> Option<LiveUsage> {
 }
 
 /// Takes away what a container that has ended could not take away itself.
-pub fn clean(folder: &Path) {
-    if let Some(run) = folder.file_name() {
+pub fn clean(directory: &Path) {
+    if let Some(run) = directory.file_name() {
         groups::remove(Path::new(run));
     }
 }
@@ -106,15 +106,15 @@ mod tests {
 
     #[test]
     fn a_process_is_known_by_its_number_and_its_start() {
-        let folder = tempfile::tempdir().unwrap();
-        assert_eq!(running_init(folder.path()), None);
+        let directory = tempfile::tempdir().unwrap();
+        assert_eq!(running_init(directory.path()), None);
         let stat = std::fs::read_to_string("/proc/self/stat").unwrap();
         let own = init::pid_and_start(&stat).unwrap();
-        std::fs::write(folder.path().join(INIT_PID), &own).unwrap();
-        assert_eq!(running_init(folder.path()), Some(Pid::this()));
+        std::fs::write(directory.path().join(INIT_PID), &own).unwrap();
+        assert_eq!(running_init(directory.path()), Some(Pid::this()));
         let (pid, start) = own.trim().split_once(' ').unwrap();
         let later = start.parse::<u64>().unwrap() + 1;
-        std::fs::write(folder.path().join(INIT_PID), format!("{pid} {later}\n")).unwrap();
-        assert_eq!(running_init(folder.path()), None);
+        std::fs::write(directory.path().join(INIT_PID), format!("{pid} {later}\n")).unwrap();
+        assert_eq!(running_init(directory.path()), None);
     }
 }

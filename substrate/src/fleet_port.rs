@@ -271,7 +271,7 @@ impl FleetPort {
             status: status.as_u16(),
             title: status.canonical_reason().unwrap_or("unknown status").to_owned(),
             detail: String::new(),
-            mistakes: Vec::new(),
+            diagnostics: Vec::new(),
         });
         Err(FleetPortError::Refused { server, route: route.to_owned(), problem: Box::new(problem) })
     }
@@ -284,11 +284,11 @@ mod tests {
     use super::*;
 
     fn refused(status: u16) -> FleetPortError {
-        let (title, detail, mistakes) = ("no".to_owned(), String::new(), Vec::new());
+        let (title, detail, diagnostics) = ("no".to_owned(), String::new(), Vec::new());
         FleetPortError::Refused {
             server: ([127, 0, 0, 1], 1).into(),
             route: "/x".to_owned(),
-            problem: Box::new(Problem { status, title, detail, mistakes }),
+            problem: Box::new(Problem { status, title, detail, diagnostics }),
         }
     }
 

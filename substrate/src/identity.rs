@@ -12,7 +12,7 @@ use api::enroll::AgentIdentity;
 use linux::root::{Ownership, Root};
 
 /// Folder of everything that stage 1 leaves, mode 0700.
-pub const FOLDER: &str = "/run/bedplate";
+pub const DIRECTORY: &str = "/run/bedplate";
 
 /// Where the identity is.
 pub const PATH: &str = "/run/bedplate/agent.json";
@@ -118,10 +118,10 @@ pub fn load(path: &Path) -> Result<AgentIdentity, IdentityError> {
 pub fn store(path: &Path, identity: &AgentIdentity) -> Result<(), IdentityError> {
     let text = serde_json::to_vec_pretty(identity)
         .map_err(|source| IdentityError::Parse { path: path.to_owned(), source })?;
-    let folder = path.parent().unwrap_or(Path::new("/"));
+    let directory = path.parent().unwrap_or(Path::new("/"));
     let name = Path::new(path.file_name().unwrap_or_default());
     let (uid, gid) = linux::root::own_ids();
-    Root::open(folder)
+    Root::open(directory)
         .and_then(|root| root.write_file(name, &mut text.as_slice(), Ownership { uid, gid, mode: 0o600 }))
         .map_err(IdentityError::Store)
 }
@@ -147,8 +147,8 @@ mod tests {
 
     #[test]
     fn the_file_is_secret_and_reads_back() {
-        let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("agent.json");
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("agent.json");
         let identity = AgentIdentity {
             node: "n1".parse().unwrap(),
             id: "6f1c1f0e-52a1-4a53-9f0b-6f5f6d1f2d11".parse().unwrap(),

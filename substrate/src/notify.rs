@@ -50,8 +50,8 @@ mod tests {
 
     #[test]
     fn datagrams_reach_both_kinds_of_socket() {
-        let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("notify");
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("notify");
         let socket = UnixDatagram::bind(&path).unwrap();
         send_to(path.to_str().unwrap(), "READY=1").unwrap();
         let mut buffer = [0; 64];

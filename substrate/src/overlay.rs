@@ -32,7 +32,7 @@ pub use api::overlay::MAX_ARCHIVE_BYTES;
 pub const MAX_ENTRIES: usize = 100_000;
 
 /// Mode of folders that an archive needs and does not name.
-const IMPLIED_FOLDER: Ownership = Ownership { uid: 0, gid: 0, mode: 0o755 };
+const IMPLIED_DIRECTORY: Ownership = Ownership { uid: 0, gid: 0, mode: 0o755 };
 
 /// What overlays brought to a root and must take away again. Paths are relative to the root.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -41,7 +41,8 @@ pub struct Manifest {
     /// Regular files and symbolic links.
     pub files: BTreeSet<PathBuf>,
     /// Folders that did not exist before.
-    pub folders: BTreeSet<PathBuf>,
+    #[serde(rename = "folders")]
+    pub directories: BTreeSet<PathBuf>,
 }
 
 /// What one call changed.
@@ -122,7 +123,7 @@ impl Tree {
         let mut list = Vec::new();
         for (path, wanted) in entries {
             let (mode, uid, gid, content) = match wanted {
-                OverlayEntry::Folder(as_) => (as_.mode, as_.uid, as_.gid, ListedContent::Folder),
+                OverlayEntry::Directory(as_) => (as_.mode, as_.uid, as_.gid, ListedContent::Directory),
                 OverlayEntry::File(as_, bytes) => {
                     (as_.mode, as_.uid, as_.gid, ListedContent::File(sha256(bytes)))
                 }
@@ -137,7 +138,7 @@ impl Tree {
 
     /// Paths of its regular files and symbolic links.
     pub fn files(&self) -> impl Iterator<Item = &Path> {
-        let files = self.0.iter().filter(|(_, wanted)| !matches!(wanted, OverlayEntry::Folder(_)));
+        let files = self.0.iter().filter(|(_, wanted)| !matches!(wanted, OverlayEntry::Directory(_)));
         files.map(|(path, _)| path.as_path())
     }
 
@@ -171,7 +172,7 @@ fn sha256(bytes: &[u8]) -> Digest {
 /// What an archive wants at a path.
 #[derive(Debug, Clone, PartialEq, Eq)]
 enum OverlayEntry {
-    Folder(Ownership),
+    Directory(Ownership),
     File(Ownership, Vec<u8>),
     Link { target: PathBuf, uid: u32, gid: u32 },
 }
@@ -213,7 +214,7 @@ fn read_entry(entry: &mut tar::Entry<'_, impl Read>, stored: &Path) -> Result<Ov
     let mode = header.mode().map_err(OverlayError::Archive)? & 0o7777;
     let as_ = Ownership { uid: number(header.uid())?, gid: number(header.gid())?, mode };
     match header.entry_type() {
-        tar::EntryType::Directory => Ok(OverlayEntry::Folder(as_)),
+        tar::EntryType::Directory => Ok(OverlayEntry::Directory(as_)),
         tar::EntryType::Regular | tar::EntryType::Continuous => {
             let mut content = Vec::new();
             entry.read_to_end(&mut content).map_err(OverlayError::Archive)?;
@@ -271,11 +272,11 @@ impl Change {
     fn make(&mut self, wanted: &BTreeMap<PathBuf, OverlayEntry>) -> Result<(), LinuxError> {
         // Leavers first: what was a file may become a folder.
         self.remove_files(wanted)?;
-        self.remove_folders(wanted)?;
+        self.remove_directories(wanted)?;
         // Parents sort before their children.
         for (path, wants) in wanted {
             match wants {
-                OverlayEntry::Folder(as_) => self.folder(path, *as_)?,
+                OverlayEntry::Directory(as_) => self.directory(path, *as_)?,
                 OverlayEntry::File(as_, content) => self.file(path, *as_, content)?,
                 OverlayEntry::Link { target, uid, gid } => self.link(path, target, *uid, *gid)?,
             }
@@ -301,8 +302,8 @@ impl Change {
     /// theirs, and must not keep the overlays from being applied for ever.
     fn is_ours(&self, path: &Path) -> Result<bool, LinuxError> {
         let parent = path.parent().filter(|parent| !parent.as_os_str().is_empty());
-        let there = parent.is_none_or(|parent| self.root.leads_to_folder(parent));
-        Ok(there && !matches!(self.root.look(path)?, Some(Entry::Folder(_) | Entry::Special)))
+        let there = parent.is_none_or(|parent| self.root.leads_to_directory(parent));
+        Ok(there && !matches!(self.root.look(path)?, Some(Entry::Directory(_) | Entry::Special)))
     }
 
     /// Puts the image's own file or link back. `false` if the image has none.
@@ -314,58 +315,59 @@ impl Change {
                 self.root.write_link(path, &target, as_.uid, as_.gid).map(|()| true)
             }
             // An overlay never takes the place of a folder or a device.
-            Some(Entry::Folder(_) | Entry::Special) | None => Ok(false),
+            Some(Entry::Directory(_) | Entry::Special) | None => Ok(false),
         }
     }
 
-    fn remove_folders(&mut self, wanted: &BTreeMap<PathBuf, OverlayEntry>) -> Result<(), LinuxError> {
+    fn remove_directories(&mut self, wanted: &BTreeMap<PathBuf, OverlayEntry>) -> Result<(), LinuxError> {
         // Needed are the folders that the archive names and those of its other entries.
-        let needed = |folder: &PathBuf| {
-            wanted.range(folder.clone()..).next().is_some_and(|(path, wants)| {
-                path.starts_with(folder) && (path != folder || matches!(wants, OverlayEntry::Folder(_)))
+        let needed = |directory: &PathBuf| {
+            wanted.range(directory.clone()..).next().is_some_and(|(path, wants)| {
+                path.starts_with(directory)
+                    && (path != directory || matches!(wants, OverlayEntry::Directory(_)))
             })
         };
         // Children before their parents.
         let leavers: Vec<_> =
-            self.manifest.folders.iter().rev().filter(|path| !needed(path)).cloned().collect();
+            self.manifest.directories.iter().rev().filter(|path| !needed(path)).cloned().collect();
         for path in leavers {
             let gone = match self.root.look(&path)? {
-                Some(Entry::Folder(_)) => self.root.remove_empty_folder(&path)?,
+                Some(Entry::Directory(_)) => self.root.remove_empty_directory(&path)?,
                 _ => true,
             };
             // One that still holds something stays ours and is tried again next time.
             if gone {
-                self.manifest.folders.remove(&path);
+                self.manifest.directories.remove(&path);
             }
         }
         Ok(())
     }
 
-    fn folder(&mut self, path: &Path, as_: Ownership) -> Result<(), LinuxError> {
-        if self.manifest.folders.contains(path) {
+    fn directory(&mut self, path: &Path, as_: Ownership) -> Result<(), LinuxError> {
+        if self.manifest.directories.contains(path) {
             match self.root.look(path)? {
-                Some(Entry::Folder(is)) if is == as_ => return Ok(()),
-                Some(Entry::Folder(_)) => return self.root.set_folder_ownership(path, as_),
+                Some(Entry::Directory(is)) if is == as_ => return Ok(()),
+                Some(Entry::Directory(_)) => return self.root.set_directory_ownership(path, as_),
                 _ => {}
             }
         }
-        if self.root.leads_to_folder(path) {
+        if self.root.leads_to_directory(path) {
             return Ok(());
         }
         self.parents(path)?;
-        self.root.make_folder(path, as_)?;
-        self.manifest.folders.insert(path.to_owned());
+        self.root.make_directory(path, as_)?;
+        self.manifest.directories.insert(path.to_owned());
         Ok(())
     }
 
     fn parents(&mut self, path: &Path) -> Result<(), LinuxError> {
         let parent = path.parent().unwrap_or(Path::new(""));
-        if parent.as_os_str().is_empty() || self.root.leads_to_folder(parent) {
+        if parent.as_os_str().is_empty() || self.root.leads_to_directory(parent) {
             return Ok(());
         }
         self.parents(parent)?;
-        self.root.make_folder(parent, IMPLIED_FOLDER)?;
-        self.manifest.folders.insert(parent.to_owned());
+        self.root.make_directory(parent, IMPLIED_DIRECTORY)?;
+        self.manifest.directories.insert(parent.to_owned());
         Ok(())
     }
 

@@ -131,7 +131,7 @@ impl Boot {
         self.step = "mounting the root image";
         let size = stage1.machine.root.as_ref().and_then(|root| root.writable_size.as_deref());
         let (image, root) = (Path::new(root_fs::IMAGE), Path::new(root_fs::ROOT));
-        root_fs::mount_root(image, Path::new(identity::FOLDER), root, size)?;
+        root_fs::mount_root(image, Path::new(identity::DIRECTORY), root, size)?;
 
         self.step = "applying the boot overlays";
         let ask = || fleet.get("/node/v1/overlays/boot", overlay::MAX_ARCHIVE_BYTES);

@@ -17,7 +17,7 @@ use anyhow::Context as _;
 use harness::workspace;
 
 /// Folders that each run makes anew.
-const FOLDERS: [&str; 7] = ["consoles", "state", "overlays", "registry", "ssh", "pids", "disks"];
+const DIRECTORIES: [&str; 7] = ["consoles", "state", "overlays", "registry", "ssh", "pids", "disks"];
 
 /// The paths.
 #[derive(Debug, Clone)]
@@ -56,7 +56,7 @@ impl CheckoutPaths {
     /// # Errors
     /// If a folder cannot be removed or made.
     pub(crate) fn clear(&self) -> anyhow::Result<()> {
-        for name in FOLDERS.into_iter().chain(["server.log", "registry.log"]) {
+        for name in DIRECTORIES.into_iter().chain(["server.log", "registry.log"]) {
             let path = self.root.join(name);
             let removed = if path.is_dir() { fs::remove_dir_all(&path) } else { fs::remove_file(&path) };
             if let Err(error) = removed
@@ -65,7 +65,7 @@ impl CheckoutPaths {
                 return Err(error).with_context(|| format!("cannot remove {}", path.display()));
             }
         }
-        for name in FOLDERS.into_iter().chain(["image"]) {
+        for name in DIRECTORIES.into_iter().chain(["image"]) {
             let path = self.root.join(name);
             fs::create_dir_all(&path).with_context(|| format!("cannot make {}", path.display()))?;
         }

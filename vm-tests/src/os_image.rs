@@ -28,7 +28,7 @@ pub(crate) const JOB_IMAGES: [(&str, &str); 2] = [("busybox", "1"), ("debian-sma
 /// The built node image.
 #[derive(Debug, Clone)]
 pub(crate) struct OsImage {
-    folder: PathBuf,
+    directory: PathBuf,
 }
 
 impl OsImage {
@@ -37,14 +37,14 @@ impl OsImage {
     /// # Errors
     /// If the recipe fails; its messages went to the terminal.
     pub(crate) fn current(checkout_paths: &CheckoutPaths) -> anyhow::Result<Self> {
-        let image = Self { folder: checkout_paths.of_run("image") };
-        build(checkout_paths, "debian-node", &image.folder, LAYOUT)?;
+        let image = Self { directory: checkout_paths.of_run("image") };
+        build(checkout_paths, "debian-node", &image.directory, LAYOUT)?;
         Ok(image)
     }
 
     /// Its OCI layout.
     pub(crate) fn layout(&self) -> PathBuf {
-        self.folder.join(LAYOUT)
+        self.directory.join(LAYOUT)
     }
 
     /// Its files as `umoci unpack` lays them out: made once, for comparison with a booted node.
@@ -52,8 +52,8 @@ impl OsImage {
     /// # Errors
     /// If umoci fails.
     pub(crate) fn unpacked(&self) -> anyhow::Result<PathBuf> {
-        let bundle = self.folder.join("unpacked");
-        let whole = self.folder.join("unpacked/whole");
+        let bundle = self.directory.join("unpacked");
+        let whole = self.directory.join("unpacked/whole");
         if !whole.exists() {
             if bundle.exists() {
                 fs::remove_dir_all(&bundle).with_context(|| format!("cannot remove {}", bundle.display()))?;
@@ -71,9 +71,9 @@ impl OsImage {
 /// # Errors
 /// As [`OsImage::current`].
 pub(crate) fn job_image(checkout_paths: &CheckoutPaths, name: &str) -> anyhow::Result<PathBuf> {
-    let folder = checkout_paths.of_run(&format!("image/{name}"));
-    build(checkout_paths, name, &folder, LAYOUT)?;
-    Ok(folder.join(LAYOUT))
+    let directory = checkout_paths.of_run(&format!("image/{name}"));
+    build(checkout_paths, name, &directory, LAYOUT)?;
+    Ok(directory.join(LAYOUT))
 }
 
 /// The folder of the machine that batch systems are measured in: `disk.img`, `vmlinuz` and `initrd.img`.
@@ -81,31 +81,31 @@ pub(crate) fn job_image(checkout_paths: &CheckoutPaths, name: &str) -> anyhow::R
 /// # Errors
 /// As [`OsImage::current`].
 pub(crate) fn job_machine(checkout_paths: &CheckoutPaths) -> anyhow::Result<PathBuf> {
-    let folder = checkout_paths.of_run("image/job-machine");
-    build(checkout_paths, "job-machine", &folder, "machine")?;
-    Ok(folder.join("machine"))
+    let directory = checkout_paths.of_run("image/job-machine");
+    build(checkout_paths, "job-machine", &directory, "machine")?;
+    Ok(directory.join("machine"))
 }
 
 /// Builds `product` in a folder by the recipe of that name, unless what is there was made by the same recipe.
-fn build(checkout_paths: &CheckoutPaths, name: &str, folder: &Path, product: &str) -> anyhow::Result<()> {
+fn build(checkout_paths: &CheckoutPaths, name: &str, directory: &Path, product: &str) -> anyhow::Result<()> {
     let recipe = checkout_paths.in_workspace(&format!("images/{name}"));
     let mut hash = Sha256::new();
-    hash_folder(&recipe, &mut hash)?;
+    hash_directory(&recipe, &mut hash)?;
     let hash = hex(&hash.finalize());
-    let (product, stamp) = (folder.join(product), folder.join("recipe"));
+    let (product, stamp) = (directory.join(product), directory.join("recipe"));
     if product.exists() && fs::read_to_string(&stamp).is_ok_and(|kept| kept == hash) {
         return Ok(());
     }
     say(format!("building the image {name}; this takes up to a few minutes, once"));
     let start = clock::now();
-    fs::create_dir_all(folder).with_context(|| format!("cannot make {}", folder.display()))?;
+    fs::create_dir_all(directory).with_context(|| format!("cannot make {}", directory.display()))?;
     let _ = fs::remove_file(&stamp);
-    for old in [product.clone(), folder.join("unpacked")] {
+    for old in [product.clone(), directory.join("unpacked")] {
         if old.exists() {
             fs::remove_dir_all(&old).with_context(|| format!("cannot remove {}", old.display()))?;
         }
     }
-    run_logged(&recipe.join("build.sh"), &[product], &folder.join("build.log"), "build.sh:", |line| {
+    run_logged(&recipe.join("build.sh"), &[product], &directory.join("build.log"), "build.sh:", |line| {
         say(line)
     })?;
     fs::write(&stamp, hash).with_context(|| format!("cannot write {}", stamp.display()))?;
@@ -114,10 +114,10 @@ fn build(checkout_paths: &CheckoutPaths, name: &str, folder: &Path, product: &st
 }
 
 /// Path, mode and content of every file, in the order of their names.
-fn hash_folder(folder: &Path, hash: &mut Sha256) -> anyhow::Result<()> {
-    let context = || format!("cannot read {}", folder.display());
+fn hash_directory(directory: &Path, hash: &mut Sha256) -> anyhow::Result<()> {
+    let context = || format!("cannot read {}", directory.display());
     let mut paths: Vec<PathBuf> = Vec::new();
-    for entry in fs::read_dir(folder).with_context(context)? {
+    for entry in fs::read_dir(directory).with_context(context)? {
         paths.push(entry.with_context(context)?.path());
     }
     paths.sort();
@@ -125,7 +125,7 @@ fn hash_folder(folder: &Path, hash: &mut Sha256) -> anyhow::Result<()> {
         let facts = path.symlink_metadata().with_context(context)?;
         hash.update(format!("{}\0{:o}\0", path.display(), facts.permissions().mode()));
         if facts.is_dir() {
-            hash_folder(&path, hash)?;
+            hash_directory(&path, hash)?;
         } else if facts.is_symlink() {
             hash.update(fs::read_link(&path).with_context(context)?.as_os_str().as_encoded_bytes());
         } else {

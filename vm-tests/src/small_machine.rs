@@ -115,8 +115,8 @@ fn write_initramfs(checkout_paths: &CheckoutPaths, root: &Path, to: &Path) -> an
     }
     cpio.file("rootfs/etc/passwd", 0o644, b"root:x:0:0::/:/bin/sh\n")?;
     cpio.file("rootfs/etc/group", 0o644, b"root:x:0:\n")?;
-    for (folder, mode) in [("proc", 0o755), ("sys", 0o755), ("dev", 0o755), ("tmp", 0o1777)] {
-        cpio.directory(&format!("rootfs/{folder}"), mode)?;
+    for (directory, mode) in [("proc", 0o755), ("sys", 0o755), ("dev", 0o755), ("tmp", 0o1777)] {
+        cpio.directory(&format!("rootfs/{directory}"), mode)?;
     }
     cpio.character_device("dev/console", 0o600, 5, 1)?;
     fs::write(to, cpio.finish()?).with_context(|| format!("cannot write {}", to.display()))
@@ -130,13 +130,13 @@ fn libraries(program: &str) -> anyhow::Result<Vec<PathBuf>> {
 }
 
 /// The one entry of a folder that begins so.
-fn only(folder: &Path, prefix: &str) -> anyhow::Result<PathBuf> {
-    let context = || format!("cannot read {}", folder.display());
-    for entry in fs::read_dir(folder).with_context(context)? {
+fn only(directory: &Path, prefix: &str) -> anyhow::Result<PathBuf> {
+    let context = || format!("cannot read {}", directory.display());
+    for entry in fs::read_dir(directory).with_context(context)? {
         let entry = entry.with_context(context)?;
         if entry.file_name().to_string_lossy().starts_with(prefix) {
             return Ok(entry.path());
         }
     }
-    bail!("{} holds nothing named {prefix}…", folder.display())
+    bail!("{} holds nothing named {prefix}…", directory.display())
 }

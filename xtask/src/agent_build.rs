@@ -39,7 +39,7 @@ pub(crate) fn build_guest(release: bool) -> anyhow::Result<PathBuf> {
 
 fn build_static(name: &str, more: &[&str], release: bool) -> anyhow::Result<PathBuf> {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).parent().context("xtask lies in the workspace")?;
-    let folder = root.join("target/agent");
+    let directory = root.join("target/agent");
     let profile = if release { "agent-release" } else { "agent" };
     let cargo = std::env::var_os("CARGO").unwrap_or_else(|| OsString::from("cargo"));
     let status = command(&cargo)
@@ -48,7 +48,7 @@ fn build_static(name: &str, more: &[&str], release: bool) -> anyhow::Result<Path
         .args(more)
         .args(["--profile", profile])
         .arg("--target-dir")
-        .arg(&folder)
+        .arg(&directory)
         .env("RUSTFLAGS", RUSTFLAGS)
         .env_remove("CARGO_ENCODED_RUSTFLAGS")
         .status()
@@ -56,7 +56,7 @@ fn build_static(name: &str, more: &[&str], release: bool) -> anyhow::Result<Path
     if !status.success() {
         bail!("cargo could not build the static {name} ({status}); its messages are above");
     }
-    let built = folder.join(TARGET).join(profile).join(name);
+    let built = directory.join(TARGET).join(profile).join(name);
     let bytes = fs::read(&built).with_context(|| format!("cannot read {}", built.display()))?;
     check_static(&bytes).with_context(|| format!("{} is not the binary wanted", built.display()))?;
     publish(&bytes, &root.join("target").join(name))

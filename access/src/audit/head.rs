@@ -339,8 +339,8 @@ mod tests {
 
     #[test]
     fn a_head_holds_for_its_row_and_its_key_alone() {
-        let folder = tempfile::tempdir().unwrap();
-        let heads = AuditHeads::open(folder.path(), None).unwrap();
+        let directory = tempfile::tempdir().unwrap();
+        let heads = AuditHeads::open(directory.path(), None).unwrap();
         let key = heads.key();
         let head = heads.sign(7, Timestamp(9), [5; 32]);
         assert_eq!(verify_head(&head, &key), Ok(()));
@@ -368,18 +368,18 @@ mod tests {
 
     #[test]
     fn the_key_is_made_once_and_for_its_owner() {
-        let folder = tempfile::tempdir().unwrap();
+        let directory = tempfile::tempdir().unwrap();
         // What a server left that was killed while it wrote its key.
-        fs::write(folder.path().join(PENDING_KEY), b"half").unwrap();
-        assert_eq!(audit_key(folder.path()).unwrap(), None, "to look makes none");
-        let key = AuditHeads::open(folder.path(), None).unwrap().key();
-        assert_eq!(AuditHeads::open(folder.path(), None).unwrap().key(), key);
-        assert_eq!(audit_key(folder.path()).unwrap(), Some(key));
-        let mode = fs::metadata(folder.path().join(KEY)).unwrap().permissions().mode();
+        fs::write(directory.path().join(PENDING_KEY), b"half").unwrap();
+        assert_eq!(audit_key(directory.path()).unwrap(), None, "to look makes none");
+        let key = AuditHeads::open(directory.path(), None).unwrap().key();
+        assert_eq!(AuditHeads::open(directory.path(), None).unwrap().key(), key);
+        assert_eq!(audit_key(directory.path()).unwrap(), Some(key));
+        let mode = fs::metadata(directory.path().join(KEY)).unwrap().permissions().mode();
         assert_eq!(mode & 0o777, 0o600);
-        fs::write(folder.path().join(KEY), b"half").unwrap();
-        assert!(matches!(AuditHeads::open(folder.path(), None), Err(KeyError::NoKey { .. })));
-        assert!(matches!(audit_key(folder.path()), Err(KeyError::NoKey { .. })));
+        fs::write(directory.path().join(KEY), b"half").unwrap();
+        assert!(matches!(AuditHeads::open(directory.path(), None), Err(KeyError::NoKey { .. })));
+        assert!(matches!(audit_key(directory.path()), Err(KeyError::NoKey { .. })));
     }
 
     fn row(number: u64, at: Timestamp) -> AuditLine {
@@ -400,12 +400,12 @@ mod tests {
 
     #[tokio::test]
     async fn what_a_file_did_not_take_is_tried_a_minute_later() {
-        let folder = tempfile::tempdir().unwrap();
-        let file = folder.path().join("share/heads");
-        let heads = AuditHeads::open(folder.path(), Some(file.clone())).unwrap();
+        let directory = tempfile::tempdir().unwrap();
+        let file = directory.path().join("share/heads");
+        let heads = AuditHeads::open(directory.path(), Some(file.clone())).unwrap();
         let second = |second: i64| Timestamp(0).plus_seconds(second);
         heads.write(&row(1, second(0)), second(0), false).await;
-        fs::create_dir(folder.path().join("share")).unwrap();
+        fs::create_dir(directory.path().join("share")).unwrap();
         for (number, at) in [(1, 1), (2, 2), (2, 59)] {
             heads.write(&row(number, second(at)), second(at), false).await;
             assert!(!file.exists(), "each row would be a line of the server's log, and an error");
@@ -417,9 +417,9 @@ mod tests {
 
     #[tokio::test]
     async fn a_file_that_never_answers_holds_up_neither_the_chain_nor_the_end() {
-        let folder = tempfile::tempdir().unwrap();
-        let file = folder.path().join("heads");
-        let mut heads = AuditHeads::open(folder.path(), Some(file.clone())).unwrap();
+        let directory = tempfile::tempdir().unwrap();
+        let file = directory.path().join("heads");
+        let mut heads = AuditHeads::open(directory.path(), Some(file.clone())).unwrap();
         Arc::get_mut(&mut heads.0).unwrap().patience = Duration::from_millis(10);
         let stuck = heads.0.appending.clone().lock_owned().await;
         let write = async |heads: &AuditHeads| heads.write(&row(1, Timestamp(0)), Timestamp(0), true).await;
@@ -433,9 +433,9 @@ mod tests {
 
     #[tokio::test]
     async fn what_a_slow_file_took_after_all_is_not_written_again() {
-        let folder = tempfile::tempdir().unwrap();
-        let file = folder.path().join("heads");
-        let heads = AuditHeads::open(folder.path(), Some(file.clone())).unwrap();
+        let directory = tempfile::tempdir().unwrap();
+        let file = directory.path().join("heads");
+        let heads = AuditHeads::open(directory.path(), Some(file.clone())).unwrap();
         let slow = heads.0.appending.clone().lock_owned().await;
         let row = row(1, Timestamp(0));
         let again = heads.write(&row, Timestamp(0), true);
@@ -448,9 +448,9 @@ mod tests {
 
     #[tokio::test]
     async fn heads_are_written_when_there_are_rows_and_at_most_once_a_minute() {
-        let folder = tempfile::tempdir().unwrap();
-        let file = folder.path().join("heads");
-        let heads = AuditHeads::open(folder.path(), Some(file.clone())).unwrap();
+        let directory = tempfile::tempdir().unwrap();
+        let file = directory.path().join("heads");
+        let heads = AuditHeads::open(directory.path(), Some(file.clone())).unwrap();
         let second = |second: i64| Timestamp(0).plus_seconds(second);
         for (number, at, stops) in [
             (1, 0, false),  // written

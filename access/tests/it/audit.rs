@@ -84,12 +84,12 @@ async fn undone(State(stuck): State<Stuck>) -> StatusCode {
 /// Sends a request to a server of its own and kills that server when the change is made. Returns what is left: the
 /// users, and the rows of the log after the admin's own.
 fn killed(path: &str) -> (Vec<String>, Vec<String>) {
-    let folder = tempfile::tempdir().unwrap();
+    let directory = tempfile::tempdir().unwrap();
     let runtime =
         || tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
     let server = runtime();
     server.block_on(async {
-        let database = database(folder.path()).await;
+        let database = database(directory.path()).await;
         let access = Access::open(database.clone()).await.unwrap();
         let token = access.create_admin_if_none().await.unwrap().unwrap();
         let stuck = Stuck { database, reached: Arc::default() };
@@ -108,7 +108,7 @@ fn killed(path: &str) -> (Vec<String>, Vec<String>) {
     // All its tasks are dropped where they are, as by a kill.
     server.shutdown_background();
     runtime().block_on(async {
-        let access = Access::open(database(folder.path()).await).await.unwrap();
+        let access = Access::open(database(directory.path()).await).await.unwrap();
         let users = access.users().await.unwrap().into_iter().map(|user| user.name);
         let users = users.filter(|name| name != "admin").collect();
         let rows = access.audit(100).await.unwrap();
@@ -293,9 +293,9 @@ async fn many_users_who_change_something_at_once_have_a_row_each_in_one_chain() 
 #[tokio::test]
 async fn a_changed_row_a_removed_row_and_a_cut_off_end_are_found() {
     let site = site().await;
-    let folder = tempfile::tempdir().unwrap();
-    let file = folder.path().join("heads");
-    let heads = AuditHeads::open(folder.path(), Some(file.clone())).unwrap();
+    let directory = tempfile::tempdir().unwrap();
+    let file = directory.path().join("heads");
+    let heads = AuditHeads::open(directory.path(), Some(file.clone())).unwrap();
     let key = heads.key();
     let access = site.access.clone().with_audit_heads(heads);
     for number in 1..=10 {
@@ -345,7 +345,7 @@ async fn a_head_is_for_admins_and_of_the_last_row() {
     let (mut site, admin, ann) = site_with_ann().await;
     let (status, _) = site.ask(Method::GET, "/v1/audit/head", Some(&admin), Value::Null).await;
     assert_eq!(status, StatusCode::NOT_FOUND, "no key, no heads");
-    let heads = AuditHeads::open(site.folder.path(), None).unwrap();
+    let heads = AuditHeads::open(site.directory.path(), None).unwrap();
     site.access = site.access.clone().with_audit_heads(heads.clone());
     site.router = crate::router(&site.access);
     let (status, _) = site.ask(Method::GET, "/v1/audit/head", Some(&ann), Value::Null).await;

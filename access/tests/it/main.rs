@@ -25,19 +25,19 @@ struct Site {
     access: Access,
     database: Database,
     router: Router,
-    folder: tempfile::TempDir,
+    directory: tempfile::TempDir,
 }
 
-async fn database(folder: &std::path::Path) -> Database {
-    Database::open(&folder.join("test.db"), &[&access::SCHEMA]).await.unwrap()
+async fn database(directory: &std::path::Path) -> Database {
+    Database::open(&directory.join("test.db"), &[&access::SCHEMA]).await.unwrap()
 }
 
 async fn site() -> Site {
-    let folder = tempfile::tempdir().unwrap();
-    let database = database(folder.path()).await;
+    let directory = tempfile::tempdir().unwrap();
+    let database = database(directory.path()).await;
     let access = Access::open(database.clone()).await.unwrap();
     let router = router(&access);
-    Site { access, database, router, folder }
+    Site { access, database, router, directory }
 }
 
 fn router(access: &Access) -> Router {
@@ -73,7 +73,7 @@ async fn the_first_admin_is_made_once_and_survives_a_restart() {
     assert_eq!(site.access.create_admin_if_none().await.unwrap(), None);
     site.database.close().await;
 
-    let access = Access::open(database(site.folder.path()).await).await.unwrap();
+    let access = Access::open(database(site.directory.path()).await).await.unwrap();
     assert_eq!(access.create_admin_if_none().await.unwrap(), None);
     let principal = access.authenticate(&token).await.unwrap();
     assert_eq!((principal.name.as_str(), principal.roles), ("admin", vec![Role::Admin]));

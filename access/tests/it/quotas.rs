@@ -121,7 +121,7 @@ async fn who_became_an_admin_beside_the_server_has_an_admins_limits_within_a_sec
     let under_way = ask(&router, "/v1/whoami", &ann).await;
     assert_eq!(ask(&router, "/v1/whoami", &ann).await.status(), StatusCode::TOO_MANY_REQUESTS);
     // As `bedplate server recover-admin` does, in a process of its own.
-    let other = Access::open(database(site.folder.path()).await).await.unwrap();
+    let other = Access::open(database(site.directory.path()).await).await.unwrap();
     let record = other.user("ann").await.unwrap();
     let seen = || tokio::time::sleep(std::time::Duration::from_millis(1_100));
     other.change_user(&User { admin: true, ..record.clone() }).await.unwrap();
@@ -232,7 +232,7 @@ async fn limits_of_ones_own_go_before_those_of_everybody() {
     assert_eq!(site.access.quota("ann", QuotaName::Tokens).await.unwrap(), Some(2));
 
     site.database.close().await;
-    let access = Access::open(database(site.folder.path()).await).await.unwrap();
+    let access = Access::open(database(site.directory.path()).await).await.unwrap();
     assert_eq!(access.quota("ann", QuotaName::Tokens).await.unwrap(), Some(2), "after a restart too");
     // They go with the user.
     access.remove_user("ann").await.unwrap();

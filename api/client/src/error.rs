@@ -74,12 +74,12 @@ struct ProblemText<'a>(&'a Problem);
 
 impl std::fmt::Display for ProblemText<'_> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let Problem { title, detail, mistakes, .. } = self.0;
+        let Problem { title, detail, diagnostics, .. } = self.0;
         write!(f, "{title}")?;
         if !detail.is_empty() {
             write!(f, ": {detail}")?;
         }
-        mistakes.iter().try_for_each(|mistake| write!(f, "\n  {mistake}"))
+        diagnostics.iter().try_for_each(|diagnostic| write!(f, "\n  {diagnostic}"))
     }
 }
 
@@ -93,20 +93,20 @@ pub(crate) async fn refused(response: reqwest::Response) -> ClientError {
             status: status.as_u16(),
             title: format!("the server answered {status}"),
             detail: format!("to {url}"),
-            mistakes: Vec::new(),
+            diagnostics: Vec::new(),
         }),
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use api::problem::Mistake;
+    use api::problem::Diagnostic;
 
     use super::*;
 
     #[test]
-    fn a_refusal_prints_every_mistake() {
-        let mistake = |line, message: &str, hint: Option<&str>| Mistake {
+    fn a_refusal_prints_every_diagnostic() {
+        let diagnostic = |line, message: &str, hint: Option<&str>| Diagnostic {
             line,
             column: 3,
             path: "nodes.n1".to_owned(),
@@ -117,9 +117,9 @@ mod tests {
             status: 422,
             title: "cannot apply".to_owned(),
             detail: "2 mistakes".to_owned(),
-            mistakes: vec![
-                mistake(2, "unknown key imgae", Some("did you mean image?")),
-                mistake(9, "no MAC", None),
+            diagnostics: vec![
+                diagnostic(2, "unknown key imgae", Some("did you mean image?")),
+                diagnostic(9, "no MAC", None),
             ],
         };
         assert_eq!(

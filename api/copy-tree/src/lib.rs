@@ -17,7 +17,7 @@ mod pack;
 mod unpack;
 
 pub use error::CopyError;
-pub use pack::{Limits, pack, pack_folder, size_of};
+pub use pack::{Limits, pack, pack_directory, size_of};
 pub use unpack::{Target, unpack};
 
 use api::stream::{Copied, MAX_LEFT_OUT};

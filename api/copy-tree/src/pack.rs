@@ -49,8 +49,9 @@ pub fn pack(source: &Path, out: impl Write) -> Result<Copied, CopyError> {
     let fail = |error| CopyError::step("copy", source, error);
     let meta = fs::metadata(source).map_err(fail)?;
     if meta.is_dir() {
-        let folder = File::open(source).map_err(|error| CopyError::step("read the folder", source, error))?;
-        return pack_folder(&folder.into(), source, Limits::WIDEST, out);
+        let directory =
+            File::open(source).map_err(|error| CopyError::step("read the folder", source, error))?;
+        return pack_directory(&directory.into(), source, Limits::WIDEST, out);
     }
     if !meta.is_file() {
         return Err(CopyError::Target(format!("{} is neither file nor folder", source.display())));
@@ -68,15 +69,15 @@ pub fn pack(source: &Path, out: impl Write) -> Result<Copied, CopyError> {
 ///
 /// # Errors
 /// As of [`pack`], and [`CopyError::TooMany`]: it holds more than `limits` allow.
-pub fn pack_folder(
-    folder: &OwnedFd,
+pub fn pack_directory(
+    directory: &OwnedFd,
     shown: &Path,
     limits: Limits,
     out: impl Write,
 ) -> Result<Copied, CopyError> {
-    let meta = fstat(folder).map_err(|errno| CopyError::step("look at", shown, errno))?;
+    let meta = fstat(directory).map_err(|errno| CopyError::step("look at", shown, errno))?;
     let mut packing = Packing::new(out, shown, meta.st_dev, limits);
-    packing.folder(folder, shown, Path::new(TOP), &meta, 0)?;
+    packing.directory(directory, shown, Path::new(TOP), &meta, 0)?;
     packing.end()
 }
 
@@ -116,9 +117,9 @@ impl<'a, W: Write> Packing<'a, W> {
         Self { tar: Builder::new(out), top, copied: Copied::default(), device, limits, seen: 0 }
     }
 
-    fn folder(
+    fn directory(
         &mut self,
-        folder: &OwnedFd,
+        directory: &OwnedFd,
         path: &Path,
         name: &Path,
         meta: &Stat,
@@ -128,22 +129,22 @@ impl<'a, W: Write> Packing<'a, W> {
             skip(&mut self.copied, &path.display().to_string(), "deeper than any folder is copied");
             return Ok(());
         }
-        let entries = self.names(folder, path)?;
+        let entries = self.names(directory, path)?;
         let mut header = header(EntryType::Directory, meta.st_mode, meta.st_mtime, 0);
         self.tar.append_data(&mut header, name, io::empty()).map_err(CopyError::Broken)?;
         self.copied.entries += 1;
         for own in entries {
-            self.entry(folder, &own, (&path.join(&own), &name.join(&own)), depth + 1)?;
+            self.entry(directory, &own, (&path.join(&own), &name.join(&own)), depth + 1)?;
         }
         Ok(())
     }
 
     /// What a folder holds, in order. Counted here and not as it is packed: the names of one folder
     /// are in memory at once.
-    fn names(&mut self, folder: &OwnedFd, path: &Path) -> Result<Vec<OsString>, CopyError> {
+    fn names(&mut self, directory: &OwnedFd, path: &Path) -> Result<Vec<OsString>, CopyError> {
         let fail = |errno| CopyError::step("read the folder", path, errno);
         let mut names: Vec<OsString> = Vec::new();
-        for entry in Dir::read_from(folder).map_err(fail)? {
+        for entry in Dir::read_from(directory).map_err(fail)? {
             let entry = entry.map_err(fail)?;
             if matches!(entry.file_name().to_bytes(), b"." | b"..") {
                 continue;
@@ -164,30 +165,30 @@ impl<'a, W: Write> Packing<'a, W> {
     /// `path`: for people; `name`: in the stream.
     fn entry(
         &mut self,
-        folder: &OwnedFd,
+        directory: &OwnedFd,
         own: &OsStr,
         (path, name): (&Path, &Path),
         depth: usize,
     ) -> Result<(), CopyError> {
-        let meta = match statat(folder, own, AtFlags::SYMLINK_NOFOLLOW) {
+        let meta = match statat(directory, own, AtFlags::SYMLINK_NOFOLLOW) {
             Ok(meta) => meta,
             // It was there when the folder was read.
             Err(Errno::NOENT) => return Ok(()),
             Err(errno) => return Err(CopyError::step("look at", path, errno)),
         };
         let why = match FileType::from_raw_mode(meta.st_mode) {
-            FileType::Symlink => return self.link(folder, own, (path, name), &meta),
-            FileType::RegularFile => match openat(folder, own, OPEN | OFlags::NONBLOCK, Mode::empty()) {
+            FileType::Symlink => return self.link(directory, own, (path, name), &meta),
+            FileType::RegularFile => match openat(directory, own, OPEN | OFlags::NONBLOCK, Mode::empty()) {
                 Ok(file) => return self.file(file.into(), path, name),
                 Err(Errno::LOOP) => "no file any more",
                 Err(errno) => return Err(CopyError::step("read", path, errno)),
             },
             FileType::Directory if meta.st_dev == self.device => {
-                match openat(folder, own, OPEN | OFlags::DIRECTORY, Mode::empty()) {
+                match openat(directory, own, OPEN | OFlags::DIRECTORY, Mode::empty()) {
                     Ok(below) => {
                         let meta = fstat(&below).map_err(|errno| CopyError::step("look at", path, errno))?;
                         if meta.st_dev == self.device {
-                            return self.folder(&below, path, name, &meta, depth);
+                            return self.directory(&below, path, name, &meta, depth);
                         }
                         "another file system"
                     }
@@ -204,12 +205,12 @@ impl<'a, W: Write> Packing<'a, W> {
 
     fn link(
         &mut self,
-        folder: &OwnedFd,
+        directory: &OwnedFd,
         own: &OsStr,
         (path, name): (&Path, &Path),
         meta: &Stat,
     ) -> Result<(), CopyError> {
-        let target = readlinkat(folder, own, Vec::new());
+        let target = readlinkat(directory, own, Vec::new());
         let target = target.map_err(|errno| CopyError::step("read the link", path, errno))?;
         let mut header = header(EntryType::Symlink, 0o777, meta.st_mtime, 0);
         let target = OsStr::from_bytes(target.to_bytes());

@@ -42,7 +42,7 @@ fn stream(entries: &[(EntryType, &str, &str)]) -> Vec<u8> {
     tar.into_inner().unwrap()
 }
 
-const FOLDER: (EntryType, &str, &str) = (EntryType::Directory, "copy", "");
+const DIRECTORY: (EntryType, &str, &str) = (EntryType::Directory, "copy", "");
 const LAST: (EntryType, &str, &str) = (EntryType::Regular, "end", "");
 
 #[test]
@@ -101,18 +101,18 @@ fn a_hostile_stream_writes_nothing_elsewhere() {
     fs::create_dir(&outside).unwrap();
     let mut told = String::new();
     let streams: &[&[(EntryType, &str, &str)]] = &[
-        &[FOLDER, (Regular, "copy/../../outside/x", "owned"), LAST],
-        &[FOLDER, (Regular, "/outside/x", "owned"), LAST],
-        &[FOLDER, (Regular, "other", "owned"), LAST],
-        &[FOLDER, (Regular, "copy//x", "owned"), LAST],
-        &[FOLDER, (Symlink, "copy/l", "../outside"), (Regular, "copy/l/x", "owned"), LAST],
-        &[FOLDER, (Symlink, "copy/l", "/etc"), (Regular, "copy/l/x", "owned"), LAST],
-        &[FOLDER, (Symlink, "copy/l", "."), (Regular, "copy/l/x", "owned"), LAST],
+        &[DIRECTORY, (Regular, "copy/../../outside/x", "owned"), LAST],
+        &[DIRECTORY, (Regular, "/outside/x", "owned"), LAST],
+        &[DIRECTORY, (Regular, "other", "owned"), LAST],
+        &[DIRECTORY, (Regular, "copy//x", "owned"), LAST],
+        &[DIRECTORY, (Symlink, "copy/l", "../outside"), (Regular, "copy/l/x", "owned"), LAST],
+        &[DIRECTORY, (Symlink, "copy/l", "/etc"), (Regular, "copy/l/x", "owned"), LAST],
+        &[DIRECTORY, (Symlink, "copy/l", "."), (Regular, "copy/l/x", "owned"), LAST],
         &[(Symlink, "copy", "outside"), (Regular, "copy/x", "owned"), LAST],
-        &[FOLDER, (XHeader, "copy/x", "20 path=../outside/x"), LAST],
-        &[FOLDER, LAST, (Regular, "copy/x", "owned")],
-        &[FOLDER, (Regular, "copy/x", "whole")],
-        &[(GNULongName, "x", "y"), FOLDER],
+        &[DIRECTORY, (XHeader, "copy/x", "20 path=../outside/x"), LAST],
+        &[DIRECTORY, LAST, (Regular, "copy/x", "owned")],
+        &[DIRECTORY, (Regular, "copy/x", "whole")],
+        &[(GNULongName, "x", "y"), DIRECTORY],
     ];
     for (number, entries) in streams.iter().enumerate() {
         let to = Target::of(&place.path().join(format!("to{number}")), "").unwrap();
@@ -137,7 +137,7 @@ fn a_hostile_stream_writes_nothing_elsewhere() {
     assert_eq!(fs::read_dir(&outside).unwrap().count(), 0);
 
     let odd = [
-        FOLDER,
+        DIRECTORY,
         (Link, "copy/hard", "/etc/passwd"),
         (Char, "copy/c", ""),
         (Block, "copy/b", ""),
@@ -155,15 +155,15 @@ fn a_hostile_stream_writes_nothing_elsewhere() {
 }
 
 #[test]
-fn a_folder_with_more_than_its_sender_takes_is_not_sent() {
+fn a_directory_with_more_than_its_sender_takes_is_not_sent() {
     let place = tempfile::tempdir().unwrap();
     let from = place.path().join("from");
     fs::create_dir_all(from.join("a/b/c")).unwrap();
     fs::write(from.join("a/file"), "x").unwrap();
     let pack_within = |limits| {
-        let folder = fs::File::open(&from).unwrap().into();
+        let directory = fs::File::open(&from).unwrap().into();
         let mut stream = Vec::new();
-        let packed = pack_folder(&folder, Path::new("out"), limits, &mut stream);
+        let packed = pack_directory(&directory, Path::new("out"), limits, &mut stream);
         packed.map(|copied| (copied, stream))
     };
     let (copied, _) = pack_within(Limits { entries: 4, depth: 3 }).unwrap();
@@ -212,7 +212,7 @@ fn a_link_leads_out_if_it_may() {
     ] {
         let name = if depth == 0 { "copy/l" } else { "copy/a/l" };
         let entries =
-            [FOLDER, (EntryType::Directory, "copy/a", ""), (EntryType::Symlink, name, target), LAST];
+            [DIRECTORY, (EntryType::Directory, "copy/a", ""), (EntryType::Symlink, name, target), LAST];
         let to = Target::of(&place.path().join(format!("{depth}{}", target.replace('/', "_"))), "").unwrap();
         let copied = unpack(stream(&entries).as_slice(), &to).unwrap();
         assert_eq!(copied.left_out_count == 1, out, "{target} at {depth}");
@@ -246,7 +246,7 @@ fn eight_times_the_stream_takes_at_most_ten_times_the_steps() {
         let steps = |count: usize| {
             let all: Vec<(EntryType, String)> = (0..count).map(entry).collect();
             let all = all.iter().map(|(kind, name)| (*kind, name.as_str(), "x"));
-            let entries: Vec<_> = [FOLDER].into_iter().chain(all).chain([LAST]).collect();
+            let entries: Vec<_> = [DIRECTORY].into_iter().chain(all).chain([LAST]).collect();
             let place = tempfile::tempdir().unwrap();
             let (mut read, mut steps) = (0, 0);
             let bytes = stream(&entries);

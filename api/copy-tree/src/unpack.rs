@@ -22,12 +22,12 @@ use tar::{Archive, Entry, EntryType};
 use crate::{CopyError, END, MAX_DEPTH, MAX_PATH_BYTES, TOP, skip};
 
 /// Folders of one copy: their modes are set when all that is in them is there, so they are remembered.
-const MAX_FOLDERS: usize = 1_000_000;
+const MAX_DIRECTORIES: usize = 1_000_000;
 
 /// Where a copy goes.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Target {
-    folder: PathBuf,
+    directory: PathBuf,
     name: OsString,
 }
 
@@ -42,21 +42,21 @@ impl Target {
                 let why = format!("{} is a folder: name what shall be in it", path.display());
                 return Err(CopyError::Target(why));
             }
-            return Ok(Self { folder: path.to_owned(), name: name.into() });
+            return Ok(Self { directory: path.to_owned(), name: name.into() });
         }
-        let folder = match path.parent() {
-            Some(folder) if folder.as_os_str().is_empty() => Path::new("."),
-            Some(folder) => folder,
+        let directory = match path.parent() {
+            Some(directory) if directory.as_os_str().is_empty() => Path::new("."),
+            Some(directory) => directory,
             None => path,
         };
         let ends_in_slash = path.as_os_str().as_bytes().ends_with(b"/");
         match path.file_name() {
-            Some(name) if !ends_in_slash && folder.is_dir() => {
-                Ok(Self { folder: folder.to_owned(), name: name.to_owned() })
+            Some(name) if !ends_in_slash && directory.is_dir() => {
+                Ok(Self { directory: directory.to_owned(), name: name.to_owned() })
             }
             _ => {
-                let folder = if ends_in_slash { path } else { folder };
-                Err(CopyError::Target(format!("there is no folder {}", folder.display())))
+                let directory = if ends_in_slash { path } else { directory };
+                Err(CopyError::Target(format!("there is no folder {}", directory.display())))
             }
         }
     }
@@ -64,7 +64,7 @@ impl Target {
     /// What will be there.
     #[must_use]
     pub fn path(&self) -> PathBuf {
-        self.folder.join(&self.name)
+        self.directory.join(&self.name)
     }
 }
 
@@ -83,10 +83,10 @@ pub(crate) fn unpack_counted(
     steps: &mut u64,
 ) -> Result<Copied, CopyError> {
     let flags = OFlags::DIRECTORY | OFlags::CLOEXEC | OFlags::RDONLY;
-    let folder = rustix::fs::open(&place.folder, flags, Mode::empty())
-        .map_err(|errno| CopyError::step("open the folder", &place.folder, errno))?;
+    let directory = rustix::fs::open(&place.directory, flags, Mode::empty())
+        .map_err(|errno| CopyError::step("open the folder", &place.directory, errno))?;
     let (copied, made, long) = (Copied::default(), Vec::new(), Long::default());
-    let mut unpacking = Unpacking { place, folder, copied, made, long, steps };
+    let mut unpacking = Unpacking { place, directory, copied, made, long, steps };
     let mut archive = Archive::new(stream);
     let entries = archive.entries().map_err(CopyError::Broken)?;
     let mut ended = false;
@@ -120,7 +120,7 @@ struct CreatedDirectory {
 
 struct Unpacking<'a> {
     place: &'a Target,
-    folder: OwnedFd,
+    directory: OwnedFd,
     copied: Copied,
     made: Vec<CreatedDirectory>,
     long: Long,
@@ -155,7 +155,7 @@ impl Unpacking<'_> {
         let mode = header.mode().unwrap_or(0o600) & 0o777;
         let mtime = header.mtime().unwrap_or(0);
         match kind {
-            EntryType::Directory => self.make_folder(path, mode, mtime)?,
+            EntryType::Directory => self.make_directory(path, mode, mtime)?,
             EntryType::Regular => self.make_file(&path, mode, mtime, entry)?,
             EntryType::Symlink => {
                 let target = target.or_else(|| header.link_name_bytes().map(std::borrow::Cow::into_owned));
@@ -188,12 +188,12 @@ impl Unpacking<'_> {
     }
 
     fn skip(&mut self, path: &Path, why: &str) {
-        let shown = self.place.folder.join(path).display().to_string();
+        let shown = self.place.directory.join(path).display().to_string();
         skip(&mut self.copied, &shown, why);
     }
 
     fn fail(&self, step: &'static str, path: &Path, errno: impl Into<io::Error>) -> CopyError {
-        CopyError::step(step, &self.place.folder.join(path), errno)
+        CopyError::step(step, &self.place.directory.join(path), errno)
     }
 
     /// The folder that `path` lies in, and its name there.
@@ -201,29 +201,29 @@ impl Unpacking<'_> {
         let (Some(parent), Some(name)) = (path.parent(), path.file_name()) else {
             return Err(CopyError::Stream("a file without a name".to_owned()));
         };
-        Ok((self.open_folder(parent)?, name))
+        Ok((self.open_directory(parent)?, name))
     }
 
-    fn open_folder(&self, path: &Path) -> Result<OwnedFd, CopyError> {
+    fn open_directory(&self, path: &Path) -> Result<OwnedFd, CopyError> {
         let path = if path.as_os_str().is_empty() { Path::new(".") } else { path };
         let flags = OFlags::DIRECTORY | OFlags::RDONLY | OFlags::CLOEXEC;
         let resolve = ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS | ResolveFlags::NO_MAGICLINKS;
-        rustix::fs::openat2(&self.folder, path, flags, Mode::empty(), resolve)
+        rustix::fs::openat2(&self.directory, path, flags, Mode::empty(), resolve)
             .map_err(|errno| self.fail("open the folder", path, errno))
     }
 
-    fn make_folder(&mut self, path: PathBuf, mode: u32, mtime: u64) -> Result<(), CopyError> {
+    fn make_directory(&mut self, path: PathBuf, mode: u32, mtime: u64) -> Result<(), CopyError> {
         let (parent, name) = self.parent(&path)?;
         match rustix::fs::mkdirat(&parent, name, Mode::from_raw_mode(0o700)) {
-            Ok(()) if self.made.len() >= MAX_FOLDERS => {
-                return Err(CopyError::Stream(format!("it has more than {MAX_FOLDERS} folders")));
+            Ok(()) if self.made.len() >= MAX_DIRECTORIES => {
+                return Err(CopyError::Stream(format!("it has more than {MAX_DIRECTORIES} folders")));
             }
             Ok(()) => {
                 *self.steps += 1;
                 self.made.push(CreatedDirectory { path, mode, mtime });
             }
             // One that is there stays as it is. If it is no folder, that shows here.
-            Err(Errno::EXIST) => drop(self.open_folder(&path)?),
+            Err(Errno::EXIST) => drop(self.open_directory(&path)?),
             Err(errno) => return Err(self.fail("make the folder", &path, errno)),
         }
         self.copied.entries += 1;
@@ -323,8 +323,8 @@ impl Unpacking<'_> {
     /// Modes and times of folders, the innermost first: one that is closed to its owner is closed at last.
     fn finish(self) -> Result<Copied, CopyError> {
         for CreatedDirectory { path, mode, mtime } in self.made.iter().rev() {
-            let folder = self.open_folder(path)?;
-            self.set_metadata(folder.as_fd(), path, *mode, *mtime)?;
+            let directory = self.open_directory(path)?;
+            self.set_metadata(directory.as_fd(), path, *mode, *mtime)?;
         }
         Ok(self.copied)
     }

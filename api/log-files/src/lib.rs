@@ -50,7 +50,7 @@ const LOOKS: u32 = 5;
 /// Where the files of a log are: the folder that they are in, and the name of the head.
 #[derive(Debug)]
 pub struct LogLocation {
-    folder: OwnedFd,
+    directory: OwnedFd,
     head: OsString,
     tail: OsString,
     times: OsString,
@@ -59,9 +59,9 @@ pub struct LogLocation {
 impl LogLocation {
     /// In a folder that is open.
     #[must_use]
-    pub fn new(folder: OwnedFd, name: &str) -> Self {
+    pub fn new(directory: OwnedFd, name: &str) -> Self {
         let beside = |ending: &str| format!("{name}.{ending}").into();
-        Self { folder, head: name.into(), tail: beside("tail"), times: beside("times") }
+        Self { directory, head: name.into(), tail: beside("tail"), times: beside("times") }
     }
 
     /// Of a log whose head is at `path`.
@@ -73,20 +73,20 @@ impl LogLocation {
         let (mut tail, mut times) = (head.clone(), head.clone());
         tail.push(".tail");
         times.push(".times");
-        let folder = path.parent().ok_or(io::ErrorKind::InvalidInput)?;
+        let directory = path.parent().ok_or(io::ErrorKind::InvalidInput)?;
         let flags = OFlags::DIRECTORY | OFlags::PATH | OFlags::CLOEXEC;
-        Ok(Self { folder: openat(CWD, folder, flags, Mode::empty())?, head, tail, times })
+        Ok(Self { directory: openat(CWD, directory, flags, Mode::empty())?, head, tail, times })
     }
 
     fn open(&self, flags: OFlags) -> Result<File, Errno> {
         let flags = flags | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-        openat(&self.folder, &self.head, flags, Mode::from_raw_mode(0o600)).map(File::from)
+        openat(&self.directory, &self.head, flags, Mode::from_raw_mode(0o600)).map(File::from)
     }
 
     /// The folder of the tail's segments, if there is one.
     fn open_tail(&self) -> io::Result<Option<OwnedFd>> {
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-        absent(openat(&self.folder, &self.tail, flags, Mode::empty()))
+        absent(openat(&self.directory, &self.tail, flags, Mode::empty()))
     }
 
     /// What is kept now.
@@ -99,7 +99,7 @@ impl LogLocation {
             Some(tail) => segments(&tail)?,
             None => Vec::new(),
         };
-        let head = absent(statat(&self.folder, &self.head, AtFlags::SYMLINK_NOFOLLOW))?;
+        let head = absent(statat(&self.directory, &self.head, AtFlags::SYMLINK_NOFOLLOW))?;
         let head = head.map_or(0, |stat| u64::try_from(stat.st_size).unwrap_or(0));
         Ok(Extent { head, segments })
     }
@@ -142,7 +142,7 @@ impl LogLocation {
             head.sync_all()?;
         }
         let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-        let times = openat(&self.folder, &self.times, flags, Mode::empty()).map(File::from);
+        let times = openat(&self.directory, &self.times, flags, Mode::empty()).map(File::from);
         if let Some(times) = absent(times)? {
             times.sync_all()?;
         }

@@ -9,17 +9,17 @@ use super::*;
 const LIMIT: u64 = 1 << 10;
 
 struct Rig {
-    folder: tempfile::TempDir,
+    directory: tempfile::TempDir,
     whole: Vec<u8>,
 }
 
 impl Rig {
     fn new() -> Self {
-        Self { folder: tempfile::tempdir().unwrap(), whole: Vec::new() }
+        Self { directory: tempfile::tempdir().unwrap(), whole: Vec::new() }
     }
 
     fn path(&self) -> PathBuf {
-        self.folder.path().join("log")
+        self.directory.path().join("log")
     }
 
     fn writer(&self, limit: u64) -> Writer {
@@ -39,7 +39,7 @@ impl Rig {
 
     /// Bytes in files.
     fn on_disk(&self) -> u64 {
-        let tail = fs::read_dir(self.folder.path().join("log.tail")).into_iter().flatten();
+        let tail = fs::read_dir(self.directory.path().join("log.tail")).into_iter().flatten();
         let files = tail.map(|entry| entry.unwrap().path()).chain([self.path()]);
         files.map(|file| fs::metadata(file).unwrap().len()).sum()
     }
@@ -68,7 +68,7 @@ fn a_log_within_its_limit_is_whole_and_one_past_it_keeps_both_ends() {
     let mut rig = Rig::new();
     let mut writer = rig.writer(LIMIT);
     rig.write(&mut writer, 500);
-    assert!(!writer.is_past_head() && !rig.folder.path().join("log.tail").exists());
+    assert!(!writer.is_past_head() && !rig.directory.path().join("log.tail").exists());
     rig.write(&mut writer, 524);
     assert_eq!((rig.read_all(100), extent(&rig.path()).unwrap().gap()), (vec![], None));
     rig.write(&mut writer, 1);
@@ -96,7 +96,7 @@ fn what_a_crash_tore_off_is_left_out_and_cleared_away() {
     let mut writer = rig.writer(LIMIT);
     rig.write(&mut writer, 900);
     drop(writer);
-    let tail = rig.folder.path().join("log.tail");
+    let tail = rig.directory.path().join("log.tail");
     let torn = fs::File::options().write(true).open(tail.join(segment_name(640))).unwrap();
     torn.set_len(3).unwrap();
     assert_eq!(rig.read_all(1000), [LogGap { from: 512, to: 704 }]);
@@ -104,7 +104,7 @@ fn what_a_crash_tore_off_is_left_out_and_cleared_away() {
     assert_eq!(fs::read_dir(&tail).unwrap().count(), 4);
     rig.write(&mut writer, 10);
     assert_eq!(rig.read_all(1000), [LogGap { from: 512, to: 704 }]);
-    assert_eq!(extent(&rig.folder.path().join("none/log")).unwrap(), Extent::default());
+    assert_eq!(extent(&rig.directory.path().join("none/log")).unwrap(), Extent::default());
 }
 
 #[test]
@@ -214,7 +214,7 @@ fn the_last_lines_of_a_log() {
     assert_eq!([last(0), last(1), last(2), last(3), last(u64::MAX)], [13, 8, 4, 0, 0]);
     writer.append(b"\n\n").unwrap();
     assert_eq!([last(1), last(2)], [14, 8], "an empty line is one");
-    assert_eq!(last_lines(&rig.folder.path().join("none/log"), 1).unwrap(), 0);
+    assert_eq!(last_lines(&rig.directory.path().join("none/log"), 1).unwrap(), 0);
 }
 
 proptest! {

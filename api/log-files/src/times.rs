@@ -204,7 +204,7 @@ impl TimesWriter {
     fn write_from(&mut self, first: usize) -> io::Result<()> {
         if self.file.is_none() {
             let flags = OFlags::WRONLY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-            let opened = openat(&self.place.folder, &self.place.times, flags, Mode::empty());
+            let opened = openat(&self.place.directory, &self.place.times, flags, Mode::empty());
             self.file = absent(opened)?.map(File::from);
         }
         let Some(file) = &self.file else { return self.write_all() };
@@ -217,13 +217,13 @@ impl TimesWriter {
     fn write_all(&mut self) -> io::Result<()> {
         let mut draft = self.place.times.clone();
         draft.push(".new");
-        let (folder, name) = (&self.place.folder, &self.place.times);
+        let (directory, name) = (&self.place.directory, &self.place.times);
         let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::TRUNC | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-        let file = File::from(openat(folder, &draft, flags, Mode::from_raw_mode(0o600))?);
+        let file = File::from(openat(directory, &draft, flags, Mode::from_raw_mode(0o600))?);
         let written = file.write_all_at(&self.marks.bytes(), 0);
-        if let Err(error) = written.and_then(|()| Ok(renameat(folder, &draft, folder, name)?)) {
+        if let Err(error) = written.and_then(|()| Ok(renameat(directory, &draft, directory, name)?)) {
             // What cannot be deleted is written over by the next try.
-            let _ = unlinkat(folder, &draft, AtFlags::empty());
+            let _ = unlinkat(directory, &draft, AtFlags::empty());
             return Err(error);
         }
         self.file = Some(file);
@@ -233,7 +233,7 @@ impl TimesWriter {
 
 fn marks_of(place: &LogLocation) -> io::Result<Marks> {
     let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-    let opened = openat(&place.folder, &place.times, flags, Mode::empty());
+    let opened = openat(&place.directory, &place.times, flags, Mode::empty());
     let Some(file) = absent(opened)?.map(File::from) else { return Ok(Marks::default()) };
     let mut bytes = Vec::new();
     file.take(MAX_BYTES).read_to_end(&mut bytes)?;

@@ -80,17 +80,17 @@ impl Writer {
         let head_bytes = head.metadata()?.len();
         let mut writer =
             Self { place, limits, head, head_bytes, tail: None, segments: VecDeque::new(), syncs: false };
-        if let Some(folder) = writer.place.open_tail()? {
-            writer.segments = segments(&folder)?.into();
+        if let Some(directory) = writer.place.open_tail()? {
+            writer.segments = segments(&directory)?.into();
             // What does not join is left of a crash, and nobody's.
-            for start in starts(&folder)? {
+            for start in starts(&directory)? {
                 if writer.segments.iter().all(|segment| segment.start != start) {
-                    absent(unlinkat(&folder, segment_name(start), AtFlags::empty()))?;
+                    absent(unlinkat(&directory, segment_name(start), AtFlags::empty()))?;
                 }
             }
             if let Some(newest) = writer.segments.back() {
-                let file = open_segment(&folder, newest.start)?;
-                writer.tail = Some((folder, file));
+                let file = open_segment(&directory, newest.start)?;
+                writer.tail = Some((directory, file));
             }
         }
         Ok(writer)
@@ -156,9 +156,9 @@ impl Writer {
         if self.segments.len() < 2 {
             return false;
         }
-        if let (Some(oldest), Some((folder, _))) = (self.segments.pop_front(), &self.tail) {
+        if let (Some(oldest), Some((directory, _))) = (self.segments.pop_front(), &self.tail) {
             // One that cannot be deleted is told by nobody: it goes with the log.
-            let _ = unlinkat(folder, segment_name(oldest.start), AtFlags::empty());
+            let _ = unlinkat(directory, segment_name(oldest.start), AtFlags::empty());
         }
         true
     }
@@ -194,15 +194,15 @@ impl Writer {
             let written = self.tail.as_ref().map_or(&self.head, |(_, newest)| newest);
             written.sync_data()?;
         }
-        let folder = match &self.tail {
-            Some((folder, _)) => folder.try_clone()?,
+        let directory = match &self.tail {
+            Some((directory, _)) => directory.try_clone()?,
             None => self.make_tail()?,
         };
-        let file = open_segment(&folder, start)?;
+        let file = open_segment(&directory, start)?;
         if self.syncs {
-            fsync(&folder)?;
+            fsync(&directory)?;
         }
-        self.tail = Some((folder, file));
+        self.tail = Some((directory, file));
         self.segments.push_back(Segment { start, end: start });
         while self.tail_bytes() + self.limits.segment() > self.limits.tail && self.drop_oldest() {}
         Ok(())
@@ -213,7 +213,7 @@ impl Writer {
     }
 
     fn make_tail(&self) -> io::Result<OwnedFd> {
-        match mkdirat(&self.place.folder, &self.place.tail, Mode::from_raw_mode(0o700)) {
+        match mkdirat(&self.place.directory, &self.place.tail, Mode::from_raw_mode(0o700)) {
             Ok(()) | Err(Errno::EXIST) => {}
             Err(errno) => return Err(errno.into()),
         }
@@ -221,7 +221,7 @@ impl Writer {
     }
 }
 
-fn open_segment(folder: &OwnedFd, start: u64) -> io::Result<File> {
+fn open_segment(directory: &OwnedFd, start: u64) -> io::Result<File> {
     let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::APPEND | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-    Ok(openat(folder, segment_name(start), flags, Mode::from_raw_mode(0o600))?.into())
+    Ok(openat(directory, segment_name(start), flags, Mode::from_raw_mode(0o600))?.into())
 }

@@ -155,7 +155,7 @@ fn server_messages() -> Vec<FromServer> {
     let (volume, path) = (|| "v".to_owned(), || "p".to_owned());
     let sources = [Source::Http { url: "http://a/".into() }, Source::Artifact { digest: digest(), size: 1 }];
     let destinations =
-        [Destination::Http { url: "http://a/".into() }, Destination::Client { takes_folders: true }];
+        [Destination::Http { url: "http://a/".into() }, Destination::Client { takes_directories: true }];
     let ingress = |source| start(Work::Ingress { volume: volume(), path: path(), source });
     let egress = |destination| start(Work::Egress { volume: volume(), path: path(), destination });
     let stream = StreamId(uuid::Uuid::from_u128(8));

@@ -3,13 +3,13 @@
 //!
 //! Pure (ring 0). Why not `serde` alone: `docs/decisions/0004-yaml-locations.md`.
 
-mod mistakes;
+mod diagnostics;
 mod places;
 mod shape;
 mod suggest;
 mod tree;
 
-pub use mistakes::{MAX_MISTAKES, Mistakes};
+pub use diagnostics::{Diagnostics, MAX_DIAGNOSTICS};
 pub use places::IndexedTree;
 pub use shape::{EXTENSION, Field, LATER, Shape, field, find, required, walk};
 pub use suggest::did_you_mean;

@@ -6,7 +6,7 @@ use std::{collections::BTreeMap, fmt};
 
 use serde_json::{Map, Value};
 
-use crate::{Key, Kind, Location, Mistakes, Tree, did_you_mean};
+use crate::{Diagnostics, Key, Kind, Location, Tree, did_you_mean};
 
 /// How keys at the top begin that are the author's own, such as a place for anchors. They are not
 /// looked at.
@@ -99,31 +99,31 @@ impl fmt::Display for Path<'_> {
 }
 
 /// Holds a tree against a shape. What is right comes back as JSON; what is wrong is left out and noted.
-pub fn walk(tree: &Tree, shape: &Shape, path: &str, mistakes: &mut Mistakes) -> Option<Value> {
-    value(tree, shape, Path::Start(path), mistakes)
+pub fn walk(tree: &Tree, shape: &Shape, path: &str, diagnostics: &mut Diagnostics) -> Option<Value> {
+    value(tree, shape, Path::Start(path), diagnostics)
 }
 
-fn value(tree: &Tree, shape: &Shape, path: Path<'_>, mistakes: &mut Mistakes) -> Option<Value> {
-    mistakes.count(1);
+fn value(tree: &Tree, shape: &Shape, path: Path<'_>, diagnostics: &mut Diagnostics) -> Option<Value> {
+    diagnostics.count(1);
     match (shape, &tree.kind) {
         (Shape::Later, _) => {
-            mistakes.add(tree.at, path, LATER, None);
+            diagnostics.add(tree.at, path, LATER, None);
             None
         }
-        (Shape::Short(shape, _), Kind::Scalar { .. }) => value(tree, shape, path, mistakes),
-        (Shape::Short(_, fields), Kind::Map(_)) => Some(object(tree, fields, path, mistakes)),
+        (Shape::Short(shape, _), Kind::Scalar { .. }) => value(tree, shape, path, diagnostics),
+        (Shape::Short(_, fields), Kind::Map(_)) => Some(object(tree, fields, path, diagnostics)),
         (Shape::Text | Shape::Number(_) | Shape::Flag | Shape::Parsed { .. }, Kind::Scalar { text, .. }) => {
-            scalar(tree, text, shape, path, mistakes)
+            scalar(tree, text, shape, path, diagnostics)
         }
         (Shape::List(element), Kind::List(elements)) => Some(Value::Array(
             elements
                 .iter()
                 .enumerate()
-                .filter_map(|(index, tree)| value(tree, element, Path::Index(&path, index), mistakes))
+                .filter_map(|(index, tree)| value(tree, element, Path::Index(&path, index), diagnostics))
                 .collect(),
         )),
-        (Shape::Map(shape), Kind::Map(_)) => Some(entries(tree, path, mistakes, |_, _, _| Some(shape))),
-        (Shape::Object(fields), Kind::Map(_)) => Some(object(tree, fields, path, mistakes)),
+        (Shape::Map(shape), Kind::Map(_)) => Some(entries(tree, path, diagnostics, |_, _, _| Some(shape))),
+        (Shape::Object(fields), Kind::Map(_)) => Some(object(tree, fields, path, diagnostics)),
         (shape, kind) => {
             let hint = match (shape, kind) {
                 (Shape::List(_), Kind::Scalar { text, .. }) => Some(format!("write `[{text}]`")),
@@ -131,15 +131,21 @@ fn value(tree: &Tree, shape: &Shape, path: Path<'_>, mistakes: &mut Mistakes) ->
                 _ => None,
             };
             let message = format!("this must be {}, not {}", name_of(shape), kind_of(kind));
-            mistakes.add(tree.at, path, message, hint);
+            diagnostics.add(tree.at, path, message, hint);
             None
         }
     }
 }
 
-fn scalar(tree: &Tree, text: &str, shape: &Shape, path: Path<'_>, mistakes: &mut Mistakes) -> Option<Value> {
+fn scalar(
+    tree: &Tree,
+    text: &str,
+    shape: &Shape,
+    path: Path<'_>,
+    diagnostics: &mut Diagnostics,
+) -> Option<Value> {
     if tree.is_null() {
-        mistakes.add(tree.at, path, format!("this must be {}, not nothing", name_of(shape)), None);
+        diagnostics.add(tree.at, path, format!("this must be {}, not nothing", name_of(shape)), None);
         return None;
     }
     match shape {
@@ -147,7 +153,7 @@ fn scalar(tree: &Tree, text: &str, shape: &Shape, path: Path<'_>, mistakes: &mut
             Some(number) => Some(number.into()),
             None => {
                 let message = format!("{text:?} is not a whole number from 0 to {limit}");
-                mistakes.add(tree.at, path, message, None);
+                diagnostics.add(tree.at, path, message, None);
                 None
             }
         },
@@ -155,27 +161,27 @@ fn scalar(tree: &Tree, text: &str, shape: &Shape, path: Path<'_>, mistakes: &mut
             "true" => Some(true.into()),
             "false" => Some(false.into()),
             _ => {
-                mistakes.add(tree.at, path, format!("{text:?} is neither true nor false"), None);
+                diagnostics.add(tree.at, path, format!("{text:?} is neither true nor false"), None);
                 None
             }
         },
         Shape::Parsed { what, example, accepts } if !accepts(text) => {
             let message = format!("{text:?} is not {what}");
-            mistakes.add(tree.at, path, message, Some(format!("as in {example}")));
+            diagnostics.add(tree.at, path, message, Some(format!("as in {example}")));
             None
         }
         _ => Some(Value::String(text.to_owned())),
     }
 }
 
-fn object(tree: &Tree, fields: &'static [Field], path: Path<'_>, mistakes: &mut Mistakes) -> Value {
-    let value = entries(tree, path, mistakes, |key, at, mistakes| {
-        mistakes.count(fields.len());
+fn object(tree: &Tree, fields: &'static [Field], path: Path<'_>, diagnostics: &mut Diagnostics) -> Value {
+    let value = entries(tree, path, diagnostics, |key, at, diagnostics| {
+        diagnostics.count(fields.len());
         let found = fields.iter().find(|field| field.name == key.text);
         let is_extension = path.is_empty() && key.text.starts_with(EXTENSION);
         if found.is_none() && !is_extension {
             let hint = || did_you_mean(&key.text, fields.iter().map(|field| field.name));
-            mistakes.add_with(key.at, at, || (format!("unknown key {:?}", key.text), hint()));
+            diagnostics.add_with(key.at, at, || (format!("unknown key {:?}", key.text), hint()));
         }
         found.map(|field| &field.shape)
     });
@@ -183,7 +189,7 @@ fn object(tree: &Tree, fields: &'static [Field], path: Path<'_>, mistakes: &mut 
         let written =
             matches!(&tree.kind, Kind::Map(entries) if entries.iter().any(|(key, _)| key.text == field.name));
         if !written {
-            mistakes.add(tree.at, path, format!("the key {:?} is missing", field.name), None);
+            diagnostics.add(tree.at, path, format!("the key {:?} is missing", field.name), None);
         }
     }
     value
@@ -194,27 +200,27 @@ fn object(tree: &Tree, fields: &'static [Field], path: Path<'_>, mistakes: &mut 
 fn entries(
     tree: &Tree,
     path: Path<'_>,
-    mistakes: &mut Mistakes,
-    shape_of: impl Fn(&Key, Path<'_>, &mut Mistakes) -> Option<&'static Shape>,
+    diagnostics: &mut Diagnostics,
+    shape_of: impl Fn(&Key, Path<'_>, &mut Diagnostics) -> Option<&'static Shape>,
 ) -> Value {
     let mut map = Map::new();
     let mut seen = BTreeMap::new();
     if let Kind::Map(entries) = &tree.kind {
         for (key, tree) in entries {
             let at = Path::Key(&path, &key.text);
-            let first = mistakes.first_use(&mut seen, key, at);
-            let Some(shape) = shape_of(key, at, mistakes) else { continue };
+            let first = diagnostics.first_use(&mut seen, key, at);
+            let Some(shape) = shape_of(key, at, diagnostics) else { continue };
             let empty_object = matches!(shape, Shape::Object(_)) && tree.is_null();
             let is_later = matches!(shape, Shape::Later);
             let walked = match tree {
                 _ if empty_object => Some(Value::Object(Map::new())),
                 // Where the key is, for it is the key that cannot be done.
                 _ if is_later => {
-                    mistakes.add(key.at, at, LATER, None);
+                    diagnostics.add(key.at, at, LATER, None);
                     None
                 }
                 tree if tree.is_null() => None,
-                tree => value(tree, shape, at, mistakes),
+                tree => value(tree, shape, at, diagnostics),
             };
             if let (Some(value), true) = (walked, first) {
                 map.insert(key.text.clone(), value);

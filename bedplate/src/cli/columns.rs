@@ -8,7 +8,7 @@ use api::{
     image::{Image, Operation},
     machine::{Applied, Explained, Node, Profile},
     overlay::{Overlay, RenderedFile},
-    problem::Mistake,
+    problem::Diagnostic,
     status::NodeEvent,
     stream::Copied,
     workflow::{Checked, ClientFile, TaskUsage, Waiting, Workflow, WorkflowSummary},
@@ -344,8 +344,8 @@ impl Rows for Checked {
     const COLUMNS: &'static [&'static str] = FINDING;
 
     fn rows(&self) -> serde_json::Result<Vec<Value>> {
-        let mistakes = self.mistakes.iter().map(|mistake| finding("mistake", mistake));
-        mistakes.chain(self.warnings.iter().map(|mistake| finding("warning", mistake))).collect()
+        let diagnostics = self.diagnostics.iter().map(|diagnostic| finding("mistake", diagnostic));
+        diagnostics.chain(self.warnings.iter().map(|diagnostic| finding("warning", diagnostic))).collect()
     }
 }
 
@@ -358,8 +358,8 @@ impl Rows for String {
 }
 
 /// The row of something that a check found.
-pub(super) fn finding(level: &str, mistake: &Mistake) -> serde_json::Result<Value> {
-    with(json!({"level": level}), serde_json::to_value(mistake)?)
+pub(super) fn finding(level: &str, diagnostic: &Diagnostic) -> serde_json::Result<Value> {
+    with(json!({"level": level}), serde_json::to_value(diagnostic)?)
 }
 
 /// An object with the fields of another one behind its own.

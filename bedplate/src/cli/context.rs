@@ -69,8 +69,8 @@ fn default_path(exists: impl Fn(&Path) -> bool) -> PathBuf {
 /// The person's own context.
 pub(super) fn own_path() -> Option<PathBuf> {
     let set = |name| std::env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from);
-    let folder = set("XDG_CONFIG_HOME").or_else(|| Some(set("HOME")?.join(".config")))?;
-    Some(folder.join("bedplate/context.yaml"))
+    let directory = set("XDG_CONFIG_HOME").or_else(|| Some(set("HOME")?.join(".config")))?;
+    Some(directory.join("bedplate/context.yaml"))
 }
 
 pub(super) fn read(path: &Path) -> anyhow::Result<Context> {
@@ -121,7 +121,7 @@ mod tests {
     fn who_waits_is_told_for_what() {
         let refused = |status| {
             let (title, detail) = ("no".to_owned(), String::new());
-            ClientError::Refused(api::problem::Problem { status, title, detail, mistakes: Vec::new() })
+            ClientError::Refused(api::problem::Problem { status, title, detail, diagnostics: Vec::new() })
         };
         let told = [429, 503].map(|status| who_makes_wait(&refused(status)));
         assert_eq!(

@@ -82,17 +82,17 @@ impl Rows for ListedContext {
 }
 
 impl ListedContext {
-    fn new(folder: &Path, path: &Path, in_use: bool, context: &Context) -> Self {
+    fn new(directory: &Path, path: &Path, in_use: bool, context: &Context) -> Self {
         let fingerprint = context.ca.as_deref().and_then(Fingerprint::of_pem);
         Self {
             server: Some(context.server.to_string()),
             ca_fingerprint: fingerprint.map(|one| one.to_string()),
-            ..Self::empty(folder, path, in_use)
+            ..Self::empty(directory, path, in_use)
         }
     }
 
-    fn empty(folder: &Path, path: &Path, in_use: bool) -> Self {
-        let name = path.file_stem().filter(|_| path.parent() == Some(folder));
+    fn empty(directory: &Path, path: &Path, in_use: bool) -> Self {
+        let name = path.file_stem().filter(|_| path.parent() == Some(directory));
         Self {
             name: name.map(|name| name.to_string_lossy().into_owned()),
             server: None,
@@ -106,14 +106,14 @@ impl ListedContext {
 
 pub(super) async fn run(session: &Session, verb: &Verb) -> anyhow::Result<()> {
     let own = context::own_path().context("cannot tell where contexts are: set HOME")?;
-    let folder = own.with_file_name("contexts");
+    let directory = own.with_file_name("contexts");
     match verb {
         Verb::Show => {
             let path = session.path();
             let context = context::read(&path)?;
             // The one in use is a link to its file.
             let file = fs::read_link(&path).unwrap_or_else(|_| path.clone());
-            let shown = ListedContext::new(&folder, &file, true, &context);
+            let shown = ListedContext::new(&directory, &file, true, &context);
             let trust = shown.ca_fingerprint.as_ref().map_or_else(
                 || "trusted by the CAs of this system".to_owned(),
                 |fingerprint| format!("SHA-256 fingerprint of its CA: {fingerprint}"),
@@ -121,28 +121,28 @@ pub(super) async fn run(session: &Session, verb: &Verb) -> anyhow::Result<()> {
             session.out.show(&shown, |_| format!("{}: {}\n{trust}\n", path.display(), context.server))
         }
         Verb::List => {
-            let kept = list(&folder, &own)?;
+            let kept = list(&directory, &own)?;
             session.out.show(&kept, |look| context_table(*look, &kept))
         }
-        Verb::Create(create) => create.run(session, &folder, &own).await,
+        Verb::Create(create) => create.run(session, &directory, &own).await,
         Verb::Add { name, file } => {
             let (shown, text) = input::read(file)?;
             let context =
                 context::parse(&text).with_context(|| format!("cannot understand context {shown}"))?;
-            let path = path_of(&folder, name)?;
-            write_private(&folder, &path, &text)?;
-            let kept = ListedContext::new(&folder, &path, is_used(&own, &path), &context);
+            let path = path_of(&directory, name)?;
+            write_private(&directory, &path, &text)?;
+            let kept = ListedContext::new(&directory, &path, is_used(&own, &path), &context);
             session.out.show(&kept, |_| format!("added {name}: {}\n", context.server))
         }
         Verb::Use { name } => {
-            let path = path_of(&folder, name)?;
+            let path = path_of(&directory, name)?;
             let context = context::read(&path)?;
             link(&own, &path)?;
-            let kept = ListedContext::new(&folder, &path, true, &context);
+            let kept = ListedContext::new(&directory, &path, true, &context);
             session.out.show(&kept, |_| format!("using {name}: {}\n", context.server))
         }
         Verb::Remove { name } => {
-            let path = path_of(&folder, name)?;
+            let path = path_of(&directory, name)?;
             fs::remove_file(&path).with_context(|| format!("cannot remove {}", path.display()))?;
             if is_used(&own, &path) {
                 fs::remove_file(&own).with_context(|| format!("cannot remove {}", own.display()))?;
@@ -157,34 +157,34 @@ fn is_used(own: &Path, path: &Path) -> bool {
     fs::read_link(own).is_ok_and(|used| used == path)
 }
 
-fn path_of(folder: &Path, name: &str) -> Result<PathBuf, Usage> {
+fn path_of(directory: &Path, name: &str) -> Result<PathBuf, Usage> {
     let is_good = |character: char| character.is_ascii_alphanumeric() || "-._".contains(character);
     if name.is_empty() || name.starts_with('.') || !name.chars().all(is_good) {
         let why =
             format!("{name:?} cannot name a context: use letters, digits, hyphens, dots and underscores");
         return Err(Usage(why));
     }
-    Ok(folder.join(format!("{name}.yaml")))
+    Ok(directory.join(format!("{name}.yaml")))
 }
 
-fn list(folder: &Path, own: &Path) -> anyhow::Result<Vec<ListedContext>> {
+fn list(directory: &Path, own: &Path) -> anyhow::Result<Vec<ListedContext>> {
     let mut kept = Vec::new();
-    let entries = match fs::read_dir(folder) {
+    let entries = match fs::read_dir(directory) {
         Ok(entries) => entries,
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(kept),
-        Err(error) => return Err(error).with_context(|| format!("cannot read {}", folder.display())),
+        Err(error) => return Err(error).with_context(|| format!("cannot read {}", directory.display())),
     };
     for entry in entries {
-        let path = entry.with_context(|| format!("cannot read {}", folder.display()))?.path();
+        let path = entry.with_context(|| format!("cannot read {}", directory.display()))?.path();
         if path.extension().is_none_or(|extension| extension != "yaml") {
             continue;
         }
         let in_use = is_used(own, &path);
         kept.push(match context::read(&path) {
-            Ok(context) => ListedContext::new(folder, &path, in_use, &context),
+            Ok(context) => ListedContext::new(directory, &path, in_use, &context),
             Err(error) => ListedContext {
                 problem: Some(format!("{error:#}")),
-                ..ListedContext::empty(folder, &path, in_use)
+                ..ListedContext::empty(directory, &path, in_use)
             },
         });
     }
@@ -205,9 +205,9 @@ fn context_table(look: Style, kept: &[ListedContext]) -> String {
 }
 
 /// Writes for its owner alone: it holds a token.
-fn write_private(folder: &Path, path: &Path, text: &str) -> anyhow::Result<()> {
+fn write_private(directory: &Path, path: &Path, text: &str) -> anyhow::Result<()> {
     let failed = || format!("cannot write {}", path.display());
-    fs::DirBuilder::new().recursive(true).mode(0o700).create(folder).with_context(failed)?;
+    fs::DirBuilder::new().recursive(true).mode(0o700).create(directory).with_context(failed)?;
     let draft = path.with_extension("new");
     let mut file = fs::File::options()
         .write(true)
@@ -245,14 +245,14 @@ mod tests {
     #[test]
     fn one_of_several_is_in_use() {
         let place = tempfile::tempdir().unwrap();
-        let (folder, own) = (place.path().join("contexts"), place.path().join("context.yaml"));
-        assert!(list(&folder, &own).unwrap().is_empty());
+        let (directory, own) = (place.path().join("contexts"), place.path().join("context.yaml"));
+        assert!(list(&directory, &own).unwrap().is_empty());
         for name in ["b", "a"] {
-            write_private(&folder, &path_of(&folder, name).unwrap(), TEXT).unwrap();
+            write_private(&directory, &path_of(&directory, name).unwrap(), TEXT).unwrap();
         }
-        link(&own, &path_of(&folder, "a").unwrap()).unwrap();
-        link(&own, &path_of(&folder, "b").unwrap()).unwrap();
-        let kept = list(&folder, &own).unwrap();
+        link(&own, &path_of(&directory, "a").unwrap()).unwrap();
+        link(&own, &path_of(&directory, "b").unwrap()).unwrap();
+        let kept = list(&directory, &own).unwrap();
         let shown = context_table(Style::PLAIN, &kept);
         assert_eq!(
             shown,
@@ -260,12 +260,12 @@ mod tests {
         );
         fs::remove_file(&own).unwrap();
         fs::write(&own, TEXT).unwrap();
-        assert!(link(&own, &path_of(&folder, "a").unwrap()).is_err());
+        assert!(link(&own, &path_of(&directory, "a").unwrap()).is_err());
         assert_eq!(fs::read_to_string(&own).unwrap(), TEXT);
     }
 
     #[test]
-    fn names_stay_in_the_folder() {
+    fn names_stay_in_the_directory() {
         for wrong in ["", "..", "a/b", ".x", "a b"] {
             assert!(path_of(Path::new("/f"), wrong).is_err(), "{wrong}");
         }

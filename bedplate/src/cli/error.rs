@@ -109,7 +109,7 @@ mod tests {
             status: 401,
             title: "not let in".to_owned(),
             detail: "the token is unknown".to_owned(),
-            mistakes: Vec::new(),
+            diagnostics: Vec::new(),
         };
         expect![[r#"
             error: not let in: the token is unknown

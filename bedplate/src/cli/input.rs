@@ -21,8 +21,8 @@ pub(super) fn read(path: &Path) -> anyhow::Result<(String, String)> {
 /// Says every mistake of the document on a line of its own; what is left is the error.
 pub(super) fn print_diagnostics(file: &str, error: ClientError) -> anyhow::Error {
     let ClientError::Refused(mut problem) = error else { return error.into() };
-    for mistake in problem.mistakes.drain(..) {
-        print_note(&format!("{file}:{mistake}"));
+    for diagnostic in problem.diagnostics.drain(..) {
+        print_note(&format!("{file}:{diagnostic}"));
     }
     ClientError::Refused(problem).into()
 }

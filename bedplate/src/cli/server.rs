@@ -7,7 +7,7 @@ use std::{
 };
 
 use anyhow::anyhow;
-use api::{image::Bar, problem::Mistake};
+use api::{image::Bar, problem::Diagnostic};
 use bedplate::{
     config::{Checked, ConfigError, DEFAULT_PATH},
     server::{Problems, SERVER_USER, ServerUser},
@@ -165,9 +165,10 @@ struct CheckedServer {
     /// Addresses for nodes.
     nodes: Vec<SocketAddr>,
     /// What keeps it from starting, in the order of the file.
-    mistakes: Vec<Mistake>,
+    #[serde(rename = "mistakes")]
+    diagnostics: Vec<Diagnostic>,
     /// What is hardly as it was meant.
-    notes: Vec<Mistake>,
+    notes: Vec<Diagnostic>,
     /// Objects that the server cannot read, and files of images that are not whole.
     problems: Vec<String>,
     /// How many more there are.
@@ -179,10 +180,10 @@ impl Rows for CheckedServer {
     const COLUMNS: &'static [&'static str] = columns::FINDING;
 
     fn rows(&self) -> serde_json::Result<Vec<Value>> {
-        let mistakes = self.mistakes.iter().map(|mistake| columns::finding("mistake", mistake));
+        let diagnostics = self.diagnostics.iter().map(|diagnostic| columns::finding("mistake", diagnostic));
         let notes = self.notes.iter().map(|note| columns::finding("note", note));
         let problem = |text: &String| Ok(json!({"level": "problem", "message": text}));
-        mistakes.chain(notes).chain(self.problems.iter().map(problem)).collect()
+        diagnostics.chain(notes).chain(self.problems.iter().map(problem)).collect()
     }
 }
 
@@ -190,14 +191,14 @@ async fn check(session: &Session, config: Option<PathBuf>, deep: bool) -> anyhow
     let checked = match Checked::load(config) {
         Ok(checked) => checked,
         Err(error) => {
-            if let ConfigError::Mistakes { mistakes, .. } = &error
+            if let ConfigError::Diagnostics { diagnostics, .. } = &error
                 && session.out.is_for_programs()
             {
-                let (mistakes, nodes) = (mistakes.clone(), Vec::new());
+                let (diagnostics, nodes) = (diagnostics.clone(), Vec::new());
                 let (notes, problems) = (Vec::new(), Vec::new());
                 let (starts, api, problems_left_out) = (false, None, None);
                 let failed =
-                    CheckedServer { starts, api, nodes, mistakes, notes, problems, problems_left_out };
+                    CheckedServer { starts, api, nodes, diagnostics, notes, problems, problems_left_out };
                 session.out.show(&failed, |_| String::new())?;
             }
             return Err(with_diagnostics(error));
@@ -209,7 +210,7 @@ async fn check(session: &Session, config: Option<PathBuf>, deep: bool) -> anyhow
         starts,
         api: Some(checked.api_listen),
         nodes: checked.fleet_listen.clone(),
-        mistakes: Vec::new(),
+        diagnostics: Vec::new(),
         problems: problems.refused.into_iter().chain(problems.lines).collect(),
         problems_left_out: Some(problems.left_out).filter(|count| *count > 0),
         notes: checked.notes,
@@ -277,9 +278,9 @@ fn verdict(checked: &CheckedServer) -> String {
 
 /// Mistakes go on lines of their own, as compilers write them.
 fn with_diagnostics(error: ConfigError) -> anyhow::Error {
-    let ConfigError::Mistakes { path, mistakes } = &error else { return error.into() };
-    for mistake in mistakes {
-        print_note(&format!("{}:{mistake}", path.display()));
+    let ConfigError::Diagnostics { path, diagnostics } = &error else { return error.into() };
+    for diagnostic in diagnostics {
+        print_note(&format!("{}:{diagnostic}", path.display()));
     }
-    anyhow!("configuration {} has {}", path.display(), count(mistakes.len(), "mistake"))
+    anyhow!("configuration {} has {}", path.display(), count(diagnostics.len(), "mistake"))
 }

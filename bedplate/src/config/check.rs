@@ -10,7 +10,7 @@ use std::{
 use access::SessionLimits;
 use api::{
     channel::MAX_FLEET_SERVERS,
-    problem::Mistake,
+    problem::Diagnostic,
     run::{DEFAULT_LOG_MIB, LOG_MIB},
 };
 use controller::ImageLimits;
@@ -22,7 +22,7 @@ use yaml_tree::Location;
 
 use super::{
     Checked, Interfaces, Log,
-    raw::{Placed, Raw, mistake},
+    raw::{Placed, Raw, diagnostic},
 };
 use crate::server::CertificateFiles;
 
@@ -41,30 +41,37 @@ const TOP: Location = Location { line: 1, column: 1 };
 
 /// Checks a file against the machine's interfaces. Without mistakes the first part is there.
 #[must_use]
-pub fn check(raw: &Raw, interfaces: &Interfaces) -> (Option<Checked>, Vec<Mistake>) {
-    let mut mistakes = Vec::new();
-    let networks = networks(raw, interfaces, &mut mistakes);
+pub fn check(raw: &Raw, interfaces: &Interfaces) -> (Option<Checked>, Vec<Diagnostic>) {
+    let mut diagnostics = Vec::new();
+    let networks = networks(raw, interfaces, &mut diagnostics);
     let addresses = server_addresses(raw, &networks);
-    if addresses.is_empty() && mistakes.is_empty() {
+    if addresses.is_empty() && diagnostics.is_empty() {
         let hint = "name the interface that nodes boot from: `interfaces: [eth1]`".to_owned();
-        mistakes.push(mistake(TOP, "interfaces", "no address to serve nodes on".to_owned(), Some(hint)));
+        diagnostics.push(diagnostic(
+            TOP,
+            "interfaces",
+            "no address to serve nodes on".to_owned(),
+            Some(hint),
+        ));
     }
-    let ports = ports(raw, &mut mistakes);
-    addresses_once(raw, &mut mistakes);
-    let announced = announced(raw, &addresses, &mut mistakes);
-    let dhcp = dhcp(raw, &networks, &mut mistakes);
+    let ports = ports(raw, &mut diagnostics);
+    addresses_once(raw, &mut diagnostics);
+    let announced = announced(raw, &addresses, &mut diagnostics);
+    let dhcp = dhcp(raw, &networks, &mut diagnostics);
     // What the server will have is as much its own as what it has.
     let own: Vec<Ipv4Addr> = addresses.iter().chain(&announced).copied().collect();
-    let notes = subnets::notes(raw, &dhcp, &own, &networks, &mut mistakes);
-    let (log, job_log_bytes) = (log(raw, &mut mistakes), job_log_bytes(raw, &mut mistakes));
-    let (job_images, quotas) = (job_images(raw, &mut mistakes), quotas::check(raw, &mut mistakes));
-    check_single_keys(raw, &mut mistakes);
-    let (api_certificate, sessions) = (api_certificate(raw, &mut mistakes), sessions(raw, &mut mistakes));
-    let (connections, tokens) = (connections::check(raw, &mut mistakes), tokens::check(raw, &mut mistakes));
-    let registries = Arc::new(registries::check(raw, &ports.of(&own), &mut mistakes));
-    let audit_keep = audit::check(raw, &mut mistakes);
-    if !mistakes.is_empty() {
-        return (None, mistakes);
+    let notes = subnets::notes(raw, &dhcp, &own, &networks, &mut diagnostics);
+    let (log, job_log_bytes) = (log(raw, &mut diagnostics), job_log_bytes(raw, &mut diagnostics));
+    let (job_images, quotas) = (job_images(raw, &mut diagnostics), quotas::check(raw, &mut diagnostics));
+    check_single_keys(raw, &mut diagnostics);
+    let (api_certificate, sessions) =
+        (api_certificate(raw, &mut diagnostics), sessions(raw, &mut diagnostics));
+    let (connections, tokens) =
+        (connections::check(raw, &mut diagnostics), tokens::check(raw, &mut diagnostics));
+    let registries = Arc::new(registries::check(raw, &ports.of(&own), &mut diagnostics));
+    let audit_keep = audit::check(raw, &mut diagnostics);
+    if !diagnostics.is_empty() {
+        return (None, diagnostics);
     }
     let state_dir = path(raw.state_dir.as_ref(), "/var/lib/bedplate");
     let fleet = fleet(raw, &state_dir, &own, ports.fleet);
@@ -108,7 +115,7 @@ pub fn check(raw: &Raw, interfaces: &Interfaces) -> (Option<Checked>, Vec<Mistak
         log,
         notes,
     };
-    (Some(checked), mistakes)
+    (Some(checked), diagnostics)
 }
 
 /// The addresses that nodes reach the server at: those that are written, or else those of its networks.
@@ -120,10 +127,10 @@ fn server_addresses(raw: &Raw, networks: &[Ipv4Net]) -> Vec<Ipv4Addr> {
 }
 
 /// Values that no other one depends on.
-fn check_single_keys(raw: &Raw, mistakes: &mut Vec<Mistake>) {
-    paths(raw, mistakes);
-    server_names(raw, mistakes);
-    heartbeat(raw, mistakes);
+fn check_single_keys(raw: &Raw, diagnostics: &mut Vec<Diagnostic>) {
+    paths(raw, diagnostics);
+    server_names(raw, diagnostics);
+    heartbeat(raw, diagnostics);
 }
 
 /// Fleet's part. `own`: all addresses that nodes are told.
@@ -136,25 +143,25 @@ fn fleet(raw: &Raw, state_dir: &Path, own: &[Ipv4Addr], port: u16) -> FleetConfi
     fleet
 }
 
-fn heartbeat(raw: &Raw, mistakes: &mut Vec<Mistake>) {
+fn heartbeat(raw: &Raw, diagnostics: &mut Vec<Diagnostic>) {
     if let Some(seconds) = &raw.heartbeat_seconds
         && !(1..=300).contains(&seconds.value)
     {
         let message = format!("{} is not between 1 and 300", seconds.value);
-        mistakes.push(mistake(seconds.at, "fleet.heartbeat-seconds", message, None));
+        diagnostics.push(diagnostic(seconds.at, "fleet.heartbeat-seconds", message, None));
     }
 }
 
 /// A certificate goes with a key.
-fn api_certificate(raw: &Raw, mistakes: &mut Vec<Mistake>) -> Option<CertificateFiles> {
+fn api_certificate(raw: &Raw, diagnostics: &mut Vec<Diagnostic>) -> Option<CertificateFiles> {
     let alone = |key: &Placed<String>, written: &str, missing: &str| {
         let hint = Some(format!("write {missing} too"));
-        mistake(key.at, written, format!("goes with {missing}, which is not there"), hint)
+        diagnostic(key.at, written, format!("goes with {missing}, which is not there"), hint)
     };
     match (&raw.api_certificate, &raw.api_key) {
         (None, None) => {}
-        (Some(certificate), None) => mistakes.push(alone(certificate, "api.certificate", "api.key")),
-        (None, Some(key)) => mistakes.push(alone(key, "api.key", "api.certificate")),
+        (Some(certificate), None) => diagnostics.push(alone(certificate, "api.certificate", "api.key")),
+        (None, Some(key)) => diagnostics.push(alone(key, "api.key", "api.certificate")),
         (Some(certificate), Some(key)) => {
             let (certificate, key) = (PathBuf::from(&certificate.value), PathBuf::from(&key.value));
             return Some(CertificateFiles { certificate, key });
@@ -169,7 +176,7 @@ const MIN_SESSION_SECONDS: u32 = 300;
 /// Longest life of a session, seconds: 90 days.
 const MAX_SESSION_SECONDS: u32 = 90 * 86_400;
 
-fn sessions(raw: &Raw, mistakes: &mut Vec<Mistake>) -> SessionLimits {
+fn sessions(raw: &Raw, diagnostics: &mut Vec<Diagnostic>) -> SessionLimits {
     let mut limits = SessionLimits::default();
     for (written, key, limit) in [
         (&raw.session_idle_seconds, "api.session-idle-seconds", &mut limits.idle),
@@ -179,7 +186,7 @@ fn sessions(raw: &Raw, mistakes: &mut Vec<Mistake>) -> SessionLimits {
         if !(MIN_SESSION_SECONDS..=MAX_SESSION_SECONDS).contains(&seconds.value) {
             let message =
                 format!("{} is not between {MIN_SESSION_SECONDS} and {MAX_SESSION_SECONDS}", seconds.value);
-            mistakes.push(mistake(seconds.at, key, message, None));
+            diagnostics.push(diagnostic(seconds.at, key, message, None));
         }
         *limit = Duration::from_secs(seconds.value.into());
     }
@@ -187,7 +194,7 @@ fn sessions(raw: &Raw, mistakes: &mut Vec<Mistake>) -> SessionLimits {
 }
 
 /// Paths do not depend on where the server was started.
-fn paths(raw: &Raw, mistakes: &mut Vec<Mistake>) {
+fn paths(raw: &Raw, diagnostics: &mut Vec<Diagnostic>) {
     for (key, written) in [
         ("state-dir", &raw.state_dir),
         ("boot.substrate", &raw.substrate),
@@ -204,16 +211,16 @@ fn paths(raw: &Raw, mistakes: &mut Vec<Mistake>) {
         let Some(written) = written else { continue };
         if !written.value.starts_with('/') || written.value.contains('\0') {
             let message = format!("{:?} is no absolute path", written.value);
-            mistakes.push(mistake(written.at, key, message, Some("begin it with /".to_owned())));
+            diagnostics.push(diagnostic(written.at, key, message, Some("begin it with /".to_owned())));
         }
     }
 }
 
-fn server_names(raw: &Raw, mistakes: &mut Vec<Mistake>) {
+fn server_names(raw: &Raw, diagnostics: &mut Vec<Diagnostic>) {
     for (index, name) in raw.server_names.iter().enumerate() {
         if !is_domain(&name.value) {
             let message = format!("{:?} is no DNS name", name.value);
-            mistakes.push(mistake(name.at, &format!("server-names[{index}]"), message, None));
+            diagnostics.push(diagnostic(name.at, &format!("server-names[{index}]"), message, None));
         }
     }
 }
@@ -223,20 +230,20 @@ fn path(written: Option<&Placed<String>>, default: &str) -> PathBuf {
 }
 
 /// The networks of the interfaces that were named.
-fn networks(raw: &Raw, interfaces: &Interfaces, mistakes: &mut Vec<Mistake>) -> Vec<Ipv4Net> {
+fn networks(raw: &Raw, interfaces: &Interfaces, diagnostics: &mut Vec<Diagnostic>) -> Vec<Ipv4Net> {
     let mut networks = Vec::new();
     for (index, name) in raw.interfaces.iter().enumerate() {
         let at = format!("interfaces[{index}]");
         if raw.interfaces[..index].iter().any(|earlier| earlier.value == name.value) {
             let message = format!("interface {} is named twice", name.value);
-            mistakes.push(mistake(name.at, &at, message, Some("keep one".to_owned())));
+            diagnostics.push(diagnostic(name.at, &at, message, Some("keep one".to_owned())));
             continue;
         }
         match interfaces.get(&name.value) {
             None => {
                 let known: Vec<&str> = interfaces.keys().map(String::as_str).collect();
                 let hint = format!("this machine has {}", known.join(", "));
-                mistakes.push(mistake(
+                diagnostics.push(diagnostic(
                     name.at,
                     &at,
                     format!("there is no interface {}", name.value),
@@ -246,7 +253,7 @@ fn networks(raw: &Raw, interfaces: &Interfaces, mistakes: &mut Vec<Mistake>) -> 
             Some(found) if found.is_empty() && raw.server_addresses.is_empty() => {
                 let hint = "give it one, or set server-addresses".to_owned();
                 let message = format!("interface {} has no IPv4 address", name.value);
-                mistakes.push(mistake(name.at, &at, message, Some(hint)));
+                diagnostics.push(diagnostic(name.at, &at, message, Some(hint)));
             }
             Some(found) => networks.extend(found),
         }
@@ -255,18 +262,18 @@ fn networks(raw: &Raw, interfaces: &Interfaces, mistakes: &mut Vec<Mistake>) -> 
 }
 
 /// An address is bound once.
-fn addresses_once(raw: &Raw, mistakes: &mut Vec<Mistake>) {
+fn addresses_once(raw: &Raw, diagnostics: &mut Vec<Diagnostic>) {
     for (index, address) in raw.server_addresses.iter().enumerate() {
         if raw.server_addresses[..index].iter().any(|earlier| earlier.value == address.value) {
             let path = format!("server-addresses[{index}]");
             let message = format!("{} is written twice", address.value);
-            mistakes.push(mistake(address.at, &path, message, Some("keep one".to_owned())));
+            diagnostics.push(diagnostic(address.at, &path, message, Some("keep one".to_owned())));
         }
     }
 }
 
 /// The addresses that are announced beside the server's own.
-fn announced(raw: &Raw, own: &[Ipv4Addr], mistakes: &mut Vec<Mistake>) -> Vec<Ipv4Addr> {
+fn announced(raw: &Raw, own: &[Ipv4Addr], diagnostics: &mut Vec<Diagnostic>) -> Vec<Ipv4Addr> {
     let mut announced = Vec::new();
     for (index, written) in raw.announced_addresses.iter().enumerate() {
         let address = written.value;
@@ -291,14 +298,14 @@ fn announced(raw: &Raw, own: &[Ipv4Addr], mistakes: &mut Vec<Mistake>) -> Vec<Ip
             announced.push(address);
             continue;
         };
-        mistakes.push(mistake(written.at, &path, message, Some(hint.to_owned())));
+        diagnostics.push(diagnostic(written.at, &path, message, Some(hint.to_owned())));
     }
     if own.len() + announced.len() > MAX_FLEET_SERVERS {
         let at =
             raw.announced_addresses.first().or(raw.server_addresses.first()).map_or(TOP, |first| first.at);
         let message = format!("nodes are told at most {MAX_FLEET_SERVERS} addresses, and these are more");
         let hint = Some("name those that nodes reach in server-addresses".to_owned());
-        mistakes.push(mistake(at, "server-addresses", message, hint));
+        diagnostics.push(diagnostic(at, "server-addresses", message, hint));
     }
     announced
 }
@@ -316,7 +323,7 @@ impl Ports {
     }
 }
 
-fn ports(raw: &Raw, mistakes: &mut Vec<Mistake>) -> Ports {
+fn ports(raw: &Raw, diagnostics: &mut Vec<Diagnostic>) -> Ports {
     let ports = Ports {
         api: raw.api_listen.as_ref().map_or(SocketAddr::from((Ipv4Addr::LOCALHOST, 9470)), |api| api.value),
         fleet: raw.fleet_port.as_ref().map_or(9443, |port| port.value),
@@ -330,31 +337,41 @@ fn ports(raw: &Raw, mistakes: &mut Vec<Mistake>) -> Ports {
     for (index, &(key, port, at)) in named.iter().enumerate() {
         if port == 0 && key != "api.listen" {
             let message = "port 0 cannot be told to nodes".to_owned();
-            mistakes.push(mistake(at.unwrap_or(TOP), key, message, Some("choose a fixed port".to_owned())));
+            diagnostics.push(diagnostic(
+                at.unwrap_or(TOP),
+                key,
+                message,
+                Some("choose a fixed port".to_owned()),
+            ));
         }
         if let Some((other, ..)) = named[..index].iter().find(|(_, earlier, _)| *earlier == port && port != 0)
         {
             let message = format!("port {port} is taken by {other}");
-            mistakes.push(mistake(at.unwrap_or(TOP), key, message, Some("choose another port".to_owned())));
+            diagnostics.push(diagnostic(
+                at.unwrap_or(TOP),
+                key,
+                message,
+                Some("choose another port".to_owned()),
+            ));
         }
     }
     ports
 }
 
-fn dhcp(raw: &Raw, networks: &[Ipv4Net], mistakes: &mut Vec<Mistake>) -> DhcpConfig {
+fn dhcp(raw: &Raw, networks: &[Ipv4Net], diagnostics: &mut Vec<Diagnostic>) -> DhcpConfig {
     let mode = match raw.dhcp_mode.as_ref().map(|mode| (mode.at, mode.value.as_str())) {
         None | Some((_, "authoritative")) => DhcpMode::Authoritative,
         Some((_, "proxy")) => DhcpMode::Proxy,
         Some((_, "off")) => DhcpMode::Off,
         Some((at, other)) => {
             let hint = Some("use authoritative, proxy or off".to_owned());
-            mistakes.push(mistake(at, "dhcp.mode", format!("{other:?} is no mode"), hint));
+            diagnostics.push(diagnostic(at, "dhcp.mode", format!("{other:?} is no mode"), hint));
             DhcpMode::Off
         }
     };
     if mode != DhcpMode::Off && raw.interfaces.is_empty() {
         let hint = "name them, or set dhcp.mode to off".to_owned();
-        mistakes.push(mistake(
+        diagnostics.push(diagnostic(
             TOP,
             "interfaces",
             "DHCP needs interfaces to listen on".to_owned(),
@@ -366,7 +383,7 @@ fn dhcp(raw: &Raw, networks: &[Ipv4Net], mistakes: &mut Vec<Mistake>) -> DhcpCon
         && lease.value < 60
     {
         let message = format!("{} is below 60: clients would renew all the time", lease.value);
-        mistakes.push(mistake(lease.at, "dhcp.lease-seconds", message, None));
+        diagnostics.push(diagnostic(lease.at, "dhcp.lease-seconds", message, None));
     }
     let subnets = if raw.subnets.is_empty() {
         let subnet = |net: &Ipv4Net| DhcpSubnet {
@@ -380,25 +397,25 @@ fn dhcp(raw: &Raw, networks: &[Ipv4Net], mistakes: &mut Vec<Mistake>) -> DhcpCon
         networks.iter().map(subnet).collect()
     } else {
         let subnets: Vec<DhcpSubnet> =
-            raw.subnets.iter().filter_map(|written| subnets::subnet(written, mistakes)).collect();
-        subnets::overlaps(raw, &subnets, mistakes);
+            raw.subnets.iter().filter_map(|written| subnets::subnet(written, diagnostics)).collect();
+        subnets::overlaps(raw, &subnets, diagnostics);
         subnets
     };
     let interfaces = raw.interfaces.iter().map(|name| name.value.clone()).collect();
     DhcpConfig { mode, interfaces, subnets, lease_seconds }
 }
 
-fn job_log_bytes(raw: &Raw, mistakes: &mut Vec<Mistake>) -> u64 {
+fn job_log_bytes(raw: &Raw, diagnostics: &mut Vec<Diagnostic>) -> u64 {
     let mib = raw.job_log_mib.as_ref().map_or(DEFAULT_LOG_MIB, |mib| mib.value);
     if let Some(written) = raw.job_log_mib.as_ref().filter(|mib| !LOG_MIB.contains(&mib.value)) {
         let message = format!("{mib} is not between {} and {}", LOG_MIB.start(), LOG_MIB.end());
         let hint = "it is kept in the memory of the node; larger results belong in a file";
-        mistakes.push(mistake(written.at, "jobs.log-mib", message, Some(hint.to_owned())));
+        diagnostics.push(diagnostic(written.at, "jobs.log-mib", message, Some(hint.to_owned())));
     }
     u64::from(mib) << 20
 }
 
-fn job_images(raw: &Raw, mistakes: &mut Vec<Mistake>) -> ImageLimits {
+fn job_images(raw: &Raw, diagnostics: &mut Vec<Diagnostic>) -> ImageLimits {
     let keys = [
         ("image-days", &raw.job_image_days, ImageLimits::DAYS),
         ("image-gib", &raw.job_image_gib, ImageLimits::GIB),
@@ -407,7 +424,7 @@ fn job_images(raw: &Raw, mistakes: &mut Vec<Mistake>) -> ImageLimits {
         if let Some(written) = written.as_ref().filter(|written| !range.contains(&written.value)) {
             let message = format!("{} is not between {} and {}", written.value, range.start(), range.end());
             let hint = "leave it out for the default; what workflows use is kept in any case";
-            mistakes.push(mistake(written.at, &format!("jobs.{key}"), message, Some(hint.to_owned())));
+            diagnostics.push(diagnostic(written.at, &format!("jobs.{key}"), message, Some(hint.to_owned())));
         }
     }
     ImageLimits {
@@ -416,13 +433,13 @@ fn job_images(raw: &Raw, mistakes: &mut Vec<Mistake>) -> ImageLimits {
     }
 }
 
-fn log(raw: &Raw, mistakes: &mut Vec<Mistake>) -> Log {
+fn log(raw: &Raw, diagnostics: &mut Vec<Diagnostic>) -> Log {
     let json = match raw.log_format.as_ref().map(|format| (format.at, format.value.as_str())) {
         None | Some((_, "text")) => false,
         Some((_, "json")) => true,
         Some((at, other)) => {
             let hint = Some("use text or json".to_owned());
-            mistakes.push(mistake(at, "log.format", format!("{other:?} is no format"), hint));
+            diagnostics.push(diagnostic(at, "log.format", format!("{other:?} is no format"), hint));
             false
         }
     };
@@ -435,7 +452,8 @@ fn log(raw: &Raw, mistakes: &mut Vec<Mistake>) -> Log {
             Ok(_) => None,
         };
         let hint = "use error, warn, info, debug or trace, or a filter such as info,provisioner=debug";
-        mistakes.extend(problem.map(|told| mistake(written.at, "log.level", told, Some(hint.to_owned()))));
+        diagnostics
+            .extend(problem.map(|told| diagnostic(written.at, "log.level", told, Some(hint.to_owned()))));
     }
     Log { json, level }
 }

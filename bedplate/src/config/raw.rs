@@ -2,7 +2,7 @@
 
 use std::str::FromStr;
 
-use api::{problem::Mistake, quota::QuotaName};
+use api::{problem::Diagnostic, quota::QuotaName};
 use yaml_tree::{Key, Kind, Location, Tree, did_you_mean, parse};
 
 mod registries;
@@ -124,7 +124,7 @@ pub struct Raw {
     /// The text is no YAML: what is missing in it cannot be told.
     pub unreadable: bool,
     /// Mistakes of form: unknown keys, wrong types.
-    pub mistakes: Vec<Mistake>,
+    pub diagnostics: Vec<Diagnostic>,
 }
 
 impl Raw {
@@ -132,22 +132,22 @@ impl Raw {
     #[must_use]
     pub fn read(text: &str) -> Self {
         let mut raw = Self::default();
-        let mut mistakes = Vec::new();
+        let mut diagnostics = Vec::new();
         match parse(text) {
             Ok(Some(tree)) if !tree.is_null() => {
-                raw.top(&Section::new(&tree, "", &mut mistakes), &mut mistakes)
+                raw.top(&Section::new(&tree, "", &mut diagnostics), &mut diagnostics)
             }
             Ok(_) => {}
             Err(error) => {
                 raw.unreadable = true;
-                mistakes.push(mistake(error.at, "", error.message, None));
+                diagnostics.push(diagnostic(error.at, "", error.message, None));
             }
         }
-        raw.mistakes = mistakes;
+        raw.diagnostics = diagnostics;
         raw
     }
 
-    fn top(&mut self, top: &Section<'_>, mistakes: &mut Vec<Mistake>) {
+    fn top(&mut self, top: &Section<'_>, diagnostics: &mut Vec<Diagnostic>) {
         top.only(
             &[
                 "state-dir",
@@ -168,80 +168,83 @@ impl Raw {
                 "quotas",
                 "log",
             ],
-            mistakes,
+            diagnostics,
         );
-        self.state_dir = top.one("state-dir", "a path", mistakes);
-        self.interfaces = top.many("interfaces", "names of network interfaces", mistakes);
-        self.server_addresses = top.many("server-addresses", "IPv4 addresses", mistakes);
-        self.announced_addresses = top.many("announced-addresses", "IPv4 addresses", mistakes);
-        self.server_names = top.many("server-names", "DNS names", mistakes);
-        self.api(top, mistakes);
-        if let Some(fleet) = top.section("fleet", &["port", "heartbeat-seconds"], mistakes) {
-            self.fleet_port = fleet.one("port", "a port number", mistakes);
-            self.heartbeat_seconds = fleet.one("heartbeat-seconds", "a number of seconds", mistakes);
+        self.state_dir = top.one("state-dir", "a path", diagnostics);
+        self.interfaces = top.many("interfaces", "names of network interfaces", diagnostics);
+        self.server_addresses = top.many("server-addresses", "IPv4 addresses", diagnostics);
+        self.announced_addresses = top.many("announced-addresses", "IPv4 addresses", diagnostics);
+        self.server_names = top.many("server-names", "DNS names", diagnostics);
+        self.api(top, diagnostics);
+        if let Some(fleet) = top.section("fleet", &["port", "heartbeat-seconds"], diagnostics) {
+            self.fleet_port = fleet.one("port", "a port number", diagnostics);
+            self.heartbeat_seconds = fleet.one("heartbeat-seconds", "a number of seconds", diagnostics);
         }
-        if let Some(boot) = top.section("boot", &["http-port", "tftp", "substrate", "templates"], mistakes) {
-            self.http_port = boot.one("http-port", "a port number", mistakes);
-            self.tftp = boot.one("tftp", "true or false", mistakes);
-            self.substrate = boot.one("substrate", "a path", mistakes);
-            self.templates = boot.one("templates", "a path", mistakes);
+        if let Some(boot) = top.section("boot", &["http-port", "tftp", "substrate", "templates"], diagnostics)
+        {
+            self.http_port = boot.one("http-port", "a port number", diagnostics);
+            self.tftp = boot.one("tftp", "true or false", diagnostics);
+            self.substrate = boot.one("substrate", "a path", diagnostics);
+            self.templates = boot.one("templates", "a path", diagnostics);
         }
-        if let Some(firmware) = top.section("firmware", &["bios", "efi-x86-64", "efi-arm64"], mistakes) {
-            self.firmware_bios = firmware.one("bios", "a path", mistakes);
-            self.firmware_efi_x86_64 = firmware.one("efi-x86-64", "a path", mistakes);
-            self.firmware_efi_arm64 = firmware.one("efi-arm64", "a path", mistakes);
+        if let Some(firmware) = top.section("firmware", &["bios", "efi-x86-64", "efi-arm64"], diagnostics) {
+            self.firmware_bios = firmware.one("bios", "a path", diagnostics);
+            self.firmware_efi_x86_64 = firmware.one("efi-x86-64", "a path", diagnostics);
+            self.firmware_efi_arm64 = firmware.one("efi-arm64", "a path", diagnostics);
         }
-        if let Some(dhcp) = top.section("dhcp", &["mode", "lease-seconds", "subnets"], mistakes) {
-            self.dhcp_mode = dhcp.one("mode", "authoritative, proxy or off", mistakes);
-            self.lease_seconds = dhcp.one("lease-seconds", "a number of seconds", mistakes);
-            self.subnets = dhcp.subnets(mistakes);
+        if let Some(dhcp) = top.section("dhcp", &["mode", "lease-seconds", "subnets"], diagnostics) {
+            self.dhcp_mode = dhcp.one("mode", "authoritative, proxy or off", diagnostics);
+            self.lease_seconds = dhcp.one("lease-seconds", "a number of seconds", diagnostics);
+            self.subnets = dhcp.subnets(diagnostics);
         }
-        if let Some(overlays) = top.section("overlays", &["shipped", "site"], mistakes) {
-            self.shipped_overlays = overlays.one("shipped", "a path", mistakes);
-            self.site_overlays = overlays.one("site", "a path", mistakes);
+        if let Some(overlays) = top.section("overlays", &["shipped", "site"], diagnostics) {
+            self.shipped_overlays = overlays.one("shipped", "a path", diagnostics);
+            self.site_overlays = overlays.one("site", "a path", diagnostics);
         }
-        if let Some(jobs) = top.section("jobs", &["log-mib", "image-days", "image-gib"], mistakes) {
-            self.job_log_mib = jobs.one("log-mib", "a number of MiB", mistakes);
-            self.job_image_days = jobs.one("image-days", "a number of days", mistakes);
-            self.job_image_gib = jobs.one("image-gib", "a number of GiB", mistakes);
+        if let Some(jobs) = top.section("jobs", &["log-mib", "image-days", "image-gib"], diagnostics) {
+            self.job_log_mib = jobs.one("log-mib", "a number of MiB", diagnostics);
+            self.job_image_days = jobs.one("image-days", "a number of days", diagnostics);
+            self.job_image_gib = jobs.one("image-gib", "a number of GiB", diagnostics);
         }
-        self.registries = RawRegistries::read(top, mistakes);
-        self.limits(top, mistakes);
-        self.audit(top, mistakes);
-        self.quotas(top, mistakes);
-        if let Some(log) = top.section("log", &["format", "level"], mistakes) {
-            self.log_format = log.one("format", "text or json", mistakes);
-            self.log_level = log.one("level", "a filter such as info", mistakes);
+        self.registries = RawRegistries::read(top, diagnostics);
+        self.limits(top, diagnostics);
+        self.audit(top, diagnostics);
+        self.quotas(top, diagnostics);
+        if let Some(log) = top.section("log", &["format", "level"], diagnostics) {
+            self.log_format = log.one("format", "text or json", diagnostics);
+            self.log_level = log.one("level", "a filter such as info", diagnostics);
         }
     }
 }
 
 impl Raw {
-    fn limits(&mut self, top: &Section<'_>, mistakes: &mut Vec<Mistake>) {
+    fn limits(&mut self, top: &Section<'_>, diagnostics: &mut Vec<Diagnostic>) {
         let known = ["connections", "unproven-connections", "unproven-per-address"];
-        let Some(limits) = top.section("limits", &known, mistakes) else { return };
-        self.connections = limits.one("connections", "a number of connections", mistakes);
-        self.unproven_connections = limits.one("unproven-connections", "a number of connections", mistakes);
-        self.unproven_per_address = limits.one("unproven-per-address", "a number of connections", mistakes);
+        let Some(limits) = top.section("limits", &known, diagnostics) else { return };
+        self.connections = limits.one("connections", "a number of connections", diagnostics);
+        self.unproven_connections =
+            limits.one("unproven-connections", "a number of connections", diagnostics);
+        self.unproven_per_address =
+            limits.one("unproven-per-address", "a number of connections", diagnostics);
     }
 
-    fn audit(&mut self, top: &Section<'_>, mistakes: &mut Vec<Mistake>) {
+    fn audit(&mut self, top: &Section<'_>, diagnostics: &mut Vec<Diagnostic>) {
         let known = ["head-file", "keep-days", "max-gib"];
-        let Some(audit) = top.section("audit", &known, mistakes) else { return };
-        self.audit_head_file = audit.one("head-file", "a path", mistakes);
-        self.audit_keep_days = audit.one("keep-days", "a number of days", mistakes);
-        self.audit_max_gib = audit.one("max-gib", "a number of GiB", mistakes);
+        let Some(audit) = top.section("audit", &known, diagnostics) else { return };
+        self.audit_head_file = audit.one("head-file", "a path", diagnostics);
+        self.audit_keep_days = audit.one("keep-days", "a number of days", diagnostics);
+        self.audit_max_gib = audit.one("max-gib", "a number of GiB", diagnostics);
     }
 
-    fn quotas(&mut self, top: &Section<'_>, mistakes: &mut Vec<Mistake>) {
-        let Some(quotas) = top.section("quotas", &QuotaName::WORDS, mistakes) else { return };
+    fn quotas(&mut self, top: &Section<'_>, diagnostics: &mut Vec<Diagnostic>) {
+        let Some(quotas) = top.section("quotas", &QuotaName::WORDS, diagnostics) else { return };
         for name in QuotaName::ALL {
-            let written = quotas.one(name.as_str(), "a limit such as 100, 20GiB or none", mistakes);
+            let written = quotas.one(name.as_str(), "a limit such as 100, 20GiB or none", diagnostics);
             self.quotas.extend(written.map(|limit| (name, limit)));
         }
     }
 
-    fn api(&mut self, top: &Section<'_>, mistakes: &mut Vec<Mistake>) {
+    fn api(&mut self, top: &Section<'_>, diagnostics: &mut Vec<Diagnostic>) {
         let known = [
             "listen",
             "certificate",
@@ -251,14 +254,14 @@ impl Raw {
             "token-days",
             "token-max-days",
         ];
-        let Some(api) = top.section("api", &known, mistakes) else { return };
-        self.api_listen = api.one("listen", "ADDRESS:PORT", mistakes);
-        self.api_certificate = api.one("certificate", "a path", mistakes);
-        self.api_key = api.one("key", "a path", mistakes);
-        self.session_idle_seconds = api.one("session-idle-seconds", "a number of seconds", mistakes);
-        self.session_life_seconds = api.one("session-life-seconds", "a number of seconds", mistakes);
-        self.token_days = api.one("token-days", "a number of days", mistakes);
-        self.token_max_days = api.one("token-max-days", "a number of days", mistakes);
+        let Some(api) = top.section("api", &known, diagnostics) else { return };
+        self.api_listen = api.one("listen", "ADDRESS:PORT", diagnostics);
+        self.api_certificate = api.one("certificate", "a path", diagnostics);
+        self.api_key = api.one("key", "a path", diagnostics);
+        self.session_idle_seconds = api.one("session-idle-seconds", "a number of seconds", diagnostics);
+        self.session_life_seconds = api.one("session-life-seconds", "a number of seconds", diagnostics);
+        self.token_days = api.one("token-days", "a number of days", diagnostics);
+        self.token_max_days = api.one("token-max-days", "a number of days", diagnostics);
     }
 }
 
@@ -270,11 +273,11 @@ struct Section<'a> {
 }
 
 impl<'a> Section<'a> {
-    fn new(tree: &'a Tree, path: &str, mistakes: &mut Vec<Mistake>) -> Self {
+    fn new(tree: &'a Tree, path: &str, diagnostics: &mut Vec<Diagnostic>) -> Self {
         let entries = match &tree.kind {
             Kind::Map(entries) => entries.as_slice(),
             _ => {
-                mistakes.push(mistake(tree.at, path, "must be a map of keys".to_owned(), None));
+                diagnostics.push(diagnostic(tree.at, path, "must be a map of keys".to_owned(), None));
                 &[]
             }
         };
@@ -286,15 +289,15 @@ impl<'a> Section<'a> {
     }
 
     /// Complains about keys that mean nothing here and about keys written twice.
-    fn only(&self, known: &[&str], mistakes: &mut Vec<Mistake>) {
+    fn only(&self, known: &[&str], diagnostics: &mut Vec<Diagnostic>) {
         for (index, (key, _)) in self.entries.iter().enumerate() {
             let path = self.child(&key.text);
             if !known.contains(&key.text.as_str()) {
                 let hint = did_you_mean(&key.text, known.iter().copied())
                     .unwrap_or_else(|| format!("known here: {}", known.join(", ")));
-                mistakes.push(mistake(key.at, &path, "unknown key".to_owned(), Some(hint)));
+                diagnostics.push(diagnostic(key.at, &path, "unknown key".to_owned(), Some(hint)));
             } else if self.entries[..index].iter().any(|(earlier, _)| earlier.text == key.text) {
-                mistakes.push(mistake(
+                diagnostics.push(diagnostic(
                     key.at,
                     &path,
                     "written twice".to_owned(),
@@ -312,49 +315,64 @@ impl<'a> Section<'a> {
             .filter(|tree| !tree.is_null())
     }
 
-    fn section(&self, key: &str, known: &[&str], mistakes: &mut Vec<Mistake>) -> Option<Section<'a>> {
-        let section = Section::new(self.value(key)?, &self.child(key), mistakes);
-        section.only(known, mistakes);
+    fn section(&self, key: &str, known: &[&str], diagnostics: &mut Vec<Diagnostic>) -> Option<Section<'a>> {
+        let section = Section::new(self.value(key)?, &self.child(key), diagnostics);
+        section.only(known, diagnostics);
         Some(section)
     }
 
-    fn one<T: FromStr>(&self, key: &str, wanted: &str, mistakes: &mut Vec<Mistake>) -> Option<Placed<T>> {
-        scalar(self.value(key)?, &self.child(key), wanted, mistakes)
+    fn one<T: FromStr>(
+        &self,
+        key: &str,
+        wanted: &str,
+        diagnostics: &mut Vec<Diagnostic>,
+    ) -> Option<Placed<T>> {
+        scalar(self.value(key)?, &self.child(key), wanted, diagnostics)
     }
 
-    fn many<T: FromStr>(&self, key: &str, wanted: &str, mistakes: &mut Vec<Mistake>) -> Vec<Placed<T>> {
+    fn many<T: FromStr>(&self, key: &str, wanted: &str, diagnostics: &mut Vec<Diagnostic>) -> Vec<Placed<T>> {
         let Some(tree) = self.value(key) else { return Vec::new() };
         let Kind::List(elements) = &tree.kind else {
             let message = format!("must be a list of {wanted}");
-            mistakes.push(mistake(tree.at, &self.child(key), message, Some("write it as [a, b]".to_owned())));
+            diagnostics.push(diagnostic(
+                tree.at,
+                &self.child(key),
+                message,
+                Some("write it as [a, b]".to_owned()),
+            ));
             return Vec::new();
         };
         let each = elements.iter().enumerate();
         each.filter_map(|(index, element)| {
-            scalar(element, &format!("{}[{index}]", self.child(key)), wanted, mistakes)
+            scalar(element, &format!("{}[{index}]", self.child(key)), wanted, diagnostics)
         })
         .collect()
     }
 
-    fn subnets(&self, mistakes: &mut Vec<Mistake>) -> Vec<RawSubnet> {
+    fn subnets(&self, diagnostics: &mut Vec<Diagnostic>) -> Vec<RawSubnet> {
         let Some(tree) = self.value("subnets") else { return Vec::new() };
         let Kind::List(elements) = &tree.kind else {
-            mistakes.push(mistake(tree.at, "dhcp.subnets", "must be a list of subnets".to_owned(), None));
+            diagnostics.push(diagnostic(
+                tree.at,
+                "dhcp.subnets",
+                "must be a list of subnets".to_owned(),
+                None,
+            ));
             return Vec::new();
         };
         let mut subnets = Vec::new();
         for (index, element) in elements.iter().enumerate() {
             let path = format!("dhcp.subnets[{index}]");
-            let section = Section::new(element, &path, mistakes);
-            section.only(&["network", "pool", "gateway", "dns", "ntp", "domain"], mistakes);
+            let section = Section::new(element, &path, diagnostics);
+            section.only(&["network", "pool", "gateway", "dns", "ntp", "domain"], diagnostics);
             subnets.push(RawSubnet {
                 at: section.at,
-                network: section.one("network", "a network such as 10.1.0.0/24", mistakes),
-                pool: section.one("pool", "FIRST-LAST", mistakes),
-                gateway: section.one("gateway", "an IPv4 address", mistakes),
-                dns: section.many("dns", "IPv4 addresses", mistakes),
-                ntp: section.many("ntp", "IPv4 addresses", mistakes),
-                domain: section.one("domain", "a domain", mistakes),
+                network: section.one("network", "a network such as 10.1.0.0/24", diagnostics),
+                pool: section.one("pool", "FIRST-LAST", diagnostics),
+                gateway: section.one("gateway", "an IPv4 address", diagnostics),
+                dns: section.many("dns", "IPv4 addresses", diagnostics),
+                ntp: section.many("ntp", "IPv4 addresses", diagnostics),
+                domain: section.one("domain", "a domain", diagnostics),
                 path,
             });
         }
@@ -366,22 +384,22 @@ fn scalar<T: FromStr>(
     tree: &Tree,
     path: &str,
     wanted: &str,
-    mistakes: &mut Vec<Mistake>,
+    diagnostics: &mut Vec<Diagnostic>,
 ) -> Option<Placed<T>> {
     let Kind::Scalar { text, .. } = &tree.kind else {
-        mistakes.push(mistake(tree.at, path, format!("must be {wanted}"), None));
+        diagnostics.push(diagnostic(tree.at, path, format!("must be {wanted}"), None));
         return None;
     };
     match text.parse() {
         Ok(value) => Some(Placed { at: tree.at, value }),
         Err(_) => {
-            mistakes.push(mistake(tree.at, path, format!("{text:?} is not {wanted}"), None));
+            diagnostics.push(diagnostic(tree.at, path, format!("{text:?} is not {wanted}"), None));
             None
         }
     }
 }
 
 /// A mistake at a place of the file.
-pub(super) fn mistake(at: Location, path: &str, message: String, hint: Option<String>) -> Mistake {
-    Mistake { line: at.line, column: at.column, path: path.to_owned(), message, hint }
+pub(super) fn diagnostic(at: Location, path: &str, message: String, hint: Option<String>) -> Diagnostic {
+    Diagnostic { line: at.line, column: at.column, path: path.to_owned(), message, hint }
 }

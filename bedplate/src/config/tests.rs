@@ -13,9 +13,9 @@ fn machine() -> Interfaces {
         .collect()
 }
 
-fn mistakes(text: &str, expected: &Expect) {
+fn diagnostics(text: &str, expected: &Expect) {
     let found = Checked::parse(text, &machine()).expect_err("the file has mistakes");
-    expected.assert_eq(&found.iter().map(|mistake| format!("{mistake}\n")).collect::<String>());
+    expected.assert_eq(&found.iter().map(|diagnostic| format!("{diagnostic}\n")).collect::<String>());
 }
 
 #[test]
@@ -44,7 +44,7 @@ fn what_is_kept_of_job_images_can_be_said() {
     };
     assert_eq!(limits("{}"), ImageLimits { days: 7, bytes: None });
     assert_eq!(limits("{image-days: 30, image-gib: 200}"), ImageLimits { days: 30, bytes: Some(200 << 30) });
-    mistakes(
+    diagnostics(
         "interfaces: [eth0]\njobs: {image-days: 0, image-gib: 2000000}",
         &expect![[r#"
             2:20: jobs.image-days: 0 is not between 1 and 3650 (leave it out for the default; what workflows use is kept in any case)
@@ -77,7 +77,7 @@ fn connections_can_be_limited() {
     let limits =
         ConnectionLimits { connections: Some(9_000), unproven: Some(3_000), unproven_per_address: Some(40) };
     assert_eq!(connections(written), limits);
-    mistakes(
+    diagnostics(
         "interfaces: [eth0]\nlimits: {connections: 10, unproven-connections: 200, unproven-per-address: 300}",
         &expect![[r#"
             2:23: limits.connections: 10 is not between 64 and 1048576 (leave it out for the default)
@@ -88,8 +88,8 @@ fn connections_can_be_limited() {
 }
 
 #[test]
-fn every_mistake_is_told_at_once() {
-    mistakes(
+fn every_diagnostic_is_told_at_once() {
+    diagnostics(
         "interfaces: [eth0, eth7]\nstatedir: /x\nfleet: {port: 9480, heartbeat-seconds: 0}\nboot:\n  tftp: maybe\n\
          dhcp:\n  mode: sometimes\n  lease-seconds: 5\n  subnets:\n  - {gateway: 10.1.0.1}\n  \
          - {network: 10.1.0.0/24, gateway: 10.2.0.1, pool: 10.1.0.9}\nlog: {format: xml}\njobs:\n  log-mib: 5000\n",
@@ -128,7 +128,7 @@ fn pools_do_not_give_what_is_somebodys() {
     .assert_eq(
         &notes("pool: 10.1.0.0-10.1.0.255, gateway: 10.1.0.1, dns: [10.1.0.2, 10.1.0.3, 10.1.0.4]").unwrap(),
     );
-    mistakes(
+    diagnostics(
         "interfaces: [eth0]\ndhcp:\n  subnets:\n  - {network: 10.1.0.0/24, pool: 10.1.0.254-10.1.0.255, gateway: 10.1.0.254}\n",
         &expect![[r#"
             4:34: dhcp.subnets[0].pool: has no address to give: 10.1.0.254 is the gateway of 10.1.0.0/24; 10.1.0.255 is the broadcast address of 10.1.0.0/24 (choose a range of addresses that are nobody's)
@@ -142,7 +142,7 @@ fn a_certificate_has_a_key_and_sessions_have_limits() {
     let checked = Checked::parse(files, &machine()).unwrap();
     assert_eq!(checked.api_certificate.unwrap().key, PathBuf::from("/etc/bedplate/api.key"));
     assert_eq!(checked.sessions, SessionLimits::default());
-    mistakes(
+    diagnostics(
         "interfaces: [eth0]\napi:\n  certificate: /x\n  session-idle-seconds: 5\n  session-life-seconds: 99999999\n",
         &expect![[r#"
             3:16: api.certificate: goes with api.key, which is not there (write api.key too)
@@ -158,7 +158,7 @@ fn heads_of_the_audit_log_have_a_file_of_their_own() {
     let text = "interfaces: [eth0]\naudit: {head-file: /mnt/elsewhere/heads}";
     let file = Checked::parse(text, &machine()).unwrap().audit_head_file;
     assert_eq!(file, Some(PathBuf::from("/mnt/elsewhere/heads")));
-    mistakes(
+    diagnostics(
         "interfaces: [eth0]\naudit: {head-file: heads, head-fil: 1}",
         &expect![[r#"
             2:20: audit.head-file: "heads" is no absolute path (begin it with /)
@@ -176,7 +176,7 @@ fn the_audit_log_is_kept_by_the_configuration() {
     };
     assert_eq!(keep(""), (None, None));
     assert_eq!(keep("keep-days: 400, max-gib: 1"), (Some(400), Some(1)));
-    mistakes(
+    diagnostics(
         "interfaces: [eth0]\naudit:\n  keep-days: 0\n  max-gib: 9999999\n",
         &expect![[r#"
             3:14: audit.keep-days: 0 is not between 1 and 36500
@@ -194,14 +194,14 @@ fn tokens_end_by_the_configuration() {
     };
     assert_eq!(tokens(""), (90, None));
     assert_eq!(tokens("token-days: 30, token-max-days: 60"), (30, Some(60)));
-    mistakes(
+    diagnostics(
         "interfaces: [eth0]\napi:\n  token-days: 0\n  token-max-days: 3651\n",
         &expect![[r#"
             3:15: api.token-days: 0 is not between 1 and 3650
             4:19: api.token-max-days: 3651 is not between 1 and 3650
         "#]],
     );
-    mistakes(
+    diagnostics(
         "interfaces: [eth0]\napi:\n  token-days: 61\n  token-max-days: 60\n",
         &expect![[r#"
             3:15: api.token-days: 61 is more than api.token-max-days
@@ -226,7 +226,7 @@ fn where_the_server_will_be_is_announced() {
             3:73: dhcp.subnets[0].ntp[0]: 10.1.0.1 is this server's, and Bedplate serves no NTP: a program such as chrony must do so there
         "#]]
     .assert_eq(&notes);
-    mistakes(
+    diagnostics(
         "interfaces: [eth0]\nannounced-addresses: [10.1.0.1, 10.1.0.9, 10.1.0.9, 127.0.0.1]\ndhcp:\n  subnets:\n  \
          - {network: 10.1.0.0/24, dns: [0.0.0.0], ntp: [224.0.1.1, time.example]}\n",
         &expect![[r#"
@@ -240,7 +240,7 @@ fn where_the_server_will_be_is_announced() {
     );
     let many: Vec<String> = (2..18).map(|last| format!("10.1.0.{last}")).collect();
     let text = format!("interfaces: [eth0]\nannounced-addresses: [{}]", many.join(", "));
-    mistakes(
+    diagnostics(
         &text,
         &expect![[r#"
             2:23: server-addresses: nodes are told at most 16 addresses, and these are more (name those that nodes reach in server-addresses)
@@ -250,7 +250,7 @@ fn where_the_server_will_be_is_announced() {
 
 #[test]
 fn an_interface_without_address_needs_one() {
-    mistakes(
+    diagnostics(
         "interfaces: [eth9]",
         &expect![[r#"
         1:14: interfaces[0]: interface eth9 has no IPv4 address (give it one, or set server-addresses)
@@ -260,7 +260,7 @@ fn an_interface_without_address_needs_one() {
 
 #[test]
 fn no_file_says_what_is_missing() {
-    mistakes(
+    diagnostics(
         "",
         &expect![[r#"
         1:1: interfaces: DHCP needs interfaces to listen on (name them, or set dhcp.mode to off)
@@ -271,7 +271,7 @@ fn no_file_says_what_is_missing() {
 
 #[test]
 fn what_is_no_yaml_is_told_with_its_place() {
-    mistakes(
+    diagnostics(
         "interfaces: [eth0\nfoo: bar",
         &expect![[r#"
         2:4: illegal placement of ':' indicator
@@ -282,7 +282,7 @@ fn what_is_no_yaml_is_told_with_its_place() {
 /// Each of these was called good once, and then the server did not start, or served nothing.
 #[test]
 fn rules_of_use_are_rules_of_the_check() {
-    mistakes(
+    diagnostics(
         "state-dir: state\ninterfaces: [eth0, eth0]\nserver-addresses: [10.1.0.1, 10.1.0.1]\n\
          server-names: ['no name']\ndhcp:\n  subnets:\n  \
          - {network: 10.1.0.0/24, domain: 'cluster_example!'}\n  \
@@ -323,8 +323,8 @@ fn subnets_that_are_worth_a_look_are_noted() {
 /// What the configuration leads to on this machine: missing files, and a state directory that is none.
 #[test]
 fn files_that_the_server_reads_are_read_by_the_check() {
-    let folder = tempfile::tempdir().unwrap();
-    let path = |name: &str| folder.path().join(name).display().to_string();
+    let directory = tempfile::tempdir().unwrap();
+    let path = |name: &str| directory.path().join(name).display().to_string();
     std::fs::write(path("file"), "").unwrap();
     std::fs::write(path("boot.ipxe.j2"), "#!ipxe\n{% if %}\n").unwrap();
     let text = format!(
@@ -341,7 +341,7 @@ fn files_that_the_server_reads_are_read_by_the_check() {
     );
     let checked = Checked::parse(&text, &machine()).unwrap();
     let (found, _) = check::check_files(&Raw::read(&text), &checked);
-    let told: String = found.iter().map(|mistake| format!("{mistake}\n")).collect();
+    let told: String = found.iter().map(|diagnostic| format!("{diagnostic}\n")).collect();
     expect![[r#"
         2:12: state-dir: TMP/file is there and is no directory (the server makes it at its first start, with mode 0700)
         4:9: firmware.bios: cannot read TMP/missing from firmware.bios; iPXE comes with the Debian package ipxe (/usr/lib/ipxe), see ipxe/README.md: No such file or directory (os error 2)
@@ -380,8 +380,8 @@ fn registries_by_host() {
 }
 
 #[test]
-fn every_mistake_of_registries_is_told() {
-    mistakes(
+fn every_diagnostic_of_registries_is_told() {
+    diagnostics(
         "interfaces: [eth0]\nregistries:\n  wait-seconds: 100000\n  waits: 1\n  hosts:\n    \
          https://registry.example: {}\n    cache: {}\n    registry.example:\n      \
          mirrors: [registry.example, a.example, a.example, x]\n      plain-http: true\n      \
@@ -425,7 +425,7 @@ fn pulls_go_to_no_port_of_the_server_and_to_loopback_where_it_is_named() {
 
 #[test]
 fn what_pulls_may_reach_is_named_by_address() {
-    mistakes(
+    diagnostics(
         "interfaces: [eth0]\nregistries:\n  allow: [localhost, 127.0.0.0/40]\n  hosts:\n    \
          registry.example: {token-service: 'https://me:secret@auth.example'}\n    \
          other.example: {token-service: 'http://auth.example'}\n    \
@@ -441,7 +441,7 @@ fn what_pulls_may_reach_is_named_by_address() {
 
 #[test]
 fn limits_of_pulls_have_their_ranges() {
-    mistakes(
+    diagnostics(
         "interfaces: [eth0]\nregistries:\n  least-kb-per-second: 2000000\n  layer-seconds: 0\n  \
          pull-seconds: 700000\n",
         &expect![[r#"
@@ -455,8 +455,8 @@ fn limits_of_pulls_have_their_ranges() {
 #[test]
 fn the_files_of_registries_are_read() {
     use std::os::unix::fs::PermissionsExt as _;
-    let folder = tempfile::tempdir().unwrap();
-    let path = |name: &str| folder.path().join(name).display().to_string();
+    let directory = tempfile::tempdir().unwrap();
+    let path = |name: &str| directory.path().join(name).display().to_string();
     let (ca, login, missing) = (path("ca.pem"), path("login.json"), path("missing"));
     let text = format!(
         "state-dir: {}\ninterfaces: [eth0]\nregistries:\n  hosts:\n    a.example: {{ca: {ca}, credentials: {login}}}\n    \
@@ -469,9 +469,12 @@ fn the_files_of_registries_are_read() {
         std::fs::write(&login, format!("{{\"auths\": {auths}}}")).unwrap();
         std::fs::set_permissions(&login, std::fs::Permissions::from_mode(mode)).unwrap();
         let checked = Checked::parse(&text, &machine()).unwrap();
-        let (mistakes, _) = check::check_files(&Raw::read(&text), &checked);
-        let of_registries = mistakes.iter().filter(|mistake| mistake.path.starts_with("registries."));
-        of_registries.map(|mistake| format!("{mistake}\n").replace(&path(""), "DIR/")).collect::<String>()
+        let (diagnostics, _) = check::check_files(&Raw::read(&text), &checked);
+        let of_registries =
+            diagnostics.iter().filter(|diagnostic| diagnostic.path.starts_with("registries."));
+        of_registries
+            .map(|diagnostic| format!("{diagnostic}\n").replace(&path(""), "DIR/"))
+            .collect::<String>()
     };
     expect![[r#"
         5:21: registries.hosts.a.example.ca: cannot use DIR/ca.pem: it holds no certificate in PEM

@@ -138,9 +138,9 @@ mod tests {
 
     #[tokio::test]
     async fn what_is_not_well_is_told_and_kept_for_a_moment() {
-        let folder = tempfile::tempdir().unwrap();
-        let database = Database::open(&folder.path().join("db"), &[]).await.unwrap();
-        let state_dir = folder.path().join("state");
+        let directory = tempfile::tempdir().unwrap();
+        let database = Database::open(&directory.path().join("db"), &[]).await.unwrap();
+        let state_dir = directory.path().join("state");
         let health = Health::new(database.clone(), state_dir.clone());
         let ask = async || {
             let (_, Json(report)) = health.clone().answer().await;

@@ -130,8 +130,8 @@ mod tests {
 
     #[test]
     fn what_a_release_of_before_left_open_is_closed() {
-        let folder = tempfile::tempdir().unwrap();
-        let (state, outside) = (folder.path().join("state"), folder.path().join("outside"));
+        let directory = tempfile::tempdir().unwrap();
+        let (state, outside) = (directory.path().join("state"), directory.path().join("outside"));
         fs::create_dir_all(state.join("images/blobs")).unwrap();
         fs::create_dir_all(state.join("overlays/motd")).unwrap();
         for file in [&outside, &state.join("bedplate.db"), &state.join("images/blobs/one")] {
@@ -158,8 +158,8 @@ mod tests {
 
     #[test]
     fn a_state_directory_that_is_reached_by_a_link_is_closed() {
-        let folder = tempfile::tempdir().unwrap();
-        let (real, link) = (folder.path().join("real"), folder.path().join("link"));
+        let directory = tempfile::tempdir().unwrap();
+        let (real, link) = (directory.path().join("real"), directory.path().join("link"));
         fs::create_dir_all(real.join("overlays")).unwrap();
         fs::write(real.join("bedplate.db"), "x").unwrap();
         with_mode(&real.join("bedplate.db"), 0o644);
@@ -174,15 +174,15 @@ mod tests {
 
     #[test]
     fn the_directory_itself_is_closed_however_much_is_in_it() {
-        let folder = tempfile::tempdir().unwrap();
+        let directory = tempfile::tempdir().unwrap();
         for number in 0..10 {
-            let file = folder.path().join(number.to_string());
+            let file = directory.path().join(number.to_string());
             fs::write(&file, "x").unwrap();
             with_mode(&file, 0o644);
         }
-        with_mode(folder.path(), 0o755);
-        let done = close_at_most(folder.path(), &[], 4);
+        with_mode(directory.path(), 0o755);
+        let done = close_at_most(directory.path(), &[], 4);
         assert_eq!((done.closed, done.is_cut), (4, true));
-        assert_eq!(mode(folder.path()), 0o700);
+        assert_eq!(mode(directory.path()), 0o700);
     }
 }

@@ -96,9 +96,9 @@ fn head_file_problem(file: &Path) -> Option<String> {
         Ok(facts) if facts.is_dir() => Some("it is a directory".to_owned()),
         Ok(_) => access(file, Access::WRITE_OK).err().map(|error| error.to_string()),
         Err(error) if error.kind() == ErrorKind::NotFound => {
-            let folder = file.parent()?;
-            let refused = access(folder, Access::WRITE_OK | Access::EXEC_OK).err();
-            refused.map(|error| format!("cannot make a file in {}: {error}", folder.display()))
+            let directory = file.parent()?;
+            let refused = access(directory, Access::WRITE_OK | Access::EXEC_OK).err();
+            refused.map(|error| format!("cannot make a file in {}: {error}", directory.display()))
         }
         Err(error) => Some(error.to_string()),
     };
@@ -150,26 +150,26 @@ mod tests {
 
     #[test]
     fn a_head_file_that_cannot_be_written_is_told() {
-        let folder = tempfile::tempdir().unwrap();
-        let at = |name: &str| folder.path().join(name);
+        let directory = tempfile::tempdir().unwrap();
+        let at = |name: &str| directory.path().join(name);
         assert_eq!(head_file_problem(&at("heads")), None);
         fs::write(at("heads"), "").unwrap();
         assert_eq!(head_file_problem(&at("heads")), None);
         let told = head_file_problem(&at("none/heads")).unwrap();
         assert!(told.contains("cannot make a file in ") && told.contains("No such file"), "{told}");
-        assert!(head_file_problem(folder.path()).unwrap().ends_with("it is a directory"));
+        assert!(head_file_problem(directory.path()).unwrap().ends_with("it is a directory"));
         assert!(head_file_problem(&at("heads/heads")).is_some());
     }
 
     #[test]
     fn root_is_told_whose_the_state_is() {
-        let folder = tempfile::tempdir().unwrap();
-        let database = folder.path().join(DATABASE);
+        let directory = tempfile::tempdir().unwrap();
+        let database = directory.path().join(DATABASE);
         fs::write(&database, "").unwrap();
-        assert!(check_owner(folder.path()).is_ok());
+        assert!(check_owner(directory.path()).is_ok());
         // Only root can give it away.
         if std::os::unix::fs::chown(&database, Some(65_534), None).is_ok() {
-            let refused = check_owner(folder.path()).unwrap_err().to_string();
+            let refused = check_owner(directory.path()).unwrap_err().to_string();
             assert!(refused.contains("belongs to uid 65534, and this is root"), "{refused}");
         }
     }

@@ -199,8 +199,8 @@ mod tests {
 
     #[tokio::test]
     async fn nobody_becomes_an_admin_without_a_line_of_the_log() {
-        let folder = tempfile::tempdir().unwrap();
-        let database = Database::open(&folder.path().join(DATABASE), SCHEMAS).await.unwrap();
+        let directory = tempfile::tempdir().unwrap();
+        let database = Database::open(&directory.path().join(DATABASE), SCHEMAS).await.unwrap();
         let access = Access::open(database.clone()).await.unwrap();
         let plain = User { name: ADMIN.to_owned(), admin: false, account: None, comment: None };
         access.add_user(&plain).await.unwrap();

@@ -35,7 +35,7 @@ use tokio::{
 };
 use utoipa_axum::routes;
 
-use self::{disk::Folders, requests::Requests};
+use self::{disk::Directories, requests::Requests};
 use super::{alarms::Alarms, certificate::SiteCertificate};
 
 mod disk;
@@ -72,7 +72,7 @@ pub(super) struct Scrape(Arc<Inner>);
 struct Inner {
     roles: Roles,
     state_dir: PathBuf,
-    folders: Folders,
+    directories: Directories,
     /// The REST port; known once it has its routes.
     requests: OnceLock<Arc<Requests>>,
     handshake_failures: Counter,
@@ -83,11 +83,11 @@ struct Inner {
 
 impl Scrape {
     pub(super) fn new(roles: Roles, state_dir: PathBuf) -> Self {
-        let folders = Folders::new(&state_dir);
+        let directories = Directories::new(&state_dir);
         let inner = Inner {
             roles,
             state_dir,
-            folders,
+            directories,
             requests: OnceLock::new(),
             handshake_failures: Counter::default(),
             site: OnceLock::new(),
@@ -148,7 +148,7 @@ impl Inner {
         out.info("bedplate_build", "The version of the server.", &[("version", version)]);
         process::expose(out);
         disk::expose(&self.state_dir, out);
-        self.folders.expose(out);
+        self.directories.expose(out);
         self.expose_certificates(out);
         self.expose_port(out);
         self.roles.shell.expose(out);

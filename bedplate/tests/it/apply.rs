@@ -17,7 +17,7 @@ nodes:
       lan0: {mac: '52:54:00:12:34:56', address: 10.1.0.2/24}
 ";
 
-const MISTAKES: &str = "
+const DIAGNOSTICS: &str = "
 profiles:
   compute:
     kernel-arg: [console=ttyS0]
@@ -30,12 +30,12 @@ nodes:
 ";
 
 #[test]
-fn all_mistakes_are_told_and_nothing_is_changed() {
+fn all_diagnostics_are_told_and_nothing_is_changed() {
     let server = Server::start();
     server.run_with(&["apply", "-f", "-"], CLUSTER, &[]).ok();
     let before = server.run(&["export"]).ok();
     let file = server.path("cluster.yaml");
-    std::fs::write(&file, MISTAKES).unwrap();
+    std::fs::write(&file, DIAGNOSTICS).unwrap();
     let file = file.display().to_string();
     let told = server.run(&["apply", "-f", &file]).failed();
     expect![[r#"

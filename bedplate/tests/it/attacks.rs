@@ -234,7 +234,7 @@ fn bombs_in_templates_are_refused_before_they_are_made() {
 }
 
 #[test]
-fn bombs_in_documents_are_mistakes() {
+fn bombs_in_documents_are_diagnostics() {
     let server = Server::start();
     let (runtime, client) = (runtime(), client(&server));
     let aliases = (1..12).fold("a0: &a0 [x, x]\n".to_owned(), |text, level| {
@@ -250,7 +250,7 @@ fn bombs_in_documents_are_mistakes() {
     ] {
         let before = before(&server);
         let checked = runtime.block_on(client.validate_workflow(document)).unwrap();
-        assert!(!checked.mistakes.is_empty(), "{name}");
+        assert!(!checked.diagnostics.is_empty(), "{name}");
         let told = serde_json::to_string(&checked).unwrap();
         assert!(told.len() < 512 << 10, "{name}: {} bytes are told", told.len());
         took_at_most(2 * MOST_BYTES, &before, &server, name);

@@ -38,8 +38,8 @@ fn the_audit_log_is_held_against_heads_kept_elsewhere() {
     assert!(none.failed().contains("holds no head"));
 
     // Without the head nobody can tell.
-    server.kill_and_restart_after(|folder| {
-        query(folder, "DELETE FROM access_audit WHERE number > 2");
+    server.kill_and_restart_after(|directory| {
+        query(directory, "DELETE FROM access_audit WHERE number > 2");
     });
     server.run(&["audit", "verify"]).ok();
     let cut = server.run(&["audit", "verify", "--head", &file]).failed();
@@ -49,13 +49,13 @@ fn the_audit_log_is_held_against_heads_kept_elsewhere() {
     let rewritten = server.run(&["audit", "verify", "--head", &file]).failed();
     assert!(rewritten.contains("written anew: line 3"), "{rewritten}");
 
-    server.kill_and_restart_after(|folder| {
-        query(folder, "UPDATE access_audit SET outcome = '404' WHERE number = 2");
+    server.kill_and_restart_after(|directory| {
+        query(directory, "UPDATE access_audit SET outcome = '404' WHERE number = 2");
     });
     let changed = server.run(&["audit", "verify"]).failed();
     assert!(changed.contains("line 2 was changed after it was written"), "{changed}");
-    server.kill_and_restart_after(|folder| {
-        query(folder, "DELETE FROM access_audit WHERE number = 2");
+    server.kill_and_restart_after(|directory| {
+        query(directory, "DELETE FROM access_audit WHERE number = 2");
     });
     let gap = server.run(&["audit", "verify"]).failed();
     assert!(gap.contains("line 2 is missing, line 3 stands in its place"), "{gap}");
@@ -66,10 +66,10 @@ fn the_audit_log_is_held_against_heads_kept_elsewhere() {
 }
 
 /// Lets the server's own code remove all lines but the newest, as if `audit.max-gib` were a byte.
-fn cut_all(folder: &Path) {
+fn cut_all(directory: &Path) {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     runtime.block_on(async {
-        let state = folder.join("state");
+        let state = directory.join("state");
         let database = Database::open(&state.join("bedplate.db"), &[&access::SCHEMA]).await.unwrap();
         let keep = AuditKeep { days: None, max_bytes: Some(1) };
         let access = Access::open(database.clone()).await.unwrap().with_audit_keep(keep);
@@ -112,8 +112,8 @@ fn a_log_whose_oldest_lines_were_removed_is_checked_behind_them() {
     assert_eq!((&verified["cut"], &verified["heads-cut"]), (&Value::from(3), &Value::from(0)));
 
     // Who moves the cut has no signature for it.
-    server.kill_and_restart_after(|folder| {
-        query(folder, "UPDATE access_audit_cuts SET number = 4");
+    server.kill_and_restart_after(|directory| {
+        query(directory, "UPDATE access_audit_cuts SET number = 4");
     });
     let moved = server.run(&["audit", "verify"]).failed();
     assert!(moved.contains("the head of line 4 has no good signature"), "{moved}");
@@ -127,17 +127,17 @@ fn a_log_whose_oldest_lines_were_removed_is_checked_behind_them() {
     };
     let said = check(&server);
     assert!(said.contains("the cut of the audit log up to line 4 is not signed by this server"), "{said}");
-    server.kill_and_restart_after(|folder| {
-        query(folder, "UPDATE access_audit_cuts SET number = 3");
-        query(folder, "UPDATE access_audit SET outcome = '404' WHERE number = 5");
+    server.kill_and_restart_after(|directory| {
+        query(directory, "UPDATE access_audit_cuts SET number = 3");
+        query(directory, "UPDATE access_audit SET outcome = '404' WHERE number = 5");
     });
     let said = check(&server);
     let is_said = said.contains("the cut of the audit log") || said.contains("lines of the audit log");
     assert!(!is_said, "this server signed it, and a line tells of it: {said}");
     let changed = server.run(&["audit", "verify"]).failed();
     assert!(changed.contains("line 5 was changed after it was written"), "{changed}");
-    server.kill_and_restart_after(|folder| {
-        query(folder, "DELETE FROM access_audit_cuts");
+    server.kill_and_restart_after(|directory| {
+        query(directory, "DELETE FROM access_audit_cuts");
     });
     let gap = server.run(&["audit", "verify"]).failed();
     assert!(gap.contains("line 1 is missing, line 4 stands in its place"), "{gap}");
@@ -145,11 +145,11 @@ fn a_log_whose_oldest_lines_were_removed_is_checked_behind_them() {
 
 #[test]
 fn heads_are_written_where_the_configuration_says() {
-    let folder = tempfile::tempdir().unwrap();
-    let file = folder.path().join("heads");
+    let directory = tempfile::tempdir().unwrap();
+    let file = directory.path().join("heads");
     // It ends the section that further keys are for, and begins another one.
     let audit = format!("}}\naudit: {{head-file: {}", file.display());
-    let server = Server::start_in(folder, &audit);
+    let server = Server::start_in(directory, &audit);
     server.run(&["user", "add", "ann"]).ok();
     for _ in 0..600 {
         if fs::metadata(&file).is_ok_and(|metadata| metadata.len() > 0) {
@@ -176,19 +176,19 @@ fn wait_for(server: &Server, arguments: &[&str], is_there: impl Fn(&str) -> bool
 
 #[test]
 fn a_log_that_was_cut_off_or_has_another_key_is_an_alarm() {
-    let folder = tempfile::tempdir().unwrap();
-    let file = folder.path().join("heads");
+    let directory = tempfile::tempdir().unwrap();
+    let file = directory.path().join("heads");
     let audit = format!("}}\naudit: {{head-file: {}", file.display());
-    let mut server = Server::start_in(folder, &audit);
+    let mut server = Server::start_in(directory, &audit);
     let alarms = ["server", "alarms"];
     for name in ["ann", "ben"] {
         server.run(&["user", "add", name]).ok();
     }
     // It becomes the one head of the file, of which the server has written none or one of an older line.
     let head = server.run(&["audit", "head"]).ok();
-    server.kill_and_restart_after(|folder| {
-        fs::write(folder.join("heads"), &head).unwrap();
-        query(folder, "DELETE FROM access_audit WHERE number > 2");
+    server.kill_and_restart_after(|directory| {
+        fs::write(directory.join("heads"), &head).unwrap();
+        query(directory, "DELETE FROM access_audit WHERE number > 2");
     });
     let said = wait_for(&server, &alarms, |said| said.contains("audit-log-broken"));
     assert!(said.contains("was cut off"), "{said}");
@@ -200,7 +200,7 @@ fn a_log_that_was_cut_off_or_has_another_key_is_an_alarm() {
     assert_eq!(fs::read_to_string(&file).unwrap(), head, "no head goes behind that one");
 
     let old = server.run(&["audit", "key"]).ok();
-    server.kill_and_restart_after(|folder| fs::remove_file(folder.join("state/audit.key")).unwrap());
+    server.kill_and_restart_after(|directory| fs::remove_file(directory.join("state/audit.key")).unwrap());
     wait_for(&server, &alarms, |said| said.contains("audit-key-new"));
     let told = listed(&server, &["--action", "audit-key"]);
     let key = server.run(&["audit", "key"]).ok();

@@ -13,10 +13,10 @@ const NAME: &str = "bedplate.example";
 const MAX_STEPS: u32 = 100;
 
 /// Writes a pair into a folder. Returns the certificate as PEM.
-fn write(folder: &Path) -> String {
+fn write(directory: &Path) -> String {
     let pair = rcgen::generate_simple_self_signed([NAME.to_owned()]).unwrap();
-    fs::write(folder.join("api.pem"), pair.cert.pem()).unwrap();
-    fs::write(folder.join("api.key"), pair.signing_key.serialize_pem()).unwrap();
+    fs::write(directory.join("api.pem"), pair.cert.pem()).unwrap();
+    fs::write(directory.join("api.key"), pair.signing_key.serialize_pem()).unwrap();
     pair.cert.pem()
 }
 
@@ -37,11 +37,13 @@ fn is_trusted(runtime: &Runtime, server: &Server, certificate: &str) -> bool {
 
 #[test]
 fn it_is_shown_for_its_name_and_read_again() {
-    let folder = tempfile::tempdir().unwrap();
-    let first = write(folder.path());
-    let keys =
-        format!(", certificate: {folder}/api.pem, key: {folder}/api.key", folder = folder.path().display());
-    let server = Server::start_in(folder, &keys);
+    let directory = tempfile::tempdir().unwrap();
+    let first = write(directory.path());
+    let keys = format!(
+        ", certificate: {directory}/api.pem, key: {directory}/api.key",
+        directory = directory.path().display()
+    );
+    let server = Server::start_in(directory, &keys);
     let runtime = Builder::new_current_thread().enable_all().build().unwrap();
     assert!(is_trusted(&runtime, &server, &first));
     // Who dials the address still sees the certificate that context files trust.
@@ -64,16 +66,18 @@ fn it_is_shown_for_its_name_and_read_again() {
 
 #[test]
 fn its_end_is_told_everywhere() {
-    let folder = tempfile::tempdir().unwrap();
+    let directory = tempfile::tempdir().unwrap();
     let key = rcgen::KeyPair::generate().unwrap();
     let mut params = rcgen::CertificateParams::new(vec![NAME.to_owned()]).unwrap();
     params.not_before = rcgen::date_time_ymd(2019, 1, 1);
     params.not_after = rcgen::date_time_ymd(2020, 1, 1);
-    fs::write(folder.path().join("api.pem"), params.self_signed(&key).unwrap().pem()).unwrap();
-    fs::write(folder.path().join("api.key"), key.serialize_pem()).unwrap();
-    let keys =
-        format!(", certificate: {folder}/api.pem, key: {folder}/api.key", folder = folder.path().display());
-    let server = Server::start_in(folder, &keys);
+    fs::write(directory.path().join("api.pem"), params.self_signed(&key).unwrap().pem()).unwrap();
+    fs::write(directory.path().join("api.key"), key.serialize_pem()).unwrap();
+    let keys = format!(
+        ", certificate: {directory}/api.pem, key: {directory}/api.key",
+        directory = directory.path().display()
+    );
+    let server = Server::start_in(directory, &keys);
     let told =
         "the site certificate has expired on 2020-01-01T00:00:00Z: renew the files of `api.certificate`";
     let alarms = server.run(&["server", "alarms"]).ok();

@@ -58,8 +58,8 @@ fn the_documented_example_is_good() {
     let page = include_str!("../../../docs/reference/config.md");
     let start = page.find("```yaml\n").unwrap() + 8;
     let example = &page[start..start + page[start..].find("```").unwrap()];
-    let folder = tempfile::tempdir().unwrap();
-    let (certificate, key) = (folder.path().join("api.pem"), folder.path().join("api.key"));
+    let directory = tempfile::tempdir().unwrap();
+    let (certificate, key) = (directory.path().join("api.pem"), directory.path().join("api.key"));
     let pair = rcgen::generate_simple_self_signed(["bedplate.example".to_owned()]).unwrap();
     std::fs::write(&certificate, pair.cert.pem()).unwrap();
     std::fs::write(&key, pair.signing_key.serialize_pem()).unwrap();
@@ -71,12 +71,12 @@ fn the_documented_example_is_good() {
     let example = example.replace("/usr/lib/ipxe/arm64/snponly.efi", "/usr/lib/ipxe/ipxe.efi");
     let example = example.replace("/etc/bedplate/api.pem", &certificate.display().to_string());
     let example = example.replace("/etc/bedplate/api.key", &key.display().to_string());
-    let login = folder.path().join("login.json");
+    let login = directory.path().join("login.json");
     std::fs::write(&login, r#"{"auths": {"registry.example": {"auth": "dTpw"}}}"#).unwrap();
     std::fs::set_permissions(&login, std::fs::Permissions::from_mode(0o600)).unwrap();
     let example = example.replace("/etc/bedplate/registry-ca.pem", &certificate.display().to_string());
     let example = example.replace("/etc/bedplate/registry-login.json", &login.display().to_string());
-    let example = example.replace("/mnt/elsewhere", &folder.path().display().to_string());
+    let example = example.replace("/mnt/elsewhere", &directory.path().display().to_string());
     let (done, _) = configured(&["server", "check"], &example);
     assert_eq!(done.ok(), "good: REST API at 127.0.0.1:9470, nodes at 127.0.0.1:9443\n");
 

@@ -129,9 +129,9 @@ fn a_node_or_profile_that_cannot_be_read_is_shown_and_can_be_mended() {
     server.run(&["profile", "set", "base", "--kernel-arg", "quiet"]).ok();
     server.run(&["node", "add", "n1", "--profile", "base"]).ok();
     server.run(&["node", "add", "n[2-3]"]).ok();
-    server.kill_and_restart_after(|folder| {
-        query(folder, "UPDATE provisioner_nodes SET spec = '{\"image\": 7}' WHERE name = 'n2'");
-        query(folder, "UPDATE provisioner_profiles SET spec = '{' WHERE name = 'base'");
+    server.kill_and_restart_after(|directory| {
+        query(directory, "UPDATE provisioner_nodes SET spec = '{\"image\": 7}' WHERE name = 'n2'");
+        query(directory, "UPDATE provisioner_profiles SET spec = '{' WHERE name = 'base'");
     });
     let listed = until(&server, &["node", "list"], |text| text.matches("held").count() == 2);
     assert!(line(&listed, "n1").contains("profile \"base\" cannot be read"), "{listed}");
@@ -152,7 +152,10 @@ fn a_node_or_profile_that_cannot_be_read_is_shown_and_can_be_mended() {
     assert!(refused.contains("cannot be read") && refused.contains("bedplate apply"), "{refused}");
     let exported = server.run(&["export"]).ok();
     assert!(exported.contains("# node n2 is left out") && !exported.contains("n2:"), "{exported}");
-    assert_eq!(query(server.folder.path(), "SELECT spec FROM provisioner_nodes WHERE name = 'n2'").len(), 1);
+    assert_eq!(
+        query(server.directory.path(), "SELECT spec FROM provisioner_nodes WHERE name = 'n2'").len(),
+        1
+    );
 
     let document = "profiles: {base: {}}\nnodes: {n2: {comment: mended}}\n";
     server.run_with(&["apply", "-f", "-"], document, &[]).ok();
@@ -183,8 +186,8 @@ fn an_image_that_is_missing_or_cannot_be_read_holds_its_nodes() {
     }
     assert_eq!(held_lines(&server, "n00001").len(), 1);
 
-    server.kill_and_restart_after(|folder| {
-        query(folder, "UPDATE provisioner_image_versions SET body = '{'");
+    server.kill_and_restart_after(|directory| {
+        query(directory, "UPDATE provisioner_image_versions SET body = '{'");
     });
     let listed = until(&server, &["node", "list"], |text| text.matches("held").count() == 3);
     assert!(line(&listed, "n00002").contains("image tiny@1 cannot be read from the database"), "{listed}");
@@ -193,16 +196,16 @@ fn an_image_that_is_missing_or_cannot_be_read_holds_its_nodes() {
     let refused = server.run(&["image", "delete", "tiny"]).failed();
     assert!(refused.contains("boots it"), "{refused}");
 
-    server.kill_and_restart_after(|folder| {
-        query(folder, "UPDATE provisioner_image_versions SET version = -1");
+    server.kill_and_restart_after(|directory| {
+        query(directory, "UPDATE provisioner_image_versions SET version = -1");
     });
     let said = check(&server).stderr;
     assert!(said.contains("problem: name or version of an image cannot be read"), "{said}");
 }
 
 /// `server check` beside a server that does not run: what it says, and its verdict.
-fn check_in(folder: &std::path::Path, further: &[&str]) -> (String, String) {
-    let config = folder.join("server.yaml").display().to_string();
+fn check_in(directory: &std::path::Path, further: &[&str]) -> (String, String) {
+    let config = directory.join("server.yaml").display().to_string();
     let mut words = vec!["server", "check", "--config", config.as_str()];
     words.extend(further);
     let done = crate::server::done(crate::server::bedplate(&words), "");
@@ -212,7 +215,7 @@ fn check_in(folder: &std::path::Path, further: &[&str]) -> (String, String) {
 #[test]
 fn a_check_reads_the_rows_of_all_roles_and_changes_nothing() {
     let mut server = Server::start_on(unpack);
-    server.kill_and_restart_after(|folder| {
+    server.kill_and_restart_after(|directory| {
         for damage in [
             "UPDATE fleet_nodes SET life = '[]' WHERE name = 'n00001'",
             "UPDATE fleet_inventories SET document = '{'
@@ -221,9 +224,9 @@ fn a_check_reads_the_rows_of_all_roles_and_changes_nothing() {
             "UPDATE controller_runs SET used = '{' WHERE run = (SELECT MIN(run) FROM controller_runs)",
             "UPDATE provisioner_operations SET body = '{'",
         ] {
-            query(folder, damage);
+            query(directory, damage);
         }
-        let (said, verdict) = check_in(folder, &[]);
+        let (said, verdict) = check_in(directory, &[]);
         for wanted in [
             "problem: the state of node n00001 cannot be read from the database: ",
             "problem: the inventory of node n00002 cannot be read from the database: ",
@@ -235,33 +238,33 @@ fn a_check_reads_the_rows_of_all_roles_and_changes_nothing() {
         }
         assert!(!said.contains("node n00003"), "{said}");
         assert!(verdict.starts_with("starts, with "), "{verdict}");
-        assert_eq!(check_in(folder, &[]), (said, verdict), "it changes nothing");
+        assert_eq!(check_in(directory, &[]), (said, verdict), "it changes nothing");
     });
 }
 
 #[test]
 fn a_check_looks_at_the_files_of_images_and_reads_them_if_it_shall() {
     let mut server = Server::start_on(unpack);
-    server.kill_and_restart_after(|folder| {
+    server.kill_and_restart_after(|directory| {
         let missing = "problem: the squashfs of image tiny@1 is missing on the server's disk (";
-        let (said, _) = check_in(folder, &[]);
+        let (said, _) = check_in(directory, &[]);
         assert!(said.contains(missing), "{said}");
-        let body = query(folder, "SELECT body FROM provisioner_image_versions").remove(0);
+        let body = query(directory, "SELECT body FROM provisioner_image_versions").remove(0);
         let body: serde_json::Value = serde_json::from_str(&body).unwrap();
         let hex = body["root"]["digest"].as_str().unwrap().strip_prefix("sha256:").unwrap().to_owned();
-        let path = folder.join("state/images/blobs/sha256").join(&hex[..2]).join(&hex);
+        let path = directory.join("state/images/blobs/sha256").join(&hex[..2]).join(&hex);
         fs::create_dir_all(path.parent().unwrap()).unwrap();
         let file = fs::File::create(&path).unwrap();
         file.set_len(1).unwrap();
-        let (said, _) = check_in(folder, &[]);
+        let (said, _) = check_in(directory, &[]);
         assert!(
             said.contains("problem: the squashfs of image tiny@1 has 1 bytes on the server's disk"),
             "{said}"
         );
         file.set_len(body["root"]["size"].as_u64().unwrap()).unwrap();
-        let (said, _) = check_in(folder, &[]);
+        let (said, _) = check_in(directory, &[]);
         assert!(!said.contains("squashfs of image"), "{said}");
-        let (said, _) = check_in(folder, &["--deep"]);
+        let (said, _) = check_in(directory, &["--deep"]);
         assert!(said.contains("problem: the squashfs of image tiny@1 has other bytes"), "{said}");
     });
 }
@@ -270,7 +273,7 @@ fn a_check_looks_at_the_files_of_images_and_reads_them_if_it_shall() {
 fn a_check_of_a_state_that_is_whole_finds_nothing_however_deep() {
     let server = Server::start();
     server.run(&["node", "add", "n[1-2]"]).ok();
-    let (said, verdict) = check_in(server.folder.path(), &["--deep"]);
+    let (said, verdict) = check_in(server.directory.path(), &["--deep"]);
     assert!(verdict.starts_with("good: ") && !said.contains("problem"), "{said}{verdict}");
 }
 
@@ -286,13 +289,13 @@ fn authority(years: (i32, i32)) -> String {
 
 #[test]
 fn a_server_in_the_wrong_time_gives_no_node_its_initrd_and_is_named() {
-    let write = |folder: &std::path::Path, years| {
-        fs::create_dir_all(folder.join("state/ca")).unwrap();
-        fs::write(folder.join("state/ca/authority.pem"), authority(years)).unwrap();
+    let write = |directory: &std::path::Path, years| {
+        fs::create_dir_all(directory.join("state/ca")).unwrap();
+        fs::write(directory.join("state/ca/authority.pem"), authority(years)).unwrap();
     };
-    let mut server = Server::start_on(|folder| {
-        unpack(folder);
-        write(folder, (2090, 2100));
+    let mut server = Server::start_on(|directory| {
+        unpack(directory);
+        write(directory, (2090, 2100));
     });
     let nodes = server.run(&["node", "list", "n00001", "-o", "json"]).ok();
     let mac = nodes.split("\"mac\": \"").nth(1).unwrap().split('"').next().unwrap().replace(':', "-");
@@ -308,7 +311,7 @@ fn a_server_in_the_wrong_time_gives_no_node_its_initrd_and_is_named() {
     assert!(fs::read_to_string(server.path("log")).unwrap().contains(why));
 
     // One that has expired is named, and holds nobody: nodes pin it by its fingerprint.
-    server.kill_and_restart_after(|folder| write(folder, (2000, 2001)));
+    server.kill_and_restart_after(|directory| write(directory, (2000, 2001)));
     let answer = boot_request(&server, &format!("/boot/{mac}/node.img"));
     assert!(!answer.contains("HTTP/1.1 503 "), "{answer}");
     assert!(check(&server).stderr.contains("has expired on 2001-01-01T00:00:00Z"));
@@ -330,14 +333,14 @@ fn a_machine_without_an_image_says_so_until_it_has_other_values() {
 }
 
 #[test]
-fn a_node_whose_state_cannot_be_read_begins_anew_and_waits_for_a_person() {
+fn a_node_whose_state_cannot_be_read_begins_again_and_waits_for_a_person() {
     let mut server = Server::start();
     server.run(&["node", "add", "n[1-3]"]).ok();
     server.run(&["node", "arm", "n[1-3]"]).ok();
-    server.kill_and_restart_after(|folder| {
-        query(folder, "UPDATE fleet_nodes SET life = '[]' WHERE name = 'n1'");
-        query(folder, "UPDATE fleet_nodes SET arming = 'x' WHERE name = 'n2'");
-        query(folder, "UPDATE fleet_history SET severity = 'loud'");
+    server.kill_and_restart_after(|directory| {
+        query(directory, "UPDATE fleet_nodes SET life = '[]' WHERE name = 'n1'");
+        query(directory, "UPDATE fleet_nodes SET arming = 'x' WHERE name = 'n2'");
+        query(directory, "UPDATE fleet_history SET severity = 'loud'");
     });
     let listed = server.run(&["node", "list"]).ok();
     for name in ["n1", "n2"] {
@@ -394,9 +397,9 @@ fn a_node_whose_enrolments_cannot_be_read_is_in_conflict_until_a_person_decides(
     let mut server = Server::start();
     server.run(&["node", "add", "n[1-2]"]).ok();
     let mut ids = Vec::new();
-    server.kill_and_restart_after(|folder| {
-        query(folder, "UPDATE fleet_nodes SET enrolments = '[' WHERE name = 'n1'");
-        ids = query(folder, "SELECT id FROM fleet_nodes ORDER BY name");
+    server.kill_and_restart_after(|directory| {
+        query(directory, "UPDATE fleet_nodes SET enrolments = '[' WHERE name = 'n1'");
+        ids = query(directory, "SELECT id FROM fleet_nodes ORDER BY name");
     });
     let listed = server.run(&["node", "list"]).ok();
     assert!(line(&listed, "n1").contains("in conflict: it cannot be read which of its"), "{listed}");
@@ -419,9 +422,9 @@ fn a_node_whose_enrolments_cannot_be_read_is_in_conflict_until_a_person_decides(
 #[test]
 fn an_inventory_that_cannot_be_read_is_that_nodes_alone() {
     let mut server = Server::start_on(unpack);
-    server.kill_and_restart_after(|folder| {
+    server.kill_and_restart_after(|directory| {
         query(
-            folder,
+            directory,
             "UPDATE fleet_inventories SET document = '{', digest = 'x'
               WHERE node = (SELECT id FROM fleet_nodes WHERE name = 'n00001')",
         );
@@ -438,11 +441,11 @@ fn an_inventory_that_cannot_be_read_is_that_nodes_alone() {
 #[test]
 fn an_operation_or_workflow_that_cannot_be_read_stops_no_server() {
     let mut server = Server::start_on(unpack);
-    server.kill_and_restart_after(|folder| {
-        query(folder, "UPDATE provisioner_operations SET body = '{'");
-        query(folder, "UPDATE controller_workflows SET homes = '{'");
+    server.kill_and_restart_after(|directory| {
+        query(directory, "UPDATE provisioner_operations SET body = '{'");
+        query(directory, "UPDATE controller_workflows SET homes = '{'");
         query(
-            folder,
+            directory,
             "UPDATE controller_runs SET used = '{' WHERE run = (SELECT MIN(run) FROM controller_runs)",
         );
     });

@@ -38,8 +38,8 @@ fn digest(bytes: &[u8]) -> String {
 }
 
 /// A layout of one layer with the end of an archive and nothing else; returns the digest of its manifest.
-pub(crate) fn empty_image(folder: &Path) -> String {
-    let blobs = folder.join("blobs/sha256");
+pub(crate) fn empty_image(directory: &Path) -> String {
+    let blobs = directory.join("blobs/sha256");
     fs::create_dir_all(&blobs).unwrap();
     let put = |bytes: &[u8], kind: &str| {
         let digest = digest(bytes);
@@ -59,8 +59,8 @@ pub(crate) fn empty_image(folder: &Path) -> String {
     let manifest = manifest.to_string();
     let index =
         serde_json::json!({"schemaVersion": 2, "manifests": [put(manifest.as_bytes(), "manifest.v1+json")]});
-    fs::write(folder.join("index.json"), index.to_string()).unwrap();
-    fs::write(folder.join("oci-layout"), r#"{"imageLayoutVersion": "1.0.0"}"#).unwrap();
+    fs::write(directory.join("index.json"), index.to_string()).unwrap();
+    fs::write(directory.join("oci-layout"), r#"{"imageLayoutVersion": "1.0.0"}"#).unwrap();
     digest(manifest.as_bytes())
 }
 

@@ -119,8 +119,8 @@ fn open_to_others(path: &Path) -> Vec<String> {
 
 #[test]
 fn the_state_directory_is_the_servers_alone() {
-    let server = Server::start_on(|folder| {
-        let state = folder.join("state");
+    let server = Server::start_on(|directory| {
+        let state = directory.join("state");
         fs::create_dir_all(state.join("images/left")).unwrap();
         fs::write(state.join("images/left/by-a-release-of-before"), "x").unwrap();
         for (path, mode) in [

@@ -182,15 +182,16 @@ fn process_disk_and_certificates_are_what_they_are() {
 
 #[test]
 fn a_site_s_certificate_is_told_with_its_end() {
-    let folder = tempfile::tempdir().unwrap();
+    let directory = tempfile::tempdir().unwrap();
     let mut params = rcgen::CertificateParams::new(vec!["bedplate.example".to_owned()]).unwrap();
     params.not_before = rcgen::date_time_ymd(2020, 1, 1);
     params.not_after = rcgen::date_time_ymd(2096, 1, 1);
     let key = rcgen::KeyPair::generate().unwrap();
-    std::fs::write(folder.path().join("api.pem"), params.self_signed(&key).unwrap().pem()).unwrap();
-    std::fs::write(folder.path().join("api.key"), key.serialize_pem()).unwrap();
-    let place = folder.path().display().to_string();
-    let server = Server::start_in(folder, &format!(", certificate: {place}/api.pem, key: {place}/api.key"));
+    std::fs::write(directory.path().join("api.pem"), params.self_signed(&key).unwrap().pem()).unwrap();
+    std::fs::write(directory.path().join("api.key"), key.serialize_pem()).unwrap();
+    let place = directory.path().display().to_string();
+    let server =
+        Server::start_in(directory, &format!(", certificate: {place}/api.pem, key: {place}/api.key"));
     let end = Prometheus::of(&server)
         .value("bedplate_certificate_expiry_timestamp_seconds", &[("certificate", "site")]);
     assert_eq!(end, 3_976_214_400.0, "2096-01-01");

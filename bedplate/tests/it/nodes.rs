@@ -202,17 +202,23 @@ fn a_change_of_nodes_happens_in_all_tables_or_in_none() {
     let mut server = Server::start();
     server.run(&["node", "add", "n[1-2]"]).ok();
     // From here on the fleet's table refuses what the provisioner's has taken.
-    let folder = server.folder.path().to_owned();
-    query(&folder, "CREATE TRIGGER refuse BEFORE INSERT ON fleet_nodes BEGIN SELECT RAISE(ABORT, 'no'); END");
+    let directory = server.directory.path().to_owned();
+    query(
+        &directory,
+        "CREATE TRIGGER refuse BEFORE INSERT ON fleet_nodes BEGIN SELECT RAISE(ABORT, 'no'); END",
+    );
     let refused = server.run(&["node", "add", "n[3-4]"]).failed();
     assert!(refused.contains("the database could not write nodes"), "{refused}");
-    query(&folder, "DROP TRIGGER refuse");
-    query(&folder, "CREATE TRIGGER refuse BEFORE DELETE ON fleet_nodes BEGIN SELECT RAISE(ABORT, 'no'); END");
+    query(&directory, "DROP TRIGGER refuse");
+    query(
+        &directory,
+        "CREATE TRIGGER refuse BEFORE DELETE ON fleet_nodes BEGIN SELECT RAISE(ABORT, 'no'); END",
+    );
     server.run(&["node", "delete", "n1"]).failed();
-    query(&folder, "DROP TRIGGER refuse");
+    query(&directory, "DROP TRIGGER refuse");
     let names = |table: &str| match table {
-        "fleet" => query(&folder, "SELECT name FROM fleet_nodes ORDER BY name"),
-        _ => query(&folder, "SELECT name FROM provisioner_nodes ORDER BY name"),
+        "fleet" => query(&directory, "SELECT name FROM fleet_nodes ORDER BY name"),
+        _ => query(&directory, "SELECT name FROM provisioner_nodes ORDER BY name"),
     };
     for restarted in [false, true] {
         if restarted {
@@ -226,14 +232,14 @@ fn a_change_of_nodes_happens_in_all_tables_or_in_none() {
     server.run(&["node", "delete", "n1"]).ok();
     assert_eq!(names("fleet"), ["n2", "n3", "n4"]);
     assert_eq!(names("fleet"), names(""));
-    assert_eq!(query(&folder, "SELECT id FROM provisioner_removed_nodes"), [""; 0]);
+    assert_eq!(query(&directory, "SELECT id FROM provisioner_removed_nodes"), [""; 0]);
 }
 
 /// Texts from the server's database.
-pub(crate) fn query(folder: &Path, statement: &'static str) -> Vec<String> {
+pub(crate) fn query(directory: &Path, statement: &'static str) -> Vec<String> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     runtime.block_on(async {
-        let url = format!("sqlite://{}", folder.join("state/bedplate.db").display());
+        let url = format!("sqlite://{}", directory.join("state/bedplate.db").display());
         let pool = SqlitePoolOptions::new().connect(&url).await.unwrap();
         let texts = sqlx::query_scalar(statement).fetch_all(&pool).await.unwrap();
         pool.close().await;

@@ -172,8 +172,8 @@ impl Site {
     }
 
     fn run(&self, command: &str, arguments: &[&str], format: &str) -> Done {
-        let folder = self.server.folder.path().display().to_string();
-        let fill = |word: &&str| word.replace("{folder}", &folder).replace("{address}", &self.address);
+        let directory = self.server.directory.path().display().to_string();
+        let fill = |word: &&str| word.replace("{folder}", &directory).replace("{address}", &self.address);
         let mut words: Vec<String> = command.split(' ').map(str::to_owned).collect();
         words.extend(arguments.iter().map(fill));
         if !format.is_empty() {

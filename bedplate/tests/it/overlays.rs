@@ -80,8 +80,8 @@ fn an_overlay_that_nothing_uses_can_be_deleted() {
     .assert_eq(&server.run(&delete).failed());
 
     // What a crash left in the middle of a deletion is no overlay, and goes.
-    server.kill_and_restart_after(|folder| {
-        std::fs::create_dir_all(folder.join("site/.motd.bedplate-deleted/rootfs/etc")).unwrap();
+    server.kill_and_restart_after(|directory| {
+        std::fs::create_dir_all(directory.join("site/.motd.bedplate-deleted/rootfs/etc")).unwrap();
     });
     assert!(!server.path("site/.motd.bedplate-deleted").exists());
     assert!(!server.run(&["overlay", "list"]).ok().contains("motd"));

@@ -50,8 +50,8 @@ fn enter_a_network() {
 /// A directory that other users may pass through, with all that the server needs, and a state of the first
 /// release.
 fn site() -> TempDir {
-    let folder = tempfile::tempdir().unwrap();
-    let path = folder.path();
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path();
     fs::set_permissions(path, fs::Permissions::from_mode(0o755)).unwrap();
     let program = env!("CARGO_BIN_EXE_bedplate");
     // Where the checkout lies, others may have no way to.
@@ -80,7 +80,7 @@ overlays: {{shipped: {at}/shipped, site: {at}/site}}
     fs::write(path.join("server.yaml"), most + &registries).unwrap();
     write_secret(&path.join("login.json"), r#"{"auths": {"registry.example": {"auth": "YTpi"}}}"#);
     unpack(path);
-    folder
+    directory
 }
 
 /// A file that root alone may read.
@@ -91,46 +91,46 @@ fn write_secret(path: &Path, text: &str) {
 }
 
 /// The program as the unit starts it.
-fn as_nobody(folder: &Path, arguments: &[&str]) -> Command {
+fn as_nobody(directory: &Path, arguments: &[&str]) -> Command {
     let sets = ["inh-caps", "ambient-caps", "bounding-set"].map(|set| format!("--{set}={CAPABILITIES}"));
     let mut command =
         tool("setpriv", &["--reuid=65534", "--regid=65534", "--clear-groups", "--no-new-privs"]);
-    command.args(sets).arg("--").arg(folder.join("bedplate")).args(arguments);
-    command.env("HOME", folder.join("state")).env("TMPDIR", folder.join("state"));
+    command.args(sets).arg("--").arg(directory.join("bedplate")).args(arguments);
+    command.env("HOME", directory.join("state")).env("TMPDIR", directory.join("state"));
     command.env_remove("XDG_RUNTIME_DIR").env_remove("BEDPLATE_CONTEXT");
     command
 }
 
-fn configuration(folder: &Path) -> String {
-    folder.join("server.yaml").display().to_string()
+fn configuration(directory: &Path) -> String {
+    directory.join("server.yaml").display().to_string()
 }
 
-fn spawn(mut command: Command, folder: &Path) -> Child {
-    let log = fs::File::options().create(true).append(true).open(folder.join("log")).unwrap();
+fn spawn(mut command: Command, directory: &Path) -> Child {
+    let log = fs::File::options().create(true).append(true).open(directory.join("log")).unwrap();
     command.stderr(log).spawn().unwrap()
 }
 
-fn adopt(folder: &Path) -> Done {
-    done(bedplate(&["server", "adopt", "--user", "nobody", "--config", &configuration(folder)]), "")
+fn adopt(directory: &Path) -> Done {
+    done(bedplate(&["server", "adopt", "--user", "nobody", "--config", &configuration(directory)]), "")
 }
 
 /// What root's server leaves when it is killed, with the files of an admin.
 fn killed_server_of_root() -> TempDir {
-    let folder = site();
-    let root = bedplate(&["server", "--config", &configuration(folder.path())]);
-    let server = Server::of(spawn(root, folder.path()), folder);
+    let directory = site();
+    let root = bedplate(&["server", "--config", &configuration(directory.path())]);
+    let server = Server::of(spawn(root, directory.path()), directory);
     server.run(&["user", "add", "eve", "--uid", "1002", "--gid", "1002"]).ok();
     server.run_with(&["overlay", "set-file", "motd", "/etc/motd", "-"], "hello\n", &[]).ok();
-    let folder = server.kill();
-    write_secret(&folder.path().join("site/motd/rootfs/etc/secret"), "a secret\n");
-    folder
+    let directory = server.kill();
+    write_secret(&directory.path().join("site/motd/rootfs/etc/secret"), "a secret\n");
+    directory
 }
 
 #[test]
 fn privileged_what_root_left_is_served_by_a_user_with_three_capabilities() {
     enter_a_network();
-    let folder = killed_server_of_root();
-    let at = folder.path().to_owned();
+    let directory = killed_server_of_root();
+    let at = directory.path().to_owned();
     let owner = |name: &str| fs::symlink_metadata(at.join(name)).unwrap().uid();
     for name in ["state/bedplate.db-wal", "state/bedplate.db-shm", "state/ca", "site/motd"] {
         assert_eq!(owner(name), 0, "{name}");
@@ -156,10 +156,10 @@ fn privileged_what_root_left_is_served_by_a_user_with_three_capabilities() {
     assert!(good.starts_with("good: ") || good.starts_with("starts, with"), "{good}");
 
     let start = as_nobody(&at, &["server", "--config", config.as_str()]);
-    let server = Server::of(spawn(start, &at), folder);
+    let server = Server::of(spawn(start, &at), directory);
     is_confined(&server);
     serves(&server);
-    let folder = server.kill();
+    let directory = server.kill();
 
     // Root's server would leave files that the next one of the user could not change.
     let refused = done(bedplate(&["server", "--config", config.as_str()]), "").failed();
@@ -167,7 +167,7 @@ fn privileged_what_root_left_is_served_by_a_user_with_three_capabilities() {
     let checked = done(bedplate(&check), "");
     assert!(checked.stderr.contains("problem: the state in "), "{checked:?}");
     assert!(checked.ok().starts_with("does not start as this user, "));
-    assert_eq!(adopt(folder.path()).ok(), "", "it left nothing of root's");
+    assert_eq!(adopt(directory.path()).ok(), "", "it left nothing of root's");
 }
 
 fn is_confined(server: &Server) {

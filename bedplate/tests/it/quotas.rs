@@ -18,8 +18,8 @@ const DOCUMENT: &str = "version: v1\njobs:\n  work: {image: 'docker://127.0.0.1:
 /// A server with such a section `quotas`, and the user ann.
 fn with_quotas(quotas: &str) -> Server {
     let mut server = Server::start();
-    server.kill_and_restart_after(|folder| {
-        let mut file = fs::File::options().append(true).open(folder.join("server.yaml")).unwrap();
+    server.kill_and_restart_after(|directory| {
+        let mut file = fs::File::options().append(true).open(directory.join("server.yaml")).unwrap();
         writeln!(file, "quotas: {quotas}").unwrap();
     });
     server.run(&["user", "add", "ann", "--uid", "1001", "--gid", "100"]).ok();
@@ -171,10 +171,10 @@ fn a_user_goes_with_all_that_is_over_and_not_while_something_is_under_way() {
 }
 
 #[test]
-fn mistakes_in_quotas_are_told() {
+fn diagnostics_in_quotas_are_told() {
     let mut server = Server::start();
-    let said = server.kill_and_fail_after(|folder| {
-        let file = folder.join("server.yaml");
+    let said = server.kill_and_fail_after(|directory| {
+        let file = directory.join("server.yaml");
         let text = fs::read_to_string(&file).unwrap();
         fs::write(file, format!("{text}quotas: {{logs: 20GB, token: 5, requests: 0}}\n")).unwrap();
     });

@@ -38,8 +38,8 @@ fn no_pull_of_a_user_reaches_loopback_or_the_server() {
     let log = || fs::read_to_string(server.path("log")).unwrap();
     assert!(log().contains(&format!("{own}:9470, a port of this server")), "{}", log());
     // As the server is configured without tests.
-    server.kill_and_restart_after(|folder: &Path| {
-        let path = folder.join("server.yaml");
+    server.kill_and_restart_after(|directory: &Path| {
+        let path = directory.join("server.yaml");
         let text = fs::read_to_string(&path).unwrap();
         let strict = text.replace("registries: {allow: [127.0.0.0/8]}\n", "");
         assert_ne!(strict, text);

@@ -48,8 +48,8 @@ fn a_new_admin_token_is_made_beside_a_server_that_runs() {
     assert_eq!(told, [["admin/recovered", "replaced"], ["admin/recovered", "done"]], "{audit:?}");
 
     // And where no server runs.
-    server.kill_and_restart_after(|folder| {
-        let state = folder.join("state").display().to_string();
+    server.kill_and_restart_after(|directory| {
+        let state = directory.join("state").display().to_string();
         let done = crate::server::done(
             crate::server::bedplate(&["server", "recover-admin", "--state-dir", &state]),
             "",
@@ -61,13 +61,13 @@ fn a_new_admin_token_is_made_beside_a_server_that_runs() {
 
 #[test]
 fn where_no_server_was_started_nothing_is_recovered() {
-    let folder = tempfile::tempdir().unwrap();
-    let state = folder.path().display().to_string();
+    let directory = tempfile::tempdir().unwrap();
+    let state = directory.path().display().to_string();
     let done =
         crate::server::done(crate::server::bedplate(&["server", "recover-admin", "--state-dir", &state]), "");
     assert_eq!(done.code, Some(1));
     assert!(done.stderr.contains("no server was started on"), "{done:?}");
-    assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 0, "nothing is made");
+    assert_eq!(fs::read_dir(directory.path()).unwrap().count(), 0, "nothing is made");
 }
 
 #[test]
@@ -109,7 +109,7 @@ fn tokens_without_an_end_are_an_alarm_until_they_are_replaced() {
 }
 
 #[test]
-fn certificates_are_told_by_the_server_and_from_its_folder() {
+fn certificates_are_told_by_the_server_and_from_its_directory() {
     let server = Server::start();
     let status = |arguments: &[&str]| -> Vec<Value> {
         let arguments = [&["server", "ca", "status", "-o", "json"], arguments].concat();

@@ -22,7 +22,7 @@ const STEP: Duration = Duration::from_millis(100);
 #[derive(Debug)]
 pub(crate) struct Server {
     child: Child,
-    pub(crate) folder: TempDir,
+    pub(crate) directory: TempDir,
 }
 
 /// What a command did.
@@ -58,22 +58,22 @@ impl Server {
 
     /// A server with a state that is made before, in `state` of its directory.
     pub(crate) fn start_on(prepare: impl FnOnce(&Path)) -> Self {
-        let folder = tempfile::tempdir().unwrap();
-        prepare(folder.path());
-        Self::start_in(folder, "")
+        let directory = tempfile::tempdir().unwrap();
+        prepare(directory.path());
+        Self::start_in(directory, "")
     }
 
     /// The same, in a folder that may hold files already; `api` are further keys of that section.
-    pub(crate) fn start_in(folder: TempDir, api: &str) -> Self {
-        fs::write(folder.path().join("server.yaml"), configuration(folder.path(), api)).unwrap();
-        fs::write(folder.path().join("substrate"), "no machine starts it").unwrap();
-        let child = launch(folder.path());
-        Self::of(child, folder)
+    pub(crate) fn start_in(directory: TempDir, api: &str) -> Self {
+        fs::write(directory.path().join("server.yaml"), configuration(directory.path(), api)).unwrap();
+        fs::write(directory.path().join("substrate"), "no machine starts it").unwrap();
+        let child = launch(directory.path());
+        Self::of(child, directory)
     }
 
     /// A server that is started by others: it runs once this returns.
-    pub(crate) fn of(child: Child, folder: TempDir) -> Self {
-        let server = Self { child, folder };
+    pub(crate) fn of(child: Child, directory: TempDir) -> Self {
+        let server = Self { child, directory };
         server.wait();
         server
     }
@@ -83,7 +83,7 @@ impl Server {
         self.child.kill().unwrap();
         self.child.wait().unwrap();
         // `Drop` has nothing to do any more, and the directory stays.
-        std::mem::replace(&mut self.folder, tempfile::tempdir().unwrap())
+        std::mem::replace(&mut self.directory, tempfile::tempdir().unwrap())
     }
 
     /// As `kill -9` and a new start.
@@ -95,8 +95,8 @@ impl Server {
     pub(crate) fn kill_and_restart_after(&mut self, change: impl FnOnce(&Path)) {
         self.child.kill().unwrap();
         self.child.wait().unwrap();
-        change(self.folder.path());
-        self.child = launch(self.folder.path());
+        change(self.directory.path());
+        self.child = launch(self.directory.path());
         self.wait();
     }
 
@@ -104,10 +104,10 @@ impl Server {
     pub(crate) fn kill_and_fail_after(&mut self, change: impl FnOnce(&Path)) -> String {
         self.child.kill().unwrap();
         self.child.wait().unwrap();
-        change(self.folder.path());
+        change(self.directory.path());
         let log = self.path("log");
         let before = fs::read_to_string(&log).unwrap().len();
-        self.child = launch(self.folder.path());
+        self.child = launch(self.directory.path());
         assert_eq!(self.child.wait().unwrap().code(), Some(1));
         fs::read_to_string(&log).unwrap().split_off(before)
     }
@@ -135,7 +135,7 @@ impl Server {
 
     /// A path in the folder of this server.
     pub(crate) fn path(&self, name: &str) -> PathBuf {
-        self.folder.path().join(name)
+        self.directory.path().join(name)
     }
 
     /// Runs the command line with the admin's context.
@@ -184,26 +184,26 @@ pub(crate) fn done(mut command: Command, input: &str) -> Done {
     }
 }
 
-fn launch(folder: &Path) -> Child {
-    let config = folder.join("server.yaml").display().to_string();
-    let log = fs::File::options().create(true).append(true).open(folder.join("log")).unwrap();
+fn launch(directory: &Path) -> Child {
+    let config = directory.join("server.yaml").display().to_string();
+    let log = fs::File::options().create(true).append(true).open(directory.join("log")).unwrap();
     bedplate(&["server", "--config", &config]).stderr(log).spawn().unwrap()
 }
 
 /// No DHCP and no TFTP; an address of loopback that no other test has, and registries there.
-fn configuration(folder: &Path, api: &str) -> String {
+fn configuration(directory: &Path, api: &str) -> String {
     static TAKEN: AtomicU8 = AtomicU8::new(1);
     let [_, _, high, low] = std::process::id().to_be_bytes();
     let address = Ipv4Addr::new(127, TAKEN.fetch_add(1, Ordering::Relaxed), high, low.max(1));
     let workspace = Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap().display().to_string();
-    let folder = folder.display();
+    let directory = directory.display();
     format!(
-        "state-dir: {folder}/state
+        "state-dir: {directory}/state
 server-addresses: [{address}]
 api: {{listen: '{address}:9470'{api}}}
-boot: {{tftp: false, substrate: {folder}/substrate, templates: {workspace}/ipxe}}
+boot: {{tftp: false, substrate: {directory}/substrate, templates: {workspace}/ipxe}}
 dhcp: {{mode: 'off', subnets: [{{network: 10.98.0.0/24, gateway: 10.98.0.254}}]}}
-overlays: {{shipped: {workspace}/overlays, site: {folder}/site}}
+overlays: {{shipped: {workspace}/overlays, site: {directory}/site}}
 registries: {{allow: [127.0.0.0/8]}}
 "
     )

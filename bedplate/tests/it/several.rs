@@ -69,8 +69,8 @@ fn server_of_one_answer() -> SocketAddr {
 /// What was done before the server went away is told, and all that was not.
 #[test]
 fn a_server_that_goes_away_in_the_middle_hides_no_outcome() {
-    let folder = tempfile::tempdir().unwrap();
-    let context = folder.path().join("context.yaml");
+    let directory = tempfile::tempdir().unwrap();
+    let context = directory.path().join("context.yaml");
     let server = format!("http://{}", server_of_one_answer());
     let text = serde_json::json!({"server": server, "token": "t"}).to_string();
     std::fs::write(&context, text).unwrap();

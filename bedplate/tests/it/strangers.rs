@@ -22,8 +22,8 @@ const STEP: Duration = Duration::from_millis(100);
 /// A server that takes few strangers of one address.
 fn tight() -> Server {
     let mut server = Server::start();
-    server.kill_and_restart_after(|folder: &Path| {
-        let path = folder.join("server.yaml");
+    server.kill_and_restart_after(|directory: &Path| {
+        let path = directory.join("server.yaml");
         let text = fs::read_to_string(&path).unwrap();
         fs::write(&path, text + "limits: {unproven-per-address: 8}\n").unwrap();
     });

@@ -15,15 +15,15 @@ const NODES: [(&str, &str); 3] = [
     ("n00003", "2b12593a-1318-4285-ba13-cdffdf83be47"),
 ];
 
-pub(crate) fn unpack(folder: &Path) {
-    fs::create_dir(folder.join("state")).unwrap();
-    fs::write(folder.join("state/bedplate.db"), STATE).unwrap();
+pub(crate) fn unpack(directory: &Path) {
+    fs::create_dir(directory.join("state")).unwrap();
+    fs::write(directory.join("state/bedplate.db"), STATE).unwrap();
     // The token of its admin is lost: the first start makes another one.
-    fs::write(folder.join("state/admin.yaml.pending"), "").unwrap();
+    fs::write(directory.join("state/admin.yaml.pending"), "").unwrap();
 }
 
 /// What must be the same before and after, as text.
-fn contents(folder: &Path) -> Vec<Vec<String>> {
+fn contents(directory: &Path) -> Vec<Vec<String>> {
     [
         "SELECT name || admin || COALESCE(uid, '') || COALESCE(user_groups, '') FROM access_users",
         "SELECT name || created || HEX(hash) FROM access_tokens WHERE name = 'sim'",
@@ -37,7 +37,7 @@ fn contents(folder: &Path) -> Vec<Vec<String>> {
         "SELECT id || name || owner || document || submitted FROM controller_workflows",
         "SELECT run || workflow || task || attempt || node || placed FROM controller_runs ORDER BY run",
     ]
-    .map(|statement| query(folder, statement))
+    .map(|statement| query(directory, statement))
     .into()
 }
 
@@ -47,7 +47,7 @@ fn tokens_of_before_stay_and_are_an_alarm() {
     let alarms = server.run(&["server", "alarms"]).ok();
     assert!(alarms.contains("token \"sim\" of ") && alarms.contains(" never expires"), "{alarms}");
     let kept = query(
-        server.folder.path(),
+        server.directory.path(),
         "SELECT name FROM access_tokens WHERE name = 'sim' AND expires IS NULL AND scope IS NULL LIMIT 1",
     );
     assert_eq!(kept, ["sim"]);
@@ -56,60 +56,60 @@ fn tokens_of_before_stay_and_are_an_alarm() {
 #[test]
 fn a_state_of_the_first_release_is_brought_up_to_date() {
     let mut before = Vec::new();
-    let mut server = Server::start_on(|folder| {
-        unpack(folder);
+    let mut server = Server::start_on(|directory| {
+        unpack(directory);
         // What a server of that release left that was killed at the wrong time, in each direction.
-        query(folder, "DELETE FROM provisioner_nodes WHERE name = 'n00001'");
-        query(folder, "UPDATE fleet_nodes SET name = 'earlier' WHERE name = 'n00002'");
+        query(directory, "DELETE FROM provisioner_nodes WHERE name = 'n00001'");
+        query(directory, "UPDATE fleet_nodes SET name = 'earlier' WHERE name = 'n00002'");
         query(
-            folder,
+            directory,
             "INSERT INTO provisioner_nodes (id, name, spec, version)
              VALUES ('00000000-0000-4000-8000-000000000009', 'n00009', '{}', 1)",
         );
-        fs::create_dir(folder.join("state/ssh-host-keys")).unwrap();
+        fs::create_dir(directory.join("state/ssh-host-keys")).unwrap();
         for (_, id) in NODES {
-            fs::write(folder.join("state/ssh-host-keys").join(id), "a key").unwrap();
+            fs::write(directory.join("state/ssh-host-keys").join(id), "a key").unwrap();
         }
-        before = contents(folder);
+        before = contents(directory);
     });
-    let folder = server.folder.path().to_owned();
+    let directory = server.directory.path().to_owned();
     assert!(before.iter().all(|rows| !rows.is_empty()), "{before:?}");
-    assert_eq!(contents(&folder), before);
-    let known = query(&folder, "SELECT name || id FROM fleet_nodes ORDER BY name");
-    assert_eq!(known, query(&folder, "SELECT name || id FROM provisioner_nodes ORDER BY name"));
+    assert_eq!(contents(&directory), before);
+    let known = query(&directory, "SELECT name || id FROM fleet_nodes ORDER BY name");
+    assert_eq!(known, query(&directory, "SELECT name || id FROM provisioner_nodes ORDER BY name"));
     assert_eq!(known.len(), 3);
-    assert_eq!(query(&folder, "SELECT id FROM fleet_nodes WHERE name = 'n00001'"), [""; 0]);
+    assert_eq!(query(&directory, "SELECT id FROM fleet_nodes WHERE name = 'n00001'"), [""; 0]);
     // What a node lived through is still there.
     let history = server.run(&["node", "show", "n00003", "--history"]).ok();
     assert!(history.contains("ready"), "{history}");
     for (name, id) in NODES {
-        let is_there = folder.join("state/ssh-host-keys").join(id).exists();
+        let is_there = directory.join("state/ssh-host-keys").join(id).exists();
         assert_eq!(is_there, name != "n00001", "the host key of {name}");
     }
-    let log = fs::read_to_string(folder.join("log")).unwrap();
+    let log = fs::read_to_string(directory.join("log")).unwrap();
     assert!(log.contains("keeping a copy of the database"), "{log}");
 
     // The copy is the state of before; the next start makes none and changes nothing.
     let copies = || {
-        let names = fs::read_dir(folder.join("state")).unwrap();
+        let names = fs::read_dir(directory.join("state")).unwrap();
         let names = names.map(|entry| entry.unwrap().file_name().into_string().unwrap());
         names.filter(|name| name.contains(".before-")).collect::<Vec<String>>()
     };
     assert_eq!(copies().len(), 1, "{:?}", copies());
     let copy = tempfile::tempdir().unwrap();
     fs::create_dir(copy.path().join("state")).unwrap();
-    let kept = folder.join("state").join(&copies()[0]);
+    let kept = directory.join("state").join(&copies()[0]);
     fs::copy(&kept, copy.path().join("state/bedplate.db")).unwrap();
     assert_eq!(contents(copy.path()), before);
     let earlier = query(copy.path(), "SELECT name FROM fleet_nodes ORDER BY name");
     assert_eq!(earlier, ["earlier", "n00001", "n00003"]);
     server.kill_and_restart();
-    assert_eq!((contents(&folder), copies().len()), (before, 1));
+    assert_eq!((contents(&directory), copies().len()), (before, 1));
 
     // A release that is older than the database says so, and how to go back, and changes nothing.
-    let said = server.kill_and_fail_after(|folder| {
+    let said = server.kill_and_fail_after(|directory| {
         query(
-            folder,
+            directory,
             "INSERT INTO access_migrations (version, description, success, checksum, execution_time)
              VALUES (99, 'of a later release', TRUE, x'00', 0)",
         );

@@ -92,10 +92,10 @@ fn times(marks: &[(u64, u64)]) -> Vec<u8> {
 
 fn with_workflows_that_are_over() -> Server {
     let mut server = Server::start();
-    server.kill_and_restart_after(|folder| {
-        query(folder, OVER);
-        query(folder, OVER_RUNS);
-        let logs = folder.join("state/logs").join(RENDER);
+    server.kill_and_restart_after(|directory| {
+        query(directory, OVER);
+        query(directory, OVER_RUNS);
+        let logs = directory.join("state/logs").join(RENDER);
         fs::create_dir_all(&logs).unwrap();
         for (run, log) in RUNS.iter().zip(LOGS) {
             fs::write(logs.join(run), log).unwrap();

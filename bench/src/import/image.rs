@@ -34,8 +34,8 @@ pub(super) fn reference(tag: u32) -> String {
 /// # Errors
 /// If it cannot be made; takes a few minutes and packages from where this machine's apt takes them. Called before the network is entered.
 pub(crate) fn prepare(checkout_paths: &CheckoutPaths) -> anyhow::Result<PathBuf> {
-    let folder = checkout_paths.kept("image");
-    let (layout, stamp) = (folder.join("layout"), folder.join("recipe"));
+    let directory = checkout_paths.kept("image");
+    let (layout, stamp) = (directory.join("layout"), directory.join("recipe"));
     let base = checkout_paths.in_workspace("images/debian-node/build.sh");
     let base = fs::read(&base).with_context(|| format!("cannot read {}", base.display()))?;
     let hash = Sha256::new().chain_update(RECIPE).chain_update(base).finalize();
@@ -44,9 +44,9 @@ pub(crate) fn prepare(checkout_paths: &CheckoutPaths) -> anyhow::Result<PathBuf>
         return Ok(layout);
     }
     say("making the image for import; this takes some minutes, once");
-    workspace::remove(&folder)?;
-    fs::create_dir_all(&folder).with_context(|| format!("cannot make {}", folder.display()))?;
-    let recipe = folder.join("image.sh");
+    workspace::remove(&directory)?;
+    fs::create_dir_all(&directory).with_context(|| format!("cannot make {}", directory.display()))?;
+    let recipe = directory.join("image.sh");
     fs::write(&recipe, RECIPE).with_context(|| format!("cannot write {}", recipe.display()))?;
     let arguments = [
         recipe.into(),
@@ -54,7 +54,7 @@ pub(crate) fn prepare(checkout_paths: &CheckoutPaths) -> anyhow::Result<PathBuf>
         layout.clone().into_os_string(),
         TAGS.to_string().into(),
     ];
-    process::script(r#"bash "$@""#, &arguments, &folder.join("build.log"))
+    process::script(r#"bash "$@""#, &arguments, &directory.join("build.log"))
         .context("making the image for import")?;
     fs::write(&stamp, hash).with_context(|| format!("cannot write {}", stamp.display()))?;
     Ok(layout)

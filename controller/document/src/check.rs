@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, HashMap, HashSet};
 
 use api::device::DeviceKind;
-use yaml_tree::{IndexedTree, Location, Mistakes, Tree, did_you_mean};
+use yaml_tree::{Diagnostics, IndexedTree, Location, Tree, did_you_mean};
 
 use crate::{
     JobDependency, MAX_JOBS, MAX_MERGED_BYTES, MAX_TASKS, MAX_TRANSFERS_OF_JOBS, TaskArray, Workflow, raw,
@@ -34,26 +34,26 @@ const MAX_NAME_BYTES: usize = 4_096;
 pub(crate) struct DiagnosticSink<'a> {
     places: IndexedTree<'a>,
     /// What is not accepted though it can be read.
-    refused: Mistakes,
+    refused: Diagnostics,
     /// What could not be read.
-    unreadable: Mistakes,
-    warnings: Mistakes,
+    unreadable: Diagnostics,
+    warnings: Diagnostics,
 }
 
 /// All that was noted, by kind.
 #[derive(Debug)]
 pub(crate) struct CollectedDiagnostics {
-    pub(crate) refused: Mistakes,
-    pub(crate) unreadable: Mistakes,
-    pub(crate) warnings: Mistakes,
+    pub(crate) refused: Diagnostics,
+    pub(crate) unreadable: Diagnostics,
+    pub(crate) warnings: Diagnostics,
     /// Steps of looking places up. Those of each kind are in itself.
     pub(crate) steps: u64,
 }
 
 impl<'a> DiagnosticSink<'a> {
     /// `unreadable`: what the walk over the tree could not read.
-    pub(crate) fn new(tree: &'a Tree, unreadable: Mistakes) -> Self {
-        let (refused, warnings) = (Mistakes::default(), Mistakes::default());
+    pub(crate) fn new(tree: &'a Tree, unreadable: Diagnostics) -> Self {
+        let (refused, warnings) = (Diagnostics::default(), Diagnostics::default());
         Self { places: IndexedTree::new(tree), refused, unreadable, warnings }
     }
 
@@ -94,8 +94,8 @@ impl<'a> DiagnosticSink<'a> {
     /// answer then matters for their number alone.
     pub(crate) fn has(&self, path: &str) -> bool {
         let is_below = |rest: &str| rest.is_empty() || path.is_empty() || rest.starts_with(['.', '[']);
-        let mut mistakes = self.unreadable.iter().chain(self.refused.iter());
-        mistakes.any(|mistake| mistake.path.strip_prefix(path).is_some_and(is_below))
+        let mut diagnostics = self.unreadable.iter().chain(self.refused.iter());
+        diagnostics.any(|diagnostic| diagnostic.path.strip_prefix(path).is_some_and(is_below))
     }
 
     /// Counts what a loop looked at.
@@ -111,16 +111,16 @@ impl<'a> DiagnosticSink<'a> {
 
 /// Notes a mistake at the place of a path.
 fn note(
-    mistakes: &mut Mistakes,
+    diagnostics: &mut Diagnostics,
     places: &IndexedTree<'_>,
     path: &str,
     told: impl FnOnce() -> (String, Option<String>),
 ) {
-    let at = match mistakes.is_full() {
+    let at = match diagnostics.is_full() {
         true => places.start(),
         false => places.find(path).unwrap_or(places.start()),
     };
-    mistakes.add_with(at, path, told);
+    diagnostics.add_with(at, path, told);
 }
 
 /// RFC 1034 labels, and `_` and `.` as people's documents have them. It becomes a part of paths,

@@ -34,8 +34,8 @@ pub use normal::{
     Workflow,
 };
 
-use api::{problem::Mistake, workflow::MAX_DOCUMENT_BYTES};
-use yaml_tree::{IndexedTree, Location, Mistakes, Tree};
+use api::{problem::Diagnostic, workflow::MAX_DOCUMENT_BYTES};
+use yaml_tree::{Diagnostics, IndexedTree, Location, Tree};
 
 /// Jobs of one document. A larger graph is an array, or several workflows.
 pub const MAX_JOBS: usize = 1_000;
@@ -60,7 +60,7 @@ pub struct Parsed {
     /// The normalised workflow.
     pub workflow: Workflow,
     /// What is ignored.
-    pub warnings: Vec<Mistake>,
+    pub warnings: Vec<Diagnostic>,
     tree: Tree,
 }
 
@@ -68,15 +68,15 @@ impl Parsed {
     /// Mistakes in jobs that only the cluster shows, each with the number of its job, at the places
     /// where the jobs are written.
     #[must_use]
-    pub fn mistakes_of_jobs(&self, wrong: impl IntoIterator<Item = (usize, String)>) -> Vec<Mistake> {
+    pub fn diagnostics_of_jobs(&self, wrong: impl IntoIterator<Item = (usize, String)>) -> Vec<Diagnostic> {
         let places = IndexedTree::new(&self.tree);
-        let mut mistakes = Mistakes::default();
+        let mut diagnostics = Diagnostics::default();
         for (job, message) in wrong {
             let path = format!("jobs.{}", self.workflow.jobs[job].name);
             let at = places.find(&path).unwrap_or(places.start());
-            mistakes.add(at, &path, message, None);
+            diagnostics.add(at, &path, message, None);
         }
-        mistakes.told()
+        diagnostics.told()
     }
 }
 
@@ -95,13 +95,13 @@ impl Workflow {
 /// # Errors
 /// The mistakes, in the order of their places: what cannot be read, and what is not accepted. Past
 /// [`yaml_tree::MAX_MISTAKES`] they are counted.
-pub fn parse(text: &str) -> Result<Parsed, Vec<Mistake>> {
+pub fn parse(text: &str) -> Result<Parsed, Vec<Diagnostic>> {
     parse_counted(text, &|| true).0
 }
 
 /// [`parse`] as long as somebody waits for it: `is_waited_for` is asked before each part of the work.
 /// `None`: nobody does.
-pub fn parse_while(text: &str, is_waited_for: &dyn Fn() -> bool) -> Option<Result<Parsed, Vec<Mistake>>> {
+pub fn parse_while(text: &str, is_waited_for: &dyn Fn() -> bool) -> Option<Result<Parsed, Vec<Diagnostic>>> {
     if !is_waited_for() {
         return None;
     }
@@ -110,7 +110,7 @@ pub fn parse_while(text: &str, is_waited_for: &dyn Fn() -> bool) -> Option<Resul
 }
 
 /// [`parse`], and how many steps it took. What it says where nobody waits means nothing.
-fn parse_counted(text: &str, is_waited_for: &dyn Fn() -> bool) -> (Result<Parsed, Vec<Mistake>>, u64) {
+fn parse_counted(text: &str, is_waited_for: &dyn Fn() -> bool) -> (Result<Parsed, Vec<Diagnostic>>, u64) {
     if text.len() > MAX_DOCUMENT_BYTES {
         let message = format!("the document has {} bytes; at most {MAX_DOCUMENT_BYTES} are read", text.len());
         let hint = "data belongs into volumes, not into the document";
@@ -118,21 +118,21 @@ fn parse_counted(text: &str, is_waited_for: &dyn Fn() -> bool) -> (Result<Parsed
     }
     let tree = match tree_of(text) {
         Ok(tree) => tree,
-        Err(mistakes) => return (Err(mistakes), 0),
+        Err(diagnostics) => return (Err(diagnostics), 0),
     };
     if !is_waited_for() {
         return (Err(Vec::new()), 0);
     }
     let (workflow, noted) =
         normalise(&tree, |document, notes| is_waited_for() && check::is_small_enough(document, notes));
-    let mut mistakes = noted.unreadable;
-    mistakes.append(noted.refused);
-    let steps = mistakes.steps() + noted.warnings.steps() + noted.steps;
+    let mut diagnostics = noted.unreadable;
+    diagnostics.append(noted.refused);
+    let steps = diagnostics.steps() + noted.warnings.steps() + noted.steps;
     let parsed = match workflow {
-        Some(workflow) if mistakes.is_empty() => {
+        Some(workflow) if diagnostics.is_empty() => {
             Ok(Parsed { workflow, warnings: noted.warnings.told(), tree })
         }
-        _ => Err(mistakes.told()),
+        _ => Err(diagnostics.told()),
     };
     (parsed, steps)
 }
@@ -143,7 +143,7 @@ fn parse_counted(text: &str, is_waited_for: &dyn Fn() -> bool) -> (Result<Parsed
 ///
 /// # Errors
 /// What it says that this release does not know how to read, in the order of the places.
-pub fn read_accepted(text: &str) -> Result<Workflow, Vec<Mistake>> {
+pub fn read_accepted(text: &str) -> Result<Workflow, Vec<Diagnostic>> {
     let tree = tree_of(text)?;
     let (workflow, noted) = normalise(&tree, |_, _| true);
     match workflow {
@@ -152,14 +152,14 @@ pub fn read_accepted(text: &str) -> Result<Workflow, Vec<Mistake>> {
     }
 }
 
-fn tree_of(text: &str) -> Result<Tree, Vec<Mistake>> {
+fn tree_of(text: &str) -> Result<Tree, Vec<Diagnostic>> {
     match yaml_tree::parse(text) {
         Ok(Some(tree)) => Ok(tree),
         Ok(None) => Err(at_the_start("the document is empty".to_owned(), "it needs `version` and `jobs`")),
         Err(unreadable) => {
-            let mut mistakes = Mistakes::default();
-            mistakes.add(unreadable.at, "", unreadable.message, None);
-            Err(mistakes.told())
+            let mut diagnostics = Diagnostics::default();
+            diagnostics.add(unreadable.at, "", unreadable.message, None);
+            Err(diagnostics.told())
         }
     }
 }
@@ -170,9 +170,9 @@ fn normalise(
     tree: &Tree,
     goes_on: impl Fn(&raw::Document, &mut check::DiagnosticSink<'_>) -> bool,
 ) -> (Option<Workflow>, check::CollectedDiagnostics) {
-    let mut mistakes = Mistakes::default();
-    let value = yaml_tree::walk(tree, &schema::DOCUMENT, "", &mut mistakes);
-    let mut notes = check::DiagnosticSink::new(tree, mistakes);
+    let mut diagnostics = Diagnostics::default();
+    let value = yaml_tree::walk(tree, &schema::DOCUMENT, "", &mut diagnostics);
+    let mut notes = check::DiagnosticSink::new(tree, diagnostics);
     let document = value.map(raw::Document::of).filter(|document| goes_on(document, &mut notes));
     let workflow = document.map(|document| normal::of(&document, &mut notes));
     if let Some(workflow) = &workflow {
@@ -181,10 +181,10 @@ fn normalise(
     (workflow, notes.into_noted())
 }
 
-fn at_the_start(message: String, hint: &str) -> Vec<Mistake> {
-    let mut mistakes = Mistakes::default();
-    mistakes.add(Location { line: 1, column: 1 }, "", message, Some(hint.to_owned()));
-    mistakes.told()
+fn at_the_start(message: String, hint: &str) -> Vec<Diagnostic> {
+    let mut diagnostics = Diagnostics::default();
+    diagnostics.add(Location { line: 1, column: 1 }, "", message, Some(hint.to_owned()));
+    diagnostics.told()
 }
 
 #[cfg(test)]

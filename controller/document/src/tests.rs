@@ -5,16 +5,16 @@ use proptest::prelude::*;
 
 use super::*;
 
-fn lines(mistakes: &[Mistake]) -> String {
-    mistakes.iter().map(|mistake| format!("{mistake}\n")).collect()
+fn lines(diagnostics: &[Diagnostic]) -> String {
+    diagnostics.iter().map(|diagnostic| format!("{diagnostic}\n")).collect()
 }
 
-fn mistakes(text: &str, expected: &Expect) {
+fn diagnostics(text: &str, expected: &Expect) {
     expected.assert_eq(&lines(&parse(text).unwrap_err()));
 }
 
 fn normal(text: &str, expected: &Expect) {
-    let parsed = parse(text).unwrap_or_else(|mistakes| panic!("{}", lines(&mistakes)));
+    let parsed = parse(text).unwrap_or_else(|diagnostics| panic!("{}", lines(&diagnostics)));
     expected.assert_eq(&(lines(&parsed.warnings) + &parsed.workflow.to_yaml().unwrap()));
 }
 
@@ -315,7 +315,7 @@ fn a_command_of_one_item_is_told_as_words() {
     "#]].assert_eq(&lines(&parsed.warnings));
     // The document stays as it was written: whether there is such a program, the node knows.
     assert_eq!(parsed.workflow.jobs[0].command, ["tar -C /data -zxf /data/input.tar.gz"]);
-    mistakes(
+    diagnostics(
         &jobs(&[
             ("a", r#"command: ["echo 'a"]"#),
             ("b", r#"command: ["echo a\\"]"#),
@@ -341,13 +341,13 @@ fn names_may_have_underscores_and_dots() {
                 counter_job: {name: counter_job, image: docker://a, command: [x], mounts: {data_v1.2: \
                 {location: /data}}}\n  step.2: {image: docker://a, command: [x], requires: \
                 [counter_job]}\n  .x_: {image: docker://a, command: [x]}\n";
-    let workflow = parse(text).unwrap_or_else(|mistakes| panic!("{}", lines(&mistakes))).workflow;
+    let workflow = parse(text).unwrap_or_else(|diagnostics| panic!("{}", lines(&diagnostics))).workflow;
     let names: Vec<&str> = workflow.jobs.iter().map(|job| job.name.as_str()).collect();
     assert_eq!(names, ["counter_job", "step.2", ".x_"]);
     assert_eq!(workflow.jobs[0].mounts[0].volume, "data_v1.2");
     let long = "x".repeat(64);
     let bad = [".", "..", "a/b", "A", "-a", "a-", "é", &long].map(|name| (name, "command: [x]"));
-    mistakes(
+    diagnostics(
         &jobs(&bad),
         &expect![[r#"
         3:6: jobs..: "." cannot name a job (use 1 to 63 lower-case letters, digits, `_`, `.` and inner hyphens, not `.` or `..` alone)
@@ -360,7 +360,7 @@ fn names_may_have_underscores_and_dots() {
         10:69: jobs.xxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxx: "xxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxx" cannot name a job (use 1 to 63 lower-case letters, digits, `_`, `.` and inner hyphens, not `.` or `..` alone)
     "#]],
     );
-    mistakes(
+    diagnostics(
         &jobs(&[("a", "name: b, command: [x]")]),
         &expect![[r#"
         3:32: jobs.a.name: it is not the key of the job (leave it out, or make it "a": a job has the name of its key)
@@ -369,8 +369,8 @@ fn names_may_have_underscores_and_dots() {
 }
 
 #[test]
-fn a_mistake_is_not_hidden_by_one_of_a_name_that_goes_on() {
-    mistakes(
+fn a_diagnostic_is_not_hidden_by_one_of_a_name_that_goes_on() {
+    diagnostics(
         "version: v1\njobs:\n  a: {command: [x]}\n  a.images: {image: x, command: [x]}\n",
         &expect![[r#"
             3:6: jobs.a: the job has no image (such as `image: {uri: docker://alpine}`)
@@ -457,8 +457,8 @@ fn version_4_with_defaults() {
 }
 
 #[test]
-fn every_mistake_of_form_is_told_at_once() {
-    mistakes(
+fn every_diagnostic_of_form_is_told_at_once() {
+    diagnostics(
         r#"version: v2
 nmae: x
 jobs:
@@ -493,8 +493,8 @@ jobs:
 }
 
 #[test]
-fn every_mistake_of_meaning_is_told_at_once() {
-    mistakes(
+fn every_diagnostic_of_meaning_is_told_at_once() {
+    diagnostics(
         WRONG,
         &expect![[r#"
             5:54: volumes.data.ingress[0].destination: "file://../a" is no path inside the volume (use file://PATH without `.`, `..` and empty parts)
@@ -528,7 +528,7 @@ fn every_mistake_of_meaning_is_told_at_once() {
 
 #[test]
 fn what_is_not_supported_yet_is_said_key_by_key() {
-    mistakes(
+    diagnostics(
         r#"version: v4
 annotations: { fuzzball.io/connect/web: ssh }
 volumes:
@@ -593,8 +593,8 @@ jobs:
 }
 
 #[test]
-fn annotations_that_are_no_labels_are_mistakes() {
-    mistakes(
+fn annotations_that_are_no_labels_are_diagnostics() {
+    diagnostics(
         "version: v4\nannotations: { zone: north side }\njobs:\n  \
          a: { image: docker://a, command: [x], resource: { annotations: { -a: b } } }\n",
         &expect![[r#"
@@ -621,7 +621,7 @@ fn egress(pairs: &[(&str, &str)]) -> String {
 }
 
 #[test]
-fn a_folder_goes_where_folders_can() {
+fn a_directory_goes_where_directories_can() {
     let text = egress(&[
         ("file://out/", "https://example.org/results/"),
         ("file:///out", "https://example.org/results?signature=x"),
@@ -631,7 +631,7 @@ fn a_folder_goes_where_folders_can() {
     let volume = &parse(&text).unwrap().workflow.volumes[0];
     let paths: Vec<&str> = volume.egress.iter().map(|egress| egress.path.as_str()).collect();
     assert_eq!(paths, ["out", "out", "a/b", "."]);
-    mistakes(
+    diagnostics(
         &egress(&[
             ("file://out/", "https://example.org/results?signature=x"),
             ("file://out//", "local:///x"),
@@ -698,7 +698,7 @@ fn a_large_array_is_one_record() {
 fn a_job_that_only_the_cluster_finds_wrong_is_located() {
     let parsed = parse(DAG).unwrap();
     expect!["19:5: jobs.post: too large\n"]
-        .assert_eq(&lines(&parsed.mistakes_of_jobs([(1, "too large".into())])));
+        .assert_eq(&lines(&parsed.diagnostics_of_jobs([(1, "too large".into())])));
 }
 
 proptest! {
@@ -727,7 +727,7 @@ fn the_documented_examples_are_true() {
     for (index, (kind, text)) in blocks.iter().enumerate() {
         match *kind {
             "yaml" => {
-                parse(text).unwrap_or_else(|mistakes| panic!("{text}\n{}", lines(&mistakes)));
+                parse(text).unwrap_or_else(|diagnostics| panic!("{text}\n{}", lines(&diagnostics)));
                 right += 1;
             }
             "yaml wrong" => assert_eq!(lines(&parse(text).unwrap_err()), blocks[index + 1].1),
@@ -750,7 +750,7 @@ fn what_linux_would_not_run_is_refused() {
         + &job("fits", &format!("command: [a], args: [{}]", &long[1..]))
         + &job("wide", &format!("command: [a], env: [V={long}]"))
         + &job("many", &format!("command: [a], args: [{}]", [&long[9..]; 9].join(", ")));
-    mistakes(
+    diagnostics(
         &text,
         &expect![[r#"
         3:69: jobs.tiny.resource.memory.size: 4 bytes hold no program; at least 1048576 are taken (write the unit too, such as 4GiB)
@@ -828,15 +828,15 @@ fn eight_times_the_document_takes_at_most_ten_times_the_steps() {
 }
 
 #[test]
-fn mistakes_past_the_limit_are_counted() {
+fn diagnostics_past_the_limit_are_counted() {
     for parts in [8_000, 40_000] {
         let told = parse(&jobs_of(parts, "x: 1")).unwrap_err();
-        assert_eq!(told.len(), yaml_tree::MAX_MISTAKES + 1);
+        assert_eq!(told.len(), yaml_tree::MAX_DIAGNOSTICS + 1);
         // One of those that are told, by its place, is that there are too many jobs.
         let first = lines(&told[..3]);
         assert!(first.contains(&format!("the document has {parts} jobs; at most 1000")), "{first}");
         assert!(first.contains("3:8: jobs.j0.x: unknown key \"x\""), "{first}");
-        let more = parts + 1 - yaml_tree::MAX_MISTAKES;
+        let more = parts + 1 - yaml_tree::MAX_DIAGNOSTICS;
         assert_eq!(told.last().unwrap().message, format!("and {more} mistakes more"));
     }
 }
@@ -846,8 +846,8 @@ fn what_is_said_of_a_document_is_bounded() {
     let long = "k".repeat(100 << 10);
     let keys = list(10_000, |part| format!("x{part}: 1"));
     let told = parse(&format!("version: v1\njobs:\n  ? {long}\n  : {{{keys}}}\n")).unwrap_err();
-    assert_eq!(told.len(), yaml_tree::MAX_MISTAKES + 1);
-    let bytes: usize = told.iter().map(|mistake| mistake.to_string().len()).sum();
+    assert_eq!(told.len(), yaml_tree::MAX_DIAGNOSTICS + 1);
+    let bytes: usize = told.iter().map(|diagnostic| diagnostic.to_string().len()).sum();
     assert!(bytes < 1 << 20, "{bytes} bytes");
 }
 

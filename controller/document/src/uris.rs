@@ -71,9 +71,9 @@ pub(crate) fn taken_out(uri: &str, path: &str, notes: &mut DiagnosticSink<'_>) -
     if matches!(uri.strip_prefix("file://"), Some("" | "/" | "." | "./" | "/." | "/./")) {
         return Some((WHOLE_VOLUME.to_owned(), true));
     }
-    let folder = uri.strip_suffix('/').filter(|folder| !folder.ends_with('/'));
-    let inside = inside(folder.unwrap_or(uri), path, notes)?;
-    Some((inside, folder.is_some()))
+    let directory = uri.strip_suffix('/').filter(|directory| !directory.ends_with('/'));
+    let inside = inside(directory.unwrap_or(uri), path, notes)?;
+    Some((inside, directory.is_some()))
 }
 
 /// A path in a volume: `file://a/b`.

@@ -34,7 +34,7 @@ impl Free {
     /// All of a node that is in service.
     pub(crate) fn all(capacity: &Capacity) -> Self {
         let mut free = Self::ever(capacity);
-        for device in capacity.devices.iter().filter(|device| device.sick) {
+        for device in capacity.devices.iter().filter(|device| device.unhealthy) {
             free.devices.remove(&device.name);
         }
         free

@@ -23,8 +23,12 @@ pub(crate) fn node(number: u128, packages: u32, numas: u32, cores: u32) -> Node 
         for numa in 0..numas {
             let numa = package * numas + numa;
             capacity.memory.push(NumaMemory { numa, bytes: 8 * GIB });
-            let device =
-                Device { kind: "gpu".to_owned(), name: format!("gpu{numa}"), numa: Some(numa), sick: false };
+            let device = Device {
+                kind: "gpu".to_owned(),
+                name: format!("gpu{numa}"),
+                numa: Some(numa),
+                unhealthy: false,
+            };
             capacity.devices.push(device);
             for core in 0..cores {
                 let first = numa * cores + core;
@@ -340,9 +344,9 @@ fn only_nodes_with_the_label_are_looked_at() {
 /// What was kept in step with each run is what counting anew gives.
 fn hold_count(cluster: &Cluster) {
     for place in cluster.places.values() {
-        let mut anew = place.clone();
-        anew.count_free();
-        assert_eq!(place.free, anew.free);
+        let mut again = place.clone();
+        again.count_free();
+        assert_eq!(place.free, again.free);
     }
 }
 
@@ -351,7 +355,7 @@ fn hold_count(cluster: &Cluster) {
 enum Step {
     Occupy(Placement),
     Release(u128),
-    Sick(bool),
+    Unhealthy(bool),
 }
 
 fn any_step() -> impl Strategy<Value = Step> {
@@ -373,7 +377,7 @@ fn any_step() -> impl Strategy<Value = Step> {
     prop_oneof![
         3 => placement.prop_map(Step::Occupy),
         3 => (0_u128..6).prop_map(Step::Release),
-        1 => any::<bool>().prop_map(Step::Sick),
+        1 => any::<bool>().prop_map(Step::Unhealthy),
     ]
 }
 
@@ -442,9 +446,9 @@ proptest! {
             match step {
                 Step::Occupy(placement) => cluster.occupy(placement),
                 Step::Release(number) => { cluster.release(run(number)); }
-                Step::Sick(sick) => {
+                Step::Unhealthy(unhealthy) => {
                     let mut node = node(1, 2, 2, 4);
-                    node.capacity.devices[0].sick = sick;
+                    node.capacity.devices[0].unhealthy = unhealthy;
                     cluster.put_node(node);
                 }
             }
@@ -492,10 +496,10 @@ proptest! {
 
 #[test]
 fn what_wants_a_device_that_is_out_of_service_waits_and_is_told_so() {
-    let mut sick = node(1, 2, 1, 4);
-    sick.capacity.devices[1].sick = true;
+    let mut unhealthy = node(1, 2, 1, 4);
+    unhealthy.capacity.devices[1].unhealthy = true;
     let mut cluster = Cluster::default();
-    cluster.put_node(sick);
+    cluster.put_node(unhealthy);
     let with = |count| with_gpus(count, Affinity::Core);
     let placed = place(&mut cluster, &[(7, with(2)), (8, with(1))], 0);
     expect!["8 on n1: cpus [0] memory 0:1G gpu0\n"].assert_eq(&draw(&placed));
@@ -506,7 +510,7 @@ fn what_wants_a_device_that_is_out_of_service_waits_and_is_told_so() {
 
     // The run keeps its device though that falls sick, and nobody gets it after.
     let mut worse = node(1, 2, 1, 4);
-    worse.capacity.devices[0].sick = true;
+    worse.capacity.devices[0].unhealthy = true;
     cluster.put_node(worse);
     assert_eq!(draw(&place(&mut cluster, &[(10, with(1))], 0)), "10 on n1: cpus [4] memory 1:1G gpu1\n");
     assert!(cluster.release(run(8)) && cluster.release(run(10)));

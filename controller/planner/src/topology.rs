@@ -60,7 +60,7 @@ pub struct Device {
     /// NUMA node that it is near.
     pub numa: Option<u32>,
     /// It is out of service: not granted, and still the node's, so that what wants it waits. Who has it keeps it.
-    pub sick: bool,
+    pub unhealthy: bool,
 }
 
 impl Capacity {
@@ -77,6 +77,6 @@ impl Capacity {
 
     /// Devices of a kind that are out of service.
     pub(crate) fn count_unhealthy(&self, kind: &str) -> usize {
-        self.devices.iter().filter(|device| device.kind == kind && device.sick).count()
+        self.devices.iter().filter(|device| device.kind == kind && device.unhealthy).count()
     }
 }

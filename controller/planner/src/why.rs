@@ -106,11 +106,11 @@ fn lack(capacity: &Capacity, free: &Free, request: &Request) -> Option<String> {
         let is_free = |device: &&crate::Device| device.kind == *kind && free.devices.contains(&device.name);
         let left = capacity.devices.iter().filter(is_free).count();
         if left < count as usize {
-            let sick = match capacity.count_unhealthy(kind) {
+            let unhealthy = match capacity.count_unhealthy(kind) {
                 0 => String::new(),
-                sick => format!("{sick} of {} {kind} out of service, ", capacity.count(kind)),
+                unhealthy => format!("{unhealthy} of {} {kind} out of service, ", capacity.count(kind)),
             };
-            return Some(format!("{sick}{left} {kind} free, {count} wanted"));
+            return Some(format!("{unhealthy}{left} {kind} free, {count} wanted"));
         }
     }
     Some("free cores and memory are not near to each other".to_owned())

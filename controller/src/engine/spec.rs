@@ -43,7 +43,7 @@ impl WorkflowState {
             StageAction::Egress { volume, path, destination } => {
                 let destination = match destination {
                     plan::Destination::Http { url } => Destination::Http { url: url.clone() },
-                    plan::Destination::Local { .. } => Destination::Client { takes_folders: true },
+                    plan::Destination::Local { .. } => Destination::Client { takes_directories: true },
                 };
                 Work::Egress { volume: volume.clone(), path: path.clone(), destination }
             }

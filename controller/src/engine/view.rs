@@ -231,7 +231,7 @@ impl WorkflowState {
         let files = self.plan.numbered().filter_map(|(stage, plan)| match &plan.work {
             StageAction::Egress { destination: Destination::Local { path }, .. } => {
                 let destination = path.clone();
-                Some(ClientFile { stage: stage.0, destination, size: None, folder: false })
+                Some(ClientFile { stage: stage.0, destination, size: None, directory: false })
             }
             _ => None,
         });

@@ -85,7 +85,7 @@ struct Pull {
 
 #[derive(Debug)]
 struct ImageWait {
-    wanter: Requester,
+    requester: Requester,
     /// As its workflow names it.
     reference: String,
     tell: oneshot::Sender<Delivery>,
@@ -122,17 +122,17 @@ impl Pulls {
     pub(super) fn enqueue(
         &self,
         reference: &str,
-        wanter: Requester,
+        requester: Requester,
         cancelled: CancellationToken,
     ) -> (PullUnderWay, oneshot::Receiver<Delivery>) {
         let (tell, told) = oneshot::channel();
-        let transfer = self.transfers.claim(&wanter.user);
-        let conversion = self.conversions.claim(&wanter.user);
+        let transfer = self.transfers.claim(&requester.user);
+        let conversion = self.conversions.claim(&requester.user);
         let mut board = self.lock();
         let number = board.next;
         board.next += 1;
-        board.stages.insert((wanter.workflow, wanter.stage), (number, number));
-        let wanted = ImageWait { wanter, reference: reference.to_owned(), tell };
+        board.stages.insert((requester.workflow, requester.stage), (number, number));
+        let wanted = ImageWait { requester, reference: reference.to_owned(), tell };
         let pull = Pull {
             reference: reference.to_owned(),
             manifest: None,
@@ -215,7 +215,7 @@ impl Board {
         pull.cancelled.cancel();
         let Some(other_pull) = self.pulls.get_mut(&other) else { return };
         for (number, wanted) in wanted {
-            self.stages.insert((wanted.wanter.workflow, wanted.wanter.stage), (other, number));
+            self.stages.insert((wanted.requester.workflow, wanted.requester.stage), (other, number));
             other_pull.wanted.insert(number, wanted);
         }
         other_pull.counts_for_the_first();
@@ -238,8 +238,8 @@ impl Board {
     }
 
     fn forget_stages(&mut self, wanted: &BTreeMap<u64, ImageWait>) {
-        for ImageWait { wanter, .. } in wanted.values() {
-            self.stages.remove(&(wanter.workflow, wanter.stage));
+        for ImageWait { requester, .. } in wanted.values() {
+            self.stages.remove(&(requester.workflow, requester.stage));
         }
     }
 }
@@ -248,8 +248,8 @@ impl Pull {
     fn counts_for_the_first(&self) {
         match self.wanted.values().next() {
             Some(first) => {
-                self.transfer.give_to(&first.wanter.user);
-                self.conversion.give_to(&first.wanter.user);
+                self.transfer.give_to(&first.requester.user);
+                self.conversion.give_to(&first.requester.user);
             }
             None => self.cancelled.cancel(),
         }
@@ -257,10 +257,11 @@ impl Pull {
 
     /// What it is doing, for one of those who want it.
     fn words(&self, number: u64) -> Option<String> {
-        let ImageWait { wanter, reference, .. } = self.wanted.get(&number)?;
+        let ImageWait { requester, reference, .. } = self.wanted.get(&number)?;
         // Who else wants it is nobody's business.
         let first = self.wanted.values().next()?;
-        let whose = if first.wanter.user == wanter.user { "this user" } else { "the user who asked first" };
+        let whose =
+            if first.requester.user == requester.user { "this user" } else { "the user who asked first" };
         if let Some(standing) = self.transfer.standing() {
             return Some(format!("{reference} is in the queue of pulls: {}", standing.told(whose)));
         }
@@ -418,7 +419,7 @@ impl Waits for PullUnderWay {
         let waits: Vec<Arc<dyn Waits>> = {
             let board = self.pulls.lock();
             let wanted = board.pulls.get(&self.number).map(|pull| pull.wanted.values());
-            wanted.into_iter().flatten().map(|wanted| wanted.wanter.waits.clone()).collect()
+            wanted.into_iter().flatten().map(|wanted| wanted.requester.waits.clone()).collect()
         };
         for told in waits {
             told.waits(wait);

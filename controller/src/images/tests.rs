@@ -143,29 +143,29 @@ fn told() -> (Arc<dyn Waits>, mpsc::UnboundedReceiver<String>) {
 }
 
 /// The image stage of a workflow of this number.
-fn wanter(workflow: u128, user: &str, waits: Arc<dyn Waits>) -> Requester {
+fn requester(workflow: u128, user: &str, waits: Arc<dyn Waits>) -> Requester {
     let workflow = WorkflowId(uuid::Uuid::from_u128(workflow));
     Requester { workflow, stage: StageId(0), user: user.into(), waits }
 }
 
-async fn open(folder: &Path) -> JobImages {
+async fn open(directory: &Path) -> JobImages {
     let _ = rustls::crypto::ring::default_provider().install_default();
-    let database = Database::open(&folder.join("db"), &[&SCHEMA]).await.unwrap();
+    let database = Database::open(&directory.join("db"), &[&SCHEMA]).await.unwrap();
     let store = Arc::new(SqlStore::open(database).await.unwrap());
     let converter = Converter::in_this_process();
     let shutdown = CancellationToken::new();
     // Where the registries of these tests are.
     let reach = Reach { allowed: vec!["127.0.0.0/8".parse().unwrap()], ..Reach::default() };
     let registries = Arc::new(Registries { reach, ..Registries::default() });
-    JobImages::open(folder, converter, store, registries, Platform::default(), shutdown).unwrap()
+    JobImages::open(directory, converter, store, registries, Platform::default(), shutdown).unwrap()
 }
 
 /// Fetches what is not there to be had, until it waits, and then ends that.
 async fn waits(images: &JobImages, reference: &str) -> String {
     let (waits, mut told) = told();
-    let wanter = wanter(1, "ann", waits);
-    let workflow = wanter.workflow;
-    let fetched = images.fetch(reference, wanter, Timestamp(0));
+    let requester = requester(1, "ann", waits);
+    let workflow = requester.workflow;
+    let fetched = images.fetch(reference, requester, Timestamp(0));
     let text = timeout(PATIENCE, told.recv()).await.unwrap().unwrap();
     images.pulls().leave(workflow);
     let nothing = timeout(PATIENCE, fetched).await.unwrap();
@@ -199,14 +199,14 @@ async fn becomes_idle(images: &JobImages) {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn what_is_here_by_digest_needs_no_registry() {
-    let folder = tempfile::tempdir().unwrap();
-    let images = open(folder.path()).await;
+    let directory = tempfile::tempdir().unwrap();
+    let images = open(directory.path()).await;
     let image = image();
     let (address, serving) = registry(image.files).await;
     let fetch = async |version: String| {
         let (waits, _told) = told();
         let reference = format!("{address}/site/job{version}");
-        let fetching = images.fetch(&reference, wanter(1, "ann", waits), Timestamp(0));
+        let fetching = images.fetch(&reference, requester(1, "ann", waits), Timestamp(0));
         timeout(PATIENCE, fetching).await.unwrap().unwrap().fetched.unwrap()
     };
     let first = fetch(":1".to_owned()).await;
@@ -227,8 +227,8 @@ async fn what_is_here_by_digest_needs_no_registry() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn what_no_registry_gave_is_not_used() {
-    let folder = tempfile::tempdir().unwrap();
-    let images = open(folder.path()).await;
+    let directory = tempfile::tempdir().unwrap();
+    let images = open(directory.path()).await;
     // All of an image, in the files of somebody's documents.
     let image = image();
     for bytes in image.files.into_values() {
@@ -241,15 +241,15 @@ async fn what_no_registry_gave_is_not_used() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn an_image_that_two_want_is_pulled_once_and_goes_on_for_who_is_left() {
-    let folder = tempfile::tempdir().unwrap();
-    let images = open(folder.path()).await;
+    let directory = tempfile::tempdir().unwrap();
+    let images = open(directory.path()).await;
     let (image, gate) = (image(), Arc::new(Semaphore::new(0)));
     let manifest = image.manifest;
     let (address, mut asked) = gated(image, gate.clone()).await;
     let reference = format!("{address}/site/job:1");
     let want = |workflow, user| {
-        let wanter = wanter(workflow, user, told().0);
-        (wanter.workflow, images.fetch(&reference, wanter, Timestamp(0)))
+        let requester = requester(workflow, user, told().0);
+        (requester.workflow, images.fetch(&reference, requester, Timestamp(0)))
     };
     let (first, of_first) = want(1, "ann");
     timeout(PATIENCE, asked.recv()).await.unwrap().unwrap();
@@ -277,13 +277,13 @@ async fn an_image_that_two_want_is_pulled_once_and_goes_on_for_who_is_left() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_transfer_ends_at_once_with_the_last_who_wants_it() {
-    let folder = tempfile::tempdir().unwrap();
-    let images = open(folder.path()).await;
+    let directory = tempfile::tempdir().unwrap();
+    let images = open(directory.path()).await;
     let gate = Arc::new(Semaphore::new(0));
     let (address, mut asked) = gated(image(), gate).await;
-    let wanter = wanter(1, "ann", told().0);
-    let workflow = wanter.workflow;
-    let fetched = images.fetch(&format!("{address}/site/job:1"), wanter, Timestamp(0));
+    let requester = requester(1, "ann", told().0);
+    let workflow = requester.workflow;
+    let fetched = images.fetch(&format!("{address}/site/job:1"), requester, Timestamp(0));
     timeout(PATIENCE, asked.recv()).await.unwrap().unwrap();
     images.pulls().leave(workflow);
     assert!(fetched.await.is_err());
@@ -293,23 +293,23 @@ async fn a_transfer_ends_at_once_with_the_last_who_wants_it() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn slow_pulls_of_one_user_leave_a_place_to_others() {
-    let folder = tempfile::tempdir().unwrap();
-    let images = open(folder.path()).await;
+    let directory = tempfile::tempdir().unwrap();
+    let images = open(directory.path()).await;
     // It takes requests and answers none.
     let silent = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let reference = format!("{}/site/job:1", silent.local_addr().unwrap());
     let of_ann: Vec<_> = (1..=20)
-        .map(|workflow| images.fetch(&reference, wanter(workflow, "ann", told().0), Timestamp(0)))
+        .map(|workflow| images.fetch(&reference, requester(workflow, "ann", told().0), Timestamp(0)))
         .collect();
     let (address, _serving) = registry(image().files).await;
-    let of_bob = images.fetch(&format!("{address}/site/job:1"), wanter(99, "bob", told().0), Timestamp(0));
+    let of_bob = images.fetch(&format!("{address}/site/job:1"), requester(99, "bob", told().0), Timestamp(0));
     timeout(PATIENCE, of_bob).await.unwrap().unwrap().fetched.unwrap();
     becomes("those of ann do not go on", || running(&images) == of_ann.len()).await;
 }
 
 /// Limits of everybody: the defaults, but for images.
-async fn access(folder: &Path, images: u64) -> Access {
-    let database = Database::open(&folder.join(format!("{images}.db")), &[&access::SCHEMA]).await.unwrap();
+async fn access(directory: &Path, images: u64) -> Access {
+    let database = Database::open(&directory.join(format!("{images}.db")), &[&access::SCHEMA]).await.unwrap();
     let mut limits = QuotaLimits::default();
     limits.set(QuotaName::Images, Some(images));
     Access::open(database).await.unwrap().with_quota_limits(limits)
@@ -317,16 +317,16 @@ async fn access(folder: &Path, images: u64) -> Access {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn an_image_is_charged_to_who_pulled_it_first() {
-    let folder = tempfile::tempdir().unwrap();
+    let directory = tempfile::tempdir().unwrap();
     let ledger = QuotaLedger::default();
-    let images = open(folder.path()).await;
-    let small = images.clone().charging(ledger.clone(), access(folder.path(), 1).await);
-    let images = images.charging(ledger.clone(), access(folder.path(), 1 << 30).await);
+    let images = open(directory.path()).await;
+    let small = images.clone().charging(ledger.clone(), access(directory.path(), 1).await);
+    let images = images.charging(ledger.clone(), access(directory.path(), 1 << 30).await);
     let (address, _serving) = registry(image().files).await;
     let fetch = async |images: &JobImages, number, user: &str| {
         let (waits, _told) = told();
         let reference = format!("{address}/site/job:1");
-        let fetching = images.fetch(&reference, wanter(number, user, waits), Timestamp(0));
+        let fetching = images.fetch(&reference, requester(number, user, waits), Timestamp(0));
         timeout(PATIENCE, fetching).await.unwrap().unwrap().fetched
     };
     let used = |user: &str| ledger.used(user).get(QuotaName::Images);
@@ -341,7 +341,7 @@ async fn an_image_is_charged_to_who_pulled_it_first() {
     for (number, user) in [(3, "bob"), (4, "ann")] {
         let by_digest = format!("{address}/site/job@{}", first.image.manifest);
         let (waits, _told) = told();
-        let fetching = small.fetch(&by_digest, wanter(number, user, waits), Timestamp(0));
+        let fetching = small.fetch(&by_digest, requester(number, user, waits), Timestamp(0));
         let again = timeout(PATIENCE, fetching).await.unwrap().unwrap().fetched.unwrap();
         assert_eq!((again.was_cached, again.image.pulled_by.as_deref()), (true, Some("ann")), "{user}");
     }
@@ -362,14 +362,14 @@ async fn an_image_is_charged_to_who_pulled_it_first() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn whoever_has_no_room_at_all_fetches_no_layer() {
-    let folder = tempfile::tempdir().unwrap();
+    let directory = tempfile::tempdir().unwrap();
     let ledger = QuotaLedger::default();
     ledger.take_image(Digest([7; 32]), &"ann".into(), 10, None).unwrap();
-    let images = open(folder.path()).await.charging(ledger, access(folder.path(), 1).await);
+    let images = open(directory.path()).await.charging(ledger, access(directory.path(), 1).await);
     // Its layer never comes.
     let (address, _asked) = gated(image(), Arc::new(Semaphore::new(0))).await;
     let (waits, _told) = told();
-    let fetching = images.fetch(&format!("{address}/site/job:1"), wanter(1, "ann", waits), Timestamp(0));
+    let fetching = images.fetch(&format!("{address}/site/job:1"), requester(1, "ann", waits), Timestamp(0));
     let refused = timeout(PATIENCE, fetching).await.unwrap().unwrap().fetched.unwrap_err();
     assert!(matches!(*refused, FetchError::Quota(_)), "{refused}");
 }

@@ -3,7 +3,7 @@
 use access::{Caller, Resource};
 use api::{
     access::Account,
-    problem::{Mistake, Problem},
+    problem::{Diagnostic, Problem},
     workflow::{CheckDocument, Checked, StartWorkflow, WorkflowSummary},
 };
 use axum::{Json, extract::State, http::StatusCode, response::IntoResponse};
@@ -181,22 +181,22 @@ async fn owner(controller: &Controller, caller: &Caller, wanted: Option<&str>) -
 }
 
 /// The document, or its mistakes. What no node can run is one. Of a client that has gone none are told.
-fn parse(controller: &Controller, text: &str, abandoned: &Abandoned) -> Result<Parsed, Vec<Mistake>> {
+fn parse(controller: &Controller, text: &str, abandoned: &Abandoned) -> Result<Parsed, Vec<Diagnostic>> {
     let parsed = document::parse_while(text, &|| !abandoned.is_set()).unwrap_or(Err(Vec::new()))?;
     let too_large = engine::too_large(|| controller.engine(), &parsed.workflow);
     if too_large.is_empty() {
         return Ok(parsed);
     }
-    Err(parsed.mistakes_of_jobs(too_large))
+    Err(parsed.diagnostics_of_jobs(too_large))
 }
 
-fn refuse(mistakes: Vec<Mistake>) -> Refusal {
-    let detail = match mistakes.len() {
+fn refuse(diagnostics: Vec<Diagnostic>) -> Refusal {
+    let detail = match diagnostics.len() {
         1 => "the document has a mistake; nothing was started".to_owned(),
         count => format!("the document has {count} mistakes; nothing was started"),
     };
     let status = StatusCode::UNPROCESSABLE_ENTITY.as_u16();
-    Refusal(Problem { status, title: "cannot start the workflow".to_owned(), detail, mistakes })
+    Refusal(Problem { status, title: "cannot start the workflow".to_owned(), detail, diagnostics })
 }
 
 /// Checks a document and starts nothing.
@@ -214,10 +214,10 @@ pub(super) async fn validate(
         match parse(&controller, &request.document, abandoned) {
             Ok(parsed) => {
                 let far = engine::not_near(|| controller.engine(), &parsed.workflow);
-                let far = parsed.mistakes_of_jobs(far);
-                Checked { mistakes: Vec::new(), warnings: [parsed.warnings, far].concat() }
+                let far = parsed.diagnostics_of_jobs(far);
+                Checked { diagnostics: Vec::new(), warnings: [parsed.warnings, far].concat() }
             }
-            Err(mistakes) => Checked { mistakes, warnings: Vec::new() },
+            Err(diagnostics) => Checked { diagnostics, warnings: Vec::new() },
         }
     });
     checking.await.map(Json)

@@ -25,12 +25,12 @@ const DEPTH: u32 = 1;
 const TIME_BYTES: u64 = 24;
 
 /// Bytes of all files in a folder; what is not there has none.
-fn bytes_in(folder: &Path, depth: u32) -> u64 {
-    let entries = match fs::read_dir(folder) {
+fn bytes_in(directory: &Path, depth: u32) -> u64 {
+    let entries = match fs::read_dir(directory) {
         Ok(entries) => entries,
         Err(error) => {
             if error.kind() != io::ErrorKind::NotFound {
-                tracing::error!("cannot look into {}: {error}", folder.display());
+                tracing::error!("cannot look into {}: {error}", directory.display());
             }
             return 0;
         }
@@ -85,7 +85,7 @@ impl FileCharge {
     /// Bytes under the names that files are published as.
     pub(super) fn published(&self) -> u64 {
         let path = |what| self.results.file_path(self.workflow, self.stage, what);
-        [TransferKind::File, TransferKind::Folder].map(|what| bytes_of(&path(what))).iter().sum()
+        [TransferKind::File, TransferKind::Directory].map(|what| bytes_of(&path(what))).iter().sum()
     }
 
     /// What was reserved is under its name now, where `before` bytes were. Called by whoever
@@ -117,8 +117,9 @@ impl Results {
     /// Removes what the last run of the server left of files that had not come whole: nobody goes
     /// on with them. Call it before [`Self::measure`], and before any is begun.
     pub(crate) fn remove_parts(&self) {
-        let folders = fs::read_dir(&self.files).into_iter().flatten().flatten();
-        let files = folders.filter_map(|folder| fs::read_dir(folder.path()).ok()).flatten().flatten();
+        let directories = fs::read_dir(&self.files).into_iter().flatten().flatten();
+        let files =
+            directories.filter_map(|directory| fs::read_dir(directory.path()).ok()).flatten().flatten();
         for path in files.map(|file| file.path()) {
             if path.extension().and_then(OsStr::to_str).is_some_and(|end| end.starts_with(PART)) {
                 remove_part(&path);
@@ -130,17 +131,17 @@ impl Results {
     pub(crate) fn measure(&self) -> HashMap<WorkflowId, Amounts> {
         let mut found: HashMap<WorkflowId, Amounts> = HashMap::new();
         for (root, name) in [(&self.logs, QuotaName::Logs), (&self.files, QuotaName::Results)] {
-            let folders = match fs::read_dir(root) {
-                Ok(folders) => folders,
+            let directories = match fs::read_dir(root) {
+                Ok(directories) => directories,
                 Err(error) => {
                     tracing::error!("cannot look into {}: {error}", root.display());
                     continue;
                 }
             };
-            for folder in folders.flatten() {
-                let workflow = folder.file_name().to_str().and_then(|name| name.parse().ok());
+            for directory in directories.flatten() {
+                let workflow = directory.file_name().to_str().and_then(|name| name.parse().ok());
                 if let Some(workflow) = workflow {
-                    let bytes = bytes_in(&folder.path(), DEPTH);
+                    let bytes = bytes_in(&directory.path(), DEPTH);
                     found.entry(workflow).or_default().set(name, bytes);
                 }
             }

@@ -13,39 +13,39 @@ fn csr(params: CertificateParams) -> String {
 
 #[test]
 fn a_restart_finds_the_same_authority() {
-    let folder = tempfile::tempdir().unwrap();
-    let first = Authority::open(folder.path(), NOW).unwrap();
-    let again = Authority::open(folder.path(), NOW.plus_seconds(99)).unwrap();
+    let directory = tempfile::tempdir().unwrap();
+    let first = Authority::open(directory.path(), NOW).unwrap();
+    let again = Authority::open(directory.path(), NOW.plus_seconds(99)).unwrap();
     assert_eq!(first.fingerprint(), again.fingerprint());
     assert_eq!(first.pem(), again.pem());
     assert!(!first.pem().contains("PRIVATE"));
-    let mode = |path: &str| fs::metadata(folder.path().join(path)).unwrap().permissions().mode() & 0o777;
+    let mode = |path: &str| fs::metadata(directory.path().join(path)).unwrap().permissions().mode() & 0o777;
     assert_eq!((mode("ca"), mode("ca/authority.pem")), (0o700, 0o600));
 }
 
 #[test]
 fn what_a_crash_leaves_of_an_unfinished_file_is_written_over() {
-    let folder = tempfile::tempdir().unwrap();
-    let made = Authority::open(folder.path(), NOW).unwrap();
-    let path = folder.path().join("ca/authority.pem");
+    let directory = tempfile::tempdir().unwrap();
+    let made = Authority::open(directory.path(), NOW).unwrap();
+    let path = directory.path().join("ca/authority.pem");
     let whole = fs::read(&path).unwrap();
     for cut in [0, 1, whole.len() / 2, whole.len()] {
         fs::remove_file(&path).unwrap();
         fs::write(path.with_extension("pem.new"), &whole[..cut]).unwrap();
-        let next = Authority::open(folder.path(), NOW).unwrap();
+        let next = Authority::open(directory.path(), NOW).unwrap();
         assert_ne!(next.fingerprint(), made.fingerprint(), "a half-made authority was never used");
-        assert_eq!(Authority::open(folder.path(), NOW).unwrap().fingerprint(), next.fingerprint());
+        assert_eq!(Authority::open(directory.path(), NOW).unwrap().fingerprint(), next.fingerprint());
         assert!(!path.with_extension("pem.new").exists());
     }
 }
 
 #[test]
 fn a_damaged_file_is_an_error_and_stays() {
-    let folder = tempfile::tempdir().unwrap();
+    let directory = tempfile::tempdir().unwrap();
     let other = tempfile::tempdir().unwrap();
-    Authority::open(folder.path(), NOW).unwrap();
+    Authority::open(directory.path(), NOW).unwrap();
     Authority::open(other.path(), NOW).unwrap();
-    let path = folder.path().join("ca/authority.pem");
+    let path = directory.path().join("ca/authority.pem");
     let whole = fs::read_to_string(&path).unwrap();
     let foreign = fs::read_to_string(other.path().join("ca/authority.pem")).unwrap();
     let key_at = whole.find("-----BEGIN PRIVATE KEY").unwrap();
@@ -57,7 +57,7 @@ fn a_damaged_file_is_an_error_and_stays() {
         format!("{}{foreign_key}", &whole[..key_at]),
     ] {
         fs::write(&path, &damaged).unwrap();
-        let error = Authority::open(folder.path(), NOW).unwrap_err();
+        let error = Authority::open(directory.path(), NOW).unwrap_err();
         assert!(matches!(error, AuthorityError::Damaged { .. }), "{error}");
         assert!(error.to_string().contains("authority.pem"));
         assert_eq!(fs::read_to_string(&path).unwrap(), damaged);
@@ -66,19 +66,19 @@ fn a_damaged_file_is_an_error_and_stays() {
 
 #[test]
 fn a_clock_that_was_never_set_makes_no_authority() {
-    let folder = tempfile::tempdir().unwrap();
-    let error = Authority::open(folder.path(), Timestamp(978_307_200_000_000)).unwrap_err();
+    let directory = tempfile::tempdir().unwrap();
+    let error = Authority::open(directory.path(), Timestamp(978_307_200_000_000)).unwrap_err();
     assert!(error.to_string().starts_with("the clock says 2001-01-01T00:00:00Z"), "{error}");
-    assert!(!folder.path().join("ca").exists());
+    assert!(!directory.path().join("ca").exists());
 }
 
 #[test]
 fn a_wrong_clock_and_an_end_are_told_by_name() {
-    let folder = tempfile::tempdir().unwrap();
-    assert!(Authority::read(folder.path()).unwrap().is_none());
-    assert!(!folder.path().join("ca").exists(), "looking makes none");
-    Authority::open(folder.path(), NOW).unwrap();
-    let authority = Authority::read(folder.path()).unwrap().unwrap();
+    let directory = tempfile::tempdir().unwrap();
+    assert!(Authority::read(directory.path()).unwrap().is_none());
+    assert!(!directory.path().join("ca").exists(), "looking makes none");
+    Authority::open(directory.path(), NOW).unwrap();
+    let authority = Authority::read(directory.path()).unwrap().unwrap();
     let mut text = String::new();
     for (days, what) in [(-30, "behind"), (0, "right"), (3_559, "near"), (3_561, "nearer"), (3_651, "over")] {
         let problem = authority.date_problem(NOW.plus_seconds(days * 86_400));
@@ -98,8 +98,8 @@ fn a_wrong_clock_and_an_end_are_told_by_name() {
 
 #[test]
 fn a_request_chooses_its_key_and_nothing_else() {
-    let folder = tempfile::tempdir().unwrap();
-    let authority = Authority::open(folder.path(), NOW).unwrap();
+    let directory = tempfile::tempdir().unwrap();
+    let authority = Authority::open(directory.path(), NOW).unwrap();
     let mut greedy = CertificateParams::new(vec!["bedplate".to_owned(), "10.0.0.1".to_owned()]).unwrap();
     greedy.distinguished_name.push(DnType::CommonName, "somebody else");
     greedy.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth];
@@ -137,8 +137,8 @@ fn requests_that_cannot_be_used_are_refused() {
 
 #[test]
 fn a_certificate_tells_its_enrolment_and_one_of_before_is_of_none() {
-    let folder = tempfile::tempdir().unwrap();
-    let authority = Authority::open(folder.path(), NOW).unwrap();
+    let directory = tempfile::tempdir().unwrap();
+    let authority = Authority::open(directory.path(), NOW).unwrap();
     let request = Request::parse(&csr(CertificateParams::default())).unwrap();
     let node = NodeId(uuid::Uuid::from_u128(7));
     for epoch in [0, 1, 7, u64::MAX] {

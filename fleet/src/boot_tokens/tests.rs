@@ -36,10 +36,10 @@ impl HardwareReports for NoReports {
 }
 
 /// A fleet with one node, which is armed.
-async fn fleet(folder: &Path) -> Fleet {
+async fn fleet(directory: &Path) -> Fleet {
     let _ = rustls::crypto::ring::default_provider().install_default();
-    let database = Database::open(&folder.join("fleet.db"), &[&SCHEMA]).await.unwrap();
-    let config = FleetConfig::new(folder.to_owned(), vec![Ipv4Addr::LOCALHOST.into()]);
+    let database = Database::open(&directory.join("fleet.db"), &[&SCHEMA]).await.unwrap();
+    let config = FleetConfig::new(directory.to_owned(), vec![Ipv4Addr::LOCALHOST.into()]);
     let fleet = Fleet::open(database.clone(), config, Arc::new(NoReports)).await.unwrap();
     let mut edit = fleet.edit_nodes().await;
     let mut transaction = database.begin().await.unwrap();
@@ -76,8 +76,8 @@ fn recorded(fleet: &Fleet) -> Vec<(Severity, String)> {
 
 #[tokio::test]
 async fn an_expired_token_is_recorded_and_holds_the_node_if_its_own_address_shows_it() {
-    let folder = tempfile::tempdir().unwrap();
-    let fleet = fleet(folder.path()).await;
+    let directory = tempfile::tempdir().unwrap();
+    let fleet = fleet(directory.path()).await;
     let expired = sealed(&fleet, Claim { expires: clock::now().plus_seconds(-1), ..claim() });
     assert_eq!(fleet.show_token(&expired, THERE), Err(Refused::Expired));
     assert_eq!(held(&fleet), None, "anybody may have read it");
@@ -95,8 +95,8 @@ async fn an_expired_token_is_recorded_and_holds_the_node_if_its_own_address_show
 
 #[tokio::test]
 async fn tokens_of_before_a_revocation_stay_void_when_the_node_is_armed_again() {
-    let folder = tempfile::tempdir().unwrap();
-    let fleet = fleet(folder.path()).await;
+    let directory = tempfile::tempdir().unwrap();
+    let fleet = fleet(directory.path()).await;
     let before = issued(&fleet);
     fleet.revoke(NODE, None, "root").await.unwrap();
     assert_eq!(fleet.show_token(&before, HERE), Err(Refused::Void));
@@ -113,8 +113,8 @@ async fn tokens_of_before_a_revocation_stay_void_when_the_node_is_armed_again() 
 
 #[tokio::test]
 async fn a_token_of_before_a_revocation_is_void_and_no_alarm_though_another_one_was_shown() {
-    let folder = tempfile::tempdir().unwrap();
-    let fleet = fleet(folder.path()).await;
+    let directory = tempfile::tempdir().unwrap();
+    let fleet = fleet(directory.path()).await;
     let (shown, other) = (issued(&fleet), issued(&fleet));
     assert_eq!(fleet.show_token(&shown, HERE), Ok(()));
     fleet.revoke(NODE, None, "root").await.unwrap();
@@ -126,8 +126,8 @@ async fn a_token_of_before_a_revocation_is_void_and_no_alarm_though_another_one_
 
 #[tokio::test]
 async fn a_token_of_after_a_backup_is_unknown_and_no_alarm_and_one_that_lost_a_race_is() {
-    let folder = tempfile::tempdir().unwrap();
-    let fleet = fleet(folder.path()).await;
+    let directory = tempfile::tempdir().unwrap();
+    let fleet = fleet(directory.path()).await;
     let later = [Claim { spent: Some(Digest([7; 32])), ..claim() }, Claim { voids: 3, ..claim() }];
     for claim in later {
         let token = sealed(&fleet, claim);

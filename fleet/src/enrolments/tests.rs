@@ -124,7 +124,7 @@ fn who_is_connected_when_another_one_shows_up_keeps_the_channel() {
 }
 
 #[test]
-fn a_token_used_twice_is_a_conflict_until_the_node_enrols_anew() {
+fn a_token_used_twice_is_a_conflict_until_the_node_enrols_again() {
     let mut stage = Stage::new();
     let first = stage.enrol(1);
     stage.enrolments.token_used_twice(HERE, NOW);

@@ -115,7 +115,7 @@ fn from_power_on_to_ready() {
 }
 
 #[test]
-fn a_stuck_node_is_flagged_once_and_may_boot_anew() {
+fn a_stuck_node_is_flagged_once_and_may_boot_again() {
     check(
         vec![
             (10, Event::Offered { address: A }),

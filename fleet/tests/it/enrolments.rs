@@ -285,7 +285,7 @@ async fn who_has_read_a_token_makes_no_conflict_about_an_enrolment_that_an_admin
 }
 
 #[tokio::test]
-async fn revoked_certificates_are_dead_on_every_route_and_the_node_boots_anew_when_it_is_armed() {
+async fn revoked_certificates_are_dead_on_every_route_and_the_node_boots_again_when_it_is_armed() {
     let port = Port::open().await;
     let node = enrolled(&port, NODE).await;
     let mut agent = ready(&port, &node).await;
@@ -341,12 +341,12 @@ async fn a_conflict_and_its_end_outlive_the_server() {
     enrolled(&port, NODE).await;
     overlays(&port, &thief).await;
     is_alarmed(&port, "the agent of enrolment 1 lives").await;
-    let Port { folder, database, fleet, reports, stop, serving, .. } = port;
+    let Port { directory, database, fleet, reports, stop, serving, .. } = port;
     stop.cancel();
     serving.await.unwrap();
     fleet.close().await;
     for trusted in [false, true] {
-        let config = FleetConfig::new(folder.path().to_owned(), vec![Ipv4Addr::LOCALHOST.into()]);
+        let config = FleetConfig::new(directory.path().to_owned(), vec![Ipv4Addr::LOCALHOST.into()]);
         let fleet = Fleet::open(database.clone(), config, reports.clone()).await.unwrap();
         assert_eq!(fleet.status(NODE).unwrap().conflict.is_none(), trusted);
         if !trusted {

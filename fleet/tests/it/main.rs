@@ -35,7 +35,7 @@ const OTHER: NodeId = NodeId(uuid::Uuid::from_u128(2));
 
 /// A fleet with one node, on the loopback interface.
 struct Port {
-    folder: TempDir,
+    directory: TempDir,
     database: Database,
     fleet: Fleet,
     reports: Arc<hardware::Reports>,
@@ -72,10 +72,10 @@ impl Port {
 
     async fn open_with(fleet_servers: &[SocketAddr], limits: Limits) -> Self {
         let _ = rustls::crypto::ring::default_provider().install_default();
-        let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("fleet.db");
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("fleet.db");
         let database = Database::open(&path, &[&fleet::SCHEMA]).await.unwrap();
-        let mut config = FleetConfig::new(folder.path().to_owned(), vec![Ipv4Addr::LOCALHOST.into()]);
+        let mut config = FleetConfig::new(directory.path().to_owned(), vec![Ipv4Addr::LOCALHOST.into()]);
         config.fleet_servers = fleet_servers.to_vec();
         let reports = Arc::new(hardware::Reports::default());
         let fleet = Fleet::open(database.clone(), config, reports.clone()).await.unwrap();
@@ -89,7 +89,7 @@ impl Port {
         let serving = tokio::spawn(async move {
             served.serve(&within, listener, enrolments::extra(), ends).await.unwrap();
         });
-        Self { folder, database, fleet, reports, shell, url, stop, serving }
+        Self { directory, database, fleet, reports, shell, url, stop, serving }
     }
 
     async fn close(self) {
@@ -142,7 +142,7 @@ impl Port {
 
     /// A client certificate as the fleet's own authority would sign it, with these dates.
     fn signed_by_the_authority(&self, name: &str, years: (i32, i32)) -> String {
-        let secret = std::fs::read_to_string(self.folder.path().join("ca/authority.pem")).unwrap();
+        let secret = std::fs::read_to_string(self.directory.path().join("ca/authority.pem")).unwrap();
         let (certificate, key) = secret.split_at(secret.find("-----BEGIN PRIVATE KEY").unwrap());
         let issuer = Issuer::from_ca_cert_pem(certificate, KeyPair::from_pem(key).unwrap()).unwrap();
         leaf(&issuer, name, years)

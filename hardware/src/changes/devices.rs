@@ -131,7 +131,7 @@ enum DeviceChange {
 
 fn service(news: &mut ChangeLines, before: &GrantableDevice, after: &GrantableDevice) {
     let name = &after.name;
-    match (&before.sick, &after.sick) {
+    match (&before.unhealthy, &after.unhealthy) {
         (None, Some(why)) => news.warn(format!("{name} is out of service: {why}")),
         (Some(_), None) => news.info(format!("{name} is in service again")),
         (Some(then), Some(now)) if then != now => {

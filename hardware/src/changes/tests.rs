@@ -154,14 +154,14 @@ fn fault(level: FaultLevel, subject: &str, message: &str) -> Fault {
 
 #[test]
 fn faults_come_and_go() {
-    let sick = |now: &mut Inventory| {
+    let unhealthy = |now: &mut Inventory| {
         now.faults = vec![
             fault(FaultLevel::Error, "gpu 0000:3b:00.0", "uncorrected memory errors"),
             fault(FaultLevel::Warning, "nic lan0", "no link"),
             fault(FaultLevel::Warning, "disk nvme0n1", "little spare is left"),
         ];
         now.nics[0].carrier = Some(false);
-        now.devices[0].sick = Some("uncorrected memory errors".to_owned());
+        now.devices[0].unhealthy = Some("uncorrected memory errors".to_owned());
     };
     expect![[r#"
         error: gpu 0000:3b:00.0: uncorrected memory errors
@@ -169,9 +169,9 @@ fn faults_come_and_go() {
         warning: nic lan0: no link
         warning: nvidia.com/gpu=0 is out of service: uncorrected memory errors
     "#]]
-    .assert_eq(&running(sick));
+    .assert_eq(&running(unhealthy));
     let (well, mut ill) = (read(server()), read(server()));
-    sick(&mut ill);
+    unhealthy(&mut ill);
     expect![[r#"
         info: nvidia.com/gpu=0 is in service again
         info: disk nvme0n1 is well again (was: little spare is left)

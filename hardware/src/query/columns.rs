@@ -2,7 +2,7 @@
 
 use serde_json::Value;
 
-use super::{Facts, Mistake, fields};
+use super::{Diagnostic, Facts, fields};
 
 /// Columns in one question.
 const MAX_COLUMNS: usize = 64;
@@ -13,15 +13,15 @@ pub(crate) struct Columns(Vec<Vec<String>>);
 
 impl Columns {
     /// Reads `name,topology.cpu_model`; `-` is as good as `_`.
-    pub(crate) fn parse(text: &str) -> Result<Self, Mistake> {
-        let mistake = |at: usize, message: String| Mistake {
+    pub(crate) fn parse(text: &str) -> Result<Self, Diagnostic> {
+        let diagnostic = |at: usize, message: String| Diagnostic {
             line: 1,
             column: u32::try_from(at + 1).unwrap_or(u32::MAX),
             message,
         };
         let count = text.split(',').count();
         if count > MAX_COLUMNS {
-            return Err(mistake(0, format!("{count} columns; at most {MAX_COLUMNS} can be asked for")));
+            return Err(diagnostic(0, format!("{count} columns; at most {MAX_COLUMNS} can be asked for")));
         }
         let mut columns = Vec::with_capacity(count);
         let mut at = 0;
@@ -32,7 +32,7 @@ impl Columns {
             for (depth, part) in path.iter().take(checked).enumerate() {
                 let is_known = if depth == 0 { fields::is_top(part) } else { fields::is_known(part) };
                 if !is_known {
-                    return Err(mistake(at, fields::unknown(part, depth > 0)));
+                    return Err(diagnostic(at, fields::unknown(part, depth > 0)));
                 }
             }
             columns.push(path);

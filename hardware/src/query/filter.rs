@@ -16,7 +16,7 @@ use rest::Abandoned;
 use serde_json::Value;
 
 use super::{
-    AnswerError, Facts, Mistake, fields,
+    AnswerError, Diagnostic, Facts, fields,
     meter::{self, Meter, Patterns},
 };
 
@@ -49,15 +49,15 @@ pub(crate) struct Filter {
 
 impl Filter {
     /// Reads an expression. Blocks; the mistake is the first.
-    pub(crate) fn read(text: &str) -> Result<Self, Mistake> {
-        let first = |message: String| Mistake { line: 1, column: 1, message };
+    pub(crate) fn read(text: &str) -> Result<Self, Diagnostic> {
+        let first = |message: String| Diagnostic { line: 1, column: 1, message };
         if text.len() > MAX_EXPRESSION_BYTES {
             return Err(first(format!("longer than {MAX_EXPRESSION_BYTES} bytes")));
         }
         let owned = text.to_owned();
         let reading = std::thread::Builder::new().stack_size(STACK_BYTES).spawn(move || {
             let env = Env::stdlib();
-            env.compile(&owned).map(|program| (program, env)).map_err(|errors| mistake(&errors))
+            env.compile(&owned).map(|program| (program, env)).map_err(|errors| diagnostic(&errors))
         });
         let reading = reading.map_err(|error| first(format!("the server cannot read it now: {error}")))?;
         let (program, env) = reading.join().map_err(|_| first("it cannot be read".to_owned()))??;
@@ -103,11 +103,13 @@ impl Filter {
 }
 
 /// The first error of the parser without its drawing.
-fn mistake(errors: &ParseErrors) -> Mistake {
+fn diagnostic(errors: &ParseErrors) -> Diagnostic {
     let at = |number: isize| u32::try_from(number.max(1)).unwrap_or(1);
     match errors.errors.first() {
-        Some(error) => Mistake { line: at(error.pos.0), column: at(error.pos.1), message: plain(&error.msg) },
-        None => Mistake { line: 1, column: 1, message: "it is no expression".to_owned() },
+        Some(error) => {
+            Diagnostic { line: at(error.pos.0), column: at(error.pos.1), message: plain(&error.msg) }
+        }
+        None => Diagnostic { line: 1, column: 1, message: "it is no expression".to_owned() },
     }
 }
 
@@ -130,16 +132,16 @@ struct Check<'a> {
 }
 
 impl Check<'_> {
-    fn wrong(&self, at: &IdedExpr, message: String) -> Mistake {
+    fn wrong(&self, at: &IdedExpr, message: String) -> Diagnostic {
         let offset = self.program.source_info().offset_for(at.id).map_or(0, |(start, _)| start as usize);
         let before: String = self.text.chars().take(offset).collect();
         let line = before.matches('\n').count() + 1;
         let column = before.chars().rev().take_while(|c| *c != '\n').count() + 1;
         let number = |number: usize| u32::try_from(number).unwrap_or(u32::MAX);
-        Mistake { line: number(line), column: number(column), message }
+        Diagnostic { line: number(line), column: number(column), message }
     }
 
-    fn visit(&mut self, at: &IdedExpr, loops: usize) -> Result<(), Mistake> {
+    fn visit(&mut self, at: &IdedExpr, loops: usize) -> Result<(), Diagnostic> {
         match &at.expr {
             Expr::Ident(name) => self.name(at, name),
             Expr::Select(select) => {
@@ -172,14 +174,14 @@ impl Check<'_> {
         }
     }
 
-    fn name(&self, at: &IdedExpr, name: &str) -> Result<(), Mistake> {
+    fn name(&self, at: &IdedExpr, name: &str) -> Result<(), Diagnostic> {
         let is_known = self.bound.iter().any(|bound| bound == name)
             || SIZES.iter().any(|(size, _)| *size == name)
             || fields::is_top(name);
         if is_known { Ok(()) } else { Err(self.wrong(at, fields::unknown(name, false))) }
     }
 
-    fn call(&mut self, at: &IdedExpr, function: &str) -> Result<(), Mistake> {
+    fn call(&mut self, at: &IdedExpr, function: &str) -> Result<(), Diagnostic> {
         if function == cel::common::ast::operators::ADD {
             self.additions += 1;
             if self.additions > MAX_ADDITIONS {
@@ -195,7 +197,7 @@ impl Check<'_> {
     }
 
     /// A regular expression that is written out is known to be one before any node is looked at.
-    fn pattern(&self, call: &CallExpr) -> Result<(), Mistake> {
+    fn pattern(&self, call: &CallExpr) -> Result<(), Diagnostic> {
         let Some(last) = call.args.last().filter(|_| call.func_name == meter::WRITTEN_MATCHES) else {
             return Ok(());
         };
@@ -209,7 +211,7 @@ impl Check<'_> {
         at: &IdedExpr,
         comprehension: &ComprehensionExpr,
         loops: usize,
-    ) -> Result<(), Mistake> {
+    ) -> Result<(), Diagnostic> {
         self.visit(&comprehension.iter_range, loops)?;
         if loops == MAX_NESTED_LOOPS {
             return Err(self.wrong(at, format!("more than {MAX_NESTED_LOOPS} loops within each other")));

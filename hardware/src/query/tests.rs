@@ -58,7 +58,7 @@ fn ask(expression: &str) -> String {
             Ok(is_meant) => is_meant.to_string(),
             Err(why) => format!("unclear: {why}"),
         },
-        Err(Mistake { line, column, message }) => format!("{line}:{column}: {message}"),
+        Err(Diagnostic { line, column, message }) => format!("{line}:{column}: {message}"),
     }
 }
 
@@ -113,7 +113,7 @@ fn what_a_node_does_not_tell_is_unclear() {
 }
 
 #[test]
-fn mistakes_are_told_with_their_place() {
+fn diagnostics_are_told_with_their_place() {
     let answers: Vec<String> = [
         "",
         "memory_bytes >",
@@ -176,7 +176,7 @@ fn columns_are_paths() {
     expect![[r#"["a1","h100","north-1",null]"#]]
         .assert_eq(&serde_json::to_string(&labels.of(&facts())).unwrap());
     let wrong = |text: &str| {
-        Columns::parse(text).map_err(|mistake| format!("{}: {}", mistake.column, mistake.message))
+        Columns::parse(text).map_err(|diagnostic| format!("{}: {}", diagnostic.column, diagnostic.message))
     };
     expect!["6: no field is called `topolgy`; did you mean `topology`?"]
         .assert_eq(&wrong("name,topolgy.pus").unwrap_err());

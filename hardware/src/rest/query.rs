@@ -8,7 +8,7 @@ use access::{Caller, Routes, Visibility};
 use api::{
     ids::NodeName,
     inventory::{Answer, Answered, Inventory, Unclear},
-    problem::{Mistake, Problem},
+    problem::{Diagnostic, Problem},
     rights::Action,
     status::NodeUpdate,
 };
@@ -77,7 +77,7 @@ async fn ask(
 ) -> Result<Linked<Answer>, Refusal> {
     let title = "cannot answer the question";
     let columns = question.columns.as_deref().map(Columns::parse).transpose();
-    let columns = columns.map_err(|mistake| refuse(title, "columns", mistake))?;
+    let columns = columns.map_err(|diagnostic| refuse(title, "columns", diagnostic))?;
     let filter = question.filter.unwrap_or_else(|| "true".to_owned());
     let names = wanted(&roles.fleet, &caller, title, question.names, &paging).await?;
     let names = roles.fleet.labelled(title, names, question.labels.as_deref())?;
@@ -85,7 +85,7 @@ async fn ask(
     let limit = paging.limit().map(|limit| limit.min(most));
     let mut turns = rest::turns(&caller.principal.name);
     let filter = turns.work(title, move |_| Filter::read(&filter)).await?;
-    let filter = filter.map_err(|mistake| refuse(title, "filter", mistake))?;
+    let filter = filter.map_err(|diagnostic| refuse(title, "filter", diagnostic))?;
     let asked = Arc::new(QuestionParts { filter, columns });
     let place = places::take(title, &caller.principal.name).await?;
     let rows = Rows { limit, _place: Some(place), ..Rows::default() };
@@ -119,13 +119,13 @@ async fn wanted(
 }
 
 /// A question with a mistake.
-fn refuse(title: &str, part: &str, mistake: query::Mistake) -> Refusal {
-    let query::Mistake { line, column, message } = mistake;
-    let mistake =
-        Mistake { line: line.into(), column: column.into(), path: part.to_owned(), message, hint: None };
+fn refuse(title: &str, part: &str, diagnostic: query::Diagnostic) -> Refusal {
+    let query::Diagnostic { line, column, message } = diagnostic;
+    let diagnostic =
+        Diagnostic { line: line.into(), column: column.into(), path: part.to_owned(), message, hint: None };
     let status = StatusCode::UNPROCESSABLE_ENTITY.as_u16();
     let detail = format!("the {part} cannot be understood; nothing was read");
-    Refusal(Problem { status, title: title.to_owned(), detail, mistakes: vec![mistake] })
+    Refusal(Problem { status, title: title.to_owned(), detail, diagnostics: vec![diagnostic] })
 }
 
 /// What is asked of each node.

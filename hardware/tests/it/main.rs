@@ -22,19 +22,19 @@ struct Site {
     database: Database,
     fleet: Fleet,
     hardware: Hardware,
-    _folder: TempDir,
+    _directory: TempDir,
 }
 
 impl Site {
     async fn open() -> Self {
         let _ = rustls::crypto::ring::default_provider().install_default();
-        let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("hardware.db");
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("hardware.db");
         let database = Database::open(&path, &[&fleet::SCHEMA]).await.unwrap();
         let hardware = Hardware::new(database.clone());
-        let config = FleetConfig::new(folder.path().to_owned(), vec![Ipv4Addr::LOCALHOST.into()]);
+        let config = FleetConfig::new(directory.path().to_owned(), vec![Ipv4Addr::LOCALHOST.into()]);
         let fleet = Fleet::open(database.clone(), config, Arc::new(hardware.clone())).await.unwrap();
-        let site = Self { database, fleet, hardware, _folder: folder };
+        let site = Self { database, fleet, hardware, _directory: directory };
         site.declare(&[(NODE, "n1"), (OTHER, "n2")], &[]).await;
         site
     }

@@ -195,10 +195,10 @@ impl<'a> BuildInProgress<'a> {
         let mut planned = Vec::with_capacity(kernels.len());
         let mut without_index = Vec::new();
         for kernel in kernels {
-            let folder = &kernel.modules;
+            let directory = &kernel.modules;
             let optional =
-                |name: &str| Ok::<_, BuildError>(text(format!("{folder}/{name}"))?.unwrap_or_default());
-            let Some(dep) = text(format!("{folder}/modules.dep"))? else {
+                |name: &str| Ok::<_, BuildError>(text(format!("{directory}/{name}"))?.unwrap_or_default());
+            let Some(dep) = text(format!("{directory}/modules.dep"))? else {
                 without_index.push(kernel.release);
                 continue;
             };
@@ -209,7 +209,7 @@ impl<'a> BuildInProgress<'a> {
                 builtin: optional("modules.builtin")?,
             };
             let config = match text(format!("boot/config-{}", kernel.release))? {
-                None => text(format!("{folder}/config"))?,
+                None => text(format!("{directory}/config"))?,
                 found => found,
             };
             let (modules, packing) = (index.choose(), Packing::of(config.as_deref()));

@@ -21,13 +21,13 @@ const CHARACTER: u32 = 0o020_000;
 pub struct Writer<W> {
     out: W,
     inode: u32,
-    folders: BTreeSet<String>,
+    directories: BTreeSet<String>,
 }
 
 impl<W: Write> Writer<W> {
     /// Begins an archive.
     pub fn new(out: W) -> Self {
-        Self { out, inode: 0, folders: BTreeSet::new() }
+        Self { out, inode: 0, directories: BTreeSet::new() }
     }
 
     /// A folder, `path` without a leading slash, `mode` the permission bits. One that was written before is left alone.
@@ -36,11 +36,11 @@ impl<W: Write> Writer<W> {
     /// What `W` says.
     pub fn directory(&mut self, path: &str, mode: u32) -> io::Result<()> {
         let path = path.trim_matches('/');
-        if self.folders.contains(path) {
+        if self.directories.contains(path) {
             return Ok(());
         }
         self.parents(path)?;
-        self.folders.insert(path.to_owned());
+        self.directories.insert(path.to_owned());
         self.entry(path, DIRECTORY | (mode & 0o7777), &[], (0, 0))
     }
 

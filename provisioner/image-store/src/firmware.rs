@@ -20,7 +20,7 @@ pub(crate) struct Firmware {
 
 /// Looks for `names` where the kernel `release` would (kernel document `firmware/fw_search_path.rst`).
 pub(crate) fn find<'a>(tree: &Tree, release: &str, names: impl Iterator<Item = &'a str>) -> Firmware {
-    let folders = [
+    let directories = [
         format!("lib/firmware/updates/{release}"),
         "lib/firmware/updates".to_owned(),
         format!("lib/firmware/{release}"),
@@ -36,9 +36,9 @@ pub(crate) fn find<'a>(tree: &Tree, release: &str, names: impl Iterator<Item = &
             let inode = tree.find(path.as_bytes())?;
             matches!(tree.inodes[inode].node, Node::File(_)).then_some(inode)
         };
-        let found = folders.iter().find_map(|folder| {
+        let found = directories.iter().find_map(|directory| {
             std::iter::once("").chain(ENDINGS).find_map(|ending| {
-                Some((file(&format!("{folder}/{name}{ending}"))?, format!("{name}{ending}")))
+                Some((file(&format!("{directory}/{name}{ending}"))?, format!("{name}{ending}")))
             })
         });
         match found {

@@ -142,8 +142,8 @@ mod tests {
 
     #[test]
     fn what_is_missing_cut_or_changed_is_told_once_with_all_who_need_it() {
-        let folder = tempfile::tempdir().unwrap();
-        let store = Store::open(folder.path()).unwrap();
+        let directory = tempfile::tempdir().unwrap();
+        let store = Store::open(directory.path()).unwrap();
         let put = |text: &str| store.put(text.as_bytes()).unwrap().0;
         let blobs = ["whole", "gone", "cut", "changed", "of no known size"].map(put);
         fs::remove_file(store.path(&blobs[1])).unwrap();
@@ -154,7 +154,7 @@ mod tests {
         let expected =
             |what: &str, blob: usize, size| ExpectedBlob { what: what.to_owned(), digest: blobs[blob], size };
         let inspection = Inspection::new(
-            folder.path().to_owned(),
+            directory.path().to_owned(),
             [
                 expected("a", 0, Some(5)),
                 expected("b", 1, Some(4)),

@@ -5,7 +5,7 @@ use std::{cmp::Ordering, collections::BTreeMap};
 use crate::tree::{Content, Tree};
 
 /// Folders that can hold `RELEASE/`; the first is a link to the second where `/usr` is merged.
-const MODULE_FOLDERS: [&str; 2] = ["lib/modules", "usr/lib/modules"];
+const MODULE_DIRECTORIES: [&str; 2] = ["lib/modules", "usr/lib/modules"];
 
 /// Magic number of the boot protocol at 0x202, and where the text of the version is told at: a
 /// 16-bit number at 0x20e, counted from 0x200 (Documentation/arch/x86/boot.rst).
@@ -81,12 +81,13 @@ pub(crate) fn find<'a>(
     let named = by_header(tree, release_of);
     let mut kernels: Vec<Kernel> = Vec::new();
     let mut without_kernel = Vec::new();
-    for folder in MODULE_FOLDERS {
-        for release in tree.names(folder.as_bytes()) {
+    for directory in MODULE_DIRECTORIES {
+        for release in tree.names(directory.as_bytes()) {
             let Ok(release) = std::str::from_utf8(release) else { continue };
-            let modules = format!("{folder}/{release}");
-            let is_folder = tree.find(modules.as_bytes()).is_some_and(|inode| tree.folder(inode).is_some());
-            if !is_folder || kernels.iter().any(|kernel| kernel.release == release) {
+            let modules = format!("{directory}/{release}");
+            let is_directory =
+                tree.find(modules.as_bytes()).is_some_and(|inode| tree.directory(inode).is_some());
+            if !is_directory || kernels.iter().any(|kernel| kernel.release == release) {
                 continue;
             }
             let paths = [format!("{modules}/vmlinuz"), format!("boot/vmlinuz-{release}")];

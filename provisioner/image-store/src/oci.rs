@@ -253,7 +253,7 @@ pub fn describe(
         env: config.env().clone().unwrap_or_default(),
         entrypoint: config.entrypoint().clone().unwrap_or_default(),
         cmd: config.cmd().clone().unwrap_or_default(),
-        working_dir: config.working_dir().clone().filter(|folder| !folder.is_empty()),
+        working_dir: config.working_dir().clone().filter(|directory| !directory.is_empty()),
     });
     let (architecture, variant) = (is.architecture().to_owned(), is.variant().map(str::to_owned));
     Ok(OciImage { manifest: *digest, indexes: Vec::new(), architecture, variant, layers, run })
@@ -327,7 +327,7 @@ pub fn import_layout(
 
 /// A folder in OCI image layout.
 struct Layout {
-    folder: PathBuf,
+    directory: PathBuf,
     tag: Option<String>,
 }
 
@@ -341,11 +341,11 @@ impl Layout {
         let is_layout = |end: &&usize| Path::new(&reference[..**end]).join("index.json").is_file();
         let end = ends.iter().find(is_layout).or(ends.first()).copied().unwrap_or(reference.len());
         let tag = reference.get(end + 1..).map(str::to_owned);
-        Self { folder: reference[..end].into(), tag }
+        Self { directory: reference[..end].into(), tag }
     }
 
     fn index(&self) -> Result<ImageIndex, OciError> {
-        let path = self.folder.join("index.json");
+        let path = self.directory.join("index.json");
         let failed = |source| OciError::Read { path: path.clone(), source };
         let file = File::open(&path).map_err(failed)?;
         let mut bytes = Vec::new();
@@ -365,13 +365,13 @@ impl Layout {
             .filter(|entry| self.tag.is_none() || tag(entry) == self.tag.as_ref())
             .collect();
         if wanted.is_empty() || (self.tag.is_none() && tags.len() > 1) {
-            return Err(OciError::Tag { path: self.folder.clone(), available: tags });
+            return Err(OciError::Tag { path: self.directory.clone(), available: tags });
         }
         choose(&wanted, platform)
     }
 
     fn blob(&self, digest: &Digest) -> PathBuf {
-        self.folder.join("blobs/sha256").join(digest.hex())
+        self.directory.join("blobs/sha256").join(digest.hex())
     }
 
     /// Copies a small blob into the store and returns it.

@@ -240,7 +240,7 @@ fn stream(
 ) -> Result<Dropped, SquashfsError> {
     let tree = &scanned.tree;
     let plan = Plan::of(tree)?;
-    for inode in plan.folders.iter().chain(&plan.without_content) {
+    for inode in plan.directories.iter().chain(&plan.without_content) {
         plan.write(out, *inode, 0).map_err(SquashfsError::Pipe)?;
     }
     let wanted = scanned.files();
@@ -265,7 +265,7 @@ fn stream(
     })?;
     for link in &plan.links {
         let metadata = kept(&tree.inodes[link.inode].metadata);
-        let (path, target) = (plan.path(link.folder, link.name), plan.path_of(link.inode));
+        let (path, target) = (plan.path(link.directory, link.name), plan.path_of(link.inode));
         let (kind, device, size) = (EntryType::Link, (0, 0), 0);
         let entry = PaxEntry { path: &path, kind, link: &target, device, size, metadata: &metadata };
         pax::write_header(out, &entry).map_err(SquashfsError::Pipe)?;
@@ -296,7 +296,7 @@ struct Plan<'t> {
     tree: &'t Tree,
     /// First name of each inode that has one: its directory, and its name there.
     first: Vec<Option<(InodeId, &'t [u8])>>,
-    folders: Vec<InodeId>,
+    directories: Vec<InodeId>,
     /// Anything else that has no content.
     without_content: Vec<InodeId>,
     /// Further names.
@@ -309,7 +309,7 @@ impl<'t> Plan<'t> {
         let mut plan = Self {
             tree,
             first: vec![None; tree.inodes.len()],
-            folders: vec![ROOT],
+            directories: vec![ROOT],
             without_content: Vec::new(),
             links: Vec::new(),
             dropped: Dropped::new(),
@@ -320,22 +320,25 @@ impl<'t> Plan<'t> {
             depths += place.depth as u64;
             work.add(tree, &place);
             if work.is_too_many() {
-                most.get_or_insert((place.folder, tree.folder(place.folder).map_or(0, BTreeMap::len)));
+                most.get_or_insert((
+                    place.directory,
+                    tree.directory(place.directory).map_or(0, BTreeMap::len),
+                ));
                 return;
             }
             if plan.first[place.inode].is_some() {
                 plan.links.push(place);
                 return;
             }
-            plan.first[place.inode] = Some((place.folder, place.name));
+            plan.first[place.inode] = Some((place.directory, place.name));
             match &tree.inodes[place.inode].node {
-                Node::Folder(_) => plan.folders.push(place.inode),
+                Node::Directory(_) => plan.directories.push(place.inode),
                 Node::File(content) if content.size > 0 => {}
                 _ => plan.without_content.push(place.inode),
             }
         });
-        if let Some((folder, names)) = most {
-            return Err(SquashfsError::Crowded { path: plan.shown(folder), names });
+        if let Some((directory, names)) = most {
+            return Err(SquashfsError::Crowded { path: plan.shown(directory), names });
         }
         if !tree.step(depths) {
             return Err(SquashfsError::Steps);
@@ -367,9 +370,9 @@ impl<'t> Plan<'t> {
     }
 
     /// The path of a name, without a leading slash.
-    fn path(&self, folder: InodeId, name: &[u8]) -> Vec<u8> {
+    fn path(&self, directory: InodeId, name: &[u8]) -> Vec<u8> {
         let mut parts = vec![name];
-        let mut here = folder;
+        let mut here = directory;
         while let Some((above, name)) = self.first[here] {
             parts.push(name);
             here = above;
@@ -380,7 +383,7 @@ impl<'t> Plan<'t> {
 
     /// The path of an inode's first name; empty for the root.
     fn path_of(&self, inode: InodeId) -> Vec<u8> {
-        self.first[inode].map_or_else(Vec::new, |(folder, name)| self.path(folder, name))
+        self.first[inode].map_or_else(Vec::new, |(directory, name)| self.path(directory, name))
     }
 
     fn shown(&self, inode: InodeId) -> String {
@@ -390,7 +393,7 @@ impl<'t> Plan<'t> {
     /// Writes the header of an inode under its first name.
     fn write(&self, out: &mut dyn Write, inode: InodeId, size: u64) -> io::Result<()> {
         let (kind, link, device) = match &self.tree.inodes[inode].node {
-            Node::Folder(_) => (EntryType::Directory, &b""[..], (0, 0)),
+            Node::Directory(_) => (EntryType::Directory, &b""[..], (0, 0)),
             Node::File(_) => (EntryType::Regular, &b""[..], (0, 0)),
             Node::Symlink(target) => (EntryType::Symlink, target.as_slice(), (0, 0)),
             Node::CharacterDevice(major, minor) => (EntryType::Char, &b""[..], (*major, *minor)),
@@ -415,7 +418,7 @@ struct NameLookups {
 impl NameLookups {
     /// Counts a name. They come in the order of [`Tree::each_name`].
     fn add(&mut self, tree: &Tree, place: &TreeName<'_>) {
-        let names = tree.folder(place.folder).map_or(0, BTreeMap::len) as u64;
+        let names = tree.directory(place.directory).map_or(0, BTreeMap::len) as u64;
         self.above.truncate(place.depth);
         if self.above.len() < place.depth {
             self.above.push(self.above.last().copied().unwrap_or(0) + names);
@@ -479,9 +482,9 @@ mod tests {
         tree.apply(0, 2, entry("z", link("b/c/d"))).unwrap();
         let plan = Plan::of(&tree).unwrap();
         let shown = |inodes: &[InodeId]| inodes.iter().map(|inode| plan.shown(*inode)).collect::<Vec<_>>();
-        assert_eq!(shown(&plan.folders), ["", "b", "b/c"]);
+        assert_eq!(shown(&plan.directories), ["", "b", "b/c"]);
         assert_eq!(shown(&plan.without_content), ["a", "b/c/d"]);
-        let links: Vec<_> = plan.links.iter().map(|link| plan.path(link.folder, link.name)).collect();
+        let links: Vec<_> = plan.links.iter().map(|link| plan.path(link.directory, link.name)).collect();
         assert_eq!(links, [b"z"]);
     }
 }

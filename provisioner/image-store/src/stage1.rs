@@ -99,16 +99,16 @@ impl Stage1<'_> {
     fn archive<W: Write>(&self, out: W) -> io::Result<W> {
         let mut cpio = cpio::Writer::new(out);
         cpio.character_device("dev/console", 0o600, 5, 1)?;
-        for folder in ["proc", "sys", "run"] {
-            cpio.directory(folder, 0o755)?;
+        for directory in ["proc", "sys", "run"] {
+            cpio.directory(directory, 0o755)?;
         }
         cpio.file("init", 0o755, self.substrate)?;
-        let folder = format!("lib/modules/{}", self.release);
+        let directory = format!("lib/modules/{}", self.release);
         for (name, text) in &self.index {
-            cpio.file(&format!("{folder}/{name}"), 0o644, text.as_bytes())?;
+            cpio.file(&format!("{directory}/{name}"), 0o644, text.as_bytes())?;
         }
         for (path, module) in &self.modules {
-            cpio.file(&format!("{folder}/{path}"), 0o644, module)?;
+            cpio.file(&format!("{directory}/{path}"), 0o644, module)?;
         }
         for (name, firmware) in &self.firmware {
             cpio.file(&format!("lib/firmware/{name}"), 0o644, firmware)?;

@@ -72,12 +72,12 @@ impl Store {
     /// [`StoreError::Io`].
     pub fn open(dir: impl Into<PathBuf>) -> Result<Self, StoreError> {
         let root: PathBuf = dir.into();
-        for folder in [root.join("blobs/sha256"), root.join("partial")] {
+        for directory in [root.join("blobs/sha256"), root.join("partial")] {
             DirBuilder::new()
                 .recursive(true)
                 .mode(0o700)
-                .create(&folder)
-                .map_err(|source| StoreError::Io { operation: "make folder", path: folder, source })?;
+                .create(&directory)
+                .map_err(|source| StoreError::Io { operation: "make folder", path: directory, source })?;
         }
         let store = Self {
             root: root.into(),
@@ -260,8 +260,8 @@ impl Store {
     /// [`StoreError::Io`].
     pub fn list(&self) -> Result<Vec<(Digest, u64)>, StoreError> {
         let mut blobs = Vec::new();
-        for folder in entries(&self.root.join("blobs/sha256"))? {
-            for path in entries(&folder)? {
+        for directory in entries(&self.root.join("blobs/sha256"))? {
+            for path in entries(&directory)? {
                 let name = path.file_name().map(|name| format!("sha256:{}", name.to_string_lossy()));
                 let Some(digest) = name.and_then(|name| name.parse::<Digest>().ok()) else { continue };
                 match fs::metadata(&path) {
@@ -311,14 +311,14 @@ impl Store {
         file.sync_all().map_err(|e| failed("sync", path, e))?;
         let target = self.path(digest);
         let blobs = self.root.join("blobs/sha256");
-        let folder = blobs.join(&digest.hex()[..2]);
-        match DirBuilder::new().mode(0o700).create(&folder) {
-            Ok(()) => sync_folder(&blobs)?,
+        let directory = blobs.join(&digest.hex()[..2]);
+        match DirBuilder::new().mode(0o700).create(&directory) {
+            Ok(()) => sync_directory(&blobs)?,
             Err(e) if e.kind() == io::ErrorKind::AlreadyExists => {}
-            Err(e) => return Err(failed("make folder", &folder, e)),
+            Err(e) => return Err(failed("make folder", &directory, e)),
         }
         fs::rename(path, &target).map_err(|e| failed("rename into place", &target, e))?;
-        sync_folder(&folder)?;
+        sync_directory(&directory)?;
         // Only now: while it is in `partial`, other writers open it for writing before they wait. The blob is
         // in the store, and that its owner may write to it harms nobody.
         if let Err(error) = file.set_permissions(Permissions::from_mode(0o400)) {
@@ -450,18 +450,18 @@ fn is_at(file: &File, path: &Path) -> io::Result<bool> {
 }
 
 /// Paths in a folder, in no order.
-fn entries(folder: &Path) -> Result<Vec<PathBuf>, StoreError> {
-    let failed = |source| StoreError::Io { operation: "list", path: folder.to_path_buf(), source };
-    fs::read_dir(folder)
+fn entries(directory: &Path) -> Result<Vec<PathBuf>, StoreError> {
+    let failed = |source| StoreError::Io { operation: "list", path: directory.to_path_buf(), source };
+    fs::read_dir(directory)
         .map_err(failed)?
         .map(|entry| entry.map(|entry| entry.path()).map_err(failed))
         .collect()
 }
 
-fn sync_folder(folder: &Path) -> Result<(), StoreError> {
-    File::open(folder).and_then(|dir| dir.sync_all()).map_err(|source| StoreError::Io {
+fn sync_directory(directory: &Path) -> Result<(), StoreError> {
+    File::open(directory).and_then(|dir| dir.sync_all()).map_err(|source| StoreError::Io {
         operation: "sync folder",
-        path: folder.to_path_buf(),
+        path: directory.to_path_buf(),
         source,
     })
 }

@@ -58,7 +58,7 @@ pub(crate) struct Content {
 
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Node {
-    Folder(BTreeMap<Vec<u8>, Name>),
+    Directory(BTreeMap<Vec<u8>, Name>),
     File(Content),
     Symlink(Vec<u8>),
     CharacterDevice(u32, u32),
@@ -98,7 +98,7 @@ pub(crate) struct Tree {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct TreeName<'t> {
     /// The directory that holds the name.
-    pub folder: InodeId,
+    pub directory: InodeId,
     pub name: &'t [u8],
     pub inode: InodeId,
     /// How many directories lie above it.
@@ -123,7 +123,7 @@ impl Tree {
     /// An empty tree that charges `budget` for what is put into it.
     pub(crate) fn new(budget: Arc<Budget>) -> Self {
         Self {
-            inodes: vec![Self::implied_folder()],
+            inodes: vec![Self::implied_directory()],
             budget,
             steps: Cell::new(0),
             link_steps: Cell::new(0),
@@ -159,8 +159,8 @@ impl Tree {
     }
 
     /// Puts a name into a directory, in the place of one that is there.
-    fn insert(&mut self, folder: InodeId, part: &[u8], name: Name) -> Result<(), OverBudget> {
-        if let Node::Folder(names) = &mut self.inodes[folder].node {
+    fn insert(&mut self, directory: InodeId, part: &[u8], name: Name) -> Result<(), OverBudget> {
+        if let Node::Directory(names) = &mut self.inodes[directory].node {
             if let Some(known) = names.get_mut(part) {
                 *known = name;
             } else {
@@ -180,16 +180,16 @@ impl Tree {
     }
 
     /// A folder that no layer describes.
-    fn implied_folder() -> Inode {
+    fn implied_directory() -> Inode {
         Inode {
             metadata: Metadata { mode: 0o755, ..Metadata::default() },
-            node: Node::Folder(BTreeMap::new()),
+            node: Node::Directory(BTreeMap::new()),
         }
     }
 
-    pub(crate) fn folder(&self, inode: InodeId) -> Option<&BTreeMap<Vec<u8>, Name>> {
+    pub(crate) fn directory(&self, inode: InodeId) -> Option<&BTreeMap<Vec<u8>, Name>> {
         match &self.inodes[inode].node {
-            Node::Folder(names) => Some(names),
+            Node::Directory(names) => Some(names),
             _ => None,
         }
     }
@@ -197,44 +197,44 @@ impl Tree {
     /// Finds a path, following all symbolic links, the last one too. Finds nothing once the steps
     /// are used up: ask [`Self::step`] before a result counts.
     pub(crate) fn find(&self, path: &[u8]) -> Option<InodeId> {
-        let mut folders = vec![ROOT];
+        let mut directories = vec![ROOT];
         let mut todo: VecDeque<Vec<u8>> = path.split(|byte| *byte == b'/').map(<[u8]>::to_vec).collect();
         let mut followed = 0;
         while let Some(part) = todo.pop_front() {
-            let here = *folders.last()?;
+            let here = *directories.last()?;
             if !self.step(1) {
                 return None;
             }
             match part.as_slice() {
                 b"" | b"." => continue,
                 b".." => {
-                    folders.truncate(folders.len().saturating_sub(1).max(1));
+                    directories.truncate(directories.len().saturating_sub(1).max(1));
                     continue;
                 }
                 _ => {}
             }
-            let inode = self.folder(here)?.get(&part)?.inode;
+            let inode = self.directory(here)?.get(&part)?.inode;
             if let Node::Symlink(target) = &self.inodes[inode].node {
                 followed += 1;
                 if followed > MAX_LINKS_FOLLOWED || !self.step_along(target) {
                     return None;
                 }
                 if target.starts_with(b"/") {
-                    folders.truncate(1);
+                    directories.truncate(1);
                 }
                 for part in target.split(|byte| *byte == b'/').rev() {
                     todo.push_front(part.to_vec());
                 }
             } else {
-                folders.push(inode);
+                directories.push(inode);
             }
         }
-        folders.last().copied()
+        directories.last().copied()
     }
 
     /// Names in the folder at `path`, links followed; empty if there is no such folder.
     pub(crate) fn names(&self, path: &[u8]) -> Vec<&[u8]> {
-        let names = self.find(path).and_then(|inode| self.folder(inode));
+        let names = self.find(path).and_then(|inode| self.directory(inode));
         names.map(|names| names.keys().map(Vec::as_slice).collect()).unwrap_or_default()
     }
 
@@ -248,16 +248,16 @@ impl Tree {
 
     /// Every name but the root's: directories before what is in them, in byte order of the names.
     pub(crate) fn each_name<'t>(&'t self, mut each: impl FnMut(TreeName<'t>)) {
-        let iterate = |inode| self.folder(inode).map(BTreeMap::iter);
+        let iterate = |inode| self.directory(inode).map(BTreeMap::iter);
         let mut way: Vec<(InodeId, btree_map::Iter<'t, Vec<u8>, Name>)> =
             iterate(ROOT).map(|names| (ROOT, names)).into_iter().collect();
-        while let Some((folder, names)) = way.last_mut() {
-            let folder = *folder;
+        while let Some((directory, names)) = way.last_mut() {
+            let directory = *directory;
             let Some((part, name)) = names.next() else {
                 way.pop();
                 continue;
             };
-            each(TreeName { folder, name: part, inode: name.inode, depth: way.len() });
+            each(TreeName { directory, name: part, inode: name.inode, depth: way.len() });
             way.extend(iterate(name.inode).map(|names| (name.inode, names)));
         }
     }

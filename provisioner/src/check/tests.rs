@@ -45,7 +45,7 @@ fn check_among(
 }
 
 #[test]
-fn a_good_cluster_has_no_mistakes() {
+fn a_good_cluster_has_no_diagnostics() {
     check(
         &[("base", "{image: debian@3, boot-overlays: [hostname, ~nothing-like-it]}")],
         &[

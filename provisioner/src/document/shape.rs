@@ -57,7 +57,7 @@ pub(super) static MACHINE: Shape = Shape::Object(&[
 mod tests {
     use api::machine::{BmcSpec, BondSpec, DnsSpec, InterfaceSpec, MachineSpec, RootSpec};
 
-    use yaml_tree::{Mistakes, parse, walk};
+    use yaml_tree::{Diagnostics, parse, walk};
 
     use super::*;
 
@@ -95,9 +95,9 @@ mod tests {
         let full = full();
         let yaml = serde_saphyr::to_string(&full).unwrap();
         let tree = parse(&yaml).unwrap().unwrap();
-        let mut mistakes = Mistakes::default();
-        let value = walk(&tree, &MACHINE, "x", &mut mistakes).unwrap();
-        assert!(mistakes.is_empty(), "{mistakes:?}");
+        let mut diagnostics = Diagnostics::default();
+        let value = walk(&tree, &MACHINE, "x", &mut diagnostics).unwrap();
+        assert!(diagnostics.is_empty(), "{diagnostics:?}");
         assert_eq!(serde_json::from_value::<MachineSpec>(value).unwrap(), full);
         assert_eq!(leaves(&MACHINE), 22, "a field was added to the table: add it to full()");
     }

@@ -5,13 +5,13 @@ use expect_test::{Expect, expect};
 use super::*;
 
 fn check(text: &str, expect: &Expect) {
-    let (_, mistakes) = Document::read(text);
-    let lines: String = mistakes.iter().map(|mistake| format!("{mistake}\n")).collect();
+    let (_, diagnostics) = Document::read(text);
+    let lines: String = diagnostics.iter().map(|diagnostic| format!("{diagnostic}\n")).collect();
     expect.assert_eq(&lines);
 }
 
 #[test]
-fn every_mistake_is_told_with_its_place() {
+fn every_diagnostic_is_told_with_its_place() {
     check(
         "\
 profiles:
@@ -99,17 +99,17 @@ fn broken_yaml_names_the_place() {
 
 #[test]
 fn a_document_that_is_too_large_is_refused() {
-    let (_, mistakes) = Document::read(&"#".repeat(MAX_BYTES + 1));
-    assert_eq!(mistakes.total(), 1);
-    assert!(mistakes.told()[0].message.contains("16777216"));
+    let (_, diagnostics) = Document::read(&"#".repeat(MAX_BYTES + 1));
+    assert_eq!(diagnostics.total(), 1);
+    assert!(diagnostics.told()[0].message.contains("16777216"));
 }
 
 #[test]
 fn host_lists_expand_and_count_up() {
-    let (document, mistakes) = Document::read(
+    let (document, diagnostics) = Document::read(
         "nodes:\n  n[1-2]: {interfaces: {eth0: {address: 10.0.0.1/24}}}\n  login:\nprofiles:\n  base:\n",
     );
-    assert!(mistakes.is_empty(), "{mistakes:?}");
+    assert!(diagnostics.is_empty(), "{diagnostics:?}");
     let lines: Vec<String> = document
         .entries
         .iter()
@@ -124,8 +124,8 @@ fn host_lists_expand_and_count_up() {
 #[test]
 fn what_nodes_share_may_stand_behind_an_anchor() {
     let read = |text: &str| {
-        let (document, mistakes) = Document::read(text);
-        assert!(mistakes.is_empty(), "{mistakes:?}");
+        let (document, diagnostics) = Document::read(text);
+        assert!(diagnostics.is_empty(), "{diagnostics:?}");
         let entries = document.entries.into_iter();
         entries.map(|entry| (entry.subject.to_string(), entry.spec)).collect::<Vec<_>>()
     };
@@ -157,16 +157,16 @@ nodes:
 }
 
 #[test]
-fn mistakes_of_the_cluster_are_located() {
+fn diagnostics_of_the_cluster_are_located() {
     let (document, _) = Document::read(
         "nodes:\n  n1:\n    kernel-args:\n      - a\n      - 'b c'\n    interfaces:\n      eth0.7: {mtu: 1}\n",
     );
     let locate = |field: &str| {
         let subject = Subject::Node("n1".parse().unwrap());
         let finding = Finding { subject, field: field.into(), message: "m".into(), hint: None };
-        let mut mistakes = Mistakes::default();
-        document.note(&finding, &mut mistakes);
-        mistakes.told()[0].to_string()
+        let mut diagnostics = Diagnostics::default();
+        document.note(&finding, &mut diagnostics);
+        diagnostics.told()[0].to_string()
     };
     assert_eq!(locate("kernel-args[1]"), "5:9: nodes.n1.kernel-args[1]: m");
     assert_eq!(locate("interfaces.eth0.7.mtu"), "7:21: nodes.n1.interfaces.eth0.7.mtu: m");
@@ -178,27 +178,27 @@ fn mistakes_of_the_cluster_are_located() {
 #[test]
 fn nodes_are_counted_before_host_lists_are_expanded() {
     for list in ["n[1-999999999]", "n[1-300][1-300]", "n[1-9][1-9][1-9][1-9][1-9][1-9]"] {
-        let (document, mistakes) = Document::read(&format!("nodes:\n  {list}: {{}}\n"));
+        let (document, diagnostics) = Document::read(&format!("nodes:\n  {list}: {{}}\n"));
         assert!(document.entries.is_empty(), "{list}");
-        assert!(mistakes.told()[0].message.contains("more than 65536 nodes"), "{list}");
+        assert!(diagnostics.told()[0].message.contains("more than 65536 nodes"), "{list}");
     }
     let parts =
         |count: u32| -> String { (0..count).map(|part| format!("  p{part}-[1-65536]: {{}}\n")).collect() };
-    let (document, mistakes) = Document::read(&format!("nodes:\n{}", parts(10_000)));
+    let (document, diagnostics) = Document::read(&format!("nodes:\n{}", parts(10_000)));
     assert!(document.entries.is_empty());
     expect![[r#"1:1: nodes: the document names more than 65536 nodes (a cluster has at most so many; no host list was expanded)"#]]
-        .assert_eq(&mistakes.told()[0].to_string());
-    let (document, mistakes) = Document::read(&format!("nodes:\n{}", parts(1)));
-    assert_eq!(document.entries.len(), 65_536, "{mistakes:?}");
+        .assert_eq(&diagnostics.told()[0].to_string());
+    let (document, diagnostics) = Document::read(&format!("nodes:\n{}", parts(1)));
+    assert_eq!(document.entries.len(), 65_536, "{diagnostics:?}");
 }
 
 #[test]
 fn what_many_nodes_share_is_weighed_before_it_is_copied() {
     let argument = "x".repeat(1 << 20);
     let text = format!("nodes:\n  n[1-1000]: {{comment: {argument}}}\n  m1: {{}}\n");
-    let (document, mistakes) = Document::read(&text);
+    let (document, diagnostics) = Document::read(&text);
     assert!(document.entries.is_empty(), "it is past the limit from there on");
-    let told = mistakes.told();
+    let told = diagnostics.told();
     assert!(told[0].to_string().starts_with("2:3: nodes.n[1-1000]: up to here"), "{}", told[0]);
 }
 
@@ -233,14 +233,14 @@ fn eight_times_the_document_takes_at_most_ten_times_the_steps() {
 
 #[test]
 fn places_of_findings_are_looked_up_for_those_that_are_told() {
-    let (document, mut mistakes) = Document::read(&nodes(8_000, "comment: x"));
+    let (document, mut diagnostics) = Document::read(&nodes(8_000, "comment: x"));
     for number in 1..=8_000 {
         let subject = Subject::Node(format!("n{number}").parse().unwrap());
         let finding = Finding { subject, field: "comment".into(), message: "m".into(), hint: None };
-        document.note(&finding, &mut mistakes);
+        document.note(&finding, &mut diagnostics);
     }
-    let told = mistakes.told();
-    assert_eq!(told.len(), yaml_tree::MAX_MISTAKES + 1);
+    let told = diagnostics.told();
+    assert_eq!(told.len(), yaml_tree::MAX_DIAGNOSTICS + 1);
     assert_eq!(told[1].to_string(), "3:17: nodes.n2.comment: m");
 }
 
@@ -347,8 +347,8 @@ mod round_trip {
                 .map(|(index, spec)| (format!("n{index}").parse().unwrap(), spec.clone()))
                 .collect();
             let yaml = export([], &nodes).unwrap();
-            let (document, mistakes) = Document::read(&yaml);
-            prop_assert!(mistakes.is_empty(), "{yaml}\n{mistakes:?}");
+            let (document, diagnostics) = Document::read(&yaml);
+            prop_assert!(diagnostics.is_empty(), "{yaml}\n{diagnostics:?}");
             let read: Vec<&MachineSpec> = document.entries.iter().map(|entry| &entry.spec).collect();
             prop_assert_eq!(read, specs.iter().collect::<Vec<_>>(), "{}", yaml);
         }

@@ -142,8 +142,8 @@ mod tests {
 
     #[tokio::test]
     async fn what_is_written_arrives_in_order_from_wherever_it_came() {
-        let folder = tempfile::tempdir().unwrap();
-        let store = Store::open(folder.path().join("store")).unwrap();
+        let directory = tempfile::tempdir().unwrap();
+        let store = Store::open(directory.path().join("store")).unwrap();
         let content: Vec<u8> = (0..5_000_003_u32).map(|number| number.to_le_bytes()[0] ^ 0x5a).collect();
         let (digest, _) = store.put(content.as_slice()).unwrap();
         let blob = store.map(&digest).unwrap();

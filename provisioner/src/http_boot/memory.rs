@@ -195,8 +195,8 @@ mod tests {
 
     #[tokio::test]
     async fn what_holds_a_node_for_its_memory_is_ended_from_its_address_alone() {
-        let folder = tempfile::tempdir().unwrap();
-        let provisioner = provisioner_in(folder.path()).await;
+        let directory = tempfile::tempdir().unwrap();
+        let provisioner = provisioner_in(directory.path()).await;
         let booting = booting(&provisioner).await;
         let is_refused = |from: [u8; 4], query: &str| asks(&provisioner, &booting, from, query);
         let is_held = || provisioner.0.fleet.status(NODE).unwrap().held.is_some();
@@ -212,8 +212,8 @@ mod tests {
 
     #[tokio::test]
     async fn a_program_on_a_node_that_runs_says_nothing_of_its_memory() {
-        let folder = tempfile::tempdir().unwrap();
-        let before = provisioner_in(folder.path()).await;
+        let directory = tempfile::tempdir().unwrap();
+        let before = provisioner_in(directory.path()).await;
         let booting = booting(&before).await;
         before.0.fleet.close().await;
         // It has handed over to its init when the server starts again.
@@ -221,7 +221,7 @@ mod tests {
         assert_eq!(statement("hand over", text).execute(&before.0.database).await.unwrap(), 1);
         before.0.stop.cancel();
         before.0.database.close().await;
-        let provisioner = provisioner_in(folder.path()).await;
+        let provisioner = provisioner_in(directory.path()).await;
         assert_eq!(provisioner.0.fleet.status(NODE).unwrap().phase, Phase::Switching);
         let is_held = || provisioner.0.fleet.status(NODE).unwrap().held.is_some();
         let itself = [10, 1, 0, 11];

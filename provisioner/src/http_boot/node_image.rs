@@ -118,8 +118,8 @@ fn archive(document: &Stage1) -> std::io::Result<Vec<u8>> {
     let json = serde_json::to_vec(document)?;
     let mut writer = cpio::Writer::new(Vec::new());
     let path = PATH.trim_start_matches('/');
-    if let Some((folder, _)) = path.rsplit_once('/') {
-        writer.directory(folder, 0o700)?;
+    if let Some((directory, _)) = path.rsplit_once('/') {
+        writer.directory(directory, 0o700)?;
     }
     writer.file(path, 0o600, &json)?;
     writer.finish()

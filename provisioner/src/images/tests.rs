@@ -21,15 +21,15 @@ fn digest(bytes: &[u8]) -> Digest {
 
 /// A server's state folder with an image layout beside it.
 struct Site {
-    folder: TempDir,
+    directory: TempDir,
 }
 
 impl Site {
     fn new() -> Self {
-        let folder = tempfile::tempdir().unwrap();
-        fs::write(folder.path().join("substrate"), "not really a program").unwrap();
-        fs::create_dir(folder.path().join("state")).unwrap();
-        Self { folder }
+        let directory = tempfile::tempdir().unwrap();
+        fs::write(directory.path().join("substrate"), "not really a program").unwrap();
+        fs::create_dir(directory.path().join("state")).unwrap();
+        Self { directory }
     }
 
     async fn open(&self) -> Images {
@@ -49,7 +49,7 @@ impl Site {
     }
 
     fn path(&self, relative: &str) -> PathBuf {
-        self.folder.path().join(relative)
+        self.directory.path().join(relative)
     }
 
     fn blob(&self, layer: &[u8]) -> PathBuf {
@@ -64,9 +64,9 @@ impl Site {
 
     /// Writes the layout anew.
     fn layout(&self, architecture: &str, layers: &[Vec<u8>]) {
-        let folder = self.path("layout");
-        let _ = fs::remove_dir_all(&folder);
-        fs::create_dir_all(folder.join("blobs/sha256")).unwrap();
+        let directory = self.path("layout");
+        let _ = fs::remove_dir_all(&directory);
+        fs::create_dir_all(directory.join("blobs/sha256")).unwrap();
         let put = |bytes: &[u8], kind: &str| {
             fs::write(self.blob(bytes), bytes).unwrap();
             let kind = format!("application/vnd.oci.image.{kind}");
@@ -83,7 +83,7 @@ impl Site {
         });
         let entry = put(manifest.to_string().as_bytes(), "manifest.v1+json");
         let index = serde_json::json!({"schemaVersion": 2, "manifests": [entry]});
-        fs::write(folder.join("index.json"), index.to_string()).unwrap();
+        fs::write(directory.join("index.json"), index.to_string()).unwrap();
     }
 
     fn request(&self) -> ImportImage {

@@ -14,7 +14,7 @@ use tar::{Builder, EntryType, Header};
 use super::{Content, Entry};
 
 /// Mode of folders that files need and no overlay names. On the node, folders that exist keep their mode.
-const IMPLIED_FOLDER: u32 = 0o755;
+const IMPLIED_DIRECTORY: u32 = 0o755;
 
 /// Bytes of a header, and what contents are filled up to (POSIX.1-2017, pax, "ustar Interchange Format").
 const BLOCK: usize = 512;
@@ -28,7 +28,7 @@ fn lay_out(entries: &[Entry]) -> BTreeMap<&str, (u32, &Content)> {
     for entry in entries {
         let path = entry.path.trim_start_matches('/');
         for (end, _) in path.match_indices('/') {
-            by_path.entry(&path[..end]).or_insert((IMPLIED_FOLDER, &Content::Folder));
+            by_path.entry(&path[..end]).or_insert((IMPLIED_DIRECTORY, &Content::Directory));
         }
         by_path.insert(path, (entry.mode, &entry.content));
     }
@@ -43,7 +43,7 @@ pub fn generation(entries: &[Entry]) -> Generation {
     for (path, (mode, content)) in &by_path {
         let stored;
         let (mode, content) = match content {
-            Content::Folder => (*mode, ListedContent::Folder),
+            Content::Directory => (*mode, ListedContent::Directory),
             Content::File { digest, .. } => (*mode, ListedContent::File(Digest(*digest))),
             Content::Link(target) => {
                 stored = stored_target(target);
@@ -72,12 +72,12 @@ fn size(by_path: &BTreeMap<&str, (u32, &Content)>) -> usize {
     let blocks = |(path, (_, content)): (&&str, &(u32, &Content))| {
         let mut header = Header::new_ustar();
         let (path_bytes, fits) = match content {
-            Content::Folder => (path.len() + 1, header.set_path(format!("{path}/")).is_ok()),
+            Content::Directory => (path.len() + 1, header.set_path(format!("{path}/")).is_ok()),
             _ => (path.len(), header.set_path(path).is_ok()),
         };
         let name = if fits { 1 } else { 1 + long(path_bytes) };
         name + match content {
-            Content::Folder => 0,
+            Content::Directory => 0,
             Content::File { bytes, .. } => bytes.len().div_ceil(BLOCK),
             Content::Link(target) if header.set_link_name(target).is_ok() => 0,
             Content::Link(target) => long(target.len()),
@@ -102,7 +102,7 @@ pub fn pack(entries: &[Entry]) -> io::Result<Bytes> {
         header.set_mtime(0);
         header.set_size(0);
         match content {
-            Content::Folder => {
+            Content::Directory => {
                 header.set_entry_type(EntryType::Directory);
                 tar.append_data(&mut header, format!("{path}/"), io::empty())?;
             }
@@ -137,7 +137,7 @@ mod tests {
             entry("/etc/hosts", 0o644, Content::file("x".into())),
             entry("/etc/a/b", 0o777, Content::Link("../c".into())),
             entry("/etc/a-b", 0o600, Content::file("yy".into())),
-            entry("/root", 0o700, Content::Folder),
+            entry("/root", 0o700, Content::Directory),
             entry(&long, 0o644, Content::file("z".into())),
         ];
         let archive = pack(&entries).unwrap();
@@ -192,7 +192,7 @@ mod tests {
         let mut list = Vec::new();
         for (path, (header, target, digest)) in &entries {
             let (mode, content) = match (header.entry_type(), target) {
-                (EntryType::Directory, _) => (header.mode().unwrap(), ListedContent::Folder),
+                (EntryType::Directory, _) => (header.mode().unwrap(), ListedContent::Directory),
                 (EntryType::Symlink, Some(target)) => (0, ListedContent::Link(target)),
                 _ => (header.mode().unwrap(), ListedContent::File(*digest)),
             };
@@ -215,16 +215,16 @@ mod tests {
             let (name, path) = ("n".repeat(length), format!("/{}/{}", "f".repeat(length), "n".repeat(99)));
             check(&[
                 entry(&format!("/{name}"), 0o4755, Content::file(name.clone().into())),
-                entry(&path, 0o700, Content::Folder),
+                entry(&path, 0o700, Content::Directory),
                 entry("/link", 0o777, Content::Link(name)),
             ]);
         }
         for target in ["a//b", "a/./b", "x/.", "/", "/a", "../b", "./c", "a/", "."] {
             check(&[entry("/link", 0o777, Content::Link(target.to_owned()))]);
         }
-        let folder = |mode| entry("/etc/a", mode, Content::Folder);
+        let directory = |mode| entry("/etc/a", mode, Content::Directory);
         let file = |path: &str| entry(path, 0o644, Content::file(path.to_owned().into()));
-        check(&[folder(0o700), file("/etc/a/b"), file("/etc/a-b"), file("/etc/a.b"), folder(0o750)]);
+        check(&[directory(0o700), file("/etc/a/b"), file("/etc/a-b"), file("/etc/a.b"), directory(0o750)]);
         check(&[]);
     }
 }

@@ -215,7 +215,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_meant_as_front_matter_and_is_none_is_a_mistake() {
+    fn what_is_meant_as_front_matter_and_is_none_is_a_diagnostic() {
         for source in [
             "{# bedplate\nmode: 0600\n#}\nsecret",
             "{#-bedplate\nmode: 0600\n-#}\nsecret",

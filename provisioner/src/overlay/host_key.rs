@@ -55,14 +55,14 @@ pub enum HostKeyError {
 /// Where host keys are.
 #[derive(Debug, Clone)]
 pub struct HostKeys {
-    folder: PathBuf,
+    directory: PathBuf,
 }
 
 impl HostKeys {
     /// Keys in `STATE/ssh-host-keys`; the folder is made with the first key.
     #[must_use]
     pub fn new(state_dir: &Path) -> Self {
-        Self { folder: state_dir.join("ssh-host-keys") }
+        Self { directory: state_dir.join("ssh-host-keys") }
     }
 
     /// The key of a node, made now if there is none.
@@ -70,7 +70,7 @@ impl HostKeys {
     /// # Errors
     /// See [`HostKeyError`].
     pub fn get(&self, node: NodeId) -> Result<HostKey, HostKeyError> {
-        let path = self.folder.join(node.to_string());
+        let path = self.directory.join(node.to_string());
         let failed = |operation, source| HostKeyError::File { operation, path: path.clone(), source };
         match fs::read_to_string(&path) {
             Ok(text) => {
@@ -93,7 +93,7 @@ impl HostKeys {
     /// # Errors
     /// [`HostKeyError::File`].
     pub fn remove(&self, node: NodeId) -> Result<(), HostKeyError> {
-        let path = self.folder.join(node.to_string());
+        let path = self.directory.join(node.to_string());
         match fs::remove_file(&path) {
             Err(source) if source.kind() != io::ErrorKind::NotFound => {
                 Err(HostKeyError::File { operation: "remove", path, source })
@@ -104,7 +104,7 @@ impl HostKeys {
 
     /// Temporary name, sync, rename, sync of the folder: a key that a node has seen is never lost.
     fn write(&self, path: &Path, key: &HostKey) -> io::Result<()> {
-        DirBuilder::new().recursive(true).mode(0o700).create(&self.folder)?;
+        DirBuilder::new().recursive(true).mode(0o700).create(&self.directory)?;
         let temporary = path.with_extension("new");
         let mut file =
             OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&temporary)?;
@@ -113,7 +113,7 @@ impl HostKeys {
         file.write_all(b"\n")?;
         file.sync_all()?;
         fs::rename(&temporary, path)?;
-        fs::File::open(&self.folder)?.sync_all()
+        fs::File::open(&self.directory)?.sync_all()
     }
 }
 

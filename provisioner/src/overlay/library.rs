@@ -112,29 +112,29 @@ impl Library {
     #[must_use]
     pub fn load(shipped: &Path, site: &Path) -> Self {
         let mut library = Self::default();
-        if let Err(error) = library.add_folder(shipped, false) {
+        if let Err(error) = library.add_directory(shipped, false) {
             library.strays.push(error);
         }
-        if let Err(error) = library.add_folder(site, true) {
+        if let Err(error) = library.add_directory(site, true) {
             library.doubt(site, error);
         }
         library
     }
 
     /// Adds the overlays of one folder.
-    fn add_folder(&mut self, folder: &Path, is_site: bool) -> Result<(), LibraryError> {
-        for path in entries(folder)? {
+    fn add_directory(&mut self, directory: &Path, is_site: bool) -> Result<(), LibraryError> {
+        for path in entries(directory)? {
             let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
             if name.starts_with('.') {
                 continue;
             }
-            let is_folder = match fs::metadata(&path) {
+            let is_directory = match fs::metadata(&path) {
                 Ok(facts) => Ok(facts.is_dir()),
                 // Removed in this moment; but a link that leads nowhere is there.
                 Err(_) if fs::symlink_metadata(&path).is_err() => Ok(false),
                 Err(error) => Err(error),
             };
-            if matches!(is_folder, Ok(false)) {
+            if matches!(is_directory, Ok(false)) {
                 continue;
             }
             let Ok(name) = name.parse::<OverlayName>() else {
@@ -146,7 +146,7 @@ impl Library {
                 (true, false) => Source::Site,
                 (true, true) => Source::SiteOverShipped,
             };
-            let overlay = match is_folder {
+            let overlay = match is_directory {
                 Ok(_) => Overlay::load(&path, source),
                 Err(error) => {
                     let mut overlay = Overlay::empty(source);
@@ -237,9 +237,9 @@ impl Overlay {
         Self { source, summary: String::new(), files: Vec::new(), bytes: 0, unreadable: Vec::new() }
     }
 
-    fn load(folder: &Path, source: Source) -> Self {
-        let mut overlay = Self { summary: summary(&folder.join("README.md")), ..Self::empty(source) };
-        let root = folder.join("rootfs");
+    fn load(directory: &Path, source: Source) -> Self {
+        let mut overlay = Self { summary: summary(&directory.join("README.md")), ..Self::empty(source) };
+        let root = directory.join("rootfs");
         let mut waiting = overlay.taken(entries(&root)).unwrap_or_default();
         while let Some(path) = waiting.pop() {
             if overlay.files.len() >= MAX_FILES {
@@ -329,9 +329,9 @@ impl File {
 }
 
 /// Paths in a folder, sorted; none if there is no such folder.
-fn entries(folder: &Path) -> Result<Vec<PathBuf>, LibraryError> {
-    let failed = |source| LibraryError::read(folder, source);
-    let listing = match fs::read_dir(folder) {
+fn entries(directory: &Path) -> Result<Vec<PathBuf>, LibraryError> {
+    let failed = |source| LibraryError::read(directory, source);
+    let listing = match fs::read_dir(directory) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
         listing => listing.map_err(failed)?,
     };
@@ -359,7 +359,7 @@ fn read(root: &Path, path: &Path) -> Result<Option<Found>, LibraryError> {
     let plain = |path, mode, content| File::Plain(Entry { path, mode, content });
     let alone = |file, bytes| Ok(Some(Found { file, bytes, below: Vec::new() }));
     if facts.is_dir() {
-        let file = plain(on_node, mode, Content::Folder);
+        let file = plain(on_node, mode, Content::Directory);
         return Ok(Some(Found { file, bytes: 0, below: entries(path)? }));
     }
     if facts.is_symlink() {

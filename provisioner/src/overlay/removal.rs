@@ -41,13 +41,13 @@ pub(crate) fn delete(
     site: &Path,
     overlay: &OverlayName,
 ) -> Result<(), SiteError> {
-    let folder = site.join(overlay.as_str());
+    let directory = site.join(overlay.as_str());
     let is_shipped = shipped.join(overlay.as_str()).is_dir();
-    match fs::symlink_metadata(&folder) {
+    match fs::symlink_metadata(&directory) {
         // A link may lead nowhere: it is the site's overlay all the same.
         Ok(facts) if facts.is_dir() || facts.is_symlink() => {}
         Err(source) if source.kind() != ErrorKind::NotFound => {
-            return Err(failed("look at", &folder, source));
+            return Err(failed("look at", &directory, source));
         }
         _ if is_shipped => return Err(SiteError::Shipped { overlay: overlay.clone() }),
         _ => return Err(SiteError::NoOverlay { overlay: overlay.clone() }),
@@ -57,11 +57,11 @@ pub(crate) fn delete(
     }
     let away = site.join(format!(".{overlay}{DELETED}"));
     remove_all(&away).map_err(|source| failed("remove", &away, source))?;
-    fs::rename(&folder, &away).map_err(|source| failed("delete", &folder, source))?;
+    fs::rename(&directory, &away).map_err(|source| failed("delete", &directory, source))?;
     if let Err(source) = fs::File::open(site).and_then(|site| site.sync_all()) {
         // After a crash it might be there again, so it is now.
-        let _ = fs::rename(&away, &folder);
-        return Err(failed("keep the deletion of", &folder, source));
+        let _ = fs::rename(&away, &directory);
+        return Err(failed("keep the deletion of", &directory, source));
     }
     if let Err(error) = remove_all(&away) {
         tracing::warn!("{} is left of a deleted overlay: {error}", away.display());
@@ -197,7 +197,7 @@ mod tests {
         empty.finish(draft, &known).unwrap().0
     }
 
-    fn folders() -> (tempfile::TempDir, tempfile::TempDir) {
+    fn directories() -> (tempfile::TempDir, tempfile::TempDir) {
         let (shipped, site) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
         fs::create_dir_all(shipped.path().join("hosts/rootfs/etc")).unwrap();
         for overlay in ["hosts", "motd"] {
@@ -207,8 +207,8 @@ mod tests {
         (shipped, site)
     }
 
-    fn names(folder: &Path) -> Vec<String> {
-        let entries = fs::read_dir(folder).unwrap();
+    fn names(directory: &Path) -> Vec<String> {
+        let entries = fs::read_dir(directory).unwrap();
         let mut names: Vec<String> =
             entries.map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
         names.sort();
@@ -217,7 +217,7 @@ mod tests {
 
     #[test]
     fn the_sites_goes_and_the_shipped_stays() {
-        let (shipped, site) = folders();
+        let (shipped, site) = directories();
         let cluster = Cluster::default();
         let delete = |overlay: &str| super::delete(&cluster, shipped.path(), site.path(), &name(overlay));
         delete("motd").unwrap();
@@ -235,7 +235,7 @@ mod tests {
 
     #[test]
     fn one_that_cannot_be_read_goes_too() {
-        let (shipped, site) = folders();
+        let (shipped, site) = directories();
         let outside = tempfile::tempdir().unwrap();
         fs::write(outside.path().join("kept"), "").unwrap();
         fs::File::create(site.path().join("motd/rootfs/large")).unwrap().set_len(17 << 20).unwrap();
@@ -253,7 +253,7 @@ mod tests {
 
     #[test]
     fn who_uses_it_keeps_it_and_is_named() {
-        let (shipped, site) = folders();
+        let (shipped, site) = directories();
         let refused = |profiles: &[(&str, &str)], nodes: &[(String, &str)]| {
             let cluster = cluster(profiles, nodes);
             let deleted = delete(&cluster, shipped.path(), site.path(), &name("motd"));
@@ -284,7 +284,7 @@ mod tests {
 
     #[test]
     fn an_edit_of_a_shipped_one_goes_though_it_is_used() {
-        let (shipped, site) = folders();
+        let (shipped, site) = directories();
         // All nodes have `hosts`.
         let cluster = cluster(&[], &[("n1".to_owned(), "{}")]);
         delete(&cluster, shipped.path(), site.path(), &name("hosts")).unwrap();
@@ -293,7 +293,7 @@ mod tests {
 
     #[test]
     fn what_cannot_be_told_may_use_it() {
-        let (shipped, site) = folders();
+        let (shipped, site) = directories();
         let mut cluster = cluster(&[("base", "{}")], &[("n1".to_owned(), "{}")]);
         cluster.checked.resolved.clear();
         let deleted = delete(&cluster, shipped.path(), site.path(), &name("motd"));
@@ -304,7 +304,7 @@ mod tests {
 
     #[test]
     fn what_a_crash_left_is_no_overlay_and_goes_at_the_next_start() {
-        let (shipped, site) = folders();
+        let (shipped, site) = directories();
         fs::rename(site.path().join("motd"), site.path().join(".motd.bedplate-deleted")).unwrap();
         fs::create_dir_all(site.path().join(".hosts.bedplate-new/rootfs")).unwrap();
         let kept = [".git", ".bedplate-deleted", ".Not.bedplate-deleted"];

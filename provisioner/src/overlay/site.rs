@@ -16,7 +16,7 @@ use super::{
 };
 
 /// Name of a folder until it has its mode.
-const NEW_FOLDER: &str = ".bedplate-new-folder";
+const NEW_DIRECTORY: &str = ".bedplate-new-folder";
 
 /// Why a file of an overlay was not written or removed. Nothing was changed.
 #[derive(Debug, thiserror::Error)]
@@ -157,22 +157,23 @@ pub fn put(
 ) -> Result<(), SiteError> {
     check(file)?;
     let present = library.overlays.get(overlay);
-    let folder = site.join(overlay.as_str());
-    let only_shipped = present.is_some_and(|overlay| overlay.source == Source::Shipped) && !folder.exists();
+    let directory = site.join(overlay.as_str());
+    let only_shipped =
+        present.is_some_and(|overlay| overlay.source == Source::Shipped) && !directory.exists();
     let original = shipped.join(overlay.as_str());
-    check_place(if only_shipped { &original } else { &folder }, file)?;
+    check_place(if only_shipped { &original } else { &directory }, file)?;
     if let Some(present) = present {
-        check_room(present, &folder, file)?;
+        check_room(present, &directory, file)?;
     }
     if !only_shipped {
-        return place(&folder, file);
+        return place(&directory, file);
     }
     // A half of a copy would take the place of the whole: it is made beside, and named when it is whole.
     let copied = site.join(format!(".{overlay}.bedplate-new"));
     remove_copy(&copied)?;
     let made = copy(&original, &copied)
         .and_then(|()| place(&copied, file))
-        .and_then(|()| fs::rename(&copied, &folder).map_err(|source| failed("make", &folder, source)));
+        .and_then(|()| fs::rename(&copied, &directory).map_err(|source| failed("make", &directory, source)));
     // The first error is the one to tell.
     made.inspect_err(|_| drop(remove_copy(&copied)))
 }
@@ -205,11 +206,11 @@ fn check(file: &NewFile<'_>) -> Result<(), SiteError> {
 }
 
 /// What is above the file in the overlay are folders, and it takes no folder's place.
-fn check_place(folder: &Path, file: &NewFile<'_>) -> Result<(), SiteError> {
-    check_parents(folder, file.path)?;
-    let (plain, template) = both_names(folder, file.path);
-    let is_folder = |path: &Path| fs::symlink_metadata(path).is_ok_and(|facts| facts.is_dir());
-    if is_folder(&plain) || is_folder(&template) {
+fn check_place(directory: &Path, file: &NewFile<'_>) -> Result<(), SiteError> {
+    check_parents(directory, file.path)?;
+    let (plain, template) = both_names(directory, file.path);
+    let is_directory = |path: &Path| fs::symlink_metadata(path).is_ok_and(|facts| facts.is_dir());
+    if is_directory(&plain) || is_directory(&template) {
         let rule = "it is a folder of this overlay";
         return Err(SiteError::Path { path: file.path.to_owned(), rule });
     }
@@ -217,8 +218,8 @@ fn check_place(folder: &Path, file: &NewFile<'_>) -> Result<(), SiteError> {
 }
 
 /// Nothing is read or written through a link of an overlay: it would lead out of it.
-fn check_parents(folder: &Path, path: &str) -> Result<(), SiteError> {
-    let root = folder.join("rootfs");
+fn check_parents(directory: &Path, path: &str) -> Result<(), SiteError> {
+    let root = directory.join("rootfs");
     let relative = path.trim_start_matches('/');
     for (end, _) in relative.match_indices('/') {
         let above = fs::symlink_metadata(root.join(&relative[..end]));
@@ -231,14 +232,14 @@ fn check_parents(folder: &Path, path: &str) -> Result<(), SiteError> {
 }
 
 /// The overlay with the file is within the limits of an overlay.
-fn check_room(present: &Overlay, folder: &Path, file: &NewFile<'_>) -> Result<(), SiteError> {
+fn check_room(present: &Overlay, directory: &Path, file: &NewFile<'_>) -> Result<(), SiteError> {
     let has = |path: &str| present.files.iter().any(|other| other.path() == path);
     let above = file.path.match_indices('/').skip(1).map(|(end, _)| &file.path[..end]);
     let added = above.chain([file.path]).filter(|path| !has(path)).count();
     if added > 0 && present.files.len() + added > MAX_FILES {
         return Err(SiteError::TooMany);
     }
-    let (plain, template) = both_names(folder, file.path);
+    let (plain, template) = both_names(directory, file.path);
     let before: u64 =
         [plain, template].iter().filter_map(|path| fs::metadata(path).ok()).map(|facts| facts.len()).sum();
     let bytes = present.bytes.saturating_sub(before).saturating_add(file.bytes.len() as u64);
@@ -249,17 +250,17 @@ fn check_room(present: &Overlay, folder: &Path, file: &NewFile<'_>) -> Result<()
 }
 
 /// Puts a file into the folder of an overlay, in place of the one that was there.
-fn place(folder: &Path, file: &NewFile<'_>) -> Result<(), SiteError> {
-    let (plain, template) = both_names(folder, file.path);
+fn place(directory: &Path, file: &NewFile<'_>) -> Result<(), SiteError> {
+    let (plain, template) = both_names(directory, file.path);
     let (target, other) = if file.template { (template, plain) } else { (plain, template) };
-    write(folder, &target, file)?;
+    write(directory, &target, file)?;
     match fs::remove_file(&other) {
         Err(source) if source.kind() != io::ErrorKind::NotFound => {
             return Err(failed("remove", &other, source));
         }
         _ => {}
     }
-    sync_names(folder, target.parent().unwrap_or(folder))
+    sync_names(directory, target.parent().unwrap_or(directory))
 }
 
 /// Brings the names in a directory of an overlay to the disk, and those of the directories that lead
@@ -283,9 +284,9 @@ fn sync_names(overlay: &Path, directory: &Path) -> Result<(), SiteError> {
 pub fn read(shipped: &Path, site: &Path, overlay: &OverlayName, path: &str) -> Result<Vec<u8>, SiteError> {
     check_path(path).map_err(|rule| SiteError::Path { path: path.to_owned(), rule })?;
     let own = site.join(overlay.as_str());
-    let folder = if own.is_dir() { own } else { shipped.join(overlay.as_str()) };
-    check_parents(&folder, path)?;
-    let (plain, template) = both_names(&folder, path);
+    let directory = if own.is_dir() { own } else { shipped.join(overlay.as_str()) };
+    check_parents(&directory, path)?;
+    let (plain, template) = both_names(&directory, path);
     let size = |path: &PathBuf| fs::symlink_metadata(path).ok().filter(fs::Metadata::is_file);
     let missing = || SiteError::Missing { overlay: overlay.clone(), path: path.to_owned() };
     let found = [plain, template].into_iter().find_map(|path| Some((size(&path)?.len(), path)));
@@ -301,22 +302,22 @@ pub fn read(shipped: &Path, site: &Path, overlay: &OverlayName, path: &str) -> R
 /// # Errors
 /// See [`SiteError`].
 pub fn remove(site: &Path, overlay: &OverlayName, path: &str) -> Result<(), SiteError> {
-    let folder = site.join(overlay.as_str());
+    let directory = site.join(overlay.as_str());
     let not_found = || SiteError::NotFound { overlay: overlay.clone(), path: path.to_owned() };
-    if fs::symlink_metadata(&folder).is_err_and(|error| error.kind() == io::ErrorKind::NotFound) {
+    if fs::symlink_metadata(&directory).is_err_and(|error| error.kind() == io::ErrorKind::NotFound) {
         return Err(not_found());
     }
     check_path(path).map_err(|rule| SiteError::Path { path: path.to_owned(), rule })?;
-    check_parents(&folder, path)?;
-    let (plain, template) = both_names(&folder, path);
+    check_parents(&directory, path)?;
+    let (plain, template) = both_names(&directory, path);
     let is_file = |path: &PathBuf| fs::symlink_metadata(path).is_ok_and(|facts| !facts.is_dir());
     let found = [plain, template].into_iter().find(is_file).ok_or_else(not_found)?;
     fs::remove_file(&found).map_err(|source| failed("remove", &found, source))?;
     let mut parent = found.parent();
-    while let Some(path) = parent.filter(|path| *path != folder && fs::remove_dir(path).is_ok()) {
+    while let Some(path) = parent.filter(|path| *path != directory && fs::remove_dir(path).is_ok()) {
         parent = path.parent();
     }
-    sync_names(&folder, parent.unwrap_or(&folder))
+    sync_names(&directory, parent.unwrap_or(&directory))
 }
 
 fn failed(operation: &'static str, path: &Path, source: io::Error) -> SiteError {
@@ -324,24 +325,24 @@ fn failed(operation: &'static str, path: &Path, source: io::Error) -> SiteError 
 }
 
 /// Removes what an earlier copy left.
-fn remove_copy(folder: &Path) -> Result<(), SiteError> {
-    match fs::remove_dir_all(folder) {
-        Err(source) if source.kind() != io::ErrorKind::NotFound => Err(failed("remove", folder, source)),
+fn remove_copy(directory: &Path) -> Result<(), SiteError> {
+    match fs::remove_dir_all(directory) {
+        Err(source) if source.kind() != io::ErrorKind::NotFound => Err(failed("remove", directory, source)),
         _ => Ok(()),
     }
 }
 
 /// Where a file lies as itself, and where as a template.
-fn both_names(folder: &Path, path: &str) -> (PathBuf, PathBuf) {
-    let plain = folder.join("rootfs").join(path.trim_start_matches('/'));
+fn both_names(directory: &Path, path: &str) -> (PathBuf, PathBuf) {
+    let plain = directory.join("rootfs").join(path.trim_start_matches('/'));
     let template = PathBuf::from(format!("{}.j2", plain.display()));
     (plain, template)
 }
 
 fn write(overlay: &Path, target: &Path, new: &NewFile<'_>) -> Result<(), SiteError> {
     let failed = |operation, source| failed(operation, target, source);
-    let folder = target.parent().unwrap_or(target);
-    make_open(overlay, folder).map_err(|source| failed("make the folder of", source))?;
+    let directory = target.parent().unwrap_or(target);
+    make_open(overlay, directory).map_err(|source| failed("make the folder of", source))?;
     // Beside `rootfs`, so that half a file is never part of the overlay.
     let temporary = overlay.join(".bedplate-new");
     let written = OpenOptions::new()
@@ -366,12 +367,12 @@ fn write(overlay: &Path, target: &Path, new: &NewFile<'_>) -> Result<(), SiteErr
 /// Makes a folder of an overlay, and those that it is in, with the mode that nodes get: the process
 /// makes what it makes for itself alone. Each gets its name when it has its mode, so that none that
 /// was cut off in between stays closed on nodes.
-fn make_open(overlay: &Path, folder: &Path) -> io::Result<()> {
-    let missing: Vec<&Path> = folder.ancestors().take_while(|one| !one.exists()).collect();
+fn make_open(overlay: &Path, directory: &Path) -> io::Result<()> {
+    let missing: Vec<&Path> = directory.ancestors().take_while(|one| !one.exists()).collect();
     for one in missing.into_iter().rev() {
         // Beside `rootfs`, or beside the overlays: no part of any.
         let is_within = one != overlay && one.starts_with(overlay);
-        let temporary = if is_within { overlay } else { one.parent().unwrap_or(one) }.join(NEW_FOLDER);
+        let temporary = if is_within { overlay } else { one.parent().unwrap_or(one) }.join(NEW_DIRECTORY);
         match fs::create_dir(&temporary) {
             // Of one that was cut off.
             Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
@@ -447,24 +448,24 @@ mod tests {
 
     /// Of one that was killed a folder is left that is its own alone; nodes would get that mode.
     #[test]
-    fn a_folder_has_its_mode_when_it_has_its_name() {
+    fn a_directory_has_its_mode_when_it_has_its_name() {
         let site = tempfile::tempdir().unwrap();
-        let left_over = site.path().join("x").join(NEW_FOLDER);
+        let left_over = site.path().join("x").join(NEW_DIRECTORY);
         fs::create_dir_all(&left_over).unwrap();
         fs::set_permissions(&left_over, Permissions::from_mode(0o700)).unwrap();
         fs::set_permissions(site.path().join("x"), Permissions::from_mode(0o755)).unwrap();
-        fs::create_dir(site.path().join(NEW_FOLDER)).unwrap();
+        fs::create_dir(site.path().join(NEW_DIRECTORY)).unwrap();
         for name in ["x", "new"] {
             let overlay: OverlayName = name.parse().unwrap();
             let file = NewFile { path: "/etc/a/b/file", mode: 0o644, template: false, bytes: b"x" };
             put(&Library::default(), site.path(), site.path(), &overlay, &file).unwrap();
-            for folder in ["", "rootfs", "rootfs/etc", "rootfs/etc/a", "rootfs/etc/a/b"] {
-                let facts = fs::metadata(site.path().join(name).join(folder)).unwrap();
-                assert_eq!(facts.permissions().mode() & 0o7777, 0o755, "{name}/{folder}");
+            for directory in ["", "rootfs", "rootfs/etc", "rootfs/etc/a", "rootfs/etc/a/b"] {
+                let facts = fs::metadata(site.path().join(name).join(directory)).unwrap();
+                assert_eq!(facts.permissions().mode() & 0o7777, 0o755, "{name}/{directory}");
             }
-            assert!(!site.path().join(name).join(NEW_FOLDER).exists());
+            assert!(!site.path().join(name).join(NEW_DIRECTORY).exists());
         }
-        assert!(!site.path().join(NEW_FOLDER).exists());
+        assert!(!site.path().join(NEW_DIRECTORY).exists());
     }
 
     #[test]

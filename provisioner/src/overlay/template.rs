@@ -426,7 +426,7 @@ mod tests {
     }
 
     #[test]
-    fn mistakes_have_their_line() {
+    fn diagnostics_have_their_line() {
         check("a\n{{ nmae }}\n", &expect!["line 2: undefined value: `nmae` is undefined"]);
         check(
             "a\n\n{% if x %}\n",

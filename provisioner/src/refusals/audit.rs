@@ -135,8 +135,8 @@ mod tests {
 
     use super::*;
 
-    async fn opened(folder: &Path) -> (Database, Access) {
-        let database = Database::open(&folder.join("bedplate.db"), &[&access::SCHEMA]).await.unwrap();
+    async fn opened(directory: &Path) -> (Database, Access) {
+        let database = Database::open(&directory.join("bedplate.db"), &[&access::SCHEMA]).await.unwrap();
         (database.clone(), Access::open(database).await.unwrap())
     }
 
@@ -158,8 +158,8 @@ mod tests {
 
     #[tokio::test]
     async fn what_a_server_that_stops_has_left_out_is_summed_up_before_its_minute_is_over() {
-        let folder = tempfile::tempdir().unwrap();
-        let (_database, access) = opened(folder.path()).await;
+        let directory = tempfile::tempdir().unwrap();
+        let (_database, access) = opened(directory.path()).await;
         let audit = RefusedAudit::default();
         audit.finish(&access, "issue-token").await;
         for _ in 0..5 {
@@ -174,8 +174,8 @@ mod tests {
 
     #[tokio::test]
     async fn a_sum_that_is_being_written_when_the_server_stops_is_written() {
-        let folder = tempfile::tempdir().unwrap();
-        let (database, access) = opened(folder.path()).await;
+        let directory = tempfile::tempdir().unwrap();
+        let (database, access) = opened(directory.path()).await;
         let (audit, stop) = (Arc::new(RefusedAudit::default()), CancellationToken::new());
         for _ in 0..5 {
             // Long ago.

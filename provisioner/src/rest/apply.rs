@@ -9,7 +9,7 @@ use access::{Caller, Routes, Visibility};
 use api::{
     ids::{NodeId, NodeName, ProfileName},
     machine::{Applied, Apply, Change, MachineSpec},
-    problem::{Mistake, Problem},
+    problem::{Diagnostic, Problem},
     rights::Action,
 };
 use axum::{
@@ -21,7 +21,7 @@ use axum::{
 use rest::{Body, Refusal};
 use serde_json::Value;
 use utoipa_axum::routes;
-use yaml_tree::Mistakes;
+use yaml_tree::Diagnostics;
 
 use super::{refuse_document, refuse_edit};
 use crate::{
@@ -89,7 +89,7 @@ async fn apply(
 
 fn refuse(refused: Refused) -> Refusal {
     match refused {
-        Refused::Mistakes(mistakes) => refuse_document(TITLE, mistakes),
+        Refused::Diagnostics(diagnostics) => refuse_document(TITLE, diagnostics),
         Refused::Change(error) => refuse_edit(TITLE, &EditError::Change(error)),
         Refused::Randomness(error) => Refusal::internal(TITLE, &error),
     }
@@ -97,7 +97,7 @@ fn refuse(refused: Refused) -> Refusal {
 
 #[derive(Debug)]
 enum Refused {
-    Mistakes(Vec<Mistake>),
+    Diagnostics(Vec<Diagnostic>),
     Change(ChangeError),
     Randomness(identity::NoRandomness),
 }
@@ -119,35 +119,35 @@ struct Plan {
 #[derive(Debug)]
 struct ParsedDocument {
     document: Document,
-    mistakes: Mistakes,
+    diagnostics: Diagnostics,
     prune: bool,
 }
 
 impl ParsedDocument {
-    fn new((document, mistakes): (Document, Mistakes), prune: bool) -> Self {
-        Self { document, mistakes, prune }
+    fn new((document, diagnostics): (Document, Diagnostics), prune: bool) -> Self {
+        Self { document, diagnostics, prune }
     }
 }
 
 /// What a document changes, or the mistakes in it.
 fn plan(cluster: &Cluster, wanted: &ParsedDocument, known: &Known) -> Result<Plan, Refused> {
-    let ParsedDocument { document, mistakes, prune } = wanted;
+    let ParsedDocument { document, diagnostics, prune } = wanted;
     let mut draft = cluster.draft();
     let mut changes = Vec::new();
     for entry in &document.entries {
         changes.extend(set(&mut draft, &entry.subject, &entry.spec)?);
     }
     // A document that could not be read as a whole does not say what is to go.
-    if *prune && mistakes.is_empty() {
+    if *prune && diagnostics.is_empty() {
         self::prune(&mut draft, document, &mut changes)?;
     }
-    let mut mistakes = mistakes.clone();
+    let mut diagnostics = diagnostics.clone();
     match cluster.finish(draft, known) {
-        Ok((next, writes)) if mistakes.is_empty() => Ok(Plan { next, writes, changes }),
-        Ok(_) => Err(Refused::Mistakes(mistakes.told())),
-        Err(ChangeError::Mistakes { findings }) => {
-            findings.iter().for_each(|finding| document.note(finding, &mut mistakes));
-            Err(Refused::Mistakes(mistakes.told()))
+        Ok((next, writes)) if diagnostics.is_empty() => Ok(Plan { next, writes, changes }),
+        Ok(_) => Err(Refused::Diagnostics(diagnostics.told())),
+        Err(ChangeError::Diagnostics { findings }) => {
+            findings.iter().for_each(|finding| document.note(finding, &mut diagnostics));
+            Err(Refused::Diagnostics(diagnostics.told()))
         }
         Err(error) => Err(error.into()),
     }
@@ -304,8 +304,8 @@ mod tests {
                 };
                 (plan.changes.iter().map(line).collect::<String>(), Some(plan.next))
             }
-            Err(Refused::Mistakes(mistakes)) => {
-                (mistakes.iter().map(|mistake| format!("{mistake}\n")).collect(), None)
+            Err(Refused::Diagnostics(diagnostics)) => {
+                (diagnostics.iter().map(|diagnostic| format!("{diagnostic}\n")).collect(), None)
             }
             Err(other) => (format!("{other:?}"), None),
         };
@@ -341,7 +341,7 @@ mod tests {
     }
 
     #[test]
-    fn tells_every_mistake_at_once_with_its_place() {
+    fn tells_every_diagnostic_at_once_with_its_place() {
         check(
             &Cluster::default(),
             "nodes:\n  n1:\n    imgae: debian\n    profiles: [bsae]\n    interfaces:\n      eth0: {mac: zz}\n  n2: {profiles: [nope]}\n",
@@ -393,10 +393,11 @@ mod tests {
         let many: String = (0..20).map(|part| format!("  p{part}-[1-10000]: {{}}\n")).collect();
         let wanted = ParsedDocument::new(Document::read(&format!("nodes:\n{many}")), false);
         assert!(wanted.document.entries.is_empty());
-        let Err(Refused::Mistakes(mistakes)) = plan(&Cluster::default(), &wanted, &Known::default()) else {
+        let Err(Refused::Diagnostics(diagnostics)) = plan(&Cluster::default(), &wanted, &Known::default())
+        else {
             panic!("it was taken");
         };
-        assert!(mistakes[0].message.contains("more than 65536 nodes"), "{mistakes:?}");
+        assert!(diagnostics[0].message.contains("more than 65536 nodes"), "{diagnostics:?}");
     }
 
     #[test]

@@ -42,7 +42,7 @@ pub(super) fn routes() -> Routes<Provisioner> {
 
 fn shown(name: &OverlayName, overlay: &library::Overlay) -> Overlay {
     let file = |file: &File| match file {
-        File::Plain(Entry { content: Content::Folder, .. }) => None,
+        File::Plain(Entry { content: Content::Directory, .. }) => None,
         File::Plain(entry) => Some((entry.mode, false)),
         File::Template { mode, .. } => Some((*mode, true)),
     };
@@ -171,7 +171,7 @@ async fn render(
 
 fn rendered_file(entry: &Entry) -> Option<RenderedFile> {
     let content = match &entry.content {
-        Content::Folder => return None,
+        Content::Directory => return None,
         Content::Link(target) => format!("link to {target}"),
         Content::File { bytes, .. } => match std::str::from_utf8(bytes) {
             Ok(text) => text.to_owned(),

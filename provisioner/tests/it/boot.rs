@@ -127,8 +127,8 @@ fn privileged_uefi_arm64_is_refused_by_name_until_a_file_is_configured() {
     }
     drop(server);
 
-    let folder = tempfile::tempdir().unwrap();
-    let file = folder.path().join("my-arm64.efi");
+    let directory = tempfile::tempdir().unwrap();
+    let file = directory.path().join("my-arm64.efi");
     let content = b"MZ arm64".repeat(1000);
     std::fs::write(&file, &content).unwrap();
     let files = FirmwareFiles { efi_arm64: Some(file), ..debian_firmware() };

@@ -105,18 +105,18 @@ struct Counted {
 #[derive(Debug, Clone, Copy, Default)]
 struct LastWarning {
     last: Option<Instant>,
-    unsaid: u64,
+    unreported: u64,
 }
 
 impl LastWarning {
     /// It happened again: how often since it was said last, if it is to be said now.
     fn again(&mut self, now: Instant) -> Option<u64> {
-        self.unsaid += 1;
+        self.unreported += 1;
         if self.last.is_some_and(|last| now.saturating_duration_since(last) < LOG_INTERVAL) {
             return None;
         }
         self.last = Some(now);
-        Some(std::mem::take(&mut self.unsaid))
+        Some(std::mem::take(&mut self.unreported))
     }
 }
 

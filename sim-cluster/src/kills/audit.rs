@@ -64,7 +64,7 @@ impl Marker {
         &self,
         client: &Client,
         lines: &Lines,
-        mistakes: &mut Vec<String>,
+        diagnostics: &mut Vec<String>,
     ) -> anyhow::Result<()> {
         let entries = self.entries(client).await.context("the audit log")?;
         let is_refused = |entry: &AuditEntry| entry.outcome.starts_with(['4', '5']);
@@ -74,7 +74,7 @@ impl Marker {
         for ((method, path), must) in &lines.must {
             let has = all.get(&(*method, path.as_str())).copied().unwrap_or(0);
             if has < *must {
-                mistakes.push(format!("{method} {path}: {must} changes, {has} lines in the audit log"));
+                diagnostics.push(format!("{method} {path}: {must} changes, {has} lines in the audit log"));
             }
         }
         for ((method, path), has) in &done {
@@ -83,7 +83,7 @@ impl Marker {
             };
             let most = of(&lines.must) + of(&lines.may);
             if path.starts_with("/v1/") && *has > most {
-                mistakes.push(format!("{method} {path}: {has} lines in the audit log, {most} changes"));
+                diagnostics.push(format!("{method} {path}: {has} lines in the audit log, {most} changes"));
             }
         }
         Ok(())

@@ -114,7 +114,7 @@ impl Workflows {
         &mut self,
         client: &Client,
         lines: &mut Lines,
-        mistakes: &mut Vec<String>,
+        diagnostics: &mut Vec<String>,
     ) -> anyhow::Result<Option<bool>> {
         let listed = client.workflows(LISTED).await.context("the workflows")?;
         let by_id: BTreeMap<String, &WorkflowSummary> =
@@ -124,7 +124,7 @@ impl Workflows {
             lines.must(("POST", STARTS.to_owned()));
             let stop_line = ("POST", format!("{STARTS}/{id}/stop"));
             let Some(summary) = by_id.get(&id) else {
-                mistakes.push(format!("workflow {id} was acknowledged, and is not there"));
+                diagnostics.push(format!("workflow {id} was acknowledged, and is not there"));
                 continue;
             };
             let status = summary.status();
@@ -135,7 +135,7 @@ impl Workflows {
                     lines.must(stop_line);
                     // It may have ended by itself between the two.
                     if !is_stopped && !summary.state.is_ended() {
-                        mistakes.push(format!("workflow {id} was stopped, and is {status:?}"));
+                        diagnostics.push(format!("workflow {id} was stopped, and is {status:?}"));
                     }
                 }
                 Stop::UnderWay => {
@@ -161,13 +161,13 @@ impl Workflows {
     pub(super) async fn start_again(
         &mut self,
         client: &Client,
-        mistakes: &mut Vec<String>,
+        diagnostics: &mut Vec<String>,
     ) -> anyhow::Result<()> {
         let Some(number) = self.under_way.take() else { return Ok(()) };
         start(client, number).await.with_context(|| format!("starting workflow {number} again"))?;
         let there = count(&client.workflows(LISTED).await.context("the workflows")?, number);
         if there != 1 {
-            mistakes.push(format!(
+            diagnostics.push(format!(
                 "workflow {number} was started again under its key, and is there {there} times"
             ));
         }

@@ -74,7 +74,7 @@ impl Writer {
         &mut self,
         client: &Client,
         lines: &mut Lines,
-        mistakes: &mut Vec<String>,
+        diagnostics: &mut Vec<String>,
     ) -> anyhow::Result<Option<bool>> {
         self.lines.drain(..).for_each(|line| lines.must(line));
         let mut found = self.subject.read(client).await?;
@@ -94,7 +94,7 @@ impl Writer {
                 done = Some(true);
             } else {
                 let tried = attempted.map(|(_, next)| next);
-                mistakes.push(format!(
+                diagnostics.push(format!(
                     "{:?} {name}: acknowledged is {object:?}, under way was {tried:?}, and there is {is:?}",
                     self.subject
                 ));

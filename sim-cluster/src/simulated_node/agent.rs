@@ -70,7 +70,7 @@ pub struct Agent {
     silent: watch::Sender<bool>,
     words: mpsc::Sender<FromAgent>,
     sides: mpsc::Sender<AgentSide>,
-    keeper: JoinHandle<()>,
+    supervisor: JoinHandle<()>,
     conversation: JoinHandle<()>,
 }
 
@@ -89,7 +89,7 @@ impl Agent {
         let boot: Arc<str> = format!("{}-{}", identity.node, clock::now().0).into();
         let (seen, cut) = (watch::Sender::default(), Arc::default());
         let node = Node { identity, port, boot, seen, cut };
-        let keeper = RunSupervisor::new(
+        let supervisor = RunSupervisor::new(
             node.identity.node.clone(),
             node.boot.clone(),
             node.port.clone(),
@@ -97,10 +97,10 @@ impl Agent {
             node.seen.clone(),
         );
         let (sides, agents) = mpsc::channel(MAX_SIDES);
-        let keeper = tokio::spawn(keeper.keep(agents));
+        let supervisor = tokio::spawn(supervisor.keep(agents));
         let (silent, _) = watch::channel(false);
         let (words, conversation) = node.launch(&sides, silent.subscribe());
-        Self { node, silent, words, sides, keeper, conversation }
+        Self { node, silent, words, sides, supervisor, conversation }
     }
 
     /// What can be seen of it, and each change.
@@ -147,7 +147,7 @@ impl Agent {
     /// Cuts the power: nobody is told anything, the connection just stays where it is.
     pub(crate) fn cut_power(self) {
         self.fall_silent();
-        self.keeper.abort();
+        self.supervisor.abort();
         tokio::spawn(async move {
             sleep(GONE).await;
             drop(self);
@@ -163,7 +163,7 @@ impl Agent {
 impl Drop for Agent {
     fn drop(&mut self) {
         self.conversation.abort();
-        self.keeper.abort();
+        self.supervisor.abort();
     }
 }
 

@@ -52,7 +52,7 @@ pub(super) struct Account {
     submit_to_start: Sample,
     start_to_known: Sample,
     end_to_known: Sample,
-    mistakes: Vec<String>,
+    diagnostics: Vec<String>,
 }
 
 /// What the nodes did of each task.
@@ -93,7 +93,7 @@ impl Account {
         while let Some((submitted, workflow, attempts)) = asked.try_next().await? {
             account.workflow(submitted, &workflow, &attempts, &mut deeds, &mut talkers);
         }
-        account.mistakes.extend(strangers(&deeds));
+        account.diagnostics.extend(strangers(&deeds));
         account.logs(client, talkers, &journal.logged()).await?;
         Ok(account)
     }
@@ -102,16 +102,16 @@ impl Account {
     ///
     /// # Errors
     /// The first of it.
-    pub(super) fn refuse_mistakes(&self, tasks: u32) -> anyhow::Result<()> {
-        let mut mistakes = self.mistakes.clone();
+    pub(super) fn refuse_diagnostics(&self, tasks: u32) -> anyhow::Result<()> {
+        let mut diagnostics = self.diagnostics.clone();
         if self.tasks != u64::from(tasks) {
-            mistakes.push(format!("{} tasks are finished, {tasks} were submitted", self.tasks));
+            diagnostics.push(format!("{} tasks are finished, {tasks} were submitted", self.tasks));
         }
-        if mistakes.is_empty() {
+        if diagnostics.is_empty() {
             return Ok(());
         }
-        let told: Vec<&str> = mistakes.iter().take(MAX_TOLD).map(String::as_str).collect();
-        bail!("{} things do not add up:\n{}", mistakes.len(), told.join("\n"))
+        let told: Vec<&str> = diagnostics.iter().take(MAX_TOLD).map(String::as_str).collect();
+        bail!("{} things do not add up:\n{}", diagnostics.len(), told.join("\n"))
     }
 
     fn workflow(
@@ -125,12 +125,12 @@ impl Account {
         let summary = &workflow.summary;
         if summary.state != State::Finished {
             let why = summary.reason.clone().unwrap_or_default();
-            self.mistakes.push(format!("{} is {}: {why}", summary.name, summary.state.as_str()));
+            self.diagnostics.push(format!("{} is {}: {why}", summary.name, summary.state.as_str()));
         }
         let jobs: Vec<&Stage> = workflow.stages.iter().filter(|stage| stage.kind == StageKind::Job).collect();
         let finished: u32 = jobs.iter().map(|stage| stage.tasks.finished).sum();
         if finished != submitted.tasks {
-            self.mistakes.push(format!("{} has {finished} of {} tasks", summary.name, submitted.tasks));
+            self.diagnostics.push(format!("{} has {finished} of {} tasks", summary.name, submitted.tasks));
         }
         self.tasks += u64::from(finished);
         for stage in jobs {
@@ -141,7 +141,7 @@ impl Account {
                 let subject = format!("job {}[{task}]", stage.name);
                 let did = deeds.remove(&(summary.id, subject.clone())).unwrap_or_default();
                 let wrong = check(attempts, &did);
-                self.mistakes
+                self.diagnostics
                     .extend(wrong.into_iter().map(|why| format!("{} {subject}: {why}", summary.name)));
                 self.count(summary.submitted, attempts, &did);
                 if let Some(last) = attempts.last().filter(|_| stage.name == TALK) {
@@ -151,7 +151,8 @@ impl Account {
                 }
             }
             if known != stage.tasks.finished {
-                self.mistakes.push(format!("{} {} has attempts of {known} tasks", summary.name, stage.name));
+                self.diagnostics
+                    .push(format!("{} {} has attempts of {known} tasks", summary.name, stage.name));
             }
         }
     }
@@ -195,7 +196,7 @@ impl Account {
             } else {
                 let (workflow, subject) = (talker.workflow, talker.subject());
                 let wrong = format!("its log has {} of {} bytes, or others", log.len(), whole.len());
-                self.mistakes.push(format!("workflow {workflow} {subject}: {wrong}"));
+                self.diagnostics.push(format!("workflow {workflow} {subject}: {wrong}"));
             }
         }
         Ok(())

@@ -17,7 +17,7 @@ mod hooks;
 mod shape;
 
 use api::device::{DeviceKind, DeviceName};
-use yaml_tree::{Mistakes, Tree, find, walk};
+use yaml_tree::{Diagnostics, Tree, find, walk};
 
 use self::shape::{RawEdits, RawMount, RawNode, RawSpec, SPEC};
 use crate::edits::{Edits, Mount, Node, NodeKind};
@@ -26,7 +26,7 @@ use crate::edits::{Edits, Mount, Node, NodeKind};
 const VERSIONS: [(u32, u32, u32); 2] = [(0, 3, 8), (1, 0, 1)];
 
 /// Folders of a container that are made anew for each, and are no place for what a spec brings.
-const MADE_ANEW: [&str; 3] = ["/proc", "/sys", "/dev"];
+const MADE_AGAIN: [&str; 3] = ["/proc", "/sys", "/dev"];
 
 /// Mounts in `/dev` that hold no devices.
 const NO_DEVICES: [&str; 3] = ["/dev/pts", "/dev/shm", "/dev/mqueue"];
@@ -48,31 +48,31 @@ pub(crate) fn parse(text: &str) -> Result<Spec, Vec<String>> {
     let tree = yaml_tree::parse(text)
         .map_err(|error| vec![format!("line {}: {}", error.at.line, error.message)])?
         .ok_or_else(|| vec!["the file is empty".to_owned()])?;
-    let mut mistakes = Mistakes::default();
-    let value = walk(&tree, &SPEC, "", &mut mistakes);
-    let raw = value.filter(|_| mistakes.is_empty()).map(serde_json::from_value::<RawSpec>);
+    let mut diagnostics = Diagnostics::default();
+    let value = walk(&tree, &SPEC, "", &mut diagnostics);
+    let raw = value.filter(|_| diagnostics.is_empty()).map(serde_json::from_value::<RawSpec>);
     let spec = match raw {
-        Some(Ok(raw)) => spec(&tree, raw, &mut mistakes),
+        Some(Ok(raw)) => spec(&tree, raw, &mut diagnostics),
         Some(Err(error)) => return Err(vec![error.to_string()]),
         None => None,
     };
     match spec {
-        Some(spec) if mistakes.is_empty() => Ok(spec),
-        _ => Err(mistakes.told().into_iter().map(told).collect()),
+        Some(spec) if diagnostics.is_empty() => Ok(spec),
+        _ => Err(diagnostics.told().into_iter().map(told).collect()),
     }
 }
 
-fn told(mistake: api::problem::Mistake) -> String {
-    let api::problem::Mistake { line, path, message, hint, .. } = mistake;
+fn told(diagnostic: api::problem::Diagnostic) -> String {
+    let api::problem::Diagnostic { line, path, message, hint, .. } = diagnostic;
     let place = path.trim_start_matches('.');
     let place = if place.is_empty() { String::new() } else { format!(" {place}:") };
     let hint = hint.map(|hint| format!(" ({hint})")).unwrap_or_default();
     format!("line {line}:{place} {message}{hint}")
 }
 
-fn spec(tree: &Tree, raw: RawSpec, mistakes: &mut Mistakes) -> Option<Spec> {
+fn spec(tree: &Tree, raw: RawSpec, diagnostics: &mut Diagnostics) -> Option<Spec> {
     let mut note = |path: &str, message: String| {
-        mistakes.add(find(tree, path).unwrap_or(tree.at), path, message, None);
+        diagnostics.add(find(tree, path).unwrap_or(tree.at), path, message, None);
     };
     if !is_known(&raw.cdi_version) {
         let message = format!("version {:?} is none of 0.3.0 to 1.1.0", raw.cdi_version);
@@ -166,7 +166,7 @@ fn node(raw: RawNode, at: &str, edits: &mut Edits, note: &mut impl FnMut(&str, S
             return;
         }
     };
-    if !raw.path.starts_with("/dev/") || NO_DEVICES.iter().any(|folder| is_below(&raw.path, folder)) {
+    if !raw.path.starts_with("/dev/") || NO_DEVICES.iter().any(|directory| is_below(&raw.path, directory)) {
         edits.refused.push(format!("the device node {}: no device works there", raw.path));
         return;
     }
@@ -198,7 +198,7 @@ fn mount(raw: RawMount, at: &str, edits: &mut Edits, note: &mut impl FnMut(&str,
         edits.refused.push(format!("the mount {} of type {other:?}: only bind is done", mount.target));
         return;
     }
-    if mount.target == "/" || MADE_ANEW.iter().any(|folder| is_below(&mount.target, folder)) {
+    if mount.target == "/" || MADE_AGAIN.iter().any(|directory| is_below(&mount.target, directory)) {
         edits.refused.push(format!("the mount {}: a container has its own there", mount.target));
         return;
     }
@@ -223,8 +223,8 @@ fn is_plain(path: &str) -> bool {
     path.starts_with('/') && !path.contains('\0') && path.split('/').all(|part| part != "..")
 }
 
-fn is_below(path: &str, folder: &str) -> bool {
-    std::path::Path::new(path).starts_with(folder)
+fn is_below(path: &str, directory: &str) -> bool {
+    std::path::Path::new(path).starts_with(directory)
 }
 
 #[cfg(test)]

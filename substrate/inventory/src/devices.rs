@@ -24,7 +24,7 @@ use api::{
 use crate::{cdi, edits::Edits, pci, read::Reader};
 
 /// Where specs are; the same device in a later folder counts (CDI, "General considerations").
-pub const SPEC_FOLDERS: [&str; 2] = ["/etc/cdi", "/var/run/cdi"];
+pub const SPEC_DIRECTORIES: [&str; 2] = ["/etc/cdi", "/var/run/cdi"];
 
 /// What describes a device that no spec does.
 const BUILT_IN: &str = "built-in";
@@ -84,7 +84,7 @@ pub(crate) fn collect(read: &mut Reader<'_>, pci: &[PciDevice]) -> Vec<Grantable
             numa_node: pci::numa_node(pci, address.as_ref()),
             pci: address,
             source: offer.source,
-            sick: None,
+            unhealthy: None,
         });
     }
     for ((source, why), names) in refused {
@@ -159,15 +159,15 @@ impl Described {
 /// The names of all specs, and the kinds of these. What two of one folder describe is offered by neither.
 fn from_specs(read: &mut Reader<'_>) -> (BTreeMap<DeviceName, Described>, BTreeSet<DeviceKind>) {
     let (mut found, mut kinds) = (BTreeMap::new(), BTreeSet::new());
-    for folder in SPEC_FOLDERS {
+    for directory in SPEC_DIRECTORIES {
         let mut here: BTreeMap<DeviceName, Described> = BTreeMap::new();
         let mut twice = BTreeSet::new();
-        for file in read.names(folder) {
+        for file in read.names(directory) {
             // Files of other names are none (CDI, "Overview").
             if !Path::new(&file).extension().is_some_and(|suffix| suffix == "json" || suffix == "yaml") {
                 continue;
             }
-            let path = format!("{folder}/{file}");
+            let path = format!("{directory}/{file}");
             let Some(spec) = spec(read, &path) else { continue };
             kinds.insert(spec.kind);
             for (name, own) in spec.devices {
@@ -192,8 +192,8 @@ fn spec(read: &mut Reader<'_>, path: &str) -> Option<cdi::Spec> {
     };
     match parsed {
         Ok(spec) => Some(spec),
-        Err(mistakes) => {
-            read.gap(path, format!("no CDI spec: {}", mistakes.join("; ")));
+        Err(diagnostics) => {
+            read.gap(path, format!("no CDI spec: {}", diagnostics.join("; ")));
             None
         }
     }

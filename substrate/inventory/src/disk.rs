@@ -19,7 +19,7 @@ use crate::{ioctls::Ioctls, pci, read::Reader};
 
 pub(crate) use health::{refresh, smart};
 
-const FOLDER: &str = "/sys/block";
+const DIRECTORY: &str = "/sys/block";
 
 /// Unit of `size` and `start`, whatever the disk's own sector size (`Documentation/ABI/stable/sysfs-block`).
 const SECTOR_BYTES: u64 = 512;
@@ -30,14 +30,17 @@ const MAX_VPD_BYTES: u64 = 4 + 0xffff;
 /// All disks by name.
 pub(crate) fn collect(read: &mut Reader<'_>, pci: &[PciDevice], ioctls: &dyn Ioctls) -> Vec<Disk> {
     let mut disks = Vec::new();
-    for name in read.names(FOLDER) {
-        let folder = format!("{FOLDER}/{name}");
+    for name in read.names(DIRECTORY) {
+        let directory = format!("{DIRECTORY}/{name}");
         let other = ["sr", "fd"].iter().any(|prefix| is_numbered(&name, prefix));
-        if other || !read.exists(&format!("{folder}/device")) || is_set(read, &format!("{folder}/hidden")) {
+        if other
+            || !read.exists(&format!("{directory}/device"))
+            || is_set(read, &format!("{directory}/hidden"))
+        {
             continue;
         }
         // A card reader without a card has size 0.
-        let size = read.count(&format!("{folder}/size")).filter(|sectors| *sectors > 0);
+        let size = read.count(&format!("{directory}/size")).filter(|sectors| *sectors > 0);
         let Some(sectors) = size else { continue };
         disks.push(disk(read, name, sectors, pci, ioctls));
     }
@@ -45,26 +48,26 @@ pub(crate) fn collect(read: &mut Reader<'_>, pci: &[PciDevice], ioctls: &dyn Ioc
 }
 
 fn disk(read: &mut Reader<'_>, name: String, sectors: u64, pci: &[PciDevice], ioctls: &dyn Ioctls) -> Disk {
-    let folder = format!("{FOLDER}/{name}");
-    let device = format!("{folder}/device");
+    let directory = format!("{DIRECTORY}/{name}");
+    let device = format!("{directory}/device");
     let pci_address = read.pci_address(&device).or_else(|| {
         let controller = nvme_controllers(read, &name).into_iter().next()?;
         read.pci_address(&format!("{device}/{controller}"))
     });
     let bytes = |read: &mut Reader<'_>, name: &str| {
-        read.count(&format!("{folder}/queue/{name}")).and_then(|bytes| u32::try_from(bytes).ok())
+        read.count(&format!("{directory}/queue/{name}")).and_then(|bytes| u32::try_from(bytes).ok())
     };
     Disk {
         size_bytes: sectors.saturating_mul(SECTOR_BYTES),
         vendor: read.text(&format!("{device}/vendor")),
         model: first(read, &[&format!("{device}/model"), &format!("{device}/name")]),
-        serial: serial(read, &folder),
+        serial: serial(read, &directory),
         firmware: first(read, &["firmware_rev", "rev", "fwrev"].map(|name| format!("{device}/{name}"))),
-        wwid: first(read, &[&format!("{folder}/wwid"), &format!("{device}/wwid")]),
+        wwid: first(read, &[&format!("{directory}/wwid"), &format!("{device}/wwid")]),
         transport: transport::of(read, &name).map(str::to_owned),
-        rotational: is_set(read, &format!("{folder}/queue/rotational")),
-        read_only: is_set(read, &format!("{folder}/ro")),
-        removable: is_set(read, &format!("{folder}/removable")),
+        rotational: is_set(read, &format!("{directory}/queue/rotational")),
+        read_only: is_set(read, &format!("{directory}/ro")),
+        removable: is_set(read, &format!("{directory}/removable")),
         logical_sector_bytes: bytes(read, "logical_block_size"),
         physical_sector_bytes: bytes(read, "physical_block_size"),
         numa_node: pci::numa_node(pci, pci_address.as_ref()),
@@ -77,7 +80,7 @@ fn disk(read: &mut Reader<'_>, name: String, sectors: u64, pci: &[PciDevice], io
 
 /// Controllers of an NVMe namespace: one, or one for each of its paths, those that work first.
 fn nvme_controllers(read: &mut Reader<'_>, disk: &str) -> Vec<String> {
-    let device = format!("{FOLDER}/{disk}/device");
+    let device = format!("{DIRECTORY}/{disk}/device");
     let is_controller = |name: &str| !name.is_empty() && is_numbered(name, "nvme");
     if !disk.starts_with("nvme") {
         return Vec::new();
@@ -92,9 +95,9 @@ fn nvme_controllers(read: &mut Reader<'_>, disk: &str) -> Vec<String> {
 }
 
 /// virtio has it beside the disk, NVMe and eMMC in the device, SCSI and SATA as vital product data page 0x80.
-fn serial(read: &mut Reader<'_>, folder: &str) -> Option<String> {
-    first(read, &[&format!("{folder}/serial"), &format!("{folder}/device/serial")]).or_else(|| {
-        let page = read.bytes(&format!("{folder}/device/vpd_pg80"), MAX_VPD_BYTES)?;
+fn serial(read: &mut Reader<'_>, directory: &str) -> Option<String> {
+    first(read, &[&format!("{directory}/serial"), &format!("{directory}/device/serial")]).or_else(|| {
+        let page = read.bytes(&format!("{directory}/device/vpd_pg80"), MAX_VPD_BYTES)?;
         unit_serial_number(&page)
     })
 }
@@ -109,10 +112,10 @@ fn unit_serial_number(page: &[u8]) -> Option<String> {
 
 /// Folders of a disk that have a `partition`, which is its number.
 fn partitions(read: &mut Reader<'_>, disk: &str) -> Vec<Partition> {
-    let folder = format!("{FOLDER}/{disk}");
+    let directory = format!("{DIRECTORY}/{disk}");
     let mut partitions = Vec::new();
-    for name in read.names(&folder).into_iter().filter(|name| name.starts_with(disk)) {
-        let mut fact = |fact: &str| read.count(&format!("{folder}/{name}/{fact}"));
+    for name in read.names(&directory).into_iter().filter(|name| name.starts_with(disk)) {
+        let mut fact = |fact: &str| read.count(&format!("{directory}/{name}/{fact}"));
         let number = fact("partition").and_then(|number| u32::try_from(number).ok());
         // It may have gone since it was listed.
         let (Some(number), Some(start), Some(size)) = (number, fact("start"), fact("size")) else { continue };

@@ -93,7 +93,7 @@ pub struct Edits {
     /// Links, made when the mounts are there.
     pub links: Vec<Link>,
     /// Folders in which the loader of the container shall look for libraries.
-    pub library_folders: Vec<String>,
+    pub library_directories: Vec<String>,
     /// What is asked for and cannot be done, in words.
     pub refused: Vec<String>,
 }
@@ -115,7 +115,7 @@ impl Edits {
         add(&mut self.env, &other.env);
         add(&mut self.gids, &other.gids);
         add(&mut self.links, &other.links);
-        add(&mut self.library_folders, &other.library_folders);
+        add(&mut self.library_directories, &other.library_directories);
         add(&mut self.refused, &other.refused);
     }
 }

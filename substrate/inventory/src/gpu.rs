@@ -52,8 +52,9 @@ fn vendor(id: &str) -> String {
 }
 
 /// A value in µW of the hardware monitor of a device, in whole watts.
-fn watts(read: &mut Reader<'_>, folder: &str, names: &[&str]) -> Option<u32> {
-    let monitor = read.names(&format!("{folder}/hwmon")).into_iter().next()?;
-    let microwatts = names.iter().find_map(|name| read.count(&format!("{folder}/hwmon/{monitor}/{name}")))?;
+fn watts(read: &mut Reader<'_>, directory: &str, names: &[&str]) -> Option<u32> {
+    let monitor = read.names(&format!("{directory}/hwmon")).into_iter().next()?;
+    let microwatts =
+        names.iter().find_map(|name| read.count(&format!("{directory}/hwmon/{monitor}/{name}")))?;
     u32::try_from(microwatts.saturating_add(500_000) / 1_000_000).ok().filter(|watts| *watts > 0)
 }

@@ -131,7 +131,7 @@ impl Memory {
     }
 }
 
-/// Sets `faults`, and `sick` of the devices that jobs could be granted. Also reads again what of the inventory changes
+/// Sets `faults`, and `unhealthy` of the devices that jobs could be granted. Also reads again what of the inventory changes
 /// without a word of the kernel: states of ports, counters of disks.
 pub(crate) fn collect(
     read: &mut Reader<'_>,
@@ -209,7 +209,7 @@ impl ScanFaults {
             let mut reasons: Vec<String> =
                 own.map(|(fault, _)| format!("{}: {}", fault.subject, fault.message)).collect();
             reasons.dedup();
-            device.sick = (!reasons.is_empty()).then(|| reasons.join("; "));
+            device.unhealthy = (!reasons.is_empty()).then(|| reasons.join("; "));
         }
         inventory.faults = self.0.into_iter().map(|(fault, _)| fault).collect();
         inventory.faults.dedup();

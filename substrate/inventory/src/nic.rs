@@ -24,7 +24,7 @@ use crate::{
     read::{Reader, is_absence},
 };
 
-const FOLDER: &str = "/sys/class/net";
+const DIRECTORY: &str = "/sys/class/net";
 const VLANS: &str = "/proc/net/vlan/config";
 
 /// `ARPHRD_INFINIBAND`.
@@ -38,29 +38,31 @@ pub(crate) fn collect(read: &mut Reader<'_>, pci: &[PciDevice], ioctls: &dyn Ioc
     let mut addresses = if read.is_live() { addresses(read) } else { BTreeMap::new() };
     let vlans = read.text(VLANS).as_deref().map(vlans).unwrap_or_default();
     let mut nics = Vec::new();
-    for name in read.names(FOLDER) {
-        let folder = format!("{FOLDER}/{name}");
-        let Some(kind) = kind(read, &folder, vlans.contains_key(&name)) else { continue };
+    for name in read.names(DIRECTORY) {
+        let directory = format!("{DIRECTORY}/{name}");
+        let Some(kind) = kind(read, &directory, vlans.contains_key(&name)) else { continue };
         let is_hardware = matches!(kind, NicKind::Ethernet | NicKind::Infiniband);
-        let pci_address = read.pci_address(&format!("{folder}/device"));
+        let pci_address = read.pci_address(&format!("{directory}/device"));
         nics.push(Nic {
             kind,
-            mac: mac(read, &folder),
+            mac: mac(read, &directory),
             // For virtio that of the virtio device, whose parent PCI device has the driver `virtio-pci`.
-            driver: read.link_name(&format!("{folder}/device/driver")),
+            driver: read.link_name(&format!("{directory}/device/driver")),
             firmware: if is_hardware { firmware(read, &name, ioctls) } else { None },
             numa_node: pci::numa_node(pci, pci_address.as_ref()),
             pci: pci_address,
             // -1 where the driver does not know (virtio), EINVAL where the link is down.
-            speed_mbits: read.number(&format!("{folder}/speed")).and_then(|speed| u32::try_from(speed).ok()),
-            duplex: read.text(&format!("{folder}/duplex")).filter(|duplex| duplex != "unknown"),
-            mtu: read.number(&format!("{folder}/mtu")).and_then(|mtu| u32::try_from(mtu).ok()),
-            state: read.text(&format!("{folder}/operstate")).unwrap_or_else(|| "unknown".to_owned()),
+            speed_mbits: read
+                .number(&format!("{directory}/speed"))
+                .and_then(|speed| u32::try_from(speed).ok()),
+            duplex: read.text(&format!("{directory}/duplex")).filter(|duplex| duplex != "unknown"),
+            mtu: read.number(&format!("{directory}/mtu")).and_then(|mtu| u32::try_from(mtu).ok()),
+            state: read.text(&format!("{directory}/operstate")).unwrap_or_else(|| "unknown".to_owned()),
             carrier: carrier(read, &name),
             addresses: addresses.remove(&name).unwrap_or_default().into_iter().collect(),
-            bond: bond(read, &folder),
-            bond_mode: read.text(&format!("{folder}/bonding/mode")).map(|mode| first_word(&mode)),
-            vlan: if kind == NicKind::Vlan { vlan(read, &folder, vlans.get(&name)) } else { None },
+            bond: bond(read, &directory),
+            bond_mode: read.text(&format!("{directory}/bonding/mode")).map(|mode| first_word(&mode)),
+            vlan: if kind == NicKind::Vlan { vlan(read, &directory, vlans.get(&name)) } else { None },
             name,
         });
     }
@@ -69,34 +71,34 @@ pub(crate) fn collect(read: &mut Reader<'_>, pci: &[PciDevice], ioctls: &dyn Ioc
 
 /// Whether it has a carrier; `None` while it is switched off, when the kernel answers `EINVAL`.
 pub(crate) fn carrier(read: &mut Reader<'_>, name: &str) -> Option<bool> {
-    Some(read.number(&format!("{FOLDER}/{name}/carrier"))? == 1)
+    Some(read.number(&format!("{DIRECTORY}/{name}/carrier"))? == 1)
 }
 
 /// `None` for interfaces that are no concern of an inventory.
-fn kind(read: &mut Reader<'_>, folder: &str, in_table: bool) -> Option<NicKind> {
-    if read.exists(&format!("{folder}/bonding")) {
+fn kind(read: &mut Reader<'_>, directory: &str, in_table: bool) -> Option<NicKind> {
+    if read.exists(&format!("{directory}/bonding")) {
         return Some(NicKind::Bond);
     }
-    if in_table || is_vlan(read, folder) {
+    if in_table || is_vlan(read, directory) {
         return Some(NicKind::Vlan);
     }
-    if !read.exists(&format!("{folder}/device")) {
+    if !read.exists(&format!("{directory}/device")) {
         return None;
     }
-    let is_infiniband = read.number(&format!("{folder}/type")) == Some(TYPE_INFINIBAND);
+    let is_infiniband = read.number(&format!("{directory}/type")) == Some(TYPE_INFINIBAND);
     Some(if is_infiniband { NicKind::Infiniband } else { NicKind::Ethernet })
 }
 
-fn is_vlan(read: &mut Reader<'_>, folder: &str) -> bool {
-    let uevent = read.text(&format!("{folder}/uevent"));
+fn is_vlan(read: &mut Reader<'_>, directory: &str) -> bool {
+    let uevent = read.text(&format!("{directory}/uevent"));
     uevent.is_some_and(|text| text.lines().any(|line| line == "DEVTYPE=vlan"))
 }
 
 /// The card's own address: the members of a bond all show the bond's as `address`. That of IP over InfiniBand has 20
 /// bytes and is no [`MacAddr`].
-fn mac(read: &mut Reader<'_>, folder: &str) -> Option<MacAddr> {
-    let own = read.text(&format!("{folder}/bonding_slave/perm_hwaddr"));
-    own.or_else(|| read.text(&format!("{folder}/address")))?.parse().ok()
+fn mac(read: &mut Reader<'_>, directory: &str) -> Option<MacAddr> {
+    let own = read.text(&format!("{directory}/bonding_slave/perm_hwaddr"));
+    own.or_else(|| read.text(&format!("{directory}/address")))?.parse().ok()
 }
 
 fn firmware(read: &mut Reader<'_>, name: &str, ioctls: &dyn Ioctls) -> Option<String> {
@@ -113,19 +115,19 @@ fn firmware(read: &mut Reader<'_>, name: &str, ioctls: &dyn Ioctls) -> Option<St
 }
 
 /// The master, if it is a bond: bridges and VRFs have members too.
-fn bond(read: &Reader<'_>, folder: &str) -> Option<String> {
-    let master = read.link_name(&format!("{folder}/master"))?;
-    read.exists(&format!("{FOLDER}/{master}/bonding")).then_some(master)
+fn bond(read: &Reader<'_>, directory: &str) -> Option<String> {
+    let master = read.link_name(&format!("{directory}/master"))?;
+    read.exists(&format!("{DIRECTORY}/{master}/bonding")).then_some(master)
 }
 
 /// Number and parent: from the table, whose place is hidden from network namespaces but the first; then only the parent
 /// could be told, and half a VLAN is none.
-fn vlan(read: &mut Reader<'_>, folder: &str, from_table: Option<&Vlan>) -> Option<Vlan> {
+fn vlan(read: &mut Reader<'_>, directory: &str, from_table: Option<&Vlan>) -> Option<Vlan> {
     if from_table.is_none() {
-        read.gap(folder, format!("a VLAN that is not in {VLANS}: its number is not known"));
+        read.gap(directory, format!("a VLAN that is not in {VLANS}: its number is not known"));
     }
     let vlan = from_table?;
-    let links = read.names(folder);
+    let links = read.names(directory);
     let mut lower = links.iter().filter_map(|link| link.strip_prefix(LOWER));
     match lower.next() {
         Some(parent) if parent != vlan.parent => Some(Vlan { id: vlan.id, parent: parent.to_owned() }),

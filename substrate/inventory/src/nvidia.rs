@@ -9,7 +9,7 @@ use crate::{
     read::{Reader, chain},
 };
 
-const FOLDER: &str = "/proc/driver/nvidia";
+const DIRECTORY: &str = "/proc/driver/nvidia";
 
 /// Times that `nvidia-smi` is asked while it fails and the driver shows the same GPUs: each may take its full deadline
 /// and disturb who computes there.
@@ -26,13 +26,13 @@ pub(crate) struct LastAnswer {
 impl LastAnswer {
     /// Adds the driver's facts to the NVIDIA GPUs among `gpus`.
     pub(crate) fn add(&mut self, read: &mut Reader<'_>, gpus: &mut [Gpu]) {
-        if !gpus.iter().any(|gpu| gpu.vendor == "nvidia") || !read.exists(FOLDER) {
+        if !gpus.iter().any(|gpu| gpu.vendor == "nvidia") || !read.exists(DIRECTORY) {
             return;
         }
-        let version = read.text(&format!("{FOLDER}/version")).as_deref().and_then(driver_version);
+        let version = read.text(&format!("{DIRECTORY}/version")).as_deref().and_then(driver_version);
         let mut state: Vec<String> = version.iter().cloned().collect();
         for gpu in gpus.iter_mut().filter(|gpu| gpu.vendor == "nvidia") {
-            let text = read.text(&format!("{FOLDER}/gpus/{}/information", gpu.pci)).unwrap_or_default();
+            let text = read.text(&format!("{DIRECTORY}/gpus/{}/information", gpu.pci)).unwrap_or_default();
             let value = |key: &str| information(&text, key);
             (gpu.model, gpu.uuid, gpu.firmware) = (value("Model"), value("GPU UUID"), value("Video BIOS"));
             gpu.driver_version.clone_from(&version);
@@ -90,10 +90,10 @@ fn fill(gpu: &mut Gpu, facts: GpuFacts) {
 
 /// The parts that a GPU is in now: `gi1/ci0` for compute instance 0 of GPU instance 1.
 fn mig_instances(read: &mut Reader<'_>, minor: &str) -> Vec<String> {
-    let folder = format!("{FOLDER}/capabilities/gpu{minor}/mig");
+    let directory = format!("{DIRECTORY}/capabilities/gpu{minor}/mig");
     let mut found = Vec::new();
-    for instance in read.names(&folder).into_iter().filter(|name| name.starts_with("gi")) {
-        let parts = read.names(&format!("{folder}/{instance}"));
+    for instance in read.names(&directory).into_iter().filter(|name| name.starts_with("gi")) {
+        let parts = read.names(&format!("{directory}/{instance}"));
         let parts = parts.into_iter().filter(|name| name.starts_with("ci"));
         found.extend(parts.map(|part| format!("{instance}/{part}")));
     }

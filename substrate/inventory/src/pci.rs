@@ -5,17 +5,17 @@ use api::inventory::{PciDevice, PciLink};
 
 use crate::read::{Reader, is_pci_address};
 
-const FOLDER: &str = "/sys/bus/pci/devices";
+const DIRECTORY: &str = "/sys/bus/pci/devices";
 
 /// All PCI functions by address.
 pub(crate) fn collect(read: &mut Reader<'_>) -> Vec<PciDevice> {
-    let names = read.names(FOLDER);
+    let names = read.names(DIRECTORY);
     names.into_iter().filter(|name| is_pci_address(name)).filter_map(|name| device(read, name)).collect()
 }
 
 fn device(read: &mut Reader<'_>, address: String) -> Option<PciDevice> {
-    let folder = format!("{FOLDER}/{address}");
-    let mut id = |name: &str, digits| identifier(read, &format!("{folder}/{name}"), digits);
+    let directory = format!("{DIRECTORY}/{address}");
+    let mut id = |name: &str, digits| identifier(read, &format!("{directory}/{name}"), digits);
     // Bridges have none, and say so by zeros.
     let subsystem_vendor = id("subsystem_vendor", 4).filter(|vendor| vendor != "0000");
     Some(PciDevice {
@@ -25,14 +25,14 @@ fn device(read: &mut Reader<'_>, address: String) -> Option<PciDevice> {
         subsystem_device: subsystem_vendor.as_ref().and_then(|_| id("subsystem_device", 4)),
         subsystem_vendor,
         revision: id("revision", 2),
-        parent: read.link_parent(&folder).filter(|parent| is_pci_address(parent)),
-        driver: read.link_name(&format!("{folder}/driver")),
-        numa_node: read.numa_node(&folder),
+        parent: read.link_parent(&directory).filter(|parent| is_pci_address(parent)),
+        driver: read.link_name(&format!("{directory}/driver")),
+        numa_node: read.numa_node(&directory),
         link: link(read, &address),
-        iommu_group: read.link_name(&format!("{folder}/iommu_group")).and_then(|group| group.parse().ok()),
-        physical_function: read.link_name(&format!("{folder}/physfn")),
+        iommu_group: read.link_name(&format!("{directory}/iommu_group")).and_then(|group| group.parse().ok()),
+        physical_function: read.link_name(&format!("{directory}/physfn")),
         virtual_functions: read
-            .count(&format!("{folder}/sriov_numvfs"))
+            .count(&format!("{directory}/sriov_numvfs"))
             .and_then(|count| u32::try_from(count).ok()),
         address,
         ..PciDevice::default()
@@ -41,15 +41,15 @@ fn device(read: &mut Reader<'_>, address: String) -> Option<PciDevice> {
 
 /// `None` of devices without such a link, also those of PCI Express within the processor. A link that is down has width 0.
 pub(crate) fn link(read: &mut Reader<'_>, address: &str) -> Option<PciLink> {
-    let folder = format!("{FOLDER}/{address}");
+    let directory = format!("{DIRECTORY}/{address}");
     let width = |read: &mut Reader<'_>, name: &str| {
         // 255 of a device that is gone from the bus.
-        let width = read.count(&format!("{folder}/{name}"))?;
+        let width = read.count(&format!("{directory}/{name}"))?;
         u32::try_from(width).ok().filter(|width| (1..=32).contains(width))
     };
     let max_width = width(read, "max_link_width")?;
-    let max_speed_mts = speed(&read.text(&format!("{folder}/max_link_speed"))?)?;
-    let now = read.text(&format!("{folder}/current_link_speed"));
+    let max_speed_mts = speed(&read.text(&format!("{directory}/max_link_speed"))?)?;
+    let now = read.text(&format!("{directory}/current_link_speed"));
     Some(PciLink {
         speed_mts: now.as_deref().and_then(speed).unwrap_or_default(),
         width: width(read, "current_link_width").unwrap_or_default(),

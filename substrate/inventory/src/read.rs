@@ -149,26 +149,26 @@ impl<'a> Reader<'a> {
     }
 
     /// Names in a folder, sorted.
-    pub(crate) fn names(&mut self, folder: &str) -> Vec<String> {
-        let entries = match fs::read_dir(self.at(folder)) {
+    pub(crate) fn names(&mut self, directory: &str) -> Vec<String> {
+        let entries = match fs::read_dir(self.at(directory)) {
             Ok(entries) => entries,
             Err(error) if is_absence(&error) => return Vec::new(),
             Err(error) => {
-                self.gap(folder, error);
+                self.gap(directory, error);
                 return Vec::new();
             }
         };
         let mut names = Vec::new();
         for entry in entries {
             if names.len() == MAX_ENTRIES {
-                self.gap(folder, format!("more than {MAX_ENTRIES} entries"));
+                self.gap(directory, format!("more than {MAX_ENTRIES} entries"));
                 break;
             }
             match entry.map(|entry| entry.file_name().into_string()) {
                 Ok(Ok(name)) => names.push(name),
-                Ok(Err(name)) => self.gap(&format!("{folder}/{}", name.display()), "name is not UTF-8"),
+                Ok(Err(name)) => self.gap(&format!("{directory}/{}", name.display()), "name is not UTF-8"),
                 Err(error) => {
-                    self.gap(folder, error);
+                    self.gap(directory, error);
                     break;
                 }
             }

@@ -121,9 +121,9 @@ pub fn open_by_handle(near: &CStr) -> io::Result<()> {
         )
     })?;
     // SAFETY: opens the path of a string that lives until the call returns.
-    let folder = done(unsafe { libc::syscall(libc::SYS_open, near.as_ptr(), libc::O_RDONLY) })?;
+    let directory = done(unsafe { libc::syscall(libc::SYS_open, near.as_ptr(), libc::O_RDONLY) })?;
     // SAFETY: the handle lives until the call returns, which reads it.
-    done(unsafe { libc::syscall(libc::SYS_open_by_handle_at, folder, &raw mut handle, libc::O_RDONLY) })
+    done(unsafe { libc::syscall(libc::SYS_open_by_handle_at, directory, &raw mut handle, libc::O_RDONLY) })
         .map(drop)
 }
 

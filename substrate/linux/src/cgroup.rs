@@ -176,18 +176,18 @@ pub(crate) mod tests {
     use super::*;
 
     /// A folder with empty control files, in the place of a kernel that has them.
-    pub(crate) fn folder(files: &[(&str, &str)]) -> (tempfile::TempDir, Cgroup) {
-        let folder = tempfile::tempdir().unwrap();
+    pub(crate) fn directory(files: &[(&str, &str)]) -> (tempfile::TempDir, Cgroup) {
+        let directory = tempfile::tempdir().unwrap();
         for (name, content) in files {
-            fs::write(folder.path().join(name), content).unwrap();
+            fs::write(directory.path().join(name), content).unwrap();
         }
-        let group = Cgroup::at(folder.path());
-        (folder, group)
+        let group = Cgroup::at(directory.path());
+        (directory, group)
     }
 
     #[test]
     fn groups_are_made_once_and_removed_once() {
-        let (_folder, root) = folder(&[("cgroup.subtree_control", "")]);
+        let (_directory, root) = directory(&[("cgroup.subtree_control", "")]);
         let group = root.below("run");
         group.make().unwrap();
         group.make().unwrap();
@@ -200,7 +200,7 @@ pub(crate) mod tests {
 
     #[test]
     fn a_missing_controller_is_named() {
-        let (_folder, group) = folder(&[]);
+        let (_directory, group) = directory(&[]);
         let error = group.write("memory.max", "7").unwrap_err();
         assert!(error.to_string().contains("memory.max (7)"), "{error}");
         assert!(!group.path().join("memory.max").exists(), "it must not be made");
@@ -208,7 +208,8 @@ pub(crate) mod tests {
 
     #[test]
     fn emptiness_is_what_the_kernel_says() {
-        let (_folder, group) = folder(&[("cgroup.events", "populated 0\nfrozen 0\n"), ("cgroup.kill", "")]);
+        let (_directory, group) =
+            directory(&[("cgroup.events", "populated 0\nfrozen 0\n"), ("cgroup.kill", "")]);
         assert!(!group.is_populated().unwrap());
         group.kill().unwrap();
         fs::write(group.path().join("cgroup.events"), "populated 1\nfrozen 0\n").unwrap();

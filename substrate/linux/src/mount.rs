@@ -27,7 +27,7 @@ pub const INERT: Attributes =
 ///
 /// # Errors
 /// A parent is no folder, or the file system is read-only.
-pub fn make_folder(path: &Path, mode: u32) -> Result<()> {
+pub fn make_directory(path: &Path, mode: u32) -> Result<()> {
     fs::DirBuilder::new()
         .recursive(true)
         .mode(mode)

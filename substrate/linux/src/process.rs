@@ -71,8 +71,8 @@ impl Threads {
     /// `ENOENT` without a `/proc`.
     pub fn open() -> Result<Self> {
         let path = Path::new("/proc/self/task");
-        let folder = fs::File::open(path).map_err(|errno| LinuxError::path("open", path, errno))?;
-        Ok(Self(folder.into()))
+        let directory = fs::File::open(path).map_err(|errno| LinuxError::path("open", path, errno))?;
+        Ok(Self(directory.into()))
     }
 
     fn is_one(&self) -> rustix::io::Result<bool> {

@@ -65,7 +65,7 @@ impl Identity<'_> {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Entry {
     /// A folder.
-    Folder(Ownership),
+    Directory(Ownership),
     /// A regular file of this many bytes.
     File(Ownership, u64),
     /// A symbolic link and where it points.
@@ -83,7 +83,7 @@ pub fn own_ids() -> (u32, u32) {
 /// A folder that is treated as `/`.
 #[derive(Debug)]
 pub struct Root {
-    folder: OwnedFd,
+    directory: OwnedFd,
     path: PathBuf,
 }
 
@@ -93,10 +93,10 @@ impl Root {
     /// # Errors
     /// It does not exist or is no folder.
     pub fn open(path: &Path) -> Result<Self> {
-        let folder =
+        let directory =
             rustix::fs::open(path, OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())
                 .map_err(|errno| LinuxError::path("open the folder", path, errno))?;
-        Ok(Self { folder, path: path.to_owned() })
+        Ok(Self { directory, path: path.to_owned() })
     }
 
     /// What is at `path`; `None` if nothing is.
@@ -104,7 +104,7 @@ impl Root {
     /// # Errors
     /// Other than that the path does not exist.
     pub fn look(&self, path: &Path) -> Result<Option<Entry>> {
-        let found = self.parent(path).and_then(|(folder, name)| entry_at(&folder, name));
+        let found = self.parent(path).and_then(|(directory, name)| entry_at(&directory, name));
         match found {
             Ok(entry) => Ok(Some(entry)),
             Err(Errno::NOENT | Errno::NOTDIR) => Ok(None),
@@ -114,7 +114,7 @@ impl Root {
 
     /// `true` if `path` is a folder or a link to one.
     #[must_use]
-    pub fn leads_to_folder(&self, path: &Path) -> bool {
+    pub fn leads_to_directory(&self, path: &Path) -> bool {
         self.resolve(path, OFlags::PATH | OFlags::DIRECTORY).is_ok()
     }
 
@@ -144,9 +144,9 @@ impl Root {
     /// It does not exist, or is no regular file.
     pub fn read(&self, path: &Path) -> Result<File> {
         let open = || {
-            let (folder, name) = self.parent(path)?;
+            let (directory, name) = self.parent(path)?;
             let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
-            let file = rustix::fs::openat(&folder, name, flags, Mode::empty())?;
+            let file = rustix::fs::openat(&directory, name, flags, Mode::empty())?;
             let kind = FileType::from_raw_mode(rustix::fs::fstat(&file)?.st_mode);
             if kind == FileType::RegularFile { Ok(File::from(file)) } else { Err(Errno::INVAL) }
         };
@@ -190,13 +190,13 @@ impl Root {
     ///
     /// # Errors
     /// Something has its name (`EEXIST`), or its parent does not exist.
-    pub fn make_folder(&self, path: &Path, as_: Ownership) -> Result<()> {
+    pub fn make_directory(&self, path: &Path, as_: Ownership) -> Result<()> {
         let make = || {
             let (parent, name) = self.parent(path)?;
             rustix::fs::mkdirat(&parent, name, Mode::from_raw_mode(0o700))?;
             let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-            let folder = rustix::fs::openat(&parent, name, flags, Mode::empty())?;
-            set_ownership(&folder, as_)
+            let directory = rustix::fs::openat(&parent, name, flags, Mode::empty())?;
+            set_ownership(&directory, as_)
         };
         make().map_err(|errno| self.error("make the folder", path, errno))
     }
@@ -257,9 +257,9 @@ impl Root {
     ///
     /// # Errors
     /// It is no folder.
-    pub fn set_folder_ownership(&self, path: &Path, as_: Ownership) -> Result<()> {
+    pub fn set_directory_ownership(&self, path: &Path, as_: Ownership) -> Result<()> {
         self.resolve(path, OFlags::RDONLY | OFlags::DIRECTORY)
-            .and_then(|folder| set_ownership(&folder, as_))
+            .and_then(|directory| set_ownership(&directory, as_))
             .map_err(|errno| self.error("set owner and mode of", path, errno))
     }
 
@@ -294,18 +294,18 @@ impl Root {
     /// As [`Self::write_file`].
     pub fn write_link(&self, path: &Path, target: &Path, uid: u32, gid: u32) -> Result<()> {
         let write = || {
-            let (folder, name) = self.parent(path)?;
-            remove_temporary(&folder)?;
-            rustix::fs::symlinkat(target, &folder, TEMPORARY)?;
+            let (directory, name) = self.parent(path)?;
+            remove_temporary(&directory)?;
+            rustix::fs::symlinkat(target, &directory, TEMPORARY)?;
             let flags = AtFlags::SYMLINK_NOFOLLOW;
             rustix::fs::chownat(
-                &folder,
+                &directory,
                 TEMPORARY,
                 Some(Uid::from_raw(uid)),
                 Some(Gid::from_raw(gid)),
                 flags,
             )?;
-            take_place(&folder, name)
+            take_place(&directory, name)
         };
         write().map_err(|errno| self.error("write the link", path, errno))
     }
@@ -322,13 +322,13 @@ impl Root {
         as_: Ownership,
     ) -> Result<()> {
         let make = || {
-            let (folder, name) = self.parent(path)?;
+            let (directory, name) = self.parent(path)?;
             let (device, mode) = (rustix::fs::makedev(numbers.0, numbers.1), Mode::from_raw_mode(as_.mode));
-            rustix::fs::mknodat(&folder, name, kind, mode, device)?;
+            rustix::fs::mknodat(&directory, name, kind, mode, device)?;
             let (uid, gid) = (Some(Uid::from_raw(as_.uid)), Some(Gid::from_raw(as_.gid)));
-            rustix::fs::chownat(&folder, name, uid, gid, AtFlags::SYMLINK_NOFOLLOW)?;
+            rustix::fs::chownat(&directory, name, uid, gid, AtFlags::SYMLINK_NOFOLLOW)?;
             // What was made a moment ago is no link, and nobody else is here to make it one.
-            rustix::fs::chmodat(&folder, name, mode, AtFlags::empty())
+            rustix::fs::chmodat(&directory, name, mode, AtFlags::empty())
         };
         make().map_err(|errno| self.error("make the device", path, errno))
     }
@@ -345,7 +345,7 @@ impl Root {
     ///
     /// # Errors
     /// It is no folder.
-    pub fn remove_empty_folder(&self, path: &Path) -> Result<bool> {
+    pub fn remove_empty_directory(&self, path: &Path) -> Result<bool> {
         match self.remove(path, AtFlags::REMOVEDIR) {
             Err(Errno::NOTEMPTY | Errno::EXIST | Errno::BUSY) => Ok(false),
             other => other.map_err(|errno| self.error("remove the folder", path, errno)),
@@ -353,7 +353,8 @@ impl Root {
     }
 
     fn remove(&self, path: &Path, flags: AtFlags) -> rustix::io::Result<bool> {
-        let removed = self.parent(path).and_then(|(folder, name)| rustix::fs::unlinkat(&folder, name, flags));
+        let removed =
+            self.parent(path).and_then(|(directory, name)| rustix::fs::unlinkat(&directory, name, flags));
         match removed {
             Ok(()) => Ok(true),
             Err(Errno::NOENT) => Ok(false),
@@ -369,21 +370,21 @@ impl Root {
         finish: impl FnOnce(&File) -> rustix::io::Result<()>,
     ) -> Result<()> {
         let fail = |errno: std::io::Error| self.error("write", path, errno);
-        let (folder, name) = self.parent(path).map_err(|errno| fail(errno.into()))?;
+        let (directory, name) = self.parent(path).map_err(|errno| fail(errno.into()))?;
         let write = || -> std::io::Result<()> {
-            remove_temporary(&folder)?;
+            remove_temporary(&directory)?;
             let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
             let mode = Mode::from_raw_mode(0o600);
-            let mut file = File::from(rustix::fs::openat(&folder, TEMPORARY, flags, mode)?);
+            let mut file = File::from(rustix::fs::openat(&directory, TEMPORARY, flags, mode)?);
             std::io::copy(content, &mut file)?;
             file.flush()?;
             set_ownership(&file, as_)?;
             finish(&file)?;
-            Ok(take_place(&folder, name)?)
+            Ok(take_place(&directory, name)?)
         };
         write().map_err(|errno| {
             // What is left of it is in the way of nobody and is removed by the next write.
-            let _ = remove_temporary(&folder);
+            let _ = remove_temporary(&directory);
             fail(errno)
         })
     }
@@ -400,12 +401,13 @@ impl Root {
         // EAGAIN: a rename elsewhere raced with the walk (openat2(2)); a handful of tries is what it advises.
         const TRIES: u32 = 8;
         for _ in 1..TRIES {
-            match rustix::fs::openat2(&self.folder, path, flags | OFlags::CLOEXEC, Mode::empty(), resolve) {
+            match rustix::fs::openat2(&self.directory, path, flags | OFlags::CLOEXEC, Mode::empty(), resolve)
+            {
                 Err(Errno::AGAIN | Errno::INTR) => {}
                 other => return other,
             }
         }
-        rustix::fs::openat2(&self.folder, path, flags | OFlags::CLOEXEC, Mode::empty(), resolve)
+        rustix::fs::openat2(&self.directory, path, flags | OFlags::CLOEXEC, Mode::empty(), resolve)
     }
 
     fn error(&self, step: &'static str, path: &Path, errno: impl Into<std::io::Error>) -> LinuxError {
@@ -414,14 +416,14 @@ impl Root {
     }
 }
 
-fn entry_at(folder: &OwnedFd, name: &std::ffi::OsStr) -> rustix::io::Result<Entry> {
-    let stat = rustix::fs::statat(folder, name, AtFlags::SYMLINK_NOFOLLOW)?;
+fn entry_at(directory: &OwnedFd, name: &std::ffi::OsStr) -> rustix::io::Result<Entry> {
+    let stat = rustix::fs::statat(directory, name, AtFlags::SYMLINK_NOFOLLOW)?;
     let as_ = ownership(stat.st_uid, stat.st_gid, stat.st_mode);
     Ok(match FileType::from_raw_mode(stat.st_mode) {
-        FileType::Directory => Entry::Folder(as_),
+        FileType::Directory => Entry::Directory(as_),
         FileType::RegularFile => Entry::File(as_, stat.st_size.cast_unsigned()),
         FileType::Symlink => {
-            let target = rustix::fs::readlinkat(folder, name, Vec::new())?;
+            let target = rustix::fs::readlinkat(directory, name, Vec::new())?;
             let target =
                 <std::ffi::OsString as std::os::unix::ffi::OsStringExt>::from_vec(target.into_bytes());
             Entry::Link(as_, target.into())
@@ -454,16 +456,16 @@ fn copy_xattrs(from: &File, to: &File) -> rustix::io::Result<()> {
     Ok(())
 }
 
-fn remove_temporary(folder: &OwnedFd) -> rustix::io::Result<()> {
-    match rustix::fs::unlinkat(folder, TEMPORARY, AtFlags::empty()) {
+fn remove_temporary(directory: &OwnedFd) -> rustix::io::Result<()> {
+    match rustix::fs::unlinkat(directory, TEMPORARY, AtFlags::empty()) {
         Err(Errno::NOENT) => Ok(()),
         other => other,
     }
 }
 
-fn take_place(folder: &OwnedFd, name: &std::ffi::OsStr) -> rustix::io::Result<()> {
-    rustix::fs::renameat(folder, TEMPORARY, folder, name).inspect_err(|_| {
-        let _ = remove_temporary(folder);
+fn take_place(directory: &OwnedFd, name: &std::ffi::OsStr) -> rustix::io::Result<()> {
+    rustix::fs::renameat(directory, TEMPORARY, directory, name).inspect_err(|_| {
+        let _ = remove_temporary(directory);
     })
 }
 
@@ -479,27 +481,27 @@ mod tests {
 
     #[test]
     fn links_cannot_lead_out() {
-        let folder = tempfile::tempdir().unwrap();
+        let directory = tempfile::tempdir().unwrap();
         let outside = tempfile::tempdir().unwrap();
-        symlink(outside.path(), folder.path().join("absolute")).unwrap();
-        symlink("../../../../..", folder.path().join("upwards")).unwrap();
-        let root = Root::open(folder.path()).unwrap();
+        symlink(outside.path(), directory.path().join("absolute")).unwrap();
+        symlink("../../../../..", directory.path().join("upwards")).unwrap();
+        let root = Root::open(directory.path()).unwrap();
         assert!(root.write_file(Path::new("absolute/x"), &mut &b"x"[..], me(0o644)).is_err());
         assert_eq!(outside.path().read_dir().unwrap().count(), 0);
         // `..` of the root is the root.
         root.write_file(Path::new("upwards/y"), &mut &b"y"[..], me(0o640)).unwrap();
-        assert_eq!(std::fs::read(folder.path().join("y")).unwrap(), b"y");
-        assert_eq!(std::fs::metadata(folder.path().join("y")).unwrap().mode() & 0o7777, 0o640);
+        assert_eq!(std::fs::read(directory.path().join("y")).unwrap(), b"y");
+        assert_eq!(std::fs::metadata(directory.path().join("y")).unwrap().mode() & 0o7777, 0o640);
     }
 
     #[test]
     fn a_file_is_read_through_links_of_the_root_alone() {
-        let (folder, outside) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+        let (directory, outside) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
         std::fs::write(outside.path().join("secret"), "secret").unwrap();
-        std::fs::write(folder.path().join("file"), "own").unwrap();
-        let root = Root::open(folder.path()).unwrap();
-        symlink("/file", folder.path().join("inside")).unwrap();
-        symlink(outside.path().join("secret"), folder.path().join("outside")).unwrap();
+        std::fs::write(directory.path().join("file"), "own").unwrap();
+        let root = Root::open(directory.path()).unwrap();
+        symlink("/file", directory.path().join("inside")).unwrap();
+        symlink(outside.path().join("secret"), directory.path().join("outside")).unwrap();
         let read = |path: &str| std::io::read_to_string(root.read_linked(Path::new(path)).unwrap()).unwrap();
         assert_eq!((read("/file"), read("/inside")), ("own".into(), "own".into()));
         assert_eq!(root.read_linked(Path::new("/outside")).unwrap_err().raw(), Some(libc::ENOENT));
@@ -508,16 +510,17 @@ mod tests {
 
     #[test]
     fn who_may_write_is_seen_by_the_bits() {
-        let folder = tempfile::tempdir().unwrap();
-        let root = Root::open(folder.path()).unwrap();
+        let directory = tempfile::tempdir().unwrap();
+        let root = Root::open(directory.path()).unwrap();
         let (uid, gid) = (me(0).uid, me(0).gid);
         for (path, mode) in [("a", 0o755), ("a/own", 0o700), ("a/group", 0o070), ("a/all", 0o1777)] {
-            root.make_folder(Path::new(path), me(mode)).unwrap();
+            root.make_directory(Path::new(path), me(mode)).unwrap();
         }
-        root.make_folder(Path::new("closed"), me(0o700)).unwrap();
-        root.make_folder(Path::new("closed/all"), me(0o777)).unwrap();
-        symlink("/a/all", folder.path().join("link")).unwrap();
-        std::fs::set_permissions(folder.path(), std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
+        root.make_directory(Path::new("closed"), me(0o700)).unwrap();
+        root.make_directory(Path::new("closed/all"), me(0o777)).unwrap();
+        symlink("/a/all", directory.path().join("link")).unwrap();
+        std::fs::set_permissions(directory.path(), std::os::unix::fs::PermissionsExt::from_mode(0o755))
+            .unwrap();
         let may = |uid, gid, groups: &[u32]| {
             let who = Identity { uid, gid, groups };
             let all = ["/a/own", "/a/group", "/a/all", "/link", "/closed/all", "/none", "/a", "/"];
@@ -532,12 +535,12 @@ mod tests {
 
     #[test]
     fn a_link_is_replaced_and_not_followed() {
-        let folder = tempfile::tempdir().unwrap();
-        std::fs::write(folder.path().join("target"), "old").unwrap();
-        symlink("target", folder.path().join("link")).unwrap();
-        let root = Root::open(folder.path()).unwrap();
+        let directory = tempfile::tempdir().unwrap();
+        std::fs::write(directory.path().join("target"), "old").unwrap();
+        symlink("target", directory.path().join("link")).unwrap();
+        let root = Root::open(directory.path()).unwrap();
         root.write_file(Path::new("link"), &mut &b"new"[..], me(0o600)).unwrap();
-        assert_eq!(std::fs::read_to_string(folder.path().join("target")).unwrap(), "old");
+        assert_eq!(std::fs::read_to_string(directory.path().join("target")).unwrap(), "old");
         assert_eq!(root.look(Path::new("link")).unwrap(), Some(Entry::File(me(0o600), 3)));
         root.write_link(Path::new("link"), Path::new("/elsewhere"), me(0).uid, me(0).gid).unwrap();
         assert_eq!(root.look(Path::new("link")).unwrap(), Some(Entry::Link(me(0o777), "/elsewhere".into())));
@@ -551,26 +554,26 @@ mod tests {
                 Err(std::io::Error::other("broken"))
             }
         }
-        let folder = tempfile::tempdir().unwrap();
-        std::fs::write(folder.path().join("file"), "old").unwrap();
-        let root = Root::open(folder.path()).unwrap();
+        let directory = tempfile::tempdir().unwrap();
+        std::fs::write(directory.path().join("file"), "old").unwrap();
+        let root = Root::open(directory.path()).unwrap();
         let error = root.write_file(Path::new("file"), &mut Broken, me(0o600)).unwrap_err();
         assert!(error.to_string().ends_with("/file"), "{error}");
-        assert_eq!(std::fs::read_to_string(folder.path().join("file")).unwrap(), "old");
-        assert_eq!(folder.path().read_dir().unwrap().count(), 1);
+        assert_eq!(std::fs::read_to_string(directory.path().join("file")).unwrap(), "old");
+        assert_eq!(directory.path().read_dir().unwrap().count(), 1);
     }
 
     #[test]
     fn a_program_is_found_through_links() {
-        let folder = tempfile::tempdir().unwrap();
-        let root = Root::open(folder.path()).unwrap();
+        let directory = tempfile::tempdir().unwrap();
+        let root = Root::open(directory.path()).unwrap();
         for name in ["lib", "sbin"] {
-            root.make_folder(Path::new(name), me(0o755)).unwrap();
+            root.make_directory(Path::new(name), me(0o755)).unwrap();
         }
         root.write_file(Path::new("lib/systemd"), &mut &b""[..], me(0o755)).unwrap();
         root.write_file(Path::new("lib/text"), &mut &b""[..], me(0o644)).unwrap();
-        symlink("/lib/systemd", folder.path().join("sbin/init")).unwrap();
-        symlink("/bin/sh", folder.path().join("sbin/outside")).unwrap();
+        symlink("/lib/systemd", directory.path().join("sbin/init")).unwrap();
+        symlink("/bin/sh", directory.path().join("sbin/outside")).unwrap();
         assert!(root.leads_to_program(Path::new("/sbin/init")));
         for not in ["/lib/text", "/sbin/outside", "/lib", "/sbin/none"] {
             assert!(!root.leads_to_program(Path::new(not)), "{not}");
@@ -578,16 +581,16 @@ mod tests {
     }
 
     #[test]
-    fn folders_are_removed_only_when_empty() {
-        let folder = tempfile::tempdir().unwrap();
-        let root = Root::open(folder.path()).unwrap();
-        root.make_folder(Path::new("a"), me(0o711)).unwrap();
-        assert_eq!(root.look(Path::new("a")).unwrap(), Some(Entry::Folder(me(0o711))));
+    fn directories_are_removed_only_when_empty() {
+        let directory = tempfile::tempdir().unwrap();
+        let root = Root::open(directory.path()).unwrap();
+        root.make_directory(Path::new("a"), me(0o711)).unwrap();
+        assert_eq!(root.look(Path::new("a")).unwrap(), Some(Entry::Directory(me(0o711))));
         root.write_file(Path::new("a/b"), &mut &b""[..], me(0o600)).unwrap();
-        assert!(!root.remove_empty_folder(Path::new("a")).unwrap());
+        assert!(!root.remove_empty_directory(Path::new("a")).unwrap());
         assert!(root.remove_file(Path::new("a/b")).unwrap());
         assert!(!root.remove_file(Path::new("a/b")).unwrap());
-        assert!(root.remove_empty_folder(Path::new("a")).unwrap());
+        assert!(root.remove_empty_directory(Path::new("a")).unwrap());
         assert_eq!(root.look(Path::new("a")).unwrap(), None);
     }
 }

@@ -26,8 +26,8 @@ const MAX_DEPTH: usize = 64;
 /// is no mount point of its own.
 pub fn switch_root(new_root: &Path) -> Result<()> {
     let old_path = Path::new("/");
-    let open_folder = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
-    let old = rustix::fs::open(old_path, open_folder, Mode::empty())
+    let open_directory = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    let old = rustix::fs::open(old_path, open_directory, Mode::empty())
         .map_err(|errno| LinuxError::path("open", old_path, errno))?;
     let kind = rustix::fs::fstatfs(&old)
         .map_err(|errno| LinuxError::path("identify the file system of", old_path, errno))?;
@@ -46,26 +46,26 @@ pub fn switch_root(new_root: &Path) -> Result<()> {
     rustix::process::chroot(".").map_err(|errno| LinuxError::path("change the root to", new_root, errno))?;
     std::env::set_current_dir("/").map_err(|errno| LinuxError::path("enter", old_path, errno))?;
     // Memory that is not freed is not worth a failed boot.
-    if let Err(errno) = empty_folder(&old, old_device, 0) {
+    if let Err(errno) = empty_directory(&old, old_device, 0) {
         tracing::warn!(%errno, "some files of the initramfs keep their memory");
     }
     Ok(())
 }
 
-/// Deletes what is in `folder` on `device`; other devices are not entered.
-fn empty_folder(folder: impl AsFd, device: u64, depth: usize) -> rustix::io::Result<()> {
+/// Deletes what is in `directory` on `device`; other devices are not entered.
+fn empty_directory(directory: impl AsFd, device: u64, depth: usize) -> rustix::io::Result<()> {
     if depth > MAX_DEPTH {
         return Err(Errno::NAMETOOLONG);
     }
-    let folder = folder.as_fd();
-    let names: Vec<std::ffi::CString> = Dir::read_from(folder)?
+    let directory = directory.as_fd();
+    let names: Vec<std::ffi::CString> = Dir::read_from(directory)?
         .filter_map(std::result::Result::ok)
         .map(|entry| entry.file_name().to_owned())
         .filter(|name| !is_dot(name))
         .collect();
     let mut failed = Ok(());
     for name in names {
-        if let Err(errno) = delete(folder, &name, device, depth) {
+        if let Err(errno) = delete(directory, &name, device, depth) {
             failed = Err(errno);
         }
     }
@@ -73,23 +73,23 @@ fn empty_folder(folder: impl AsFd, device: u64, depth: usize) -> rustix::io::Res
 }
 
 fn delete(
-    folder: std::os::fd::BorrowedFd<'_>,
+    directory: std::os::fd::BorrowedFd<'_>,
     name: &CStr,
     device: u64,
     depth: usize,
 ) -> rustix::io::Result<()> {
-    let stat = rustix::fs::statat(folder, name, AtFlags::SYMLINK_NOFOLLOW)?;
+    let stat = rustix::fs::statat(directory, name, AtFlags::SYMLINK_NOFOLLOW)?;
     if stat.st_dev != device {
         return Ok(());
     }
     if FileType::from_raw_mode(stat.st_mode) != FileType::Directory {
-        return rustix::fs::unlinkat(folder, name, AtFlags::empty());
+        return rustix::fs::unlinkat(directory, name, AtFlags::empty());
     }
     let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-    let inner = rustix::fs::openat(folder, name, flags, Mode::empty())?;
-    let emptied = empty_folder(&inner, device, depth + 1);
+    let inner = rustix::fs::openat(directory, name, flags, Mode::empty())?;
+    let emptied = empty_directory(&inner, device, depth + 1);
     // A folder that carries a mount stays: EBUSY.
-    match rustix::fs::unlinkat(folder, name, AtFlags::REMOVEDIR) {
+    match rustix::fs::unlinkat(directory, name, AtFlags::REMOVEDIR) {
         Err(Errno::BUSY | Errno::NOTEMPTY) => emptied,
         other => emptied.and(other),
     }

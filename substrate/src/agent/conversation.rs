@@ -229,7 +229,7 @@ impl Channel {
         // Runs are all told anew: what was to be said of one might be behind the list.
         let survives = |message: &FromAgent| {
             use FromAgent::{Heartbeat, Inventory, Refusing, Run, RunNews, Runs, Topology, Usage};
-            let told_anew = matches!(
+            let told_again = matches!(
                 message,
                 Inventory { .. }
                     | Topology { .. }
@@ -238,7 +238,7 @@ impl Channel {
                     | Runs { .. }
                     | Refusing { .. }
             );
-            !told_anew && !matches!(message, Heartbeat { .. } | Usage { .. })
+            !told_again && !matches!(message, Heartbeat { .. } | Usage { .. })
         };
         let knows_prepared = agreed.has(Capability::Attempts);
         self.session.restart(agreed, survives);

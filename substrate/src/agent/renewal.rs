@@ -205,8 +205,8 @@ mod tests {
         };
         assert_eq!(fresh, expected);
 
-        let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("agent.json");
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("agent.json");
         file::store(&path, &fresh).unwrap();
         assert_eq!(std::fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
         assert_eq!(file::load(&path).unwrap(), fresh);

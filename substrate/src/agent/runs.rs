@@ -9,7 +9,7 @@
 //! | module | is |
 //! |---|---|
 //! | [`state`] | pure: what is held, what an order asks for |
-//! | [`folder`] | what is on disk of a run |
+//! | [`directory`] | what is on disk of a run |
 //! | [`life`], [`report`] | a run from its acceptance to its end; what it tells of itself |
 //! | [`job`], [`node_containers`], [`artifacts`], [`images`] | containers, and what they need |
 //! | [`devices`] | what granted devices are, and which run has them |
@@ -18,14 +18,14 @@
 //! | [`log`] | logs to the server |
 //! | [`servers`] | the fleet port with the certificate of the moment |
 //!
-//! What the agent knows lies in [`folder`], so it may be killed at any moment: at its next start it takes all runs back.
+//! What the agent knows lies in [`directory`], so it may be killed at any moment: at its next start it takes all runs back.
 //! The keeper never waits for the server: orders are dealt with while reports wait.
 
 pub mod artifacts;
 pub(super) mod changes;
 pub mod devices;
+pub mod directory;
 pub mod fitness;
-pub mod folder;
 pub mod images;
 pub mod job;
 pub mod life;
@@ -62,8 +62,8 @@ pub use self::state::ServerRequest;
 use self::{
     artifacts::Artifacts,
     devices::Claims,
+    directory::{DirectoryError, RunDirectory},
     fitness::Fitness,
-    folder::{FolderError, RunFolder},
     images::{Images, Mounting},
     job::Containers,
     report::RunProgress,
@@ -195,8 +195,8 @@ impl<C: Containers> Node<C> {
         let artifacts = Artifacts::new(places.artifacts.clone(), servers.clone());
         let images = Images::new(places.images.clone(), mounting);
         let volumes = Volumes::new(places.volumes.clone());
-        let folders = vec![places.runs.clone(), places.artifacts.clone()];
-        let fitness = Fitness::new(folders, LogRoom::of_node());
+        let directories = vec![places.runs.clone(), places.artifacts.clone()];
+        let fitness = Fitness::new(directories, LogRoom::of_node());
         let site_programs = SitePrograms::new(places.site.clone());
         let (claims, changes) = (Claims::default(), changes::Changes::default());
         let packings = Arc::new(Semaphore::new(MAX_PACKINGS));
@@ -220,7 +220,7 @@ impl<C: Containers> Node<C> {
 #[derive(Debug)]
 struct Held {
     spec: RunSpec,
-    folder: RunFolder,
+    directory: RunDirectory,
     stop: watch::Sender<Option<StopOrder>>,
     /// The server released it.
     released: watch::Sender<bool>,
@@ -253,12 +253,12 @@ struct RunSupervisor<C> {
 /// Keeps the runs for ever.
 ///
 /// # Errors
-/// [`FolderError`]: the folder of runs cannot be used at all.
+/// [`DirectoryError`]: the folder of runs cannot be used at all.
 pub async fn keep<C: Containers>(
     node: Node<C>,
     mut requests: mpsc::Receiver<Request>,
     outbox: mpsc::Sender<FromAgent>,
-) -> Result<(), FolderError> {
+) -> Result<(), DirectoryError> {
     let (reports, mut reported) = mpsc::channel(MAX_REPORTS);
     let node = Arc::new(node);
     let mut supervisor = RunSupervisor {
@@ -271,16 +271,16 @@ pub async fn keep<C: Containers>(
         news_at: None,
     };
     supervisor.node.volumes.finish_removals();
-    let found = RunFolder::all(&supervisor.node.places.runs)?;
+    let found = RunDirectory::all(&supervisor.node.places.runs)?;
     // What is not over has its devices before anything new begins.
-    for (folder, spec) in &found {
-        if let Some(claim) = folder.claim().filter(|_| !matches!(folder.state(), RunState::Ended(_))) {
+    for (directory, spec) in &found {
+        if let Some(claim) = directory.claim().filter(|_| !matches!(directory.state(), RunState::Ended(_))) {
             supervisor.node.claims.adopt(spec.run, claim);
         }
     }
-    for (folder, spec) in found {
-        supervisor.core.adopt(spec.run, folder.state());
-        supervisor.begin(folder, spec);
+    for (directory, spec) in found {
+        supervisor.core.adopt(spec.run, directory.state());
+        supervisor.begin(directory, spec);
     }
     let mut sweep = interval(SWEEP_INTERVAL);
     sweep.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -345,7 +345,7 @@ impl<C: Containers> RunSupervisor<C> {
     }
 
     fn list(&mut self) -> Listed {
-        let paused = self.held.iter().filter(|(_, held)| held.folder.is_paused()).map(|(run, _)| *run);
+        let paused = self.held.iter().filter(|(_, held)| held.directory.is_paused()).map(|(run, _)| *run);
         Listed { paused: paused.collect(), reports: self.core.list(), volumes: self.node.volumes.workflows() }
     }
 
@@ -355,7 +355,7 @@ impl<C: Containers> RunSupervisor<C> {
             let held = self.held.get(run);
             RunUsage {
                 run: *run,
-                usage: held.and_then(|held| self.node.containers.usage(held.folder.path())),
+                usage: held.and_then(|held| self.node.containers.usage(held.directory.path())),
             }
         };
         let runs = runs.iter().take(MAX_RUNS_PER_MESSAGE).map(usage).collect();
@@ -366,8 +366,8 @@ impl<C: Containers> RunSupervisor<C> {
 
     fn act(&mut self, effect: Effect) {
         match effect {
-            Effect::Accept(spec) => match RunFolder::create(&self.node.places.runs, &spec) {
-                Ok(folder) => self.begin(folder, *spec),
+            Effect::Accept(spec) => match RunDirectory::create(&self.node.places.runs, &spec) {
+                Ok(directory) => self.begin(directory, *spec),
                 Err(error) => {
                     let why = format!("{:#}", anyhow::Error::from(error));
                     self.core.not_accepted(spec.run, why, clock::now());
@@ -377,7 +377,7 @@ impl<C: Containers> RunSupervisor<C> {
                 let Some(held) = self.held.get(&run) else { return };
                 let order = StopOrder { grace_seconds, why };
                 if held.stop.borrow().is_none() {
-                    if let Err(error) = held.folder.write(STOP, &order) {
+                    if let Err(error) = held.directory.write(STOP, &order) {
                         tracing::error!(%run, "{:#}", anyhow::Error::from(error));
                     }
                     held.stop.send_replace(Some(order));
@@ -385,15 +385,15 @@ impl<C: Containers> RunSupervisor<C> {
             }
             Effect::Pause { run, paused } => {
                 let Some(held) = self.held.get(&run) else { return };
-                if let Err(error) = held.folder.set_paused(paused) {
+                if let Err(error) = held.directory.set_paused(paused) {
                     tracing::error!(%run, "{:#}", anyhow::Error::from(error));
                 }
                 // A container that is not there yet reads it when it starts.
-                let _ = self.node.containers.signal(held.folder.path());
+                let _ = self.node.containers.signal(held.directory.path());
             }
             Effect::Release(run) => {
                 let Some(held) = self.held.get(&run).filter(|held| !*held.released.borrow()) else { return };
-                if let Err(error) = held.folder.mark_released() {
+                if let Err(error) = held.directory.mark_released() {
                     // The others start now. An agent after this one may wait until the server tells it again.
                     tracing::error!(%run, "{:#}", anyhow::Error::from(error));
                 }
@@ -401,8 +401,8 @@ impl<C: Containers> RunSupervisor<C> {
             }
             Effect::Delete(run) => {
                 let Some(held) = self.held.remove(&run) else { return };
-                self.node.containers.clean(held.folder.path());
-                if let Err(error) = held.folder.delete() {
+                self.node.containers.clean(held.directory.path());
+                if let Err(error) = held.directory.delete() {
                     tracing::error!(%run, "{:#}", anyhow::Error::from(error));
                 }
             }
@@ -411,27 +411,27 @@ impl<C: Containers> RunSupervisor<C> {
     }
 
     /// Starts the tasks of a run that is new or was taken back.
-    fn begin(&mut self, folder: RunFolder, spec: RunSpec) {
+    fn begin(&mut self, directory: RunDirectory, spec: RunSpec) {
         let run = spec.run;
-        let (stop, stopped) = watch::channel(folder.stop_order());
-        let (released, releases) = watch::channel(folder.is_released());
-        let end = match folder.state() {
+        let (stop, stopped) = watch::channel(directory.stop_order());
+        let (released, releases) = watch::channel(directory.is_released());
+        let end = match directory.state() {
             RunState::Ended(end) => Some(end),
             _ => None,
         };
         let (log_bytes, complete_at) = watch::channel(end.as_ref().map(|end| end.log_bytes));
         let has_tail = matches!(&spec.work, Work::Job(job) if job.log_limit_bytes.is_some());
         let has_times = matches!(&spec.work, Work::Job(job) if job.log_times);
-        let log = log::Log { run, path: folder.log(), has_tail, has_times };
+        let log = log::Log { run, path: directory.log(), has_tail, has_times };
         let log = log::send(self.node.servers.clone(), log, complete_at);
         let mut tasks = vec![tokio::spawn(log).abort_handle()];
         if end.is_none() {
             let (node, reports) = (self.node.clone(), self.reports.clone());
             let life =
-                life::run_to_completion(node, folder.clone(), spec.clone(), stopped, releases, reports);
+                life::run_to_completion(node, directory.clone(), spec.clone(), stopped, releases, reports);
             tasks.push(tokio::spawn(life).abort_handle());
         }
-        self.held.insert(run, Held { spec, folder, stop, released, log_bytes, tasks });
+        self.held.insert(run, Held { spec, directory, stop, released, log_bytes, tasks });
     }
 
     fn heard(&mut self, told: RunProgress) {
@@ -442,7 +442,7 @@ impl<C: Containers> RunSupervisor<C> {
         if let (RunState::Ended(end), Some(held)) = (&report.state, self.held.get(&report.run)) {
             tracing::info!(run = %report.run, subject = held.spec.subject, outcome = ?end.outcome, "run ended");
             held.log_bytes.send_replace(Some(end.log_bytes));
-            self.node.containers.clean(held.folder.path());
+            self.node.containers.clean(held.directory.path());
         }
         self.core.advanced(report);
     }

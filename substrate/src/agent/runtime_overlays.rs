@@ -156,10 +156,10 @@ impl OverlayTarget {
     fn remember(&self, applied: &Applied) -> Result<(), RuntimeOverlayError> {
         let bytes =
             serde_json::to_vec(applied).map_err(|error| RuntimeOverlayError::Remember(error.into()))?;
-        let folder = self.state.parent().unwrap_or(Path::new("/"));
+        let directory = self.state.parent().unwrap_or(Path::new("/"));
         let name = Path::new(self.state.file_name().unwrap_or_default());
         let (uid, gid) = linux::root::own_ids();
-        Root::open(folder)
+        Root::open(directory)
             .and_then(|root| {
                 root.write_file(name, &mut bytes.as_slice(), Ownership { uid, gid, mode: 0o600 })
             })
@@ -270,11 +270,11 @@ mod tests {
         (Generation { digest, size: bytes.len() as u64 }, bytes)
     }
 
-    fn place(folder: &Path) -> OverlayTarget {
+    fn place(directory: &Path) -> OverlayTarget {
         let place = OverlayTarget {
-            root: folder.join("root"),
-            lower: folder.join("lower"),
-            state: folder.join("state.json"),
+            root: directory.join("root"),
+            lower: directory.join("lower"),
+            state: directory.join("state.json"),
         };
         fs::create_dir(&place.root).unwrap();
         fs::create_dir(&place.lower).unwrap();
@@ -283,8 +283,8 @@ mod tests {
 
     #[test]
     fn what_left_the_overlays_leaves_the_node_also_after_a_restart() {
-        let folder = tempfile::tempdir().unwrap();
-        let place = place(folder.path());
+        let directory = tempfile::tempdir().unwrap();
+        let place = place(directory.path());
         fs::write(place.lower.join("motd"), "image").unwrap();
         assert_eq!(place.applied(), Applied::default());
 
@@ -302,8 +302,8 @@ mod tests {
 
     #[test]
     fn other_bytes_than_named_change_nothing() {
-        let folder = tempfile::tempdir().unwrap();
-        let place = place(folder.path());
+        let directory = tempfile::tempdir().unwrap();
+        let place = place(directory.path());
         let (named, _) = archive(&[("a", "1")]);
         let (_, bytes) = archive(&[("a", "2")]);
         let error = place.apply(named, &bytes).unwrap_err();
@@ -313,8 +313,8 @@ mod tests {
 
     #[test]
     fn an_archive_applied_in_part_is_no_generation() {
-        let folder = tempfile::tempdir().unwrap();
-        let place = place(folder.path());
+        let directory = tempfile::tempdir().unwrap();
+        let place = place(directory.path());
         fs::create_dir(place.root.join("taken")).unwrap();
         let (generation, bytes) = archive(&[("first", "x"), ("taken", "x")]);
         let error = place.apply(generation, &bytes).unwrap_err();
@@ -326,8 +326,8 @@ mod tests {
 
     #[test]
     fn a_damaged_list_is_no_obstacle() {
-        let folder = tempfile::tempdir().unwrap();
-        let place = place(folder.path());
+        let directory = tempfile::tempdir().unwrap();
+        let place = place(directory.path());
         fs::write(&place.state, "{").unwrap();
         let (generation, bytes) = archive(&[("a", "1")]);
         place.apply(generation, &bytes).unwrap();

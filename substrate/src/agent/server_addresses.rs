@@ -108,8 +108,8 @@ mod tests {
     #[tokio::test]
     async fn what_was_told_is_in_the_file_and_the_certificate_stays() {
         let ca = ca();
-        let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("agent.json");
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("agent.json");
         let before =
             api::enroll::AgentIdentity { fleet_servers: addresses(&["10.0.0.1:9443"]), ..identity(&ca, &ca) };
         let (kept, mut seen) = KeptIdentity::new(path.clone(), before.clone());

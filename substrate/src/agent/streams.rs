@@ -29,7 +29,7 @@ use tokio_rustls::client::TlsStream;
 
 use super::{
     dial,
-    runs::{changes::Changes, folder::RunFolder, node_containers::NodeContainers},
+    runs::{changes::Changes, directory::RunDirectory, node_containers::NodeContainers},
 };
 use crate::{container::enter::EnterRequest, tls};
 
@@ -112,7 +112,7 @@ impl Streams {
     /// Does what is wanted, to its end; the last word, if there is somebody to hear it.
     async fn carry(&self, line: &mut Line, opening: Opening) -> Option<Control> {
         let Opening { run, request, .. } = opening;
-        let Some(folder) = RunFolder::existing(&self.runs, run) else {
+        let Some(directory) = RunDirectory::existing(&self.runs, run) else {
             return Some(failed("the job is not on its node any more"));
         };
         if request == StreamRequest::Unknown {
@@ -121,13 +121,13 @@ impl Streams {
             ));
         }
         if let StreamRequest::Attach { all } = request {
-            return spool::follow(line, &folder, &self.changes, all).await;
+            return spool::follow(line, &directory, &self.changes, all).await;
         }
         // What is made in it would stand still as well.
-        if folder.is_paused() {
+        if directory.is_paused() {
             return Some(failed("the job is paused: `bedplate workflow resume` lets it go on"));
         }
-        let entry = EnterRequest { folder: folder.path().to_owned(), request };
+        let entry = EnterRequest { directory: directory.path().to_owned(), request };
         match self.containers.enter(&entry) {
             Ok(answers) => pump::run(line, answers, &entry.request).await,
             Err(error) => Some(failed(&format!("cannot reach the spawner of containers: {error}"))),

@@ -165,20 +165,20 @@ mod tests {
 
     #[tokio::test]
     async fn a_program_that_runs_takes_the_place() {
-        let folder = tempfile::tempdir().unwrap();
-        let program = folder.path().join("substrate");
+        let directory = tempfile::tempdir().unwrap();
+        let program = directory.path().join("substrate");
         fs::write(&program, "old").unwrap();
         let new = b"#!/bin/sh\n[ \"$1\" = --version ] && echo 2\n";
         place(&program, new, digest(new)).await.unwrap();
         assert_eq!(fs::read(&program).unwrap(), new);
         assert_eq!(fs::metadata(&program).unwrap().permissions().mode() & 0o7777, 0o755);
-        assert_eq!(folder.path().read_dir().unwrap().count(), 1);
+        assert_eq!(directory.path().read_dir().unwrap().count(), 1);
     }
 
     #[tokio::test]
     async fn what_does_not_run_or_is_another_changes_nothing() {
-        let folder = tempfile::tempdir().unwrap();
-        let program = folder.path().join("substrate");
+        let directory = tempfile::tempdir().unwrap();
+        let program = directory.path().join("substrate");
         fs::write(&program, "old").unwrap();
         for (content, ordered, why) in [
             (&b"#!/bin/sh\nexit 3\n"[..], None, "the program does not run here: exit status: 3"),
@@ -189,7 +189,7 @@ mod tests {
             let text = crate::console::chain(&error);
             assert!(text.contains(why), "{text}");
             assert_eq!(fs::read(&program).unwrap(), b"old");
-            assert_eq!(folder.path().read_dir().unwrap().count(), 1);
+            assert_eq!(directory.path().read_dir().unwrap().count(), 1);
         }
     }
 }

@@ -62,7 +62,7 @@ pub fn make(root: &Root, shm_bytes: u64) -> Result<(), LinuxError> {
         ("mqueue", "mqueue", INERT, &[]),
     ] {
         let path = dev.join(name);
-        mount::make_folder(&path, 0o755)?;
+        mount::make_directory(&path, 0o755)?;
         mount::attach(mount::new(kind, options, attributes)?.as_fd(), &path)?;
     }
     Ok(())
@@ -95,8 +95,8 @@ pub fn mount(root: &Root, mount: &DeviceMount, tree: &OwnedFd, users: Attributes
     let target = Path::new(&mount.target);
     let stat =
         rustix::fs::fstat(tree).map_err(|errno| LinuxError::new("look at", mount.source.display(), errno))?;
-    let is_folder = FileType::from_raw_mode(stat.st_mode) == FileType::Directory;
-    let place = if is_folder {
+    let is_directory = FileType::from_raw_mode(stat.st_mode) == FileType::Directory;
+    let place = if is_directory {
         root.ensure_mount_point(target, 0o755)?
     } else {
         root.ensure_mount_point_file(target)?
@@ -152,7 +152,7 @@ pub struct Withheld {
 impl Withheld {
     /// What the kernel shows of it. Programs that look for adapters there find those that they can use.
     #[must_use]
-    pub fn folders(&self) -> [PathBuf; 2] {
+    pub fn directories(&self) -> [PathBuf; 2] {
         [Path::new(VERBS).join(&self.verbs), Path::new("/sys/class/infiniband").join(&self.name)]
     }
 }
@@ -207,9 +207,9 @@ mod tests {
         let granted = [node("/dev/infiniband/uverbs0", 231, 192), node("/dev/infiniband/rdma_cm", 10, 60)];
         let withheld = withheld(verbs.path(), &granted).unwrap();
         assert_eq!(withheld, [Withheld { name: "mlx5_1".into(), verbs: "uverbs1".into() }]);
-        let folders =
+        let directories =
             ["/sys/class/infiniband_verbs/uverbs1", "/sys/class/infiniband/mlx5_1"].map(PathBuf::from);
-        assert_eq!(withheld[0].folders(), folders);
+        assert_eq!(withheld[0].directories(), directories);
         assert_eq!(super::withheld(&verbs.path().join("none"), &[]).unwrap(), []);
     }
 
@@ -224,10 +224,10 @@ mod tests {
     fn privileged_nodes_are_made_and_links_take_the_place_of_links() {
         use std::os::unix::fs::MetadataExt as _;
 
-        let folder = tempfile::tempdir().unwrap();
-        let root = Root::open(folder.path()).unwrap();
+        let directory = tempfile::tempdir().unwrap();
+        let root = Root::open(directory.path()).unwrap();
         grant(&root, &[node("/dev/dri/x", 1, 5)]).unwrap();
-        let meta = std::fs::metadata(folder.path().join("dev/dri/x")).unwrap();
+        let meta = std::fs::metadata(directory.path().join("dev/dri/x")).unwrap();
         assert_eq!(
             (meta.mode(), meta.rdev(), meta.uid(), meta.gid()),
             (0o020_640, libc::makedev(1, 5), 5, 6)
@@ -237,10 +237,10 @@ mod tests {
         let links = |target: &str| [DeviceLink { path: "/lib/libx.so".into(), target: target.to_owned() }];
         for target in ["libx.so.1", "libx.so.2"] {
             link(&root, &links(target)).unwrap();
-            assert_eq!(std::fs::read_link(folder.path().join("lib/libx.so")).unwrap(), Path::new(target));
+            assert_eq!(std::fs::read_link(directory.path().join("lib/libx.so")).unwrap(), Path::new(target));
         }
-        std::fs::remove_file(folder.path().join("lib/libx.so")).unwrap();
-        std::fs::write(folder.path().join("lib/libx.so"), "").unwrap();
+        std::fs::remove_file(directory.path().join("lib/libx.so")).unwrap();
+        std::fs::write(directory.path().join("lib/libx.so"), "").unwrap();
         assert_eq!(link(&root, &links("x")).unwrap_err().raw(), Some(libc::EEXIST));
     }
 }

@@ -63,7 +63,8 @@ const HANG_UP_GRACE: Duration = Duration::from_secs(5);
 #[serde(rename_all = "kebab-case")]
 pub struct EnterRequest {
     /// The run's folder.
-    pub folder: PathBuf,
+    #[serde(rename = "folder")]
+    pub directory: PathBuf,
     /// What is wanted inside.
     pub request: StreamRequest,
 }
@@ -130,12 +131,12 @@ fn enter(
     let _ = std::fs::write("/proc/self/comm", "container-enter");
     let threads = Threads::open()?;
     let spec = read_spec(entry)?;
-    let pid = running_init(&entry.folder).ok_or(EnterError::NotRunning)?;
+    let pid = running_init(&entry.directory).ok_or(EnterError::NotRunning)?;
     let init = rustix::process::Pid::from_raw(pid.as_raw()).ok_or(EnterError::NotRunning)?;
     let init = rustix::process::pidfd_open(init, rustix::process::PidfdFlags::empty());
     let init = init.map_err(|errno| LinuxError::new("open", "the container's init", errno))?;
     // The number may have been given to another process before it was opened.
-    if running_init(&entry.folder) != Some(pid) || !entry.folder.join(STARTED.name()).exists() {
+    if running_init(&entry.directory) != Some(pid) || !entry.directory.join(STARTED.name()).exists() {
         return Err(EnterError::NotRunning);
     }
     namespace::join(init.as_fd())?;
@@ -148,7 +149,7 @@ fn enter(
 }
 
 fn read_spec(entry: &EnterRequest) -> Result<ContainerSpec, EnterError> {
-    let spec = Record::open(&entry.folder)?.read_json(spec::FILE).map_err(EnterError::Spec)?;
+    let spec = Record::open(&entry.directory)?.read_json(spec::FILE).map_err(EnterError::Spec)?;
     spec.ok_or(EnterError::NotRunning)
 }
 

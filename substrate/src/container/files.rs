@@ -32,7 +32,7 @@ use super::{
 };
 
 /// Folders that only root of the node needs to see. Those that a kernel has not are passed over.
-pub const MASKED_FOLDERS: [&str; 5] =
+pub const MASKED_DIRECTORIES: [&str; 5] =
     ["/proc/acpi", "/proc/asound", "/proc/scsi", "/sys/firmware", "/sys/devices/virtual/powercap"];
 
 /// Such files.
@@ -82,18 +82,18 @@ struct NamesOfNode {
     hosts: Vec<u8>,
 }
 
-/// Makes the container's files and changes the root to them. `folder` is the run's.
+/// Makes the container's files and changes the root to them. `directory` is the run's.
 ///
 /// # Errors
 /// [`LinuxError`], naming the path in the container from the change of root on.
-pub fn make(spec: &ContainerSpec, folder: &Path) -> Result<(), LinuxError> {
+pub fn make(spec: &ContainerSpec, directory: &Path) -> Result<(), LinuxError> {
     namespace::make_mounts_private()?;
     let taken = take(spec)?;
-    let has_names = overlay(spec, folder, &taken.names)?;
+    let has_names = overlay(spec, directory, &taken.names)?;
     if spec.keeps(Safeguard::NewRoot) {
-        mount::pivot_to(folder)?;
+        mount::pivot_to(directory)?;
     } else {
-        chroot(folder)?;
+        chroot(directory)?;
     }
     let root = Root::open(Path::new("/"))?;
     kernel_file_systems(spec, &root)?;
@@ -105,7 +105,7 @@ pub fn make(spec: &ContainerSpec, folder: &Path) -> Result<(), LinuxError> {
         names(spec, &root, &root, &taken.names)?;
     }
     let cwd = Path::new(&spec.cwd);
-    if spec.makes_cwd && !root.leads_to_folder(cwd) {
+    if spec.makes_cwd && !root.leads_to_directory(cwd) {
         // Root's, as runc makes it. Before the volumes: it belongs into the run's own layer.
         root.ensure_mount_point(cwd, 0o755)?;
     }
@@ -132,9 +132,9 @@ pub fn make(spec: &ContainerSpec, folder: &Path) -> Result<(), LinuxError> {
 }
 
 /// What [`mount::pivot_to`] does better; only for the test build.
-fn chroot(folder: &Path) -> Result<(), LinuxError> {
-    let fail = |errno: std::io::Error| LinuxError::new("change the root to", folder.display(), errno);
-    std::os::unix::fs::chroot(folder).map_err(fail)?;
+fn chroot(directory: &Path) -> Result<(), LinuxError> {
+    let fail = |errno: std::io::Error| LinuxError::new("change the root to", directory.display(), errno);
+    std::os::unix::fs::chroot(directory).map_err(fail)?;
     std::env::set_current_dir("/").map_err(fail)
 }
 
@@ -175,15 +175,15 @@ fn of_node(path: &str, limit: u64) -> Vec<u8> {
     content
 }
 
-/// Mounts the overlay over `folder`. `true` if the names are in it: where the image has an ordinary `/etc`, they are written
+/// Mounts the overlay over `directory`. `true` if the names are in it: where the image has an ordinary `/etc`, they are written
 /// beside it, before overlayfs has to look at each.
-fn overlay(spec: &ContainerSpec, folder: &Path, of_node: &NamesOfNode) -> Result<bool, LinuxError> {
+fn overlay(spec: &ContainerSpec, directory: &Path, of_node: &NamesOfNode) -> Result<bool, LinuxError> {
     let size = if spec.keeps(Safeguard::RootSize) { spec.upper_bytes } else { 0 }.to_string();
     let writable = mount::new("tmpfs", &[("mode", "0755"), ("size", &size)], users(spec))?;
-    mount::attach(writable.as_fd(), folder)?;
-    let [upper, work] = ["upper", "work"].map(|name| folder.join(name));
-    for folder in [&upper, &work] {
-        mount::make_folder(folder, 0o755)?;
+    mount::attach(writable.as_fd(), directory)?;
+    let [upper, work] = ["upper", "work"].map(|name| directory.join(name));
+    for directory in [&upper, &work] {
+        mount::make_directory(directory, 0o755)?;
     }
     let (image, etc) = (Root::open(&spec.lower)?, Path::new("/etc"));
     let written = Root::open(&upper)?;
@@ -191,8 +191,8 @@ fn overlay(spec: &ContainerSpec, folder: &Path, of_node: &NamesOfNode) -> Result
         home(spec, &image, &written)?;
     }
     let has_etc = match image.look(etc)? {
-        Some(Entry::Folder(as_)) => {
-            written.make_folder(etc, as_)?;
+        Some(Entry::Directory(as_)) => {
+            written.make_directory(etc, as_)?;
             names(spec, &image, &written, of_node)?;
             true
         }
@@ -200,7 +200,7 @@ fn overlay(spec: &ContainerSpec, folder: &Path, of_node: &NamesOfNode) -> Result
     };
     // The overlay is a file system of its own: the attributes of those below it do not count.
     let merged = mount::new_overlay(&spec.lower, &upper, &work, users(spec))?;
-    mount::attach(merged.as_fd(), folder)?;
+    mount::attach(merged.as_fd(), directory)?;
     Ok(has_etc)
 }
 
@@ -211,8 +211,8 @@ fn kernel_file_systems(spec: &ContainerSpec, root: &Root) -> Result<(), LinuxErr
         let (tree, place) = (mount::new(kind, &[], attributes)?, Path::new(place));
         mount::attach_at(tree.as_fd(), root.ensure_mount_point(place, 0o555)?.as_fd(), place)?;
     }
-    if !root.leads_to_folder(Path::new("/tmp")) {
-        root.make_folder(Path::new("/tmp"), Ownership { uid: 0, gid: 0, mode: 0o1777 })?;
+    if !root.leads_to_directory(Path::new("/tmp")) {
+        root.make_directory(Path::new("/tmp"), Ownership { uid: 0, gid: 0, mode: 0o1777 })?;
     }
     namespace::set_host_name(&spec.hostname)?;
     if spec.isolated_network {
@@ -235,10 +235,10 @@ fn protect(spec: &ContainerSpec) -> Result<(), LinuxError> {
     let adapters = devices::withheld(Path::new(devices::VERBS), &spec.devices)?;
     // Classes of devices are links to folders, and nothing is mounted on a link.
     let of_adapters =
-        adapters.iter().flat_map(devices::Withheld::folders).filter_map(|path| path.canonicalize().ok());
+        adapters.iter().flat_map(devices::Withheld::directories).filter_map(|path| path.canonicalize().ok());
     let mut empty: Option<PathBuf> = None;
-    let folders = MASKED_FOLDERS.map(PathBuf::from).into_iter().chain(of_adapters);
-    for path in folders.filter(|path| path.is_dir()) {
+    let directories = MASKED_DIRECTORIES.map(PathBuf::from).into_iter().chain(of_adapters);
+    for path in directories.filter(|path| path.is_dir()) {
         let tree = match &empty {
             Some(first) => mount::detached(first)?,
             None => {
@@ -269,12 +269,12 @@ fn home(spec: &ContainerSpec, image: &Root, written: &Root) -> Result<(), LinuxE
     above.reverse();
     for path in above {
         let as_ = match image.look(path)? {
-            Some(Entry::Folder(as_)) => as_,
+            Some(Entry::Directory(as_)) => as_,
             _ => Ownership { uid: 0, gid: 0, mode: 0o755 },
         };
-        written.make_folder(path, as_)?;
+        written.make_directory(path, as_)?;
     }
-    written.make_folder(home, Ownership { uid: spec.uid, gid: spec.gid, mode: 0o700 })
+    written.make_directory(home, Ownership { uid: spec.uid, gid: spec.gid, mode: 0o700 })
 }
 
 /// `/etc/hostname`, `hosts`, `resolv.conf`, and lines for the user in `passwd` and `group`, which are

@@ -53,7 +53,7 @@ const MAX_KEPT: usize = 32;
 #[derive(Debug)]
 pub struct Groups {
     runs: PathBuf,
-    runs_folder: OwnedFd,
+    runs_directory: OwnedFd,
     inits: OwnedFd,
     has_huge_pages: bool,
     has_rdma: bool,
@@ -66,7 +66,7 @@ pub struct Groups {
 pub struct RunGroup {
     name: PathBuf,
     runs: OwnedFd,
-    folder: OwnedFd,
+    directory: OwnedFd,
 }
 
 impl Groups {
@@ -78,7 +78,7 @@ impl Groups {
         let runs = unit.join(RUNS);
         let group = Cgroup::at(&runs);
         Ok(Self {
-            runs_folder: group.open()?,
+            runs_directory: group.open()?,
             has_huge_pages: group.has("hugetlb"),
             has_rdma: group.has("rdma"),
             inits: Cgroup::at(unit.join(INITS)).open()?,
@@ -102,10 +102,10 @@ impl Groups {
         let group = Cgroup::at(self.runs.join(name));
         group.make()?;
         self.limit(&group, spec)
-            .and_then(|folder| {
-                let runs = self.runs_folder.try_clone();
+            .and_then(|directory| {
+                let runs = self.runs_directory.try_clone();
                 let runs = runs.map_err(|errno| LinuxError::new("copy", "a descriptor", errno))?;
-                Ok(RunGroup { name: name.to_owned(), runs, folder })
+                Ok(RunGroup { name: name.to_owned(), runs, directory })
             })
             .inspect_err(|_| {
                 let _ = group.remove();
@@ -119,7 +119,7 @@ impl Groups {
     pub fn existing(&self, name: Option<&Path>) -> Result<OwnedFd, LinuxError> {
         let name = name.unwrap_or(Path::new(""));
         let flags = OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-        rustix::fs::openat(&self.runs_folder, name, flags, Mode::empty())
+        rustix::fs::openat(&self.runs_directory, name, flags, Mode::empty())
             .map_err(|errno| LinuxError::new("open the control group of run", name.display(), errno))
     }
 
@@ -141,31 +141,31 @@ impl Groups {
                 rdma::forbid(group, &adapter.name)?;
             }
         }
-        let folder = group.open()?;
+        let directory = group.open()?;
         let grants = devices::grants(&spec.devices);
         if spec.keeps(Safeguard::DeviceFilter) {
             let programs = &mut self.device_filters;
-            kept(programs, grants, |grants| device_filter::load(grants))?.attach(folder.as_fd())?;
+            kept(programs, grants, |grants| device_filter::load(grants))?.attach(directory.as_fd())?;
         }
         let forbidden = ipv4(&spec.forbidden)?;
         if !forbidden.is_empty() && spec.keeps(Safeguard::EgressFilter) {
-            kept(&mut self.egress_filters, forbidden, |to| egress::load(to))?.attach(folder.as_fd())?;
+            kept(&mut self.egress_filters, forbidden, |to| egress::load(to))?.attach(directory.as_fd())?;
         }
-        Ok(folder)
+        Ok(directory)
     }
 }
 
 impl RunGroup {
     /// Its folder, where processes are made.
     #[must_use]
-    pub fn folder(&self) -> BorrowedFd<'_> {
-        self.folder.as_fd()
+    pub fn directory(&self) -> BorrowedFd<'_> {
+        self.directory.as_fd()
     }
 
     /// The group, by a path that holds in a container as well.
     #[must_use]
     pub fn group(&self) -> Cgroup {
-        opened(&self.folder)
+        opened(&self.directory)
     }
 
     /// Removes it. One that is not empty stays, for [`remove`].
@@ -175,10 +175,10 @@ impl RunGroup {
 }
 
 /// A group whose folder is open, by a path that holds in a container as well: its `/proc` leads to what
-/// is open. It holds as long as `folder` is open.
+/// is open. It holds as long as `directory` is open.
 #[must_use]
-pub fn opened(folder: &OwnedFd) -> Cgroup {
-    Cgroup::at(Path::new("/proc/self/fd").join(folder.as_raw_fd().to_string()))
+pub fn opened(directory: &OwnedFd) -> Cgroup {
+    Cgroup::at(Path::new("/proc/self/fd").join(directory.as_raw_fd().to_string()))
 }
 
 /// The group of all container inits, whether it is there or not.

@@ -62,9 +62,9 @@ pub fn choose(image: &Path, binds: &[Bind], user: &User<'_>, env: &[String], job
     let listed = short_file(&root, "/etc/passwd").and_then(|text| identity_files::home_of(&text, uid));
     let of_image = [set, listed.as_deref()].into_iter().flatten();
     let in_volume = [job.cwd.as_str()].into_iter().filter(|cwd| seen.volume_of(Path::new(cwd)).is_some());
-    let folders: Vec<&str> = of_image.chain(in_volume).chain([own.as_str()]).collect();
+    let directories: Vec<&str> = of_image.chain(in_volume).chain([own.as_str()]).collect();
     let is_home = |path: &&str| is_good(path) && seen.may_write(Path::new(path));
-    if let Some(path) = folders.into_iter().find(is_home) {
+    if let Some(path) = directories.into_iter().find(is_home) {
         return found(path);
     }
     if seen.can_make(Path::new(&own)) { HomeDirectory { path: own, is_made: true } } else { found(LAST) }
@@ -113,7 +113,7 @@ impl UserView<'_> {
         let homes = Path::new(HOMES);
         let above = match self.image.look(homes) {
             Ok(None) => true,
-            Ok(Some(Entry::Folder(_))) => self.image.may_search(homes, self.who),
+            Ok(Some(Entry::Directory(_))) => self.image.may_search(homes, self.who),
             _ => false,
         };
         above && self.volume_of(path).is_none() && matches!(self.image.look(path), Ok(None))
@@ -135,9 +135,9 @@ mod tests {
     struct Place(tempfile::TempDir);
 
     impl Place {
-        fn new(folders: &[(&str, u32)]) -> Self {
+        fn new(directories: &[(&str, u32)]) -> Self {
             let place = Self(tempfile::tempdir().unwrap());
-            for (path, mode) in [("image", 0o755), ("volume", 0o700)].iter().chain(folders) {
+            for (path, mode) in [("image", 0o755), ("volume", 0o700)].iter().chain(directories) {
                 fs::create_dir_all(place.path(path)).unwrap();
                 fs::set_permissions(place.path(path), fs::Permissions::from_mode(*mode)).unwrap();
             }

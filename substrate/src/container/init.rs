@@ -74,7 +74,7 @@ pub struct Init {
     /// What it shall be.
     pub spec: ContainerSpec,
     /// The run's folder, as the node sees it.
-    pub folder: PathBuf,
+    pub directory: PathBuf,
     /// The same.
     pub record: Record,
     /// The job's control group.
@@ -159,7 +159,7 @@ impl Init {
         let room = self.log_room.take();
         let mut log = self.log(room).map_err(|error| StartError::Record("open the log", error))?;
         self.write_pid()?;
-        files::make(&self.spec, &self.folder).map_err(StartError::Files)?;
+        files::make(&self.spec, &self.directory).map_err(StartError::Files)?;
         let mut running = self.start()?;
         let status = self.watch(&mut running, &mut log)?;
         Ok(self.end(running, log, status))
@@ -198,7 +198,7 @@ impl Init {
             .map_err(|errno| LinuxError::new("give the output to", spec.uid, errno))?;
         let (exec, mut exec_end) = pipe()?;
         let input = File::open("/dev/null").map_err(|errno| LinuxError::new("open", "/dev/null", errno))?;
-        let pid = match process::clone_into(self.group.folder(), Namespaces::empty())? {
+        let pid = match process::clone_into(self.group.directory(), Namespaces::empty())? {
             CloneSide::Parent { pid, .. } => pid,
             CloneSide::Child => {
                 let closed =

@@ -162,9 +162,9 @@ mod tests {
 
     use super::*;
 
-    struct Folder(tempfile::TempDir);
+    struct Directory(tempfile::TempDir);
 
-    impl Folder {
+    impl Directory {
         fn write(&self, name: &str, content: impl AsRef<[u8]>) -> PathBuf {
             let path = self.0.path().join(name);
             std::fs::write(&path, content).unwrap();
@@ -185,33 +185,33 @@ mod tests {
 
     #[test]
     fn the_interpreter_of_a_script_is_named() {
-        let folder = Folder(tempfile::tempdir().unwrap());
+        let directory = Directory(tempfile::tempdir().unwrap());
         let is = "script /x: its interpreter /bin/no-such-zsh is not in the image";
-        assert_eq!(folder.said("x", "#!/bin/no-such-zsh\necho\n"), is);
-        assert_eq!(folder.said("x", "#! /bin/no-such-zsh -e"), is);
-        let windows = folder.said("x", "#!/bin/sh\r\necho\r\n");
+        assert_eq!(directory.said("x", "#!/bin/no-such-zsh\necho\n"), is);
+        assert_eq!(directory.said("x", "#! /bin/no-such-zsh -e"), is);
+        let windows = directory.said("x", "#!/bin/sh\r\necho\r\n");
         assert!(
             windows
                 .starts_with("script /x: its interpreter /bin/sh is not in the image by that name: the line")
         );
         assert_eq!(
-            folder.said("x", "#!\n"),
+            directory.said("x", "#!\n"),
             "script /x: its #! line names no interpreter, such as #!/bin/sh"
         );
         assert_eq!(
-            folder.said("x", "#!/etc\n"),
+            directory.said("x", "#!/etc\n"),
             "script /x: its interpreter /etc is not executable for the user"
         );
         // Of an interpreter that is a script itself.
-        let inner = folder.write("inner", "#!/bin/no-such-zsh\n");
+        let inner = directory.write("inner", "#!/bin/no-such-zsh\n");
         assert_eq!(
-            folder.said("x", format!("#!{}\n", inner.display())),
+            directory.said("x", format!("#!{}\n", inner.display())),
             "script /inner: its interpreter /bin/no-such-zsh is not in the image"
         );
-        let own = folder.0.path().join("x");
-        assert_eq!(folder.said("x", format!("#!{}\n", own.display())), "");
-        assert_eq!(folder.said("x", "#!/bin/sh\n"), "");
-        assert_eq!(folder.said("x", "text"), "");
+        let own = directory.0.path().join("x");
+        assert_eq!(directory.said("x", format!("#!{}\n", own.display())), "");
+        assert_eq!(directory.said("x", "#!/bin/sh\n"), "");
+        assert_eq!(directory.said("x", "text"), "");
         assert_eq!(blamed(Path::new("/no/such"), &io::ErrorKind::NotFound.into()), None);
     }
 
@@ -231,19 +231,19 @@ mod tests {
 
     #[test]
     fn the_loader_of_a_program_is_named() {
-        let folder = Folder(tempfile::tempdir().unwrap());
-        let said = folder.said("x", elf(3, b"/lib/no-such-loader.so\0"));
+        let directory = Directory(tempfile::tempdir().unwrap());
+        let said = directory.said("x", elf(3, b"/lib/no-such-loader.so\0"));
         assert!(
             said.starts_with("program /x: its loader /lib/no-such-loader.so is not in the image: "),
             "{said}"
         );
         for errno in [libc::EACCES, libc::E2BIG, libc::ENOEXEC] {
-            assert_eq!(folder.said_of(errno, "x", elf(3, b"/lib/no-such-loader.so\0")), "");
+            assert_eq!(directory.said_of(errno, "x", elf(3, b"/lib/no-such-loader.so\0")), "");
         }
         for other in
             [elf(1, b"/lib/no-such-loader.so\0"), elf(3, b"/\0"), elf(3, b""), elf(3, b"/x")[..60].to_vec()]
         {
-            assert_eq!(folder.said("x", other), "");
+            assert_eq!(directory.said("x", other), "");
         }
     }
 
@@ -255,8 +255,8 @@ mod tests {
             let at = at * 8;
             let end = (at + bytes.len()).min(file.len());
             file[at..end].copy_from_slice(&bytes[..end - at]);
-            let folder = Folder(tempfile::tempdir().unwrap());
-            let _ = folder.said("x", file);
+            let directory = Directory(tempfile::tempdir().unwrap());
+            let _ = directory.said("x", file);
         }
     }
 }

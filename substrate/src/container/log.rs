@@ -223,8 +223,8 @@ mod tests {
     use super::*;
     use crate::run_directory::LOG;
 
-    fn files(folder: &Path, limits: Limits) -> Writer {
-        Writer::open(LogLocation::of(&folder.join(LOG)).unwrap(), limits).unwrap()
+    fn files(directory: &Path, limits: Limits) -> Writer {
+        Writer::open(LogLocation::of(&directory.join(LOG)).unwrap(), limits).unwrap()
     }
 
     fn pipe() -> (File, File) {
@@ -234,22 +234,22 @@ mod tests {
 
     #[test]
     fn a_log_that_is_cut_ends_at_its_limit_and_says_so() {
-        let folder = tempfile::tempdir().unwrap();
-        let mut log = Log::cut_at(files(folder.path(), Limits::NONE), 10);
+        let directory = tempfile::tempdir().unwrap();
+        let mut log = Log::cut_at(files(directory.path(), Limits::NONE), 10);
         log.take(b"12345678");
         log.say("hello");
         log.take(b"90ab");
         log.take(b"cd");
         let length = log.finish();
-        let text = std::fs::read_to_string(folder.path().join(LOG)).unwrap();
+        let text = std::fs::read_to_string(directory.path().join(LOG)).unwrap();
         assert_eq!(text, "12345678bedplate: hello\n90bedplate: 4 bytes more were written and are not kept\n");
         assert_eq!(length, text.len() as u64);
     }
 
     #[test]
     fn a_long_log_keeps_its_end_and_nothing_is_added_to_it() {
-        let folder = tempfile::tempdir().unwrap();
-        let mut log = Log::new(files(folder.path(), Limits::of(1 << 10)));
+        let directory = tempfile::tempdir().unwrap();
+        let mut log = Log::new(files(directory.path(), Limits::of(1 << 10)));
         let whole: Vec<u8> =
             (0..100_000_u32).flat_map(|line| format!("line {line}\n").into_bytes()).collect();
         whole.chunks(1_000).for_each(|chunk| log.take(chunk));
@@ -257,7 +257,7 @@ mod tests {
         let end = log.finish();
         let line = b"bedplate: ended: not done within 9 s\n";
         assert_eq!(end, (whole.len() + line.len()) as u64);
-        let path = folder.path().join(LOG);
+        let path = directory.path().join(LOG);
         let gap = log_files::extent(&path).unwrap().gap().unwrap();
         let mut tail = Vec::new();
         while gap.to + (tail.len() as u64) < end {
@@ -272,8 +272,8 @@ mod tests {
     #[test]
     fn a_pipe_is_emptied_without_waiting() {
         let (mut reader, mut writer) = pipe();
-        let folder = tempfile::tempdir().unwrap();
-        let mut log = Log::new(files(folder.path(), Limits::of(100)));
+        let directory = tempfile::tempdir().unwrap();
+        let mut log = Log::new(files(directory.path(), Limits::of(100)));
         let more = Pumped::More(Duration::ZERO);
         assert_eq!(log.pump(&mut reader).unwrap(), more);
         writer.write_all(b"one").unwrap();
@@ -282,7 +282,7 @@ mod tests {
         drop(writer);
         assert_eq!(log.pump(&mut reader).unwrap(), Pumped::Ended);
         assert_eq!(log.finish(), 7);
-        assert_eq!(std::fs::read_to_string(folder.path().join(LOG)).unwrap(), "one two");
+        assert_eq!(std::fs::read_to_string(directory.path().join(LOG)).unwrap(), "one two");
     }
 
     #[test]
@@ -290,10 +290,10 @@ mod tests {
         use std::sync::atomic::{AtomicI64, Ordering};
 
         static NOW: AtomicI64 = AtomicI64::new(0);
-        let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join(LOG);
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join(LOG);
         let marks = TimesWriter::open(LogLocation::of(&path).unwrap()).unwrap();
-        let log = Log::new(files(folder.path(), Limits::of(64)));
+        let log = Log::new(files(directory.path(), Limits::of(64)));
         let mut log = log.timed(marks, || Timestamp(NOW.load(Ordering::Relaxed)));
         let (mut reader, mut writer) = pipe();
         for minute in 1..=30 {
@@ -322,8 +322,8 @@ mod tests {
             let bytes = vec![b'x'; 1 << 20];
             while writer.write_all(&bytes).is_ok() {}
         });
-        let folder = tempfile::tempdir().unwrap();
-        let mut log = Log::new(files(folder.path(), Limits::of(1 << 20)));
+        let directory = tempfile::tempdir().unwrap();
+        let mut log = Log::new(files(directory.path(), Limits::of(1 << 20)));
         let mut turns = 0;
         while turns < 20 {
             let Pumped::More(pause) = log.pump(&mut reader).unwrap() else { panic!("it has ended") };
@@ -333,7 +333,7 @@ mod tests {
         flood.join().unwrap();
         let end = log.finish();
         assert!(end >= 20 << 20, "{end}");
-        let kept = log_files::extent(&folder.path().join(LOG)).unwrap().bytes_from(0);
+        let kept = log_files::extent(&directory.path().join(LOG)).unwrap().bytes_from(0);
         assert!(kept <= 1 << 20, "{kept}");
     }
 
@@ -369,8 +369,8 @@ mod tests {
 
         /// Does the kernel's part.
         fn count(&self) -> u64 {
-            let folders = self.0.path().read_dir().unwrap().map(|entry| entry.unwrap());
-            let names = folders.filter(|entry| entry.file_type().unwrap().is_dir());
+            let directories = self.0.path().read_dir().unwrap().map(|entry| entry.unwrap());
+            let names = directories.filter(|entry| entry.file_type().unwrap().is_dir());
             let kept: Vec<u64> = names.map(|entry| self.kept(entry.file_name().to_str().unwrap())).collect();
             let used: u64 = kept.iter().sum();
             // Between two looks each may grow a little more.

@@ -56,8 +56,8 @@ impl LogRoom {
 
     /// Of a group somewhere else.
     #[cfg(test)]
-    pub(crate) fn of_test(folder: &std::path::Path, budget_bytes: u64) -> Self {
-        Self { inits: Cgroup::at(folder), _open: None, budget_bytes }
+    pub(crate) fn of_test(directory: &std::path::Path, budget_bytes: u64) -> Self {
+        Self { inits: Cgroup::at(directory), _open: None, budget_bytes }
     }
 
     /// What a log that grows may have now, bytes; `None` where the kernel does not count.
@@ -96,10 +96,10 @@ mod tests {
     use super::*;
 
     fn room(used_mib: u64) -> (tempfile::TempDir, LogRoom) {
-        let folder = tempfile::tempdir().unwrap();
-        std::fs::write(folder.path().join("memory.stat"), format!("shmem {}\n", used_mib << 20)).unwrap();
-        let room = LogRoom::of_test(folder.path(), 384 << 20);
-        (folder, room)
+        let directory = tempfile::tempdir().unwrap();
+        std::fs::write(directory.path().join("memory.stat"), format!("shmem {}\n", used_mib << 20)).unwrap();
+        let room = LogRoom::of_test(directory.path(), 384 << 20);
+        (directory, room)
     }
 
     #[test]
@@ -128,8 +128,8 @@ mod tests {
 
     #[test]
     fn a_group_is_found_by_what_is_open() {
-        let (folder, _) = room(192);
-        let inits = OwnedFd::from(std::fs::File::open(folder.path()).unwrap());
+        let (directory, _) = room(192);
+        let inits = OwnedFd::from(std::fs::File::open(directory.path()).unwrap());
         let room = LogRoom::of_container(inits);
         assert_eq!(memory::in_files(&room.inits), Some(192 << 20));
     }

@@ -216,8 +216,8 @@ fn find(name: &str, env: &[String]) -> Result<PathBuf, PayloadError> {
     }
     let path = value_of(env, "PATH").unwrap_or(DEFAULT_PATH);
     let mut found = None;
-    for folder in path.split(':') {
-        let candidate = Path::new(if folder.is_empty() { "." } else { folder }).join(name);
+    for directory in path.split(':') {
+        let candidate = Path::new(if directory.is_empty() { "." } else { directory }).join(name);
         if candidate.is_file() {
             if is_executable(&candidate) {
                 return Ok(candidate);
@@ -262,8 +262,8 @@ mod tests {
 
     #[test]
     fn programs_are_found_as_a_shell_does() {
-        let folder = tempfile::tempdir().unwrap();
-        let path = |name: &str| folder.path().join(name);
+        let directory = tempfile::tempdir().unwrap();
+        let path = |name: &str| directory.path().join(name);
         for (name, mode) in [("a/tool", 0o644), ("b/tool", 0o755), ("a/text", 0o644)] {
             std::fs::create_dir_all(path(name).parent().unwrap()).unwrap();
             std::fs::write(path(name), "#!/bin/sh\n").unwrap();
@@ -283,15 +283,15 @@ mod tests {
 
     #[test]
     fn a_program_of_exactly_that_name_goes_before_its_words() {
-        let folder = tempfile::tempdir().unwrap();
-        std::fs::write(folder.path().join("my tool"), "").unwrap();
-        let env = vec![format!("PATH={}", folder.path().display())];
+        let directory = tempfile::tempdir().unwrap();
+        std::fs::write(directory.path().join("my tool"), "").unwrap();
+        let env = vec![format!("PATH={}", directory.path().display())];
         let owned = |words: &[&str]| words.iter().map(|&word| word.to_owned()).collect::<Vec<_>>();
         let of = |command: &[&str], words: &[&str]| words_of(&owned(command), &owned(words), &env);
         assert_eq!(of(&["my tool", "x"], &["my", "tool"]), ["my tool", "x"]);
         assert_eq!(of(&["your tool", "x y"], &["your", "tool"]), ["your", "tool", "x y"]);
         assert_eq!(of(&["your tool", "x"], &[]), ["your tool", "x"]);
-        let path = folder.path().join("my tool").display().to_string();
+        let path = directory.path().join("my tool").display().to_string();
         assert_eq!(of(&[&path], &["my", "tool"]), [path.as_str()]);
         assert_eq!(of(&[], &[]), [""; 0]);
         // A line of a shell, which no file can be called.

@@ -18,7 +18,7 @@ use crate::run_directory::{JsonFile, LOG, MAX_JSON_BYTES, draft_name};
 /// The folder of a run.
 #[derive(Debug)]
 pub struct Record {
-    folder: OwnedFd,
+    directory: OwnedFd,
 }
 
 impl Record {
@@ -26,10 +26,10 @@ impl Record {
     ///
     /// # Errors
     /// It is none.
-    pub fn open(folder: &Path) -> Result<Self, LinuxError> {
-        let folder = File::open(folder)
-            .map_err(|errno| LinuxError::new("open the folder of the run", folder.display(), errno))?;
-        Ok(Self { folder: folder.into() })
+    pub fn open(directory: &Path) -> Result<Self, LinuxError> {
+        let directory = File::open(directory)
+            .map_err(|errno| LinuxError::new("open the folder of the run", directory.display(), errno))?;
+        Ok(Self { directory: directory.into() })
     }
 
     /// Writes a file in one step and onto the disk: whoever looks sees all of it or nothing.
@@ -40,11 +40,11 @@ impl Record {
         let draft = draft_name(name);
         let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::TRUNC | OFlags::CLOEXEC;
         let mut file =
-            File::from(rustix::fs::openat(&self.folder, &draft, flags, Mode::from_raw_mode(0o600))?);
+            File::from(rustix::fs::openat(&self.directory, &draft, flags, Mode::from_raw_mode(0o600))?);
         file.write_all(content)?;
         file.sync_all()?;
-        rustix::fs::renameat(&self.folder, &draft, &self.folder, name)?;
-        Ok(rustix::fs::fsync(&self.folder)?)
+        rustix::fs::renameat(&self.directory, &draft, &self.directory, name)?;
+        Ok(rustix::fs::fsync(&self.directory)?)
     }
 
     /// As [`Self::write`], JSON.
@@ -58,7 +58,7 @@ impl Record {
     /// Whether a file is there.
     #[must_use]
     pub fn has(&self, name: &str) -> bool {
-        rustix::fs::statat(&self.folder, name, rustix::fs::AtFlags::SYMLINK_NOFOLLOW).is_ok()
+        rustix::fs::statat(&self.directory, name, rustix::fs::AtFlags::SYMLINK_NOFOLLOW).is_ok()
     }
 
     /// Reads a file of JSON; `None` if there is none.
@@ -67,7 +67,7 @@ impl Record {
     /// It cannot be read, or is not what it should be.
     pub fn read_json<T: DeserializeOwned>(&self, file: JsonFile<T>) -> io::Result<Option<T>> {
         let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-        let opened = match rustix::fs::openat(&self.folder, file.name(), flags, Mode::empty()) {
+        let opened = match rustix::fs::openat(&self.directory, file.name(), flags, Mode::empty()) {
             Err(rustix::io::Errno::NOENT) => return Ok(None),
             opened => File::from(opened?),
         };
@@ -93,7 +93,7 @@ impl Record {
     }
 
     fn log_location(&self) -> io::Result<LogLocation> {
-        Ok(LogLocation::new(self.folder.try_clone()?, LOG))
+        Ok(LogLocation::new(self.directory.try_clone()?, LOG))
     }
 }
 
@@ -103,8 +103,8 @@ mod tests {
 
     #[test]
     fn what_is_written_is_read_and_nothing_else_is_left() {
-        let folder = tempfile::tempdir().unwrap();
-        let record = Record::open(folder.path()).unwrap();
+        let directory = tempfile::tempdir().unwrap();
+        let record = Record::open(directory.path()).unwrap();
         let file: JsonFile<u32> = JsonFile::new("x.json");
         assert_eq!(record.read_json(file).unwrap(), None);
         record.write_json(file, &7).unwrap();
@@ -113,7 +113,7 @@ mod tests {
         assert!(record.read_json(JsonFile::<String>::new(file.name())).is_err());
         record.log(Limits::NONE).unwrap().append(b"one").unwrap();
         record.log(Limits::NONE).unwrap().append(b"two").unwrap();
-        assert_eq!(std::fs::read(folder.path().join(LOG)).unwrap(), b"onetwo");
-        assert_eq!(folder.path().read_dir().unwrap().count(), 2);
+        assert_eq!(std::fs::read(directory.path().join(LOG)).unwrap(), b"onetwo");
+        assert_eq!(directory.path().read_dir().unwrap().count(), 2);
     }
 }

@@ -4,7 +4,7 @@
 //! The agent sends it datagrams, an order each, with one descriptor:
 //!
 //! ```text
-//! s · path of the run's folder      start its container; the run's lock
+//! s · path of the run's directory      start its container; the run's lock
 //! e · JSON of EnterRequest                 enter its container (`enter.rs`); a socket for answers
 //! ```
 //! A start has no answer: what becomes of the run is in its folder; the lock is free when neither spawner nor init hold it any
@@ -79,12 +79,12 @@ impl Spawner {
         Ok(Self { socket: ours, process })
     }
 
-    /// Lets it start the container of the run in `folder`, and does not wait. `lock` is held by what it starts.
+    /// Lets it start the container of the run in `directory`, and does not wait. `lock` is held by what it starts.
     ///
     /// # Errors
     /// `EPIPE` if it is gone: nothing was started then.
-    pub fn spawn(&self, folder: &Path, lock: BorrowedFd<'_>) -> io::Result<()> {
-        let order = [b"s", folder.as_os_str().as_bytes()].concat();
+    pub fn spawn(&self, directory: &Path, lock: BorrowedFd<'_>) -> io::Result<()> {
+        let order = [b"s", directory.as_os_str().as_bytes()].concat();
         passing::send(&self.socket, &order, &[lock])
     }
 
@@ -109,7 +109,7 @@ impl Drop for Spawner {
 /// What the agent wants.
 #[derive(Debug)]
 enum SpawnerRequest {
-    Start { folder: PathBuf, lock: Option<OwnedFd> },
+    Start { directory: PathBuf, lock: Option<OwnedFd> },
     Enter { entry: EnterRequest, answers: OwnedFd },
 }
 
@@ -145,8 +145,8 @@ pub fn serve() -> Result<(), LinuxError> {
     loop {
         let Some(order) = serving.next()? else { return Ok(()) };
         match order {
-            SpawnerRequest::Start { folder, lock } => {
-                if let Some(init) = serving.start(&folder, lock) {
+            SpawnerRequest::Start { directory, lock } => {
+                if let Some(init) = serving.start(&directory, lock) {
                     // What is only the spawner's is closed in the copy: above all the socket.
                     drop(serving);
                     std::process::exit(init.run())
@@ -173,8 +173,8 @@ impl SpawnerProcess {
             let mut descriptors = descriptors.into_iter();
             match (kind, descriptors.next()) {
                 (b's', lock) => {
-                    let folder = PathBuf::from(std::ffi::OsString::from_vec(message));
-                    return Ok(Some(SpawnerRequest::Start { folder, lock }));
+                    let directory = PathBuf::from(std::ffi::OsString::from_vec(message));
+                    return Ok(Some(SpawnerRequest::Start { directory, lock }));
                 }
                 (b'e', Some(answers)) => match serde_json::from_slice(&message) {
                     Ok(entry) => return Ok(Some(SpawnerRequest::Enter { entry, answers })),
@@ -186,15 +186,15 @@ impl SpawnerProcess {
     }
 
     /// Starts a container. `Some` in the copy that is its init.
-    fn start(&mut self, folder: &Path, lock: Option<OwnedFd>) -> Option<Init> {
-        let record = match Record::open(folder) {
+    fn start(&mut self, directory: &Path, lock: Option<OwnedFd>) -> Option<Init> {
+        let record = match Record::open(directory) {
             Ok(record) => record,
             Err(error) => {
                 tracing::error!("{:#}", anyhow::Error::from(error));
                 return None;
             }
         };
-        let name = PathBuf::from(folder.file_name()?);
+        let name = PathBuf::from(directory.file_name()?);
         let started = read_spec(&record).and_then(|spec| {
             let group = self.groups.make(&name, &spec).map_err(StartError::Groups)?;
             let side = self.copy(&spec);
@@ -205,12 +205,12 @@ impl SpawnerProcess {
         });
         match started {
             Ok((CloneSide::Parent { .. }, ..)) => None,
-            Ok((CloneSide::Child, spec, group)) => Some(self.init(spec, folder, record, group, lock)),
+            Ok((CloneSide::Child, spec, group)) => Some(self.init(spec, directory, record, group, lock)),
             Err(error) => {
                 let why = format!("{:#}", anyhow::Error::from(error));
                 if let Err(error) = record.write_json(END, &init::failed(why, true)) {
-                    let folder = folder.display();
-                    tracing::error!(%error, %folder, "cannot record that a container did not start");
+                    let directory = directory.display();
+                    tracing::error!(%error, %directory, "cannot record that a container did not start");
                 }
                 None
             }
@@ -222,7 +222,7 @@ impl SpawnerProcess {
         match process::clone_into(self.groups.inits(), Namespaces::empty()) {
             Ok(CloneSide::Parent { .. }) => None,
             Ok(CloneSide::Child) => {
-                let group = self.groups.existing(entry.folder.file_name().map(Path::new));
+                let group = self.groups.existing(entry.directory.file_name().map(Path::new));
                 let system_calls = self.system_calls.clone();
                 Some(Entering { entry, answers, group, system_calls })
             }
@@ -252,7 +252,7 @@ impl SpawnerProcess {
     fn init(
         &self,
         spec: ContainerSpec,
-        folder: &Path,
+        directory: &Path,
         record: Record,
         group: RunGroup,
         lock: Option<OwnedFd>,
@@ -261,7 +261,7 @@ impl SpawnerProcess {
         let inits = self.groups.inits().try_clone_to_owned().ok();
         Init {
             spec,
-            folder: folder.to_owned(),
+            directory: directory.to_owned(),
             record,
             group,
             log_room: inits.map(LogRoom::of_container),

@@ -38,8 +38,8 @@ fn archive(entries: &[(&str, &str)]) -> Vec<u8> {
 }
 
 fn tree(root: &Path) -> Vec<String> {
-    fn walk(root: &Path, folder: &Path, lines: &mut Vec<String>) {
-        let mut names: Vec<_> = fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path()).collect();
+    fn walk(root: &Path, directory: &Path, lines: &mut Vec<String>) {
+        let mut names: Vec<_> = fs::read_dir(directory).unwrap().map(|entry| entry.unwrap().path()).collect();
         names.sort();
         for path in names {
             let name = path.strip_prefix(root).unwrap().display().to_string();
@@ -68,10 +68,10 @@ fn is_root() -> bool {
 #[test]
 fn an_archive_comes_changes_and_goes() {
     let (root, lower) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
-    for folder in [root.path(), lower.path()] {
-        fs::create_dir(folder.join("etc")).unwrap();
-        fs::write(folder.join("etc/hosts"), "image").unwrap();
-        symlink("image", folder.join("etc/link")).unwrap();
+    for directory in [root.path(), lower.path()] {
+        fs::create_dir(directory.join("etc")).unwrap();
+        fs::write(directory.join("etc/hosts"), "image").unwrap();
+        symlink("image", directory.join("etc/link")).unwrap();
     }
     let first = archive(&[
         ("etc/", ""),
@@ -116,12 +116,12 @@ fn an_archive_comes_changes_and_goes() {
     assert_eq!(summary, Summary { written: 0, removed: 3 });
     assert_eq!(manifest, Manifest::default());
     assert_eq!(tree(root.path()), tree(lower.path()));
-    let time = |folder: &Path| fs::metadata(folder.join("etc/hosts")).unwrap().mtime_nsec();
+    let time = |directory: &Path| fs::metadata(directory.join("etc/hosts")).unwrap().mtime_nsec();
     assert_eq!(time(root.path()), time(lower.path()));
 }
 
 #[test]
-fn a_made_folder_with_somebody_elses_file_stays_until_it_is_empty() {
+fn a_made_directory_with_somebody_elses_file_stays_until_it_is_empty() {
     let root = tempfile::tempdir().unwrap();
     let full = archive(&[("a/", ""), ("a/ours", "")]);
     let (manifest, _) = apply(root.path(), full.as_slice(), &Manifest::default(), None).unwrap();
@@ -207,12 +207,12 @@ fn a_failure_tells_what_is_there() {
 }
 
 #[test]
-fn folders_that_the_archive_does_not_name_are_made_for_root() {
+fn directories_that_the_archive_does_not_name_are_made_for_root() {
     let root = tempfile::tempdir().unwrap();
     let tar = archive(&[("deep/er/file", "x")]);
     let applied = apply(root.path(), tar.as_slice(), &Manifest::default(), None);
     if is_root() {
-        assert_eq!(applied.unwrap().0.folders.len(), 2);
+        assert_eq!(applied.unwrap().0.directories.len(), 2);
         assert_eq!(tree(root.path()), ["deep/ 755", "deep/er/ 755", "deep/er/file 640 \"x\""]);
     } else {
         assert!(matches!(applied, Err(OverlayError::Partial { .. })));

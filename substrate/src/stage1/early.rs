@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use linux::mount::{Flags, make_folder, mount};
+use linux::mount::{Flags, make_directory, mount};
 
 /// What is mounted, in order, and moved to the new root later: path, kind, options, flags.
 const MOUNTS: [(&str, &str, &str, Flags); 4] = [
@@ -24,11 +24,11 @@ pub fn mount_points() -> impl Iterator<Item = &'static Path> {
 pub fn mount_all() -> linux::Result<()> {
     for (path, kind, options, flags) in MOUNTS {
         let path = Path::new(path);
-        make_folder(path, 0o755)?;
+        make_directory(path, 0o755)?;
         match mount(Path::new(kind), path, kind, flags, options) {
             Err(error) if error.errno.kind() == std::io::ErrorKind::ResourceBusy => {}
             other => other?,
         }
     }
-    make_folder(Path::new(crate::identity::FOLDER), 0o700)
+    make_directory(Path::new(crate::identity::DIRECTORY), 0o700)
 }

@@ -14,7 +14,7 @@ use crate::stage1::early;
 /// Where the agent is on the node, relative to the root.
 const AGENT: &str = "usr/lib/bedplate/substrate";
 
-const SYSTEM_FOLDER: Ownership = Ownership { uid: 0, gid: 0, mode: 0o755 };
+const SYSTEM_DIRECTORY: Ownership = Ownership { uid: 0, gid: 0, mode: 0o755 };
 
 /// Copies the running program into the root, as the agent.
 ///
@@ -23,16 +23,16 @@ const SYSTEM_FOLDER: Ownership = Ownership { uid: 0, gid: 0, mode: 0o755 };
 pub fn install_agent(root: &Path) -> anyhow::Result<()> {
     let root = Root::open(root)?;
     let agent = Path::new(AGENT);
-    let mut folders: Vec<_> =
-        agent.ancestors().skip(1).filter(|folder| !folder.as_os_str().is_empty()).collect();
-    folders.reverse();
-    for folder in folders {
-        if !root.leads_to_folder(folder) {
-            root.make_folder(folder, SYSTEM_FOLDER)?;
+    let mut directories: Vec<_> =
+        agent.ancestors().skip(1).filter(|directory| !directory.as_os_str().is_empty()).collect();
+    directories.reverse();
+    for directory in directories {
+        if !root.leads_to_directory(directory) {
+            root.make_directory(directory, SYSTEM_DIRECTORY)?;
         }
     }
     let mut program = fs::File::open("/proc/self/exe").context("cannot read the running program")?;
-    root.write_file(agent, &mut program, SYSTEM_FOLDER)?;
+    root.write_file(agent, &mut program, SYSTEM_DIRECTORY)?;
     Ok(())
 }
 
@@ -56,15 +56,15 @@ pub fn find_init(root: &Path, asked: Option<&str>) -> anyhow::Result<String> {
 /// # Errors
 /// A mount cannot be moved. The old root is of no use after that.
 pub fn switch(root: &Path) -> anyhow::Result<()> {
-    let folder = Root::open(root)?;
+    let directory = Root::open(root)?;
     for point in early::mount_points() {
         let name = point.strip_prefix("/").unwrap_or(point);
-        if !folder.leads_to_folder(name) {
-            folder.make_folder(name, SYSTEM_FOLDER)?;
+        if !directory.leads_to_directory(name) {
+            directory.make_directory(name, SYSTEM_DIRECTORY)?;
         }
         mount::move_to(point, &root.join(name))?;
     }
-    drop(folder);
+    drop(directory);
     linux::switch_root::switch_root(root)?;
     Ok(())
 }
@@ -87,20 +87,20 @@ mod tests {
 
     #[test]
     fn the_init_is_found_as_the_kernel_would() {
-        let folder = tempfile::tempdir().unwrap();
-        let error = find_init(folder.path(), None).unwrap_err().to_string();
+        let directory = tempfile::tempdir().unwrap();
+        let error = find_init(directory.path(), None).unwrap_err().to_string();
         assert!(INITS.iter().all(|init| error.contains(init)), "{error}");
 
-        fs::create_dir_all(folder.path().join("usr/lib/systemd")).unwrap();
-        fs::create_dir_all(folder.path().join("usr/sbin")).unwrap();
-        symlink("usr/lib", folder.path().join("lib")).unwrap();
-        symlink("usr/sbin", folder.path().join("sbin")).unwrap();
-        let systemd = folder.path().join("usr/lib/systemd/systemd");
+        fs::create_dir_all(directory.path().join("usr/lib/systemd")).unwrap();
+        fs::create_dir_all(directory.path().join("usr/sbin")).unwrap();
+        symlink("usr/lib", directory.path().join("lib")).unwrap();
+        symlink("usr/sbin", directory.path().join("sbin")).unwrap();
+        let systemd = directory.path().join("usr/lib/systemd/systemd");
         fs::write(&systemd, "").unwrap();
         fs::set_permissions(&systemd, fs::Permissions::from_mode(0o755)).unwrap();
-        assert_eq!(find_init(folder.path(), None).unwrap(), "/lib/systemd/systemd");
-        symlink("/lib/systemd/systemd", folder.path().join("usr/sbin/init")).unwrap();
-        assert_eq!(find_init(folder.path(), None).unwrap(), "/sbin/init");
-        assert!(find_init(folder.path(), Some("/bin/sh")).unwrap_err().to_string().contains("/bin/sh"));
+        assert_eq!(find_init(directory.path(), None).unwrap(), "/lib/systemd/systemd");
+        symlink("/lib/systemd/systemd", directory.path().join("usr/sbin/init")).unwrap();
+        assert_eq!(find_init(directory.path(), None).unwrap(), "/sbin/init");
+        assert!(find_init(directory.path(), Some("/bin/sh")).unwrap_err().to_string().contains("/bin/sh"));
     }
 }

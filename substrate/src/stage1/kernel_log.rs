@@ -101,8 +101,8 @@ mod tests {
 
     #[test]
     fn a_log_that_says_nothing_of_it_is_read_to_its_end() {
-        let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("kmsg");
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("kmsg");
         assert_eq!(unpacking_failure(&path), None);
         std::fs::write(&path, "6,1,2,-;x").unwrap();
         assert_eq!(unpacking_failure(&path), None);

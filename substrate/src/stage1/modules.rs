@@ -25,12 +25,12 @@ const MAX_ROUNDS: u32 = 16;
 const MAX_DEPTH: u32 = 48;
 
 /// Where kernels keep their modules.
-const MODULE_FOLDERS: [&str; 2] = ["/lib/modules", "/usr/lib/modules"];
+const MODULE_DIRECTORIES: [&str; 2] = ["/lib/modules", "/usr/lib/modules"];
 
 /// Loads modules and remembers what it tried.
 #[derive(Debug)]
 pub struct Modules {
-    folder: PathBuf,
+    directory: PathBuf,
     index: Index,
     command_line: CommandLine,
     loaded: BTreeSet<String>,
@@ -47,14 +47,14 @@ impl Modules {
     /// needs none, so this is for the console, no reason to stop.
     pub fn open(command_line: &CommandLine) -> anyhow::Result<Self> {
         let release = linux::module::kernel_release()?;
-        let folder = MODULE_FOLDERS
+        let directory = MODULE_DIRECTORIES
             .iter()
-            .map(|folder| Path::new(folder).join(&release))
-            .find(|folder| folder.join("modules.dep").exists())
+            .map(|directory| Path::new(directory).join(&release))
+            .find(|directory| directory.join("modules.dep").exists())
             .ok_or_else(|| {
-                anyhow::anyhow!("no modules of kernel {release} in {}", MODULE_FOLDERS.join(" or "))
+                anyhow::anyhow!("no modules of kernel {release} in {}", MODULE_DIRECTORIES.join(" or "))
             })?;
-        let read = |name| fs::read_to_string(folder.join(name)).unwrap_or_default();
+        let read = |name| fs::read_to_string(directory.join(name)).unwrap_or_default();
         let index = Index::parse(
             &read("modules.dep"),
             &read("modules.alias"),
@@ -62,7 +62,7 @@ impl Modules {
             &read("modules.builtin"),
         );
         Ok(Self {
-            folder,
+            directory,
             index,
             command_line: command_line.clone(),
             loaded: BTreeSet::new(),
@@ -88,7 +88,7 @@ impl Modules {
             }
             let Some(path) = self.index.path(&name) else { continue };
             let parameters = self.command_line.module_parameters.get(&name).map_or("", String::as_str);
-            match linux::module::load(&self.folder.join(path), parameters) {
+            match linux::module::load(&self.directory.join(path), parameters) {
                 Ok(()) => drop(self.loaded.insert(name)),
                 Err(error) => {
                     let missing = error.errno.kind() == std::io::ErrorKind::NotFound;
@@ -135,9 +135,9 @@ impl Modules {
 /// `ENODEV` (`asm-generic/errno-base.h`).
 const NO_DEVICE: i32 = 19;
 
-/// Reads every `modalias` below `folder`; links are not followed. What vanishes meanwhile is passed over.
-fn collect_aliases(folder: &Path, depth: u32, found: &mut BTreeSet<String>) {
-    let Ok(entries) = fs::read_dir(folder) else { return };
+/// Reads every `modalias` below `directory`; links are not followed. What vanishes meanwhile is passed over.
+fn collect_aliases(directory: &Path, depth: u32, found: &mut BTreeSet<String>) {
+    let Ok(entries) = fs::read_dir(directory) else { return };
     for entry in entries.filter_map(Result::ok) {
         let Ok(kind) = entry.file_type() else { continue };
         if kind.is_dir() && depth > 0 {
@@ -155,14 +155,14 @@ mod tests {
 
     #[test]
     fn aliases_are_found_at_any_depth_and_links_are_not_followed() {
-        let folder = tempfile::tempdir().unwrap();
-        let device = folder.path().join("pci0000:00/0000:00:03.0/virtio0");
+        let directory = tempfile::tempdir().unwrap();
+        let device = directory.path().join("pci0000:00/0000:00:03.0/virtio0");
         fs::create_dir_all(&device).unwrap();
         fs::write(device.join("modalias"), "virtio:d00000001v00001AF4\n").unwrap();
         fs::write(device.join("../modalias"), "pci:v00001AF4\n").unwrap();
-        std::os::unix::fs::symlink(folder.path(), device.join("subsystem")).unwrap();
+        std::os::unix::fs::symlink(directory.path(), device.join("subsystem")).unwrap();
         let mut found = BTreeSet::new();
-        collect_aliases(folder.path(), MAX_DEPTH, &mut found);
+        collect_aliases(directory.path(), MAX_DEPTH, &mut found);
         assert_eq!(found.iter().collect::<Vec<_>>(), ["pci:v00001AF4", "virtio:d00000001v00001AF4"]);
     }
 }

@@ -82,15 +82,15 @@ fn meminfo_bytes(meminfo: &str, key: &str) -> Option<u64> {
     line.trim().strip_suffix(" kB")?.parse::<u64>().ok()?.checked_mul(1024)
 }
 
-/// Mounts the image at `image` and the writable layer over it, all below `folder`, on `root`.
+/// Mounts the image at `image` and the writable layer over it, all below `directory`, on `root`.
 ///
 /// # Errors
 /// The mount that failed. `size` is no size.
-pub fn mount_root(image: &Path, folder: &Path, root: &Path, size: Option<&str>) -> anyhow::Result<()> {
+pub fn mount_root(image: &Path, directory: &Path, root: &Path, size: Option<&str>) -> anyhow::Result<()> {
     let size = tmpfs_size(size.unwrap_or(DEFAULT_WRITABLE_SIZE))?;
-    let (lower, writable) = (folder.join("lower"), folder.join("writable"));
+    let (lower, writable) = (directory.join("lower"), directory.join("writable"));
     for path in [&lower, &writable, &root.to_owned()] {
-        mount::make_folder(path, 0o755)?;
+        mount::make_directory(path, 0o755)?;
     }
     let device = loop_device::attach(image)?;
     mount::mount(device.path(), &lower, "squashfs", Flags::RDONLY, "")?;
@@ -98,10 +98,10 @@ pub fn mount_root(image: &Path, folder: &Path, root: &Path, size: Option<&str>) 
     let (upper, work) = (writable.join("upper"), writable.join("work"));
     // The overlay's root folder has the owner and mode of the upper one.
     let image_root = fs::metadata(&lower).with_context(|| format!("cannot look at {}", lower.display()))?;
-    mount::make_folder(&upper, image_root.permissions().mode() & 0o7777)?;
+    mount::make_directory(&upper, image_root.permissions().mode() & 0o7777)?;
     chown(&upper, Some(image_root.uid()), Some(image_root.gid()))
         .with_context(|| format!("cannot set the owner of {}", upper.display()))?;
-    mount::make_folder(&work, 0o700)?;
+    mount::make_directory(&work, 0o700)?;
     mount::mount_overlay(&lower, &upper, &work, root)?;
     Ok(())
 }

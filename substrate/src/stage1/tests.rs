@@ -17,8 +17,8 @@ const STAGE1: &str = r#"{
 
 #[test]
 fn the_document_is_read_once() {
-    let folder = tempfile::tempdir().unwrap();
-    let path = folder.path().join("stage1.json");
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("stage1.json");
     fs::write(&path, STAGE1).unwrap();
     let stage1 = read_stage1(&path).unwrap();
     assert_eq!(stage1.token.as_deref(), Some("secret"));
@@ -29,8 +29,8 @@ fn the_document_is_read_once() {
 
 #[test]
 fn a_damaged_document_is_deleted_too() {
-    let folder = tempfile::tempdir().unwrap();
-    let path = folder.path().join("stage1.json");
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("stage1.json");
     fs::write(&path, &STAGE1[..100]).unwrap();
     assert!(format!("{:#}", read_stage1(&path).unwrap_err()).contains("line"));
     assert!(!path.exists());

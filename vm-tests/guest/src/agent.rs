@@ -51,8 +51,8 @@ pub(crate) fn memory_with(jobs: usize) -> anyhow::Result<()> {
 fn prepare_image() -> anyhow::Result<()> {
     let places = Places::default();
     let mounted = places.images.join(IMAGE.hex());
-    for folder in [&mounted, &places.artifacts] {
-        fs::create_dir_all(folder)?;
+    for directory in [&mounted, &places.artifacts] {
+        fs::create_dir_all(directory)?;
     }
     fs::write(places.artifacts.join(IMAGE.hex()), "mounted already")?;
     mount::mount(Path::new("tmpfs"), &mounted, "tmpfs", Flags::empty(), "mode=0755")?;

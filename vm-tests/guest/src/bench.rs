@@ -77,8 +77,8 @@ fn kernel_alone(group: &Cgroup) -> anyhow::Result<Duration> {
         | Namespaces::CLONE_NEWIPC
         | Namespaces::CLONE_NEWUTS
         | Namespaces::CLONE_NEWCGROUP;
-    let folder = group.open()?;
-    match process::clone_into(folder.as_fd(), kinds)? {
+    let directory = group.open()?;
+    match process::clone_into(directory.as_fd(), kinds)? {
         CloneSide::Child => {
             let become_true = || -> Result<std::convert::Infallible, linux::LinuxError> {
                 let root = Path::new(ROOTFS);
@@ -107,13 +107,13 @@ fn thousand(ours: &Ours, spec: &ContainerSpec) -> anyhow::Result<()> {
     for number in 0..THOUSAND {
         running.push_back(ours.begin(number, spec)?);
         if running.len() == 8
-            && let Some(folder) = running.pop_front()
+            && let Some(directory) = running.pop_front()
         {
-            ours.wait(&folder)?;
+            ours.wait(&directory)?;
         }
     }
-    for folder in running {
-        ours.wait(&folder)?;
+    for directory in running {
+        ours.wait(&directory)?;
     }
     let took = monotonic() - start;
     // The last init writes its end, then it ends.
@@ -133,25 +133,25 @@ fn thousand(ours: &Ours, spec: &ContainerSpec) -> anyhow::Result<()> {
 /// Many containers at once: what each init holds for itself.
 fn many(ours: &Ours) -> anyhow::Result<()> {
     let spec = spec(&["/bin/sleep", "600"]);
-    let folders: Vec<PathBuf> =
+    let directories: Vec<PathBuf> =
         (0..MANY).map(|number| ours.begin(number, &spec)).collect::<Result<_, _>>()?;
     let mut dirty = Vec::new();
-    for folder in &folders {
-        ours.wait_for(folder, STARTED.name()).with_context(|| log(folder))?;
-        let told = fs::read_to_string(folder.join(INIT_PID))?;
+    for directory in &directories {
+        ours.wait_for(directory, STARTED.name()).with_context(|| log(directory))?;
+        let told = fs::read_to_string(directory.join(INIT_PID))?;
         let pid = told.split(' ').next().unwrap_or_default();
         dirty.push(private_dirty(pid)?);
     }
     dirty.sort_unstable();
     say(format!("init-private-dirty-kib {} {}", dirty[dirty.len() / 2], dirty[dirty.len() - 1]));
-    for folder in &folders {
+    for directory in &directories {
         let order = StopOrder { grace_seconds: 0, why: "measured".to_owned() };
-        fs::write(folder.join(STOP.name()), STOP.encode(&order)?)?;
-        substrate::container::signal(folder)?;
+        fs::write(directory.join(STOP.name()), STOP.encode(&order)?)?;
+        substrate::container::signal(directory)?;
     }
-    for folder in &folders {
-        ours.wait_for(folder, END.name())?;
-        fs::remove_dir_all(folder)?;
+    for directory in &directories {
+        ours.wait_for(directory, END.name())?;
+        fs::remove_dir_all(directory)?;
     }
     Ok(())
 }

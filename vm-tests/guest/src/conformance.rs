@@ -85,28 +85,32 @@ enum Otherwise {
 #[derive(Debug)]
 struct Run<'a> {
     ours: &'a Ours,
-    folder: PathBuf,
+    directory: PathBuf,
 }
 
 impl Run<'_> {
     fn launch(&self) -> anyhow::Result<()> {
-        self.ours.launch(&self.folder)
+        self.ours.launch(&self.directory)
     }
 
     fn ended(&self) -> anyhow::Result<RunEnd> {
-        self.ours.end_within(&self.folder, DEADLINE)
+        self.ours.end_within(&self.directory, DEADLINE)
     }
 
     /// Waits until the program runs.
     fn started(&self) -> anyhow::Result<()> {
-        self.wait_for("the program to start", || Ok(self.folder.join(STARTED.name()).exists()))
+        self.wait_for("the program to start", || Ok(self.directory.join(STARTED.name()).exists()))
     }
 
     /// Waits for something that happens while the container lives.
     fn wait_for(&self, what: &str, mut is: impl FnMut() -> anyhow::Result<bool>) -> anyhow::Result<()> {
         let deadline = monotonic() + DEADLINE;
         while !is()? {
-            ensure!(!self.folder.join(END.name()).exists(), "it ended before {what}: {}", log(&self.folder));
+            ensure!(
+                !self.directory.join(END.name()).exists(),
+                "it ended before {what}: {}",
+                log(&self.directory)
+            );
             ensure!(monotonic() < deadline, "waited {} s for {what}", DEADLINE.as_secs());
             std::thread::sleep(Duration::from_millis(2));
         }
@@ -116,7 +120,7 @@ impl Run<'_> {
     /// Waits until its init is no process any more.
     fn wait_until_gone(&self) -> anyhow::Result<()> {
         let deadline = monotonic() + DEADLINE;
-        while container::running_init(&self.folder).is_some() {
+        while container::running_init(&self.directory).is_some() {
             ensure!(monotonic() < deadline, "its init does not end");
             std::thread::sleep(Duration::from_millis(2));
         }
@@ -125,25 +129,25 @@ impl Run<'_> {
 
     fn order_stop(&self, grace_seconds: u32) -> anyhow::Result<()> {
         let order = StopOrder { grace_seconds, why: "told to".to_owned() };
-        Ok(fs::write(self.folder.join(STOP.name()), STOP.encode(&order)?)?)
+        Ok(fs::write(self.directory.join(STOP.name()), STOP.encode(&order)?)?)
     }
 
     fn stop(&self, grace_seconds: u32) -> anyhow::Result<()> {
         self.order_stop(grace_seconds)?;
-        container::signal(&self.folder).context("cannot tell the init to stop")
+        container::signal(&self.directory).context("cannot tell the init to stop")
     }
 
     /// Ends what a check that failed may have left, and forgets the run.
     fn clear(&self) -> anyhow::Result<()> {
-        if self.folder.join(LAUNCHING).exists() {
+        if self.directory.join(LAUNCHING).exists() {
             self.order_stop(0)?;
             let deadline = monotonic() + DEADLINE;
-            while !self.folder.join(END.name()).exists() && monotonic() < deadline {
-                let _ = container::signal(&self.folder);
+            while !self.directory.join(END.name()).exists() && monotonic() < deadline {
+                let _ = container::signal(&self.directory);
                 std::thread::sleep(Duration::from_millis(2));
             }
         }
-        Ok(fs::remove_dir_all(&self.folder)?)
+        Ok(fs::remove_dir_all(&self.directory)?)
     }
 }
 
@@ -223,7 +227,7 @@ impl Checks {
             (Some(ours), _) => ours,
             (none, path) => none.insert(Ours::start(Path::new(path))?),
         };
-        let run = Run { ours, folder: ours.prepare(self.runs, &spec)? };
+        let run = Run { ours, directory: ours.prepare(self.runs, &spec)? };
         let found = match check.look {
             Look::Inside(_) => look_inside(&run),
             Look::Outside(look) => Ok(look(&run).map_err(|error| NotAsItShouldBe(format!("{error:#}")))),
@@ -239,8 +243,8 @@ fn look_inside(run: &Run<'_>) -> anyhow::Result<Found> {
     let end = run.ended()?;
     match end.outcome {
         Outcome::Exited { code: 0 } => Ok(Ok(())),
-        Outcome::Exited { code: 1 } => Ok(Err(NotAsItShouldBe(log(&run.folder).trim().to_owned()))),
-        other => bail!("the payload did not look: {other:?}; {}", log(&run.folder)),
+        Outcome::Exited { code: 1 } => Ok(Err(NotAsItShouldBe(log(&run.directory).trim().to_owned()))),
+        other => bail!("the payload did not look: {other:?}; {}", log(&run.directory)),
     }
 }
 

@@ -79,68 +79,73 @@ impl Ours {
 
     /// Has a container started; its run's folder.
     pub(crate) fn begin(&self, number: u32, spec: &ContainerSpec) -> anyhow::Result<PathBuf> {
-        let folder = self.prepare(number, spec)?;
-        self.launch(&folder)?;
-        Ok(folder)
+        let directory = self.prepare(number, spec)?;
+        self.launch(&directory)?;
+        Ok(directory)
     }
 
     /// Makes a run's folder.
     pub(crate) fn prepare(&self, number: u32, spec: &ContainerSpec) -> anyhow::Result<PathBuf> {
-        let folder = Path::new(RUNS).join(format!("run-{number}"));
-        fs::create_dir(&folder)?;
-        fs::write(folder.join(spec::FILE.name()), spec::FILE.encode(spec)?)?;
-        self.changes.add_watch(&folder, AddWatchFlags::IN_MOVED_TO)?;
-        Ok(folder)
+        let directory = Path::new(RUNS).join(format!("run-{number}"));
+        fs::create_dir(&directory)?;
+        fs::write(directory.join(spec::FILE.name()), spec::FILE.encode(spec)?)?;
+        self.changes.add_watch(&directory, AddWatchFlags::IN_MOVED_TO)?;
+        Ok(directory)
     }
 
     /// Has the container of a run's folder started.
-    pub(crate) fn launch(&self, folder: &Path) -> anyhow::Result<()> {
-        let lock = File::create(folder.join(LAUNCHING))?;
-        Ok(self.spawner.spawn(folder, lock.as_fd())?)
+    pub(crate) fn launch(&self, directory: &Path) -> anyhow::Result<()> {
+        let lock = File::create(directory.join(LAUNCHING))?;
+        Ok(self.spawner.spawn(directory, lock.as_fd())?)
     }
 
     /// Waits for its good end and removes what it left.
-    pub(crate) fn wait(&self, folder: &Path) -> anyhow::Result<()> {
-        self.wait_for(folder, END.name())?;
-        let end = read_end(folder)?;
-        ensure!(end.outcome == Outcome::Exited { code: 0 }, "{}: {end:?}; {}", folder.display(), log(folder));
-        Ok(fs::remove_dir_all(folder)?)
+    pub(crate) fn wait(&self, directory: &Path) -> anyhow::Result<()> {
+        self.wait_for(directory, END.name())?;
+        let end = read_end(directory)?;
+        ensure!(
+            end.outcome == Outcome::Exited { code: 0 },
+            "{}: {end:?}; {}",
+            directory.display(),
+            log(directory)
+        );
+        Ok(fs::remove_dir_all(directory)?)
     }
 
     /// Waits until a file is in a run's folder.
-    pub(crate) fn wait_for(&self, folder: &Path, name: &str) -> anyhow::Result<()> {
-        while !folder.join(name).exists() {
+    pub(crate) fn wait_for(&self, directory: &Path, name: &str) -> anyhow::Result<()> {
+        while !directory.join(name).exists() {
             self.changes.read_events()?;
         }
         Ok(())
     }
 
     /// How a container ended, if it does so in time.
-    pub(crate) fn end_within(&self, folder: &Path, limit: Duration) -> anyhow::Result<RunEnd> {
+    pub(crate) fn end_within(&self, directory: &Path, limit: Duration) -> anyhow::Result<RunEnd> {
         let deadline = monotonic() + limit;
-        while !folder.join(END.name()).exists() {
-            ensure!(monotonic() < deadline, "no end within {} s: {}", limit.as_secs(), log(folder));
+        while !directory.join(END.name()).exists() {
+            ensure!(monotonic() < deadline, "no end within {} s: {}", limit.as_secs(), log(directory));
             std::thread::sleep(Duration::from_millis(2));
         }
-        read_end(folder)
+        read_end(directory)
     }
 
     /// How long a container takes from the request to its end.
     pub(crate) fn run(&self, number: u32, spec: &ContainerSpec) -> anyhow::Result<Duration> {
         let start = monotonic();
-        let folder = self.begin(number, spec)?;
-        self.wait_for(&folder, END.name())?;
+        let directory = self.begin(number, spec)?;
+        self.wait_for(&directory, END.name())?;
         let took = monotonic() - start;
-        self.wait(&folder)?;
+        self.wait(&directory)?;
         Ok(took)
     }
 }
 
-fn read_end(folder: &Path) -> anyhow::Result<RunEnd> {
-    Ok(END.decode(&fs::read(folder.join(END.name()))?)?)
+fn read_end(directory: &Path) -> anyhow::Result<RunEnd> {
+    Ok(END.decode(&fs::read(directory.join(END.name()))?)?)
 }
 
 /// What a container wrote.
-pub(crate) fn log(folder: &Path) -> String {
-    fs::read_to_string(folder.join(LOG)).unwrap_or_default()
+pub(crate) fn log(directory: &Path) -> String {
+    fs::read_to_string(directory.join(LOG)).unwrap_or_default()
 }

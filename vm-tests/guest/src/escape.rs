@@ -232,9 +232,9 @@ const ATTEMPTS: &[Attempt] = &[
                 spec.log_has_tail = true;
                 script(spec, "dd if=/dev/zero bs=1M count=3");
             },
-            |folder| {
-                let tail = fs::read_dir(folder.join("log.tail")).into_iter().flatten().flatten();
-                let files = tail.map(|file| file.path()).chain([folder.join(LOG)]);
+            |directory| {
+                let tail = fs::read_dir(directory.join("log.tail")).into_iter().flatten().flatten();
+                let files = tail.map(|file| file.path()).chain([directory.join(LOG)]);
                 files.filter_map(|file| fs::metadata(file).ok()).map(|file| file.len()).sum::<u64>() > 2 << 20
             },
         ),
@@ -269,7 +269,7 @@ const ATTEMPTS: &[Attempt] = &[
                 let (source, target) = ("/bin/guest".into(), format!("/link-{descriptor}/evil"));
                 spec.files = vec![Placed { source, target, mode: 0o444 }];
             },
-            |folder| folder.join("evil").exists(),
+            |directory| directory.join("evil").exists(),
         ),
     },
 ];
@@ -299,7 +299,7 @@ impl EscapeTargets {
         namespace::bring_loopback_up()?;
         fs::write("/proc/sys/kernel/dmesg_restrict", "1")?;
         attempts::shared_memory(SEGMENT, true)?;
-        mount::make_folder(Path::new(VOLUME), 0o777)?;
+        mount::make_directory(Path::new(VOLUME), 0o777)?;
         mount::make_character_device(Path::new("/rootfs/kmsg"), 0o666, 1, 11)?;
         let (attempt, setuid) = ("/rootfs/bin/attempt", "/rootfs/bin/setuid");
         fs::copy("/bin/guest", attempt)?;
@@ -395,12 +395,12 @@ fn make(
                 Some(seen)
             }
         };
-        let folder = ours.begin(*number, &spec)?;
-        let end = ours.end_within(&folder, DEADLINE)?;
+        let directory = ours.begin(*number, &spec)?;
+        let end = ours.end_within(&directory, DEADLINE)?;
         let good = end.outcome == Outcome::Exited { code: 0 };
-        words = format!("{:?} {}", end.outcome, fs::read_to_string(folder.join(LOG)).unwrap_or_default());
-        let through = good && seen.is_none_or(|seen| seen(&folder));
-        fs::remove_dir_all(&folder)?;
+        words = format!("{:?} {}", end.outcome, fs::read_to_string(directory.join(LOG)).unwrap_or_default());
+        let through = good && seen.is_none_or(|seen| seen(&directory));
+        fs::remove_dir_all(&directory)?;
         if through {
             return Ok((true, words));
         }

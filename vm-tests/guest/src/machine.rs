@@ -17,7 +17,7 @@ use crate::{bench, conformance, files::copy, program::program, say};
 const GOOD: &str = "guest: done";
 
 /// What the initramfs holds beside this program.
-const FOLDERS: [&str; 6] = ["bin", "lib", "lib64", "usr", "modules", "rootfs"];
+const DIRECTORIES: [&str; 6] = ["bin", "lib", "lib64", "usr", "modules", "rootfs"];
 
 /// Moves to a root that can be changed (that of an initramfs cannot), sets the machine up, runs the benchmark and switches off.
 pub(crate) fn live() -> ! {
@@ -56,9 +56,9 @@ fn task() -> anyhow::Result<()> {
 
 fn leave_initramfs() -> anyhow::Result<()> {
     let new = Path::new("/new");
-    mount::make_folder(new, 0o755)?;
+    mount::make_directory(new, 0o755)?;
     mount::mount(Path::new("tmpfs"), new, "tmpfs", Flags::empty(), "mode=0755")?;
-    for name in FOLDERS {
+    for name in DIRECTORIES {
         copy(&Path::new("/").join(name), &new.join(name))?;
     }
     std::env::set_current_dir(new)?;
@@ -78,7 +78,7 @@ fn set_up() -> anyhow::Result<Child> {
         ("cgroup2", groups::ROOT),
     ] {
         if !Path::new(place).is_dir() {
-            mount::make_folder(Path::new(place), 0o755)?;
+            mount::make_directory(Path::new(place), 0o755)?;
         }
         mount::mount(Path::new(kind), Path::new(place), kind, Flags::empty(), "")?;
     }

@@ -108,7 +108,7 @@ fn configuration(spec: &ContainerSpec) -> Value {
                      "args": [{"index": 0, "value": 0x7e02_0000, "valueTwo": 0, "op": "SCMP_CMP_MASKED_EQ"}]},
                 ],
             },
-            "maskedPaths": files::MASKED_FOLDERS.iter().chain(&files::MASKED_FILES).collect::<Vec<_>>(),
+            "maskedPaths": files::MASKED_DIRECTORIES.iter().chain(&files::MASKED_FILES).collect::<Vec<_>>(),
             "readonlyPaths": files::READ_ONLY,
         },
     })

@@ -120,8 +120,8 @@ pub(crate) fn inside(option: Option<&str>) -> anyhow::Result<()> {
 
 /// The disk `/programs`.
 fn make_programs(checkout_paths: &CheckoutPaths, option: &str, disk: &Path) -> anyhow::Result<()> {
-    let folder = checkout_paths.of_run("disks/programs");
-    fs::create_dir_all(&folder).with_context(|| format!("cannot make {}", folder.display()))?;
+    let directory = checkout_paths.of_run("disks/programs");
+    fs::create_dir_all(&directory).with_context(|| format!("cannot make {}", directory.display()))?;
     let this = std::env::current_exe().context("cannot tell this program's file")?;
     let hyper_queue = checkout_paths.in_workspace(HYPER_QUEUE);
     let programs = [
@@ -139,20 +139,20 @@ fn make_programs(checkout_paths: &CheckoutPaths, option: &str, disk: &Path) -> a
         if name == "hq" && !from.exists() {
             continue;
         }
-        let to = folder.join(name).display().to_string();
+        let to = directory.join(name).display().to_string();
         run("cp", &["--recursive", "--preserve=mode", &from.display().to_string(), &to])?;
     }
-    let script = folder.join("run");
+    let script = directory.join("run");
     let text = format!("#!/bin/sh\nexec /programs/vm-tests inside throughput {option}\n");
     fs::write(&script, text).with_context(|| format!("cannot write {}", script.display()))?;
     fs::set_permissions(&script, fs::Permissions::from_mode(0o755))
         .with_context(|| format!("cannot make {} executable", script.display()))?;
-    make_disk(disk, "programs", PROGRAMS_SIZE, Some(&folder))
+    make_disk(disk, "programs", PROGRAMS_SIZE, Some(&directory))
 }
 
 /// An ext4 file system in a sparse file, with what is in a folder.
 fn make_disk(disk: &Path, label: &str, size: &str, content: Option<&PathBuf>) -> anyhow::Result<()> {
-    let content = content.map(|folder| folder.display().to_string());
+    let content = content.map(|directory| directory.display().to_string());
     let mut arguments = vec!["-q", "-t", "ext4", "-L", label];
     if let Some(content) = &content {
         arguments.extend(["-d", content.as_str()]);

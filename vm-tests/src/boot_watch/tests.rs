@@ -91,7 +91,7 @@ fn where_our_programs_run_only_a_stopped_timer_is_the_emulators_fault() {
 }
 
 #[test]
-fn a_node_that_is_watched_anew_is_not_held_to_what_it_said_before() {
+fn a_node_that_is_watched_again_is_not_held_to_what_it_said_before() {
     let before = [FIRMWARE, KERNEL, STAGE1, STALL].concat();
     let again = [&before, STALL].concat();
     let seen = looks(true, &[(30, &before), (90, &before), (91, &again), (121, &again)]);

@@ -146,7 +146,7 @@ mod tests {
     }
 
     #[test]
-    fn other_inode_numbers_and_folder_sizes_do_not_count() {
+    fn other_inode_numbers_and_directory_sizes_do_not_count() {
         let other = LISTING.replace("e\t2\t2", "e\t77\t2").replace("4096", "3");
         assert!(differences(&parse(LISTING).unwrap(), &parse(&other).unwrap()).is_empty());
     }

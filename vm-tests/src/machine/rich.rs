@@ -97,9 +97,10 @@ fn tpm_socket(checkout_paths: &CheckoutPaths, hardware: &Hardware) -> String {
 
 /// Starts the machine's TPM (package swtpm), which must be there before it.
 pub(super) fn start_tpm(checkout_paths: &CheckoutPaths, hardware: &Hardware) -> anyhow::Result<Service> {
-    let (folder, socket) = (checkout_paths.of_run("pids/tpm-state"), tpm_socket(checkout_paths, hardware));
-    fs::create_dir_all(&folder).with_context(|| format!("cannot make {}", folder.display()))?;
-    let words = format!("socket --tpm2 --tpmstate dir={} --ctrl type=unixio,path={socket}", folder.display());
+    let (directory, socket) = (checkout_paths.of_run("pids/tpm-state"), tpm_socket(checkout_paths, hardware));
+    fs::create_dir_all(&directory).with_context(|| format!("cannot make {}", directory.display()))?;
+    let words =
+        format!("socket --tpm2 --tpmstate dir={} --ctrl type=unixio,path={socket}", directory.display());
     let words: Vec<String> = words.split(' ').map(str::to_owned).collect();
     let program = run("which", &["swtpm"]).context("swtpm is missing: run xtask/setup.sh")?;
     let log = checkout_paths.of_run("consoles/tpm.log");

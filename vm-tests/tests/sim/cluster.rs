@@ -75,7 +75,7 @@ fn address(number: u8) -> Ipv4Addr {
 }
 
 pub(crate) struct Cluster {
-    folder: TempDir,
+    directory: TempDir,
     client: Client,
     server: JoinHandle<()>,
     stop: CancellationToken,
@@ -110,10 +110,10 @@ impl Cluster {
     }
 
     async fn made(count: u8, further: &str, padding: Padding) -> anyhow::Result<Self> {
-        let folder = tempfile::tempdir()?;
-        write_config(folder.path(), further)?;
-        let (client, server, stop) = start(folder.path()).await?;
-        let cluster = Self { folder, client, server, stop, registry: None };
+        let directory = tempfile::tempdir()?;
+        write_config(directory.path(), further)?;
+        let (client, server, stop) = start(directory.path()).await?;
+        let cluster = Self { directory, client, server, stop, registry: None };
         cluster.import(padding).await?;
         let mut document = "profiles:\n  base: {image: tiny}\nnodes:\n".to_owned();
         for number in 1..=count {
@@ -128,7 +128,7 @@ impl Cluster {
     }
 
     async fn import(&self, padding: Padding) -> anyhow::Result<()> {
-        let source = image::write_layout(&self.folder.path().join("layout"), padding)?;
+        let source = image::write_layout(&self.directory.path().join("layout"), padding)?;
         let import = ImportImage {
             source,
             name: Some("tiny".parse()?),
@@ -154,8 +154,8 @@ impl Cluster {
     /// Starts a registry and pushes the image to it.
     #[expect(clippy::disallowed_methods, reason = "the registry and what fills it are programs")]
     pub(crate) async fn serve_job_image(&mut self) -> anyhow::Result<()> {
-        let config = self.folder.path().join("registry.yml");
-        let blobs = self.folder.path().join("registry");
+        let config = self.directory.path().join("registry.yml");
+        let blobs = self.directory.path().join("registry");
         let text = format!(
             "version: 0.1\nlog: {{level: error}}\nstorage: {{filesystem: {{rootdirectory: {}}}}}\nhttp: {{addr: '{REGISTRY}'}}\n",
             blobs.display()
@@ -175,7 +175,7 @@ impl Cluster {
             }
         };
         tokio::time::timeout(PATIENCE, listening).await.context("the registry does not listen")?;
-        let layout = format!("oci:{}:1", self.folder.path().join("layout").display());
+        let layout = format!("oci:{}:1", self.directory.path().join("layout").display());
         let copy = ["copy", "--quiet", "--insecure-policy", "--dest-tls-verify=false"];
         let pushed =
             Command::new("skopeo").args(copy).args([layout, format!("docker://{IMAGE}")]).status()?;
@@ -185,7 +185,7 @@ impl Cluster {
 
     /// Where the server is, and the first admin's token.
     pub(crate) fn context(&self) -> anyhow::Result<Context> {
-        Ok(Context::read(&self.folder.path().join("state/admin.yaml"))?)
+        Ok(Context::read(&self.directory.path().join("state/admin.yaml"))?)
     }
 
     /// A client with another token.
@@ -259,33 +259,33 @@ impl Cluster {
     ) -> anyhow::Result<()> {
         self.stop.cancel();
         (&mut self.server).await?;
-        let database = Database::open(&self.folder.path().join("state/bedplate.db"), &[]).await?;
+        let database = Database::open(&self.directory.path().join("state/bedplate.db"), &[]).await?;
         change(&database).await?;
         database.close().await;
-        (self.client, self.server, self.stop) = start(self.folder.path()).await?;
+        (self.client, self.server, self.stop) = start(self.directory.path()).await?;
         Ok(())
     }
 }
 
-fn write_config(folder: &Path, further: &str) -> anyhow::Result<()> {
+fn write_config(directory: &Path, further: &str) -> anyhow::Result<()> {
     let source = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("..").canonicalize()?;
-    let substrate = folder.join("substrate");
+    let substrate = directory.join("substrate");
     fs::write(&substrate, "no machine starts it")?;
-    let (source, substrate, folder_shown) = (source.display(), substrate.display(), folder.display());
+    let (source, substrate, directory_shown) = (source.display(), substrate.display(), directory.display());
     let text = format!(
-        "state-dir: {folder_shown}/state\n\
+        "state-dir: {directory_shown}/state\n\
          server-addresses: [{SERVER}]\n\
          fleet: {{heartbeat-seconds: 1}}\n\
          boot: {{http-port: {HTTP_PORT}, tftp: false, substrate: {substrate}, templates: {source}/ipxe}}\n\
          dhcp: {{mode: off}}\n\
-         overlays: {{shipped: {source}/overlays, site: {folder_shown}/overlays}}\n\
+         overlays: {{shipped: {source}/overlays, site: {directory_shown}/overlays}}\n\
          registries: {{allow: ['{REGISTRY}']}}\n{further}"
     );
-    Ok(fs::write(folder.join("server.yaml"), text)?)
+    Ok(fs::write(directory.join("server.yaml"), text)?)
 }
 
-async fn start(folder: &Path) -> anyhow::Result<(Client, JoinHandle<()>, CancellationToken)> {
-    let config = Checked::load(Some(folder.join("server.yaml")))?;
+async fn start(directory: &Path) -> anyhow::Result<(Client, JoinHandle<()>, CancellationToken)> {
+    let config = Checked::load(Some(directory.join("server.yaml")))?;
     let stop = CancellationToken::new();
     let converter = image_store::Converter::in_this_process();
     let running = bedplate::server::run(config, converter, stop.clone());
@@ -294,7 +294,7 @@ async fn start(folder: &Path) -> anyhow::Result<(Client, JoinHandle<()>, Cancell
             panic!("the server ended: {:#}", anyhow::Error::new(error));
         }
     });
-    let path = folder.join("state/admin.yaml");
+    let path = directory.join("state/admin.yaml");
     let reachable = async {
         loop {
             if let Ok(context) = Context::read(&path)

@@ -29,8 +29,9 @@ async fn label(admin: &Client, node: &str, rack: serde_json::Value) -> anyhow::R
 async fn until_told(client: &Client, document: &str, expected: &str) -> anyhow::Result<()> {
     let told = async {
         loop {
-            let mistakes = client.validate_workflow(document.to_owned()).await?.mistakes;
-            let words: String = mistakes.iter().map(|mistake| format!("{}\n", mistake.message)).collect();
+            let diagnostics = client.validate_workflow(document.to_owned()).await?.diagnostics;
+            let words: String =
+                diagnostics.iter().map(|diagnostic| format!("{}\n", diagnostic.message)).collect();
             if words.trim_end() == expected {
                 return anyhow::Ok(());
             }

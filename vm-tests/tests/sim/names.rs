@@ -75,7 +75,7 @@ fn a_command_of_one_item_is_told_before_it_is_started() {
         let warnings: Vec<String> = checked.warnings.iter().map(|one| one.message.clone()).collect();
         let words = "it is run as the words [tar, -C, /data, -zxf, /data/input.tar.gz], unless the image has a \
                      program of exactly that name";
-        assert_eq!((checked.mistakes, warnings), (Vec::new(), vec![words.to_owned()]));
+        assert_eq!((checked.diagnostics, warnings), (Vec::new(), vec![words.to_owned()]));
         assert_eq!(end(&ann, &start(&ann, text).await?).await?.summary.state, State::Finished);
         let open = document(&[("a", r#"command: ["echo 'a"]"#)]);
         let words = start(&ann, open).await.unwrap_err().to_string();

@@ -15,19 +15,19 @@ use crate::{
 fn every_document_of_the_slides_starts_or_wants_what_is_to_come() {
     in_namespace(async {
         let (_cluster, _agents, ann) = cluster().await?;
-        let folder = workspace::root()?.join("vm-tests/documents/slides");
+        let directory = workspace::root()?.join("vm-tests/documents/slides");
         let mut paths: Vec<_> =
-            fs::read_dir(folder)?.map(|entry| Ok(entry?.path())).collect::<std::io::Result<_>>()?;
+            fs::read_dir(directory)?.map(|entry| Ok(entry?.path())).collect::<std::io::Result<_>>()?;
         paths.sort();
         let mut told = String::new();
         for path in paths {
             let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
             let text = fs::read_to_string(&path)?;
             let checked = ann.validate_workflow(text.clone()).await?;
-            for mistake in checked.mistakes.iter().chain(&checked.warnings) {
-                told += &format!("{name}:{mistake}\n");
+            for diagnostic in checked.diagnostics.iter().chain(&checked.warnings) {
+                told += &format!("{name}:{diagnostic}\n");
             }
-            if checked.mistakes.is_empty() {
+            if checked.diagnostics.is_empty() {
                 let images = text.lines().map(|line| match line.split_once("docker://") {
                     Some((before, _)) => format!("{before}docker://{IMAGE}\n"),
                     None => format!("{line}\n"),

@@ -10,7 +10,7 @@ use crate::{
 
 /// It once stopped REST and boot HTTP for half a minute.
 #[test]
-fn a_node_boots_while_documents_full_of_mistakes_are_checked() {
+fn a_node_boots_while_documents_full_of_diagnostics_are_checked() {
     in_namespace(async {
         let cluster = Cluster::with_nodes(1).await?;
         let ann = user(&cluster, "ann", 1001).await?;
@@ -22,8 +22,8 @@ fn a_node_boots_while_documents_full_of_mistakes_are_checked() {
         let _agent = booted?.start_agent();
         cluster.until_phase(1, Phase::Ready).await;
         for checked in checked? {
-            assert_eq!(checked.mistakes.len(), 201);
-            let last = &checked.mistakes[200];
+            assert_eq!(checked.diagnostics.len(), 201);
+            let last = &checked.diagnostics[200];
             assert_eq!(last.message, "and 39801 mistakes more");
         }
         Ok(())

@@ -30,7 +30,7 @@ pub(super) fn findings(files: &[String]) -> anyhow::Result<Vec<String>> {
         let manifest = package["manifest_path"].as_str().context("a package without a manifest")?;
         let manifest =
             Path::new(manifest).strip_prefix(root)?.to_str().context("a path that is not UTF-8")?;
-        let folder = manifest.strip_suffix("Cargo.toml").context("a manifest of another name")?;
+        let directory = manifest.strip_suffix("Cargo.toml").context("a manifest of another name")?;
         let declared: Vec<Declared> = package["dependencies"]
             .as_array()
             .into_iter()
@@ -42,10 +42,10 @@ pub(super) fn findings(files: &[String]) -> anyhow::Result<Vec<String>> {
         declared_anywhere.extend(declared.iter().map(|declared| declared.name));
         let mut sources = Sources::default();
         let own =
-            files.iter().filter(|path| path.ends_with(".rs") && owner(path, &manifests) == Some(folder));
+            files.iter().filter(|path| path.ends_with(".rs") && owner(path, &manifests) == Some(directory));
         for path in own {
             let text = std::fs::read_to_string(path).with_context(|| path.clone())?;
-            sources.add(&path[folder.len()..], &text);
+            sources.add(&path[directory.len()..], &text);
         }
         let unused = sources.unused(name, &declared, UNNAMED);
         findings.extend(unused.into_iter().map(|unused| format!("{manifest}: {unused}")));
@@ -62,8 +62,12 @@ pub(super) fn findings(files: &[String]) -> anyhow::Result<Vec<String>> {
 }
 
 /// The folder of the crate that a file is of: the deepest that has a manifest.
-fn owner<'a>(path: &str, folders: &[&'a str]) -> Option<&'a str> {
-    folders.iter().copied().filter(|folder| path.starts_with(folder)).max_by_key(|folder| folder.len())
+fn owner<'a>(path: &str, directories: &[&'a str]) -> Option<&'a str> {
+    directories
+        .iter()
+        .copied()
+        .filter(|directory| path.starts_with(directory))
+        .max_by_key(|directory| directory.len())
 }
 
 /// A dependency of a manifest. `kind`: `dev`, `build`, or none as of most.
@@ -189,9 +193,9 @@ mod tests {
 
     #[test]
     fn a_file_is_of_the_deepest_crate() {
-        let folders = ["api/", "api/client/", "xtask/"];
-        assert_eq!(owner("api/client/src/lib.rs", &folders), Some("api/client/"));
-        assert_eq!(owner("api/src/lib.rs", &folders), Some("api/"));
-        assert_eq!(owner("docs/x.rs", &folders), None);
+        let directories = ["api/", "api/client/", "xtask/"];
+        assert_eq!(owner("api/client/src/lib.rs", &directories), Some("api/client/"));
+        assert_eq!(owner("api/src/lib.rs", &directories), Some("api/"));
+        assert_eq!(owner("docs/x.rs", &directories), None);
     }
 }

@@ -31,9 +31,9 @@ pub(super) fn findings(files: &[String]) -> anyhow::Result<Vec<String>> {
     let mut findings = Vec::new();
     for path in files.iter().filter(|path| path.ends_with(".md")) {
         let text = std::fs::read_to_string(path).with_context(|| path.clone())?;
-        let folder = Path::new(path).parent().unwrap_or(Path::new(""));
+        let directory = Path::new(path).parent().unwrap_or(Path::new(""));
         for (number, line) in text.lines().enumerate() {
-            for dead in dead_paths(line, folder) {
+            for dead in dead_paths(line, directory) {
                 findings.push(format!("{path}:{}: {dead} does not exist", number + 1));
             }
         }
@@ -41,12 +41,12 @@ pub(super) fn findings(files: &[String]) -> anyhow::Result<Vec<String>> {
     Ok(findings)
 }
 
-fn dead_paths(line: &str, folder: &Path) -> Vec<String> {
+fn dead_paths(line: &str, directory: &Path) -> Vec<String> {
     let ticked = line.split('`').skip(1).step_by(2).filter(|word| is_path(word));
     let ticked = ticked.filter(|word| !Path::new(word).exists());
     let linked = line.split("](").skip(1).filter_map(|rest| rest.split([')', '#']).next());
     let linked =
-        linked.filter(|link| !link.is_empty() && !link.contains("://") && !folder.join(link).exists());
+        linked.filter(|link| !link.is_empty() && !link.contains("://") && !directory.join(link).exists());
     let named = line.split('`').skip(1).step_by(2).filter(|word| is_test(word) && !has_test(word));
     ticked.chain(linked).chain(named).map(str::to_owned).collect()
 }

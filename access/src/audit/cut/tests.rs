@@ -20,9 +20,9 @@ struct Site {
 }
 
 impl Site {
-    async fn open(folder: &Path, keep: AuditKeep) -> Self {
-        let database = Database::open(&folder.join("test.db"), &[&crate::SCHEMA]).await.unwrap();
-        let heads = AuditHeads::open(folder, Some(folder.join("heads"))).unwrap();
+    async fn open(directory: &Path, keep: AuditKeep) -> Self {
+        let database = Database::open(&directory.join("test.db"), &[&crate::SCHEMA]).await.unwrap();
+        let heads = AuditHeads::open(directory, Some(directory.join("heads"))).unwrap();
         let access = Access::open(database.clone()).await.unwrap().with_audit_heads(heads.clone());
         Self { database, access: access.with_audit_keep(keep), heads }
     }
@@ -58,9 +58,9 @@ impl Site {
     }
 
     /// Puts a cut into the database that no line tells of, and starts again.
-    async fn with_cut(self, folder: &Path, cut: &AuditCut) -> Self {
+    async fn with_cut(self, directory: &Path, cut: &AuditCut) -> Self {
         self.access.inner.store.cut_audit(cut, 0).await.unwrap();
-        Self::open(folder, self.access.audit_keep).await
+        Self::open(directory, self.access.audit_keep).await
     }
 
     /// Writes so many rows, of one a day.
@@ -92,8 +92,8 @@ fn in_days(days: i64) -> Timestamp {
 
 #[tokio::test]
 async fn a_log_that_is_too_large_is_cut_and_verified_from_there() {
-    let folder = tempfile::tempdir().unwrap();
-    let site = Site::open(folder.path(), AuditKeep::DEFAULT).await;
+    let directory = tempfile::tempdir().unwrap();
+    let site = Site::open(directory.path(), AuditKeep::DEFAULT).await;
     site.record(10).await;
     site.access.keep_within_limits(clock::now(), Duration::ZERO).await.unwrap();
     assert_eq!((site.stored().await, site.access.audit_cut()), (10, None), "there is room");
@@ -117,7 +117,7 @@ async fn a_log_that_is_too_large_is_cut_and_verified_from_there() {
     assert_eq!(site.access.inner.store.audit_bytes().await.unwrap(), bytes);
 
     // A server that starts again knows it, and a changed row is found as ever.
-    let site = Site::open(folder.path(), AuditKeep::DEFAULT).await;
+    let site = Site::open(directory.path(), AuditKeep::DEFAULT).await;
     assert_eq!(site.access.audit_cut(), Some(cut));
     assert_eq!(site.access.verify_audit().await.unwrap(), 11);
     site.run("UPDATE access_audit SET outcome = '403' WHERE number = 8").await;
@@ -131,8 +131,8 @@ async fn a_log_that_is_too_large_is_cut_and_verified_from_there() {
 
 #[tokio::test]
 async fn old_lines_go_once_a_day_and_the_newest_stays() {
-    let folder = tempfile::tempdir().unwrap();
-    let site = Site::open(folder.path(), DAYS_30).await;
+    let directory = tempfile::tempdir().unwrap();
+    let site = Site::open(directory.path(), DAYS_30).await;
     site.record(5).await;
     site.access.keep_within_limits(in_days(30), FIRST_AGE_TURN).await.unwrap();
     assert_eq!(site.access.audit_cut(), None, "a day's worth goes at once");
@@ -145,8 +145,8 @@ async fn old_lines_go_once_a_day_and_the_newest_stays() {
 
 #[tokio::test]
 async fn a_server_that_was_killed_between_removes_the_rest_later() {
-    let folder = tempfile::tempdir().unwrap();
-    let site = Site::open(folder.path(), DAYS_30).await;
+    let directory = tempfile::tempdir().unwrap();
+    let site = Site::open(directory.path(), DAYS_30).await;
     site.record(5).await;
     let due = site.access.due(in_days(31), FIRST_AGE_TURN).await.unwrap().unwrap();
     // A cut whose row cannot be written is none.
@@ -161,7 +161,7 @@ async fn a_server_that_was_killed_between_removes_the_rest_later() {
     site.run("DROP TRIGGER no_rows").await;
     site.access.cut(&site.heads, due, in_days(31)).await.unwrap();
     drop(site);
-    let site = Site::open(folder.path(), DAYS_30).await;
+    let site = Site::open(directory.path(), DAYS_30).await;
     assert_eq!(site.numbers().await, [5, 6]);
     assert_eq!((site.access.verify_audit().await.unwrap(), site.stored().await), (6, 6));
     assert_eq!(site.problems().await, [] as [&str; 0]);
@@ -171,8 +171,8 @@ async fn a_server_that_was_killed_between_removes_the_rest_later() {
 
 #[tokio::test]
 async fn lines_of_a_broken_chain_stay() {
-    let folder = tempfile::tempdir().unwrap();
-    let site = Site::open(folder.path(), DAYS_30).await;
+    let directory = tempfile::tempdir().unwrap();
+    let site = Site::open(directory.path(), DAYS_30).await;
     site.record(5).await;
     site.run("UPDATE access_audit SET principal = 'ben' WHERE number = 2").await;
     let refused = site.access.keep_within_limits(in_days(31), FIRST_AGE_TURN).await;
@@ -182,8 +182,8 @@ async fn lines_of_a_broken_chain_stay() {
 
 #[tokio::test]
 async fn no_head_of_the_log_is_a_cut() {
-    let folder = tempfile::tempdir().unwrap();
-    let site = Site::open(folder.path(), DAYS_30).await;
+    let directory = tempfile::tempdir().unwrap();
+    let site = Site::open(directory.path(), DAYS_30).await;
     site.record(3).await;
     let head = site.access.audit_head().await.unwrap().unwrap();
     let (number, key) = (head.number, site.heads.key());
@@ -218,8 +218,8 @@ async fn no_head_of_the_log_is_a_cut() {
 
 #[tokio::test]
 async fn heads_of_what_was_cut_are_no_alarm() {
-    let folder = tempfile::tempdir().unwrap();
-    let site = Site::open(folder.path(), DAYS_30).await;
+    let directory = tempfile::tempdir().unwrap();
+    let site = Site::open(directory.path(), DAYS_30).await;
     site.record(3).await;
     let line = site.access.inner.store.last_audit().await.unwrap().unwrap();
     site.heads.write(&line, clock::now(), true).await;
@@ -227,26 +227,26 @@ async fn heads_of_what_was_cut_are_no_alarm() {
     site.access.keep_within_limits(in_days(31), FIRST_AGE_TURN).await.unwrap();
     assert_eq!(site.access.audit_cut().unwrap().number, 4);
     drop(site);
-    let site = Site::open(folder.path(), DAYS_30).await;
+    let site = Site::open(directory.path(), DAYS_30).await;
     site.access.verify_against_saved(&site.heads, 6, false).await.unwrap();
     assert_eq!(site.access.audit_alarms().broken, None);
     let last = site.access.inner.store.last_audit().await.unwrap().unwrap();
     site.heads.write(&last, clock::now(), true).await;
-    let kept = std::fs::read_to_string(folder.path().join("heads")).unwrap();
+    let kept = std::fs::read_to_string(directory.path().join("heads")).unwrap();
     assert_eq!(kept.lines().count(), 2, "heads go on behind it");
 }
 
 #[tokio::test]
 async fn a_head_and_a_cut_of_a_key_that_was_lost_fit_each_other() {
-    let folder = tempfile::tempdir().unwrap();
-    let site = Site::open(folder.path(), DAYS_30).await;
+    let directory = tempfile::tempdir().unwrap();
+    let site = Site::open(directory.path(), DAYS_30).await;
     site.record(3).await;
     let line = site.access.inner.store.last_audit().await.unwrap().unwrap();
     site.heads.write(&line, clock::now(), true).await;
     site.record(2).await;
     site.access.keep_within_limits(in_days(31), FIRST_AGE_TURN).await.unwrap();
-    std::fs::remove_file(folder.path().join("audit.key")).unwrap();
-    let site = Site::open(folder.path(), DAYS_30).await;
+    std::fs::remove_file(directory.path().join("audit.key")).unwrap();
+    let site = Site::open(directory.path(), DAYS_30).await;
     site.access.note_new_audit_key().await;
     site.access.verify_against_saved(&site.heads, 7, false).await.unwrap();
     assert_eq!(site.heads.broken(), None);
@@ -278,11 +278,11 @@ fn forgeries(heads: &AuditHeads) -> [AuditCut; 2] {
 
 #[tokio::test]
 async fn a_log_that_does_not_fit_its_heads_stays_whole() {
-    let folder = tempfile::tempdir().unwrap();
-    let site = Site::open(folder.path(), DAYS_30).await;
+    let directory = tempfile::tempdir().unwrap();
+    let site = Site::open(directory.path(), DAYS_30).await;
     site.record(5).await;
     let other_line = serde_json::to_string(&site.heads.sign(3, Timestamp(0), [5; 32])).unwrap();
-    std::fs::write(folder.path().join("heads"), other_line).unwrap();
+    std::fs::write(directory.path().join("heads"), other_line).unwrap();
     let due = site.access.due(in_days(31), FIRST_AGE_TURN).await.unwrap().unwrap();
     site.access.verify_against_saved(&site.heads, 5, false).await.unwrap();
     assert!(site.access.audit_alarms().broken.unwrap().contains("was written anew: line 3"));
@@ -302,14 +302,14 @@ async fn a_log_that_does_not_fit_its_heads_stays_whole() {
 #[tokio::test]
 async fn a_forged_cut_hides_nothing_and_is_an_alarm() {
     for other_key in [0, 1] {
-        let folder = tempfile::tempdir().unwrap();
-        let site = Site::open(folder.path(), DAYS_30).await;
+        let directory = tempfile::tempdir().unwrap();
+        let site = Site::open(directory.path(), DAYS_30).await;
         site.record(5).await;
         let line = site.access.inner.store.last_audit().await.unwrap().unwrap();
         site.heads.write(&line, clock::now(), true).await;
         site.run("DELETE FROM access_audit WHERE number > 3").await;
         let cut = &forgeries(&site.heads)[other_key];
-        let site = site.with_cut(folder.path(), cut).await;
+        let site = site.with_cut(directory.path(), cut).await;
         assert_eq!(site.numbers().await, [1, 2, 3]);
         assert_eq!(site.access.audit_cut().as_ref(), Some(cut), "who verifies the log sees it");
         let alarm = site.access.audit_alarms().broken.unwrap();
@@ -324,13 +324,13 @@ async fn a_forged_cut_hides_nothing_and_is_an_alarm() {
 
 #[tokio::test]
 async fn behind_a_forged_cut_the_one_of_the_server_counts() {
-    let folder = tempfile::tempdir().unwrap();
-    let site = Site::open(folder.path(), DAYS_30).await;
+    let directory = tempfile::tempdir().unwrap();
+    let site = Site::open(directory.path(), DAYS_30).await;
     site.record(5).await;
     site.access.keep_within_limits(in_days(31), FIRST_AGE_TURN).await.unwrap();
     site.access.verify_audit().await.unwrap();
     let cut = forgeries(&site.heads)[1].clone();
-    let site = site.with_cut(folder.path(), &cut).await;
+    let site = site.with_cut(directory.path(), &cut).await;
     assert_eq!(site.numbers().await, [5, 6]);
     assert_eq!(site.access.verify_audit().await.unwrap(), 6);
     assert!(site.access.audit_alarms().broken.is_some());
@@ -340,15 +340,15 @@ async fn behind_a_forged_cut_the_one_of_the_server_counts() {
 
 #[tokio::test]
 async fn a_check_of_the_server_wants_a_signature_and_a_line_that_tells() {
-    let folder = tempfile::tempdir().unwrap();
-    let site = Site::open(folder.path(), DAYS_30).await;
+    let directory = tempfile::tempdir().unwrap();
+    let site = Site::open(directory.path(), DAYS_30).await;
     site.record(5).await;
     // Who has the database removes what it shows, and says that the server did.
     site.run("DELETE FROM access_audit WHERE number <= 4").await;
     let line = site.access.inner.store.last_audit().await.unwrap().unwrap();
     let cut = sign(&site.heads, &AuditLine { number: 4, ..line }, clock::now(), "audit.keep-days");
     let key = site.heads.key();
-    let site = site.with_cut(folder.path(), &cut).await;
+    let site = site.with_cut(directory.path(), &cut).await;
     for key in [Some(key.as_str()), None] {
         let problems = audit_problems(&site.database, key).await.unwrap();
         assert_eq!(problems.len(), 1, "{problems:?}");
@@ -375,11 +375,11 @@ async fn a_check_of_the_server_wants_a_signature_and_a_line_that_tells() {
 
 #[tokio::test]
 async fn a_broken_chain_is_an_alarm_and_the_size_is_known_all_the_same() {
-    let folder = tempfile::tempdir().unwrap();
-    let site = Site::open(folder.path(), DAYS_30).await;
+    let directory = tempfile::tempdir().unwrap();
+    let site = Site::open(directory.path(), DAYS_30).await;
     site.record(5).await;
     let max_bytes = Some(site.access.inner.store.audit_bytes().await.unwrap());
-    let site = Site::open(folder.path(), AuditKeep { max_bytes, ..DAYS_30 }).await;
+    let site = Site::open(directory.path(), AuditKeep { max_bytes, ..DAYS_30 }).await;
     site.run("UPDATE access_audit SET principal = 'ben' WHERE number = 2").await;
     let refused = site.access.tend_size(in_days(31), FIRST_AGE_TURN).await;
     assert!(matches!(refused, Err(AccessError::Broken(BrokenChain::Changed { number: 2 }))), "{refused:?}");
@@ -393,8 +393,8 @@ async fn a_broken_chain_is_an_alarm_and_the_size_is_known_all_the_same() {
 
 #[tokio::test]
 async fn a_clock_that_is_ahead_removes_two_days_a_day() {
-    let folder = tempfile::tempdir().unwrap();
-    let site = Site::open(folder.path(), DAYS_30).await;
+    let directory = tempfile::tempdir().unwrap();
+    let site = Site::open(directory.path(), DAYS_30).await;
     site.record_days(10).await;
     let hours = |hours: u64| Duration::from_secs(hours * 3_600);
     for (up, number) in [(0, 0), (1, 2), (2, 2), (24, 2), (25, 4), (48, 4), (49, 6)] {
@@ -411,8 +411,8 @@ async fn a_clock_that_is_ahead_removes_two_days_a_day() {
 
 #[tokio::test]
 async fn a_cut_that_was_committed_all_the_same_is_counted_once() {
-    let folder = tempfile::tempdir().unwrap();
-    let site = Site::open(folder.path(), DAYS_30).await;
+    let directory = tempfile::tempdir().unwrap();
+    let site = Site::open(directory.path(), DAYS_30).await;
     site.record(5).await;
     let (now, store) = (in_days(31), &site.access.inner.store);
     let due = site.access.due(now, FIRST_AGE_TURN).await.unwrap().unwrap();
@@ -428,8 +428,8 @@ async fn a_cut_that_was_committed_all_the_same_is_counted_once() {
 
 #[tokio::test]
 async fn some_batches_are_removed_at_a_time() {
-    let folder = tempfile::tempdir().unwrap();
-    let site = Site::open(folder.path(), AuditKeep::DEFAULT).await;
+    let directory = tempfile::tempdir().unwrap();
+    let site = Site::open(directory.path(), AuditKeep::DEFAULT).await;
     site.record(10).await;
     site.access.remove_up_to(9, 1).await.unwrap();
     assert_eq!(site.stored().await, 10 - u64::from(REMOVALS));

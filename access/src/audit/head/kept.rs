@@ -302,10 +302,10 @@ mod tests {
 
     #[test]
     fn of_a_large_file_the_end_is_read() {
-        let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("heads");
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("heads");
         assert_eq!(end_of(&path).unwrap(), "");
-        assert!(end_of(&folder.path().join("share/heads")).is_err(), "the share is not there");
+        assert!(end_of(&directory.path().join("share/heads")).is_err(), "the share is not there");
         std::fs::write(&path, "x".repeat(100_000) + "end").unwrap();
         let end = end_of(&path).unwrap();
         assert_eq!((end.len() as u64, end.ends_with("xend")), (MAX_END_BYTES, true));
@@ -313,9 +313,9 @@ mod tests {
 
     #[tokio::test]
     async fn no_head_goes_behind_one_that_the_log_does_not_fit() {
-        let folder = tempfile::tempdir().unwrap();
-        let file = folder.path().join("heads");
-        let open = || AuditHeads::open(folder.path(), Some(file.clone())).unwrap();
+        let directory = tempfile::tempdir().unwrap();
+        let file = directory.path().join("heads");
+        let open = || AuditHeads::open(directory.path(), Some(file.clone())).unwrap();
         let (row, second) = (line("201"), |second: i64| Timestamp(0).plus_seconds(second));
         open().write(&row, second(0), true).await;
         let kept = std::fs::read_to_string(&file).unwrap();

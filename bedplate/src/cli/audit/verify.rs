@@ -377,8 +377,8 @@ mod tests {
         let head = r#"{"number":2,"at":9,
             "hash":"0000000000000000000000000000000000000000000000000000000000000000","key":"","signature":""}"#;
         let head: AuditHead = serde_json::from_str(head).unwrap();
-        let folder = tempfile::tempdir().unwrap();
-        (head, AuditHeads::open(folder.path(), None).unwrap().key())
+        let directory = tempfile::tempdir().unwrap();
+        (head, AuditHeads::open(directory.path(), None).unwrap().key())
     }
 
     #[test]

@@ -68,8 +68,8 @@ impl Rows for Created {
 }
 
 impl Create {
-    pub(super) async fn run(&self, session: &Session, folder: &Path, own: &Path) -> anyhow::Result<()> {
-        let path = path_of(folder, &self.name)?;
+    pub(super) async fn run(&self, session: &Session, directory: &Path, own: &Path) -> anyhow::Result<()> {
+        let path = path_of(directory, &self.name)?;
         if path.exists() {
             let name = &self.name;
             bail!(
@@ -81,13 +81,13 @@ impl Create {
         let context = Context { server: self.server.clone(), ca, token };
         let who = Client::new(&context)?.whoami().await?;
         let text = serde_json::to_string_pretty(&context).context("cannot write the context")?;
-        write_private(folder, &path, &(text + "\n"))?;
+        write_private(directory, &path, &(text + "\n"))?;
         let is_first = own.symlink_metadata().is_err();
         if is_first {
             link(own, &path)?;
         }
         let (name, server) = (&self.name, &self.server);
-        let kept = ListedContext::new(folder, &path, is_first, &context);
+        let kept = ListedContext::new(directory, &path, is_first, &context);
         let created = Created { kept, user: who.name };
         let hint = if is_first {
             "it is in use".to_owned()

@@ -91,7 +91,7 @@ fn named(device: &PciDevice) -> String {
 }
 
 fn service(style: Style, granted: &[&GrantableDevice]) -> Cell {
-    let name = |device: &&GrantableDevice| match &device.sick {
+    let name = |device: &&GrantableDevice| match &device.unhealthy {
         Some(why) => format!("{} (out of service: {why})", device.name),
         None => device.name.to_string(),
     };
@@ -99,21 +99,21 @@ fn service(style: Style, granted: &[&GrantableDevice]) -> Cell {
         return Cell::new("-");
     }
     let text = granted.iter().map(name).collect::<Vec<_>>().join(", ");
-    let is_sick = granted.iter().any(|device| device.sick.is_some());
-    style.colored(text, if is_sick { Color::Red } else { Color::Reset })
+    let is_unhealthy = granted.iter().any(|device| device.unhealthy.is_some());
+    style.colored(text, if is_unhealthy { Color::Red } else { Color::Reset })
 }
 
 /// `8 nvidia.com/gpu (1 out of service), 2 rdma/hca`.
 pub(super) fn device_counts(devices: &[GrantableDevice]) -> String {
     let mut kinds: BTreeMap<&str, (usize, usize)> = BTreeMap::new();
     for device in devices {
-        let (all, sick) = kinds.entry(device.name.kind().as_str()).or_default();
+        let (all, unhealthy) = kinds.entry(device.name.kind().as_str()).or_default();
         *all += 1;
-        *sick += usize::from(device.sick.is_some());
+        *unhealthy += usize::from(device.unhealthy.is_some());
     }
-    let told = |(kind, (all, sick)): (&&str, &(usize, usize))| match sick {
+    let told = |(kind, (all, unhealthy)): (&&str, &(usize, usize))| match unhealthy {
         0 => format!("{all} {kind}"),
-        sick => format!("{all} {kind} ({sick} out of service)"),
+        unhealthy => format!("{all} {kind} ({unhealthy} out of service)"),
     };
     kinds.iter().map(told).collect::<Vec<_>>().join(", ")
 }

@@ -204,7 +204,7 @@ fn root_of(pci: &BTreeMap<&str, &PciDevice>, device: &PciDevice) -> String {
 fn leaves(inventory: &Inventory) -> Vec<(String, Option<String>, Option<u32>)> {
     let granted = |address: &str| -> String {
         let names = inventory.devices.iter().filter(|device| device.pci.as_deref() == Some(address));
-        let told = names.map(|device| match device.sick {
+        let told = names.map(|device| match device.unhealthy {
             Some(_) => format!("{} out of service", device.name),
             None => device.name.to_string(),
         });

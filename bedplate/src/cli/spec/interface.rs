@@ -99,7 +99,7 @@ mod tests {
     }
 
     #[test]
-    fn mistakes() {
+    fn diagnostics() {
         check(
             "lan1",
             &expect!["write NAME:KEY=VALUE,… such as lan1:mac=52:54:00:12:34:56,address=10.2.0.11/24"],

@@ -275,25 +275,25 @@ mod tests {
         fs::write(&file, "").unwrap();
         symlink("../a/b/admin.yaml", &link).unwrap();
         symlink("links", place.join("folder")).unwrap();
-        let by_folder = place.join("folder/link");
+        let by_linked_directory = place.join("folder/link");
         let ann = (Uid::from_raw(7), Gid::from_raw(8));
         // If ann had these, and root all else.
         let aims = |path: &Path, anns: &[&Path]| {
             let owner_of = |path: &Path| Ok(anns.contains(&path).then_some(ann));
             who_aims(path, owner_of).map(|(path, owner)| owner.map(|_| path))
         };
-        assert_eq!(who_aims(&by_folder, |_| Ok(None)).unwrap(), (file.clone(), None));
+        assert_eq!(who_aims(&by_linked_directory, |_| Ok(None)).unwrap(), (file.clone(), None));
         assert_eq!(aims(&link, &[file.as_path()]).unwrap(), None, "a copy that has kept its owner");
-        let (above, folder) = (place.join("a"), place.join("folder"));
+        let (above, linked_directory) = (place.join("a"), place.join("folder"));
         let cases: [(&Path, &Path, &Path); 8] = [
             (&file, &directory, &file),
             (&file, &above, &file),
             (&link, &link, &link),
             (&link, &links, &link),
             (&link, &above, &file),
-            (&by_folder, &folder, &by_folder),
-            (&by_folder, &links, &link),
-            (&by_folder, &place, &by_folder),
+            (&by_linked_directory, &linked_directory, &by_linked_directory),
+            (&by_linked_directory, &links, &link),
+            (&by_linked_directory, &place, &by_linked_directory),
         ];
         for (path, of_ann, goes_on) in cases {
             let found = aims(path, &[of_ann]).unwrap();

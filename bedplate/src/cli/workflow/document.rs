@@ -31,12 +31,12 @@ pub(super) async fn validate(session: &Session, file: &Path) -> anyhow::Result<E
     let checked = of_server.unwrap_or_else(|why| {
         print_note(&format!("checked without a cluster, which may lack what it needs: {why}"));
         match ::document::parse(&document) {
-            Ok(parsed) => Checked { mistakes: Vec::new(), warnings: parsed.warnings },
-            Err(mistakes) => Checked { mistakes, warnings: Vec::new() },
+            Ok(parsed) => Checked { diagnostics: Vec::new(), warnings: parsed.warnings },
+            Err(diagnostics) => Checked { diagnostics, warnings: Vec::new() },
         }
     });
     session.out.show(&checked, |_| verdict(&file, &checked))?;
-    Ok(if checked.mistakes.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+    Ok(if checked.diagnostics.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
 /// What a workflow is called after the file of its document, `None` if the document names it itself
@@ -56,13 +56,14 @@ pub(super) fn name_of_file(file: &Path, document: &str) -> Option<String> {
 const MAX_NAME: usize = 63;
 
 fn verdict(file: &str, checked: &Checked) -> String {
-    let mut text: String = checked.mistakes.iter().map(|mistake| format!("{file}:{mistake}\n")).collect();
+    let mut text: String =
+        checked.diagnostics.iter().map(|diagnostic| format!("{file}:{diagnostic}\n")).collect();
     for warning in &checked.warnings {
         text.push_str(&format!("{file}:{warning} (warning)\n"));
     }
-    let verdict = match checked.mistakes.len() {
+    let verdict = match checked.diagnostics.len() {
         0 => format!("{file} can be started\n"),
-        mistakes => format!("{file} has {}\n", count(mistakes, "mistake")),
+        diagnostics => format!("{file} has {}\n", count(diagnostics, "mistake")),
     };
     text + &verdict
 }
@@ -87,27 +88,27 @@ pub(super) async fn submitted(session: &Session, client: &Client, workflow: &str
 
 #[cfg(test)]
 mod tests {
-    use api::problem::Mistake;
+    use api::problem::Diagnostic;
     use expect_test::expect;
 
     use super::*;
 
     #[test]
     fn a_verdict_names_file_line_and_column() {
-        let mistake = |line, message: &str| Mistake {
+        let diagnostic = |line, message: &str| Diagnostic {
             line,
             column: 3,
             path: "jobs.a".to_owned(),
             message: message.to_owned(),
             hint: None,
         };
-        let mut checked = Checked { mistakes: Vec::new(), warnings: vec![mistake(2, "is not used")] };
+        let mut checked = Checked { diagnostics: Vec::new(), warnings: vec![diagnostic(2, "is not used")] };
         expect![[r#"
             w.yaml:2:3: jobs.a: is not used (warning)
             w.yaml can be started
         "#]]
         .assert_eq(&verdict("w.yaml", &checked));
-        checked.mistakes.push(mistake(4, "has no image"));
+        checked.diagnostics.push(diagnostic(4, "has no image"));
         expect![[r#"
             w.yaml:4:3: jobs.a: has no image
             w.yaml:2:3: jobs.a: is not used (warning)

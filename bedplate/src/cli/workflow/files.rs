@@ -40,9 +40,9 @@ pub(super) fn list(look: Style, files: &[ClientFile]) -> String {
         return "it brings no files to its user\n".to_owned();
     }
     let row = |file: &ClientFile| {
-        let folder = if file.folder && !file.destination.ends_with('/') { "/" } else { "" };
+        let directory = if file.directory && !file.destination.ends_with('/') { "/" } else { "" };
         cells([
-            format!("{}{folder}", file.destination),
+            format!("{}{directory}", file.destination),
             file.size.map_or_else(|| "not here yet".to_owned(), size),
         ])
     };
@@ -93,8 +93,8 @@ pub(super) async fn fetch(
     let id = workflow.summary.id.to_string();
     let mut written = Vec::new();
     for (file, place) in places {
-        let writing = if file.folder {
-            write_folder(client, &id, file, &place).await
+        let writing = if file.directory {
+            write_directory(client, &id, file, &place).await
         } else {
             write(client, &id, file, &place).await
         };
@@ -125,8 +125,8 @@ fn inside(destination: &str) -> anyhow::Result<PathBuf> {
 
 /// Writes beside the place and puts it there at the end: half a file is never taken for a whole one.
 async fn write(client: &Client, id: &str, file: &ClientFile, place: &Path) -> anyhow::Result<()> {
-    if let Some(folder) = place.parent() {
-        fs::create_dir_all(folder)?;
+    if let Some(directory) = place.parent() {
+        fs::create_dir_all(directory)?;
     }
     let mut draft = OsString::from(place);
     draft.push(".part");
@@ -157,7 +157,7 @@ async fn write(client: &Client, id: &str, file: &ClientFile, place: &Path) -> an
 
 /// Makes a folder beside the place and puts it there when it is whole; into one that is there its
 /// files go one by one.
-async fn write_folder(client: &Client, id: &str, file: &ClientFile, place: &Path) -> anyhow::Result<()> {
+async fn write_directory(client: &Client, id: &str, file: &ClientFile, place: &Path) -> anyhow::Result<()> {
     let (parent, name) = match (place.parent(), place.file_name().and_then(|name| name.to_str())) {
         (Some(parent), Some(name)) => (parent, name),
         _ => bail!("it has no name"),
@@ -237,7 +237,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn no_document_writes_outside_of_the_folder() {
+    fn no_document_writes_outside_of_the_directory() {
         assert_eq!(inside("a/b.txt").unwrap(), Path::new("a/b.txt"));
         assert_eq!(inside("/etc/passwd").unwrap(), Path::new("etc/passwd"));
         for wrong in ["../x", "a/../../x", "", "/", "."] {
@@ -249,10 +249,10 @@ mod tests {
     fn files_with_their_sizes() {
         let file = |destination: &str, size| {
             let destination = destination.to_owned();
-            ClientFile { stage: 1, destination, size, folder: false }
+            ClientFile { stage: 1, destination, size, directory: false }
         };
-        let folder = ClientFile { folder: true, ..file("run", Some(1024)) };
-        let text = list(Style::PLAIN, &[file("out.txt", Some(2048)), file("b", None), folder]);
+        let directory = ClientFile { directory: true, ..file("run", Some(1024)) };
+        let text = list(Style::PLAIN, &[file("out.txt", Some(2048)), file("b", None), directory]);
         assert_eq!(text, "FILE     SIZE\nout.txt  2 KiB\nb        not here yet\nrun/     1 KiB\n");
     }
 }

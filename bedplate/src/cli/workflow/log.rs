@@ -158,7 +158,7 @@ async fn print_whole(
                     StreamEnd::Closed => match Verdict::of(status.as_ref(), wanted.follow) {
                         Verdict::Done => return Ok(()),
                         Verdict::Missing(what) => bail!("{what}"),
-                        Verdict::Unsaid => {
+                        Verdict::Unreported => {
                             print_note(
                                 "this server is of an earlier release, which does not say whether a log is whole",
                             );
@@ -253,12 +253,12 @@ enum Verdict {
     /// Bytes are missing.
     Missing(String),
     /// The server does not say.
-    Unsaid,
+    Unreported,
 }
 
 impl Verdict {
     fn of(status: Option<&LogStatus>, follow: bool) -> Self {
-        let Some(status) = status else { return Self::Unsaid };
+        let Some(status) = status else { return Self::Unreported };
         if status.state == LogState::Open && follow {
             return Self::AskAgain;
         }
@@ -284,7 +284,7 @@ mod tests {
         let verdict = |state, follow| Verdict::of(Some(&status(state)), follow);
         assert_eq!(verdict(LogState::Open, false), Verdict::Done);
         assert_eq!(verdict(LogState::Open, true), Verdict::AskAgain);
-        assert_eq!(Verdict::of(None, true), Verdict::Unsaid);
+        assert_eq!(Verdict::of(None, true), Verdict::Unreported);
         for follow in [false, true] {
             assert_eq!(verdict(LogState::Complete, follow), Verdict::Done);
             for state in [LogState::Arriving, LogState::Incomplete, LogState::Unknown] {

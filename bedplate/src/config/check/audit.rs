@@ -1,9 +1,9 @@
 //! How long and how large the audit log is kept: `audit.keep-days`, `audit.max-gib`.
 
 use access::AuditKeep;
-use api::problem::Mistake;
+use api::problem::Diagnostic;
 
-use crate::config::raw::{Placed, Raw, mistake};
+use crate::config::raw::{Placed, Raw, diagnostic};
 
 /// Longest time, days: a hundred years.
 const MAX_DAYS: u32 = 36_500;
@@ -11,12 +11,12 @@ const MAX_DAYS: u32 = 36_500;
 /// Largest size, GiB: 1 PiB.
 const MAX_GIB: u32 = 1 << 20;
 
-pub(super) fn check(raw: &Raw, mistakes: &mut Vec<Mistake>) -> AuditKeep {
+pub(super) fn check(raw: &Raw, diagnostics: &mut Vec<Diagnostic>) -> AuditKeep {
     let mut read = |written: &Option<Placed<u32>>, key: &str, most: u32| {
         let written = written.as_ref()?;
         if !(1..=most).contains(&written.value) {
             let message = format!("{} is not between 1 and {most}", written.value);
-            mistakes.push(mistake(written.at, key, message, None));
+            diagnostics.push(diagnostic(written.at, key, message, None));
         }
         Some(written.value)
     };

@@ -2,11 +2,11 @@
 
 use std::ops::RangeInclusive;
 
-use api::problem::Mistake;
+use api::problem::Diagnostic;
 
 use super::super::{
     ConnectionLimits,
-    raw::{Placed, Raw, mistake},
+    raw::{Placed, Raw, diagnostic},
 };
 
 /// With fewer the agents of a small site, a boot and an admin would be in each other's way; more
@@ -18,10 +18,10 @@ const UNPROVEN: RangeInclusive<u32> = 16..=1_048_576;
 const PER_ADDRESS: RangeInclusive<u32> = 8..=1_048_576;
 
 /// Checks each, and that each is no more than what it is a part of.
-pub(super) fn check(raw: &Raw, mistakes: &mut Vec<Mistake>) -> ConnectionLimits {
-    let all = one("connections", raw.connections.as_ref(), CONNECTIONS, mistakes);
-    let unproven = one("unproven-connections", raw.unproven_connections.as_ref(), UNPROVEN, mistakes);
-    let of_one = one("unproven-per-address", raw.unproven_per_address.as_ref(), PER_ADDRESS, mistakes);
+pub(super) fn check(raw: &Raw, diagnostics: &mut Vec<Diagnostic>) -> ConnectionLimits {
+    let all = one("connections", raw.connections.as_ref(), CONNECTIONS, diagnostics);
+    let unproven = one("unproven-connections", raw.unproven_connections.as_ref(), UNPROVEN, diagnostics);
+    let of_one = one("unproven-per-address", raw.unproven_per_address.as_ref(), PER_ADDRESS, diagnostics);
     for (key, part, whole, of) in [
         ("unproven-connections", &raw.unproven_connections, all, "connections"),
         ("unproven-per-address", &raw.unproven_per_address, unproven.or(all), "those that it is a part of"),
@@ -30,7 +30,7 @@ pub(super) fn check(raw: &Raw, mistakes: &mut Vec<Mistake>) -> ConnectionLimits 
             && part.value as usize > whole
         {
             let message = format!("{} is more than {of}, {whole}", part.value);
-            mistakes.push(mistake(part.at, &format!("limits.{key}"), message, None));
+            diagnostics.push(diagnostic(part.at, &format!("limits.{key}"), message, None));
         }
     }
     ConnectionLimits { connections: all, unproven, unproven_per_address: of_one }
@@ -40,13 +40,13 @@ fn one(
     key: &str,
     written: Option<&Placed<u32>>,
     range: RangeInclusive<u32>,
-    mistakes: &mut Vec<Mistake>,
+    diagnostics: &mut Vec<Diagnostic>,
 ) -> Option<usize> {
     let written = written?;
     if !range.contains(&written.value) {
         let message = format!("{} is not between {} and {}", written.value, range.start(), range.end());
         let hint = "leave it out for the default".to_owned();
-        mistakes.push(mistake(written.at, &format!("limits.{key}"), message, Some(hint)));
+        diagnostics.push(diagnostic(written.at, &format!("limits.{key}"), message, Some(hint)));
     }
     Some(written.value as usize)
 }

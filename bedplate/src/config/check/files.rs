@@ -7,7 +7,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use api::problem::Mistake;
+use api::problem::Diagnostic;
 use oci_pull::RegistryHost;
 use rest::causes;
 use rustix::{
@@ -19,15 +19,15 @@ use yaml_tree::Location;
 use super::{
     super::{
         Checked,
-        raw::{Raw, RawRegistry, mistake},
+        raw::{Raw, RawRegistry, diagnostic},
     },
     TOP,
 };
 use crate::server::CertificateError;
 
 /// Mistakes with which the server would not start, and notes on what would not work then.
-pub(in super::super) fn check(raw: &Raw, checked: &Checked) -> (Vec<Mistake>, Vec<Mistake>) {
-    let (mut mistakes, mut notes) = (Vec::new(), Vec::new());
+pub(in super::super) fn check(raw: &Raw, checked: &Checked) -> (Vec<Diagnostic>, Vec<Diagnostic>) {
+    let (mut diagnostics, mut notes) = (Vec::new(), Vec::new());
     if let Err(problem) = usable(&checked.state_dir) {
         let at = raw.state_dir.as_ref().map_or(TOP, |written| written.at);
         // Its owner alone may look into it.
@@ -37,21 +37,21 @@ pub(in super::super) fn check(raw: &Raw, checked: &Checked) -> (Vec<Mistake>, Ve
             true => "check as the user that the server runs as",
             false => "the server makes it at its first start, with mode 0700",
         };
-        let told = mistake(at, "state-dir", problem.to_string(), Some(hint.to_owned()));
-        if is_others { notes.push(told) } else { mistakes.push(told) }
+        let told = diagnostic(at, "state-dir", problem.to_string(), Some(hint.to_owned()));
+        if is_others { notes.push(told) } else { diagnostics.push(told) }
     }
     if let Err(error) = fleet::date_problem(&checked.state_dir) {
         let at = raw.state_dir.as_ref().map_or(TOP, |written| written.at);
         let is_damaged = matches!(error, fleet::AuthorityError::Damaged { .. });
-        let told = mistake(at, "state-dir", causes(&error), None);
-        if is_damaged { mistakes.push(told) } else { notes.push(told) }
+        let told = diagnostic(at, "state-dir", causes(&error), None);
+        if is_damaged { diagnostics.push(told) } else { notes.push(told) }
     }
     for (index, address) in raw.server_addresses.iter().enumerate() {
         let path = format!("server-addresses[{index}]");
-        mistakes.extend(not_here(IpAddr::V4(address.value), address.at, &path));
+        diagnostics.extend(not_here(IpAddr::V4(address.value), address.at, &path));
     }
     if let Some(written) = &raw.api_listen {
-        mistakes.extend(not_here(checked.api_listen.ip(), written.at, "api.listen"));
+        diagnostics.extend(not_here(checked.api_listen.ip(), written.at, "api.listen"));
     }
     for found in provisioner::preflight::look(&checked.provisioner) {
         let written = match found.setting {
@@ -63,8 +63,8 @@ pub(in super::super) fn check(raw: &Raw, checked: &Checked) -> (Vec<Mistake>, Ve
             _ => &None,
         };
         let at = written.as_ref().map_or(TOP, |written| written.at);
-        let told = mistake(at, found.setting, found.message, None);
-        if found.fatal { mistakes.push(told) } else { notes.push(told) }
+        let told = diagnostic(at, found.setting, found.message, None);
+        if found.fatal { diagnostics.push(told) } else { notes.push(told) }
     }
     if let (Some(files), Some(written)) = (&checked.api_certificate, &raw.api_certificate)
         && let Err(error) = files.load()
@@ -73,17 +73,17 @@ pub(in super::super) fn check(raw: &Raw, checked: &Checked) -> (Vec<Mistake>, Ve
             CertificateError::Read { path, source } => how_to_read(path, source),
             _ => None,
         };
-        mistakes.push(mistake(written.at, "api.certificate", causes(&error), hint));
+        diagnostics.push(diagnostic(written.at, "api.certificate", causes(&error), hint));
     }
-    mistakes.extend(registries(raw, checked));
-    mistakes.sort();
+    diagnostics.extend(registries(raw, checked));
+    diagnostics.sort();
     notes.sort();
-    (mistakes, notes)
+    (diagnostics, notes)
 }
 
 /// Files that pulls would stumble over.
-fn registries(raw: &Raw, checked: &Checked) -> Vec<Mistake> {
-    let mut mistakes = Vec::new();
+fn registries(raw: &Raw, checked: &Checked) -> Vec<Diagnostic> {
+    let mut diagnostics = Vec::new();
     for unusable in oci_pull::unusable_files(&checked.registries) {
         let (host, setting) = (&unusable.host, unusable.setting);
         let of_host = |written: &&RawRegistry| {
@@ -93,9 +93,9 @@ fn registries(raw: &Raw, checked: &Checked) -> Vec<Mistake> {
         let at = written.file(setting).map_or(written.at(), |file| file.at);
         let message = format!("cannot use {}: {}", unusable.path.display(), unusable.source);
         let hint = how_to_read(&unusable.path, &unusable.source);
-        mistakes.push(mistake(at, &written.key(setting), message, hint));
+        diagnostics.push(diagnostic(at, &written.key(setting), message, hint));
     }
-    mistakes
+    diagnostics
 }
 
 /// How this user, who need not be root, comes to read a file that the kernel keeps from it.
@@ -107,11 +107,11 @@ fn how_to_read(path: &Path, error: &io::Error) -> Option<String> {
 
 /// An address that nothing can listen at. The kernel is asked, with a port of its choice: it may let
 /// addresses be bound that no interface has (`net.ipv4.ip_nonlocal_bind`).
-fn not_here(address: IpAddr, at: Location, path: &str) -> Option<Mistake> {
+fn not_here(address: IpAddr, at: Location, path: &str) -> Option<Diagnostic> {
     let error = TcpListener::bind((address, 0)).err()?;
     let hint = Some("write an address that this machine has; see `ip address`".to_owned());
     (error.kind() == io::ErrorKind::AddrNotAvailable)
-        .then(|| mistake(at, path, format!("{address} is no address of this machine"), hint))
+        .then(|| diagnostic(at, path, format!("{address} is no address of this machine"), hint))
 }
 
 /// Why a directory can be no state directory.
@@ -151,11 +151,11 @@ mod tests {
 
     #[test]
     fn a_state_directory_is_made_where_it_can_be() {
-        let folder = tempfile::tempdir().unwrap();
-        let file = folder.path().join("file");
+        let directory = tempfile::tempdir().unwrap();
+        let file = directory.path().join("file");
         fs::write(&file, "").unwrap();
-        usable(folder.path()).unwrap();
-        usable(&folder.path().join("a/b/c")).unwrap();
+        usable(directory.path()).unwrap();
+        usable(&directory.path().join("a/b/c")).unwrap();
         for path in [file.clone(), file.join("a/b")] {
             let error = usable(&path).unwrap_err();
             assert_eq!(error.to_string(), format!("{} is there and is no directory", file.display()));

@@ -8,14 +8,14 @@ use std::{
     time::Duration,
 };
 
-use api::problem::Mistake;
+use api::problem::Diagnostic;
 use oci_pull::{
     AddressPattern, DEFAULT_PATIENCE, HostSettings, InvalidProxy, Limits, MAX_MIRRORS, Mirror, Proxy, Reach,
     Registries, RegistryHost,
 };
 use url::Url;
 
-use super::super::raw::{Placed, Raw, RawRegistry, mistake};
+use super::super::raw::{Placed, Raw, RawRegistry, diagnostic};
 
 /// Longest time that registries may be waited for, seconds: a job is better told that its image is
 /// not there than after a night.
@@ -40,13 +40,13 @@ pub(super) struct OwnPorts<'a> {
 }
 
 /// All registries. Mistakes are told with their keys.
-pub(super) fn check(raw: &Raw, own: &OwnPorts<'_>, mistakes: &mut Vec<Mistake>) -> Registries {
+pub(super) fn check(raw: &Raw, own: &OwnPorts<'_>, diagnostics: &mut Vec<Diagnostic>) -> Registries {
     let written = &raw.registries;
     let mut number = |key: &str, written: &Option<Placed<u32>>, range: RangeInclusive<u32>| {
         let written = written.as_ref()?;
         if !range.contains(&written.value) {
             let message = format!("{} is not between {} and {}", written.value, range.start(), range.end());
-            mistakes.push(mistake(written.at, &format!("registries.{key}"), message, None));
+            diagnostics.push(diagnostic(written.at, &format!("registries.{key}"), message, None));
         }
         Some(u64::from(written.value))
     };
@@ -64,13 +64,13 @@ pub(super) fn check(raw: &Raw, own: &OwnPorts<'_>, mistakes: &mut Vec<Mistake>) 
     let patience = patience.map_or(DEFAULT_PATIENCE, Duration::from_secs);
     let mut hosts: BTreeMap<RegistryHost, HostSettings> = BTreeMap::new();
     for written in &raw.registries.hosts {
-        let settings = settings(written, mistakes);
+        let settings = settings(written, diagnostics);
         let host: RegistryHost = match written.host.value.parse() {
             Ok(host) => host,
             Err(error) => {
                 let message = format!("{:?} {error}", written.host.value);
                 let hint = Some("write it as images are named: registry.example:5000".to_owned());
-                mistakes.push(mistake(written.at(), &written.path, message, hint));
+                diagnostics.push(diagnostic(written.at(), &written.path, message, hint));
                 continue;
             }
         };
@@ -79,30 +79,34 @@ pub(super) fn check(raw: &Raw, own: &OwnPorts<'_>, mistakes: &mut Vec<Mistake>) 
         {
             let key = written.key(&format!("mirrors[{index}]"));
             let message = format!("{host} is no mirror of itself");
-            mistakes.push(mistake(written.at(), &key, message, Some("remove it".to_owned())));
+            diagnostics.push(diagnostic(written.at(), &key, message, Some("remove it".to_owned())));
         }
         if hosts.contains_key(&host) {
             let message = format!("{host} is written twice, in other letters");
-            mistakes.push(mistake(written.at(), &written.path, message, Some("keep one".to_owned())));
+            diagnostics.push(diagnostic(written.at(), &written.path, message, Some("keep one".to_owned())));
         }
         hosts.insert(host, settings);
     }
-    Registries { hosts, patience, limits, reach: reach(raw, own, mistakes) }
+    Registries { hosts, patience, limits, reach: reach(raw, own, diagnostics) }
 }
 
-fn reach(raw: &Raw, own: &OwnPorts<'_>, mistakes: &mut Vec<Mistake>) -> Reach {
-    let allowed = addresses("allow", &raw.registries.allow, mistakes);
-    let denied = addresses("deny", &raw.registries.deny, mistakes);
+fn reach(raw: &Raw, own: &OwnPorts<'_>, diagnostics: &mut Vec<Diagnostic>) -> Reach {
+    let allowed = addresses("allow", &raw.registries.allow, diagnostics);
+    let denied = addresses("deny", &raw.registries.deny, diagnostics);
     let own_addresses: BTreeSet<IpAddr> = own.addresses.iter().copied().map(IpAddr::V4).collect();
     Reach { allowed, denied, own_ports: own.ports.into(), own_addresses }
 }
 
 /// The addresses of `registries.allow` or `registries.deny`.
-fn addresses(key: &str, written: &[Placed<String>], mistakes: &mut Vec<Mistake>) -> Vec<AddressPattern> {
+fn addresses(
+    key: &str,
+    written: &[Placed<String>],
+    diagnostics: &mut Vec<Diagnostic>,
+) -> Vec<AddressPattern> {
     let key = format!("registries.{key}");
     if let Some(first) = written.get(MAX_ADDRESSES) {
         let message = format!("has {} addresses; {MAX_ADDRESSES} are read", written.len());
-        mistakes.push(mistake(first.at, &key, message, None));
+        diagnostics.push(diagnostic(first.at, &key, message, None));
     }
     let mut addresses = Vec::new();
     for (index, address) in written.iter().take(MAX_ADDRESSES).enumerate() {
@@ -111,7 +115,7 @@ fn addresses(key: &str, written: &[Placed<String>], mistakes: &mut Vec<Mistake>)
             Err(error) => {
                 let message = format!("{:?} {error}", address.value);
                 let hint = "write 127.0.0.1:5000 or 10.0.0.0/8; a name goes into registries.hosts";
-                mistakes.push(mistake(
+                diagnostics.push(diagnostic(
                     address.at,
                     &format!("{key}[{index}]"),
                     message,
@@ -123,68 +127,69 @@ fn addresses(key: &str, written: &[Placed<String>], mistakes: &mut Vec<Mistake>)
     addresses
 }
 
-fn settings(written: &RawRegistry, mistakes: &mut Vec<Mistake>) -> HostSettings {
+fn settings(written: &RawRegistry, diagnostics: &mut Vec<Diagnostic>) -> HostSettings {
     let mut mirrors: Vec<Mirror> = Vec::new();
     for (index, mirror) in written.mirrors.iter().enumerate() {
         let key = written.key(&format!("mirrors[{index}]"));
         match mirror.value.parse::<Mirror>() {
             Ok(parsed) if mirrors.contains(&parsed) => {
                 let message = format!("{parsed} is written twice");
-                mistakes.push(mistake(mirror.at, &key, message, Some("keep one".to_owned())));
+                diagnostics.push(diagnostic(mirror.at, &key, message, Some("keep one".to_owned())));
             }
             Ok(parsed) => mirrors.push(parsed),
             Err(error) => {
                 let hint = Some("write mirrors: [mirror.example:5000/hub]".to_owned());
-                mistakes.push(mistake(mirror.at, &key, format!("{:?} {error}", mirror.value), hint));
+                diagnostics.push(diagnostic(mirror.at, &key, format!("{:?} {error}", mirror.value), hint));
             }
         }
     }
     if let Some(first) = written.mirrors.get(MAX_MIRRORS) {
         let message = format!("has {} mirrors; {MAX_MIRRORS} are asked", written.mirrors.len());
-        mistakes.push(mistake(first.at, &written.key("mirrors"), message, None));
+        diagnostics.push(diagnostic(first.at, &written.key("mirrors"), message, None));
     }
-    let path = |setting: &str, mistakes: &mut Vec<Mistake>| -> Option<PathBuf> {
+    let path = |setting: &str, diagnostics: &mut Vec<Diagnostic>| -> Option<PathBuf> {
         let file: &Placed<String> = written.file(setting)?;
         if !file.value.starts_with('/') || file.value.contains('\0') {
             let hint = Some("begin it with /".to_owned());
             let message = format!("{:?} is no absolute path", file.value);
-            mistakes.push(mistake(file.at, &written.key(setting), message, hint));
+            diagnostics.push(diagnostic(file.at, &written.key(setting), message, hint));
         }
         Some(PathBuf::from(&file.value))
     };
     let plain_http = written.plain_http.as_ref().is_some_and(|plain| plain.value);
-    let ca = path("ca", mistakes);
+    let ca = path("ca", diagnostics);
     if let (true, Some(_), Some(at)) = (plain_http, &ca, &written.ca) {
         let message = "is for HTTPS, and plain-http is set".to_owned();
-        mistakes.push(mistake(at.at, &written.key("ca"), message, Some("keep one of both".to_owned())));
+        diagnostics.push(diagnostic(at.at, &written.key("ca"), message, Some("keep one of both".to_owned())));
     }
-    let credentials = path("credentials", mistakes);
-    let (proxy, token_service) = (proxy(written, mistakes), token_service(written, plain_http, mistakes));
+    let credentials = path("credentials", diagnostics);
+    let (proxy, token_service) =
+        (proxy(written, diagnostics), token_service(written, plain_http, diagnostics));
     HostSettings { mirrors, plain_http, ca, proxy, credentials, token_service }
 }
 
-fn token_service(written: &RawRegistry, plain_http: bool, mistakes: &mut Vec<Mistake>) -> Option<Url> {
+fn token_service(written: &RawRegistry, plain_http: bool, diagnostics: &mut Vec<Diagnostic>) -> Option<Url> {
     let service = written.token_service.as_ref()?;
     let told = |message| {
         let hint = Some("write token-service: https://auth.example".to_owned());
-        mistake(service.at, &written.key("token-service"), message, hint)
+        diagnostic(service.at, &written.key("token-service"), message, hint)
     };
     match HostSettings::parse_token_service(&service.value) {
         Ok(url) if url.scheme() == "http" && !plain_http => {
             let message = "would get the login in plain HTTP, and plain-http is not set".to_owned();
-            mistakes.push(told(message));
+            diagnostics.push(told(message));
             None
         }
         Ok(url) => Some(url),
         // It may hold a password.
         Err(error) => {
-            mistakes.push(told(error.to_string()));
+            diagnostics.push(told(error.to_string()));
             None
         }
     }
 }
 
-fn proxy(written: &RawRegistry, mistakes: &mut Vec<Mistake>) -> Proxy {
+fn proxy(written: &RawRegistry, diagnostics: &mut Vec<Diagnostic>) -> Proxy {
     let Some(proxy) = &written.proxy else { return Proxy::default() };
     match proxy.value.parse() {
         Ok(parsed) => parsed,
@@ -198,7 +203,7 @@ fn proxy(written: &RawRegistry, mistakes: &mut Vec<Mistake>) -> Proxy {
                 InvalidProxy::Login => "let the proxy know this machine by its address",
                 InvalidProxy::Form => "write proxy: http://proxy.example:3128",
             };
-            mistakes.push(mistake(proxy.at, &written.key("proxy"), message, Some(hint.to_owned())));
+            diagnostics.push(diagnostic(proxy.at, &written.key("proxy"), message, Some(hint.to_owned())));
             Proxy::default()
         }
     }

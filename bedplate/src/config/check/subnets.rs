@@ -3,12 +3,12 @@
 
 use std::{collections::BTreeMap, net::Ipv4Addr};
 
-use api::problem::Mistake;
+use api::problem::Diagnostic;
 use ipnet::Ipv4Net;
 use provisioner::{DhcpConfig, DhcpSubnet, is_domain, list_owners};
 use yaml_tree::Location;
 
-use super::super::raw::{Placed, Raw, RawSubnet, mistake};
+use super::super::raw::{Placed, Raw, RawSubnet, diagnostic};
 
 /// Addresses named in one note; of more the number is told.
 const MAX_NAMED: usize = 5;
@@ -22,9 +22,9 @@ pub(super) fn notes(
     dhcp: &DhcpConfig,
     addresses: &[Ipv4Addr],
     networks: &[Ipv4Net],
-    mistakes: &mut Vec<Mistake>,
-) -> Vec<Mistake> {
-    let mut notes = pools(raw, dhcp, addresses, networks, mistakes);
+    diagnostics: &mut Vec<Diagnostic>,
+) -> Vec<Diagnostic> {
+    let mut notes = pools(raw, dhcp, addresses, networks, diagnostics);
     notes.extend(of_no_interface(raw, networks));
     notes.extend(nested(raw));
     notes.extend(own_ntp(raw, addresses));
@@ -39,8 +39,8 @@ fn pools(
     dhcp: &DhcpConfig,
     addresses: &[Ipv4Addr],
     networks: &[Ipv4Net],
-    mistakes: &mut Vec<Mistake>,
-) -> Vec<Mistake> {
+    diagnostics: &mut Vec<Diagnostic>,
+) -> Vec<Diagnostic> {
     let own: Vec<Ipv4Addr> = addresses.iter().copied().chain(networks.iter().map(Ipv4Net::addr)).collect();
     let plan = dhcp.plan(&own);
     let mut notes = Vec::new();
@@ -67,26 +67,26 @@ fn pools(
         if u64::try_from(taken.len()).is_ok_and(|taken| taken >= size) {
             let message = format!("has no address to give: {}", named.join("; "));
             let hint = Some("choose a range of addresses that are nobody's".to_owned());
-            mistakes.push(mistake(pool.at, &at, message, hint));
+            diagnostics.push(diagnostic(pool.at, &at, message, hint));
         } else {
             let message = format!("is not given whole: {}", named.join("; "));
-            notes.push(mistake(pool.at, &at, message, None));
+            notes.push(diagnostic(pool.at, &at, message, None));
         }
     }
     notes
 }
 
-pub(super) fn subnet(raw: &RawSubnet, mistakes: &mut Vec<Mistake>) -> Option<DhcpSubnet> {
+pub(super) fn subnet(raw: &RawSubnet, diagnostics: &mut Vec<Diagnostic>) -> Option<DhcpSubnet> {
     let Some(network) = raw.network.as_ref().map(|network| network.value.trunc()) else {
         let hint = Some("write network: 10.1.0.0/24".to_owned());
-        mistakes.push(mistake(raw.at, &raw.path, "has no network".to_owned(), hint));
+        diagnostics.push(diagnostic(raw.at, &raw.path, "has no network".to_owned(), hint));
         return None;
     };
     let mut inside = |address: Ipv4Addr, at: Location, key: &str| {
         let fits = network.contains(&address);
         if !fits {
             let message = format!("{address} is not in {network}");
-            mistakes.push(mistake(at, &format!("{}.{key}", raw.path), message, None));
+            diagnostics.push(diagnostic(at, &format!("{}.{key}", raw.path), message, None));
         }
         fits
     };
@@ -106,7 +106,7 @@ pub(super) fn subnet(raw: &RawSubnet, mistakes: &mut Vec<Mistake>) -> Option<Dhc
             _ => {
                 let hint = Some("write pool: 10.1.0.100-10.1.0.199".to_owned());
                 let message = format!("{:?} is no range of addresses", written.value);
-                mistakes.push(mistake(written.at, &format!("{}.pool", raw.path), message, hint));
+                diagnostics.push(diagnostic(written.at, &format!("{}.pool", raw.path), message, hint));
             }
         }
     }
@@ -115,9 +115,9 @@ pub(super) fn subnet(raw: &RawSubnet, mistakes: &mut Vec<Mistake>) -> Option<Dhc
     {
         let message = format!("{:?} is no domain name", domain.value);
         let hint = Some("write domain: cluster.example".to_owned());
-        mistakes.push(mistake(domain.at, &format!("{}.domain", raw.path), message, hint));
+        diagnostics.push(diagnostic(domain.at, &format!("{}.domain", raw.path), message, hint));
     }
-    servers(raw, mistakes);
+    servers(raw, diagnostics);
     Some(DhcpSubnet {
         network,
         pool,
@@ -129,7 +129,7 @@ pub(super) fn subnet(raw: &RawSubnet, mistakes: &mut Vec<Mistake>) -> Option<Dhc
 }
 
 /// Servers that nodes are told must be such as another machine can ask.
-fn servers(raw: &RawSubnet, mistakes: &mut Vec<Mistake>) {
+fn servers(raw: &RawSubnet, diagnostics: &mut Vec<Diagnostic>) {
     for (key, written) in [("dns", &raw.dns), ("ntp", &raw.ntp)] {
         for (index, server) in written.iter().enumerate() {
             let address = server.value;
@@ -140,19 +140,19 @@ fn servers(raw: &RawSubnet, mistakes: &mut Vec<Mistake>) {
             if is_none {
                 let message = format!("{address} is no address that a node can ask");
                 let at = format!("{}.{key}[{index}]", raw.path);
-                mistakes.push(mistake(server.at, &at, message, None));
+                diagnostics.push(diagnostic(server.at, &at, message, None));
             }
         }
     }
     if let Some(server) = raw.ntp.get(MAX_NTP_SERVERS) {
         let message = format!("more than {MAX_NTP_SERVERS} NTP servers");
         let hint = Some("four are enough to tell which of them is wrong".to_owned());
-        mistakes.push(mistake(server.at, &format!("{}.ntp", raw.path), message, hint));
+        diagnostics.push(diagnostic(server.at, &format!("{}.ntp", raw.path), message, hint));
     }
 }
 
 /// An NTP server that is this machine works if another program serves it.
-fn own_ntp(raw: &Raw, addresses: &[Ipv4Addr]) -> Vec<Mistake> {
+fn own_ntp(raw: &Raw, addresses: &[Ipv4Addr]) -> Vec<Diagnostic> {
     let mut notes = Vec::new();
     for subnet in &raw.subnets {
         for (index, server) in
@@ -162,20 +162,25 @@ fn own_ntp(raw: &Raw, addresses: &[Ipv4Addr]) -> Vec<Mistake> {
                 "{} is this server's, and Bedplate serves no NTP: a program such as chrony must do so there",
                 server.value
             );
-            notes.push(mistake(server.at, &format!("{}.ntp[{index}]", subnet.path), message, None));
+            notes.push(diagnostic(server.at, &format!("{}.ntp[{index}]", subnet.path), message, None));
         }
     }
     notes
 }
 
 /// Networks that are written twice, and pools that share addresses: two machines would get one.
-pub(super) fn overlaps(raw: &Raw, subnets: &[DhcpSubnet], mistakes: &mut Vec<Mistake>) {
+pub(super) fn overlaps(raw: &Raw, subnets: &[DhcpSubnet], diagnostics: &mut Vec<Diagnostic>) {
     let mut seen: BTreeMap<Ipv4Net, &str> = BTreeMap::new();
     for (subnet, written) in networks(raw) {
         if let Some(first) = seen.insert(written.value.trunc(), &subnet.path) {
             let at = format!("{}.network", subnet.path);
             let message = format!("{} is that of {first} too", written.value.trunc());
-            mistakes.push(mistake(written.at, &at, message, Some("make one subnet of both".to_owned())));
+            diagnostics.push(diagnostic(
+                written.at,
+                &at,
+                message,
+                Some("make one subnet of both".to_owned()),
+            ));
         }
     }
     let mut pools: Vec<(Ipv4Addr, Ipv4Addr, Ipv4Net)> = subnets
@@ -195,7 +200,7 @@ pub(super) fn overlaps(raw: &Raw, subnets: &[DhcpSubnet], mistakes: &mut Vec<Mis
             };
             let message = format!("{first} to {} are in the pool of {other} too", end.min(last));
             let hint = Some("give each address to one pool".to_owned());
-            mistakes.push(mistake(pool.at, &format!("{}.pool", subnet.path), message, hint));
+            diagnostics.push(diagnostic(pool.at, &format!("{}.pool", subnet.path), message, hint));
         }
         before = before.into_iter().chain([(last, network)]).max();
     }
@@ -206,7 +211,7 @@ fn networks(raw: &Raw) -> impl Iterator<Item = (&RawSubnet, &Placed<Ipv4Net>)> {
 }
 
 /// A network within another works if the order of the file is meant: the first that fits is taken.
-fn nested(raw: &Raw) -> Vec<Mistake> {
+fn nested(raw: &Raw) -> Vec<Diagnostic> {
     let mut sorted: Vec<(Ipv4Net, &RawSubnet, &Placed<Ipv4Net>)> =
         networks(raw).map(|(subnet, written)| (written.value.trunc(), subnet, written)).collect();
     // Two networks are apart or one lies in the other, so one that begins within the widest before it is
@@ -223,7 +228,7 @@ fn nested(raw: &Raw) -> Vec<Mistake> {
                     "{network} lies in {outer} of {of}: of subnets that fit a request the first of the \
                      file is taken"
                 );
-                notes.push(mistake(written.at, &at, message, None));
+                notes.push(diagnostic(written.at, &at, message, None));
             }
             _ => around = Some((network, &subnet.path)),
         }
@@ -232,7 +237,7 @@ fn nested(raw: &Raw) -> Vec<Mistake> {
 }
 
 /// What is no mistake, since relays can bring requests for it, and is one where there is no relay.
-fn of_no_interface(raw: &Raw, networks: &[Ipv4Net]) -> Vec<Mistake> {
+fn of_no_interface(raw: &Raw, networks: &[Ipv4Net]) -> Vec<Diagnostic> {
     let mut notes = Vec::new();
     for subnet in &raw.subnets {
         let Some(network) = &subnet.network else { continue };
@@ -242,7 +247,7 @@ fn of_no_interface(raw: &Raw, networks: &[Ipv4Net]) -> Vec<Mistake> {
                 "none of the interfaces has an address in {net}: only requests that a DHCP relay forwards \
                  are answered from it"
             );
-            notes.push(mistake(network.at, &format!("{}.network", subnet.path), message, None));
+            notes.push(diagnostic(network.at, &format!("{}.network", subnet.path), message, None));
         }
     }
     notes

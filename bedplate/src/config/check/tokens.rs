@@ -3,19 +3,19 @@
 use std::time::Duration;
 
 use access::TokenLimits;
-use api::problem::Mistake;
+use api::problem::Diagnostic;
 
-use crate::config::raw::{Placed, Raw, mistake};
+use crate::config::raw::{Placed, Raw, diagnostic};
 
 /// Longest life of a token, days: that of the certificate authority, ten years.
 const MAX_DAYS: u32 = 3_650;
 
-pub(super) fn check(raw: &Raw, mistakes: &mut Vec<Mistake>) -> TokenLimits {
+pub(super) fn check(raw: &Raw, diagnostics: &mut Vec<Diagnostic>) -> TokenLimits {
     let mut read = |written: &Option<Placed<u32>>, key: &str| {
         let days = written.as_ref()?;
         if !(1..=MAX_DAYS).contains(&days.value) {
             let message = format!("{} is not between 1 and {MAX_DAYS}", days.value);
-            mistakes.push(mistake(days.at, key, message, None));
+            diagnostics.push(diagnostic(days.at, key, message, None));
         }
         Some(Duration::from_secs(u64::from(days.value) * 86_400))
     };
@@ -25,7 +25,7 @@ pub(super) fn check(raw: &Raw, mistakes: &mut Vec<Mistake>) -> TokenLimits {
         && life > longest
     {
         let message = format!("{} is more than api.token-max-days", days.value);
-        mistakes.push(mistake(days.at, "api.token-days", message, None));
+        diagnostics.push(diagnostic(days.at, "api.token-days", message, None));
     }
     let limits = TokenLimits::default();
     TokenLimits { default_life: default_life.unwrap_or(limits.default_life), longest_life }

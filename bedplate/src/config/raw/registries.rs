@@ -1,9 +1,9 @@
 //! `registries` as written.
 
-use api::problem::Mistake;
+use api::problem::Diagnostic;
 use yaml_tree::Location;
 
-use super::{Placed, Section, mistake};
+use super::{Placed, Section, diagnostic};
 
 /// Hosts that are read. A site has a handful.
 const MAX_HOSTS: usize = 256;
@@ -70,7 +70,7 @@ impl RawRegistry {
 }
 
 impl RawRegistries {
-    pub(super) fn read(top: &Section<'_>, mistakes: &mut Vec<Mistake>) -> Self {
+    pub(super) fn read(top: &Section<'_>, diagnostics: &mut Vec<Diagnostic>) -> Self {
         let known = [
             "wait-seconds",
             "least-kb-per-second",
@@ -80,30 +80,30 @@ impl RawRegistries {
             "deny",
             "hosts",
         ];
-        let Some(section) = top.section("registries", &known, mistakes) else {
+        let Some(section) = top.section("registries", &known, diagnostics) else {
             return Self::default();
         };
         let without_hosts = Self {
-            wait_seconds: section.one("wait-seconds", "a number of seconds", mistakes),
-            least_kb_per_second: section.one("least-kb-per-second", "a number of kB a second", mistakes),
-            layer_seconds: section.one("layer-seconds", "a number of seconds", mistakes),
-            pull_seconds: section.one("pull-seconds", "a number of seconds", mistakes),
-            allow: section.many("allow", "addresses: ADDRESS[:PORT] or NETWORK/PREFIX", mistakes),
-            deny: section.many("deny", "addresses: ADDRESS[:PORT] or NETWORK/PREFIX", mistakes),
+            wait_seconds: section.one("wait-seconds", "a number of seconds", diagnostics),
+            least_kb_per_second: section.one("least-kb-per-second", "a number of kB a second", diagnostics),
+            layer_seconds: section.one("layer-seconds", "a number of seconds", diagnostics),
+            pull_seconds: section.one("pull-seconds", "a number of seconds", diagnostics),
+            allow: section.many("allow", "addresses: ADDRESS[:PORT] or NETWORK/PREFIX", diagnostics),
+            deny: section.many("deny", "addresses: ADDRESS[:PORT] or NETWORK/PREFIX", diagnostics),
             hosts: Vec::new(),
         };
         let mut hosts: Vec<RawRegistry> = Vec::new();
         let Some(tree) = section.value("hosts") else { return without_hosts };
-        let each = Section::new(tree, &section.child("hosts"), mistakes);
+        let each = Section::new(tree, &section.child("hosts"), diagnostics);
         if each.entries.len() > MAX_HOSTS {
             let message = format!("has {} hosts; {MAX_HOSTS} are read", each.entries.len());
-            mistakes.push(mistake(each.at, &each.path, message, None));
+            diagnostics.push(diagnostic(each.at, &each.path, message, None));
         }
         for (key, tree) in each.entries.iter().take(MAX_HOSTS) {
             let path = each.child(&key.text);
             if hosts.iter().any(|earlier| earlier.host.value == key.text) {
                 let hint = Some("keep one".to_owned());
-                mistakes.push(mistake(key.at, &path, "written twice".to_owned(), hint));
+                diagnostics.push(diagnostic(key.at, &path, "written twice".to_owned(), hint));
                 continue;
             }
             // `HOST:` alone is a host with the defaults.
@@ -118,23 +118,23 @@ impl RawRegistries {
                 credentials: None,
                 token_service: None,
             };
-            hosts.push(if tree.is_null() { nothing } else { nothing.read(tree, mistakes) });
+            hosts.push(if tree.is_null() { nothing } else { nothing.read(tree, diagnostics) });
         }
         Self { hosts, ..without_hosts }
     }
 }
 
 impl RawRegistry {
-    fn read(self, tree: &yaml_tree::Tree, mistakes: &mut Vec<Mistake>) -> Self {
-        let section = Section::new(tree, &self.path, mistakes);
-        section.only(&["mirrors", "plain-http", "ca", "proxy", "credentials", "token-service"], mistakes);
+    fn read(self, tree: &yaml_tree::Tree, diagnostics: &mut Vec<Diagnostic>) -> Self {
+        let section = Section::new(tree, &self.path, diagnostics);
+        section.only(&["mirrors", "plain-http", "ca", "proxy", "credentials", "token-service"], diagnostics);
         Self {
-            mirrors: section.many("mirrors", "registries: HOST[:PORT][/PATH]", mistakes),
-            plain_http: section.one("plain-http", "true or false", mistakes),
-            ca: section.one("ca", "a path", mistakes),
-            proxy: section.one("proxy", "http://HOST[:PORT], https://HOST[:PORT] or none", mistakes),
-            credentials: section.one("credentials", "a path", mistakes),
-            token_service: section.one("token-service", "https://HOST[:PORT]", mistakes),
+            mirrors: section.many("mirrors", "registries: HOST[:PORT][/PATH]", diagnostics),
+            plain_http: section.one("plain-http", "true or false", diagnostics),
+            ca: section.one("ca", "a path", diagnostics),
+            proxy: section.one("proxy", "http://HOST[:PORT], https://HOST[:PORT] or none", diagnostics),
+            credentials: section.one("credentials", "a path", diagnostics),
+            token_service: section.one("token-service", "https://HOST[:PORT]", diagnostics),
             ..self
         }
     }

@@ -11,21 +11,21 @@ use super::*;
 const NOBODY: u32 = 65_534;
 
 struct Site {
-    folder: TempDir,
+    root_directory: TempDir,
     config: Checked,
 }
 
 impl Site {
     fn new() -> Self {
-        let folder = tempfile::tempdir().unwrap();
-        fs::set_permissions(folder.path(), fs::Permissions::from_mode(0o755)).unwrap();
-        fs::create_dir(folder.path().join("state")).unwrap();
-        let config = configured(folder.path(), &folder.path().join("state"));
-        Self { folder, config }
+        let root_directory = tempfile::tempdir().unwrap();
+        fs::set_permissions(root_directory.path(), fs::Permissions::from_mode(0o755)).unwrap();
+        fs::create_dir(root_directory.path().join("state")).unwrap();
+        let config = configured(root_directory.path(), &root_directory.path().join("state"));
+        Self { root_directory, config }
     }
 
     fn path(&self, name: &str) -> PathBuf {
-        self.folder.path().join(name)
+        self.root_directory.path().join(name)
     }
 
     /// Files of root's.
@@ -55,17 +55,17 @@ impl Site {
     }
 }
 
-fn configured(folder: &Path, state: &Path) -> Checked {
-    let (folder, state) = (folder.display(), state.display());
+fn configured(root_directory: &Path, state: &Path) -> Checked {
+    let (root_directory, state) = (root_directory.display(), state.display());
     let text = format!(
         "interfaces: [eth0]
 state-dir: {state}
-overlays: {{site: {folder}/site}}
-api: {{certificate: {folder}/api.pem, key: {folder}/api.key}}
+overlays: {{site: {root_directory}/site}}
+api: {{certificate: {root_directory}/api.pem, key: {root_directory}/api.key}}
 registries:
   hosts:
-    a.example: {{credentials: {folder}/login.json}}
-    b.example: {{credentials: {folder}/elsewhere/login.json}}
+    a.example: {{credentials: {root_directory}/login.json}}
+    b.example: {{credentials: {root_directory}/elsewhere/login.json}}
 "
     );
     let interfaces: crate::config::Interfaces =
@@ -147,13 +147,13 @@ fn privileged_what_others_may_replace_is_not_given_away() {
     let site = Site::new();
     site.write(&[("state/bedplate.db", 0o600), ("site/motd/rootfs/etc/motd", 0o644)]);
     // Its user could put a link to /etc there while root is at work.
-    chown(site.folder.path(), Some(NOBODY), None).unwrap();
+    chown(site.root_directory.path(), Some(NOBODY), None).unwrap();
     let refused = site.adopt().unwrap_err().to_string();
     assert!(refused.contains("chown -hR nobody: ") && refused.contains("others than root"), "{refused}");
     assert_eq!((site.owner("state"), site.owner("state/bedplate.db")), (0, 0));
-    chown(site.folder.path(), Some(0), None).unwrap();
+    chown(site.root_directory.path(), Some(0), None).unwrap();
     symlink(site.path("state"), site.path("link")).unwrap();
-    let config = configured(site.folder.path(), &site.path("link"));
+    let config = configured(site.root_directory.path(), &site.path("link"));
     let by_link = Site { config, ..site };
     let refused = by_link.adopt().unwrap_err();
     assert!(matches!(refused, AdoptError::Unsafe { .. }));
@@ -246,13 +246,13 @@ fn privileged_the_directory_of_the_configuration_is_opened_to_the_group() {
     let site = Site::new();
     site.write(&[("server.yaml", 0o600)]);
     let directory = |mode, gid| {
-        fs::set_permissions(site.folder.path(), fs::Permissions::from_mode(mode)).unwrap();
-        chown(site.folder.path(), None, Some(gid)).unwrap();
+        fs::set_permissions(site.root_directory.path(), fs::Permissions::from_mode(mode)).unwrap();
+        chown(site.root_directory.path(), None, Some(gid)).unwrap();
     };
     directory(0o700, 0);
     let adopted = site.adopt().unwrap();
-    assert_eq!(adopted.readable, [site.folder.path().to_owned(), site.path("server.yaml")]);
-    let facts = fs::metadata(site.folder.path()).unwrap();
+    assert_eq!(adopted.readable, [site.root_directory.path().to_owned(), site.path("server.yaml")]);
+    let facts = fs::metadata(site.root_directory.path()).unwrap();
     assert_eq!((facts.uid(), facts.gid(), facts.mode() & 0o7777), (0, NOBODY, 0o750));
     assert_eq!(site.adopt().unwrap(), given(0));
     // Another group has it: that is for people to decide.
@@ -267,11 +267,14 @@ fn privileged_the_directory_of_the_configuration_is_opened_to_the_group() {
 fn privileged_a_closed_directory_above_the_configuration_is_told_and_stays() {
     let site = Site::new();
     site.write(&[("deep/server.yaml", 0o600)]);
-    fs::set_permissions(site.folder.path(), fs::Permissions::from_mode(0o700)).unwrap();
+    fs::set_permissions(site.root_directory.path(), fs::Permissions::from_mode(0o700)).unwrap();
     let user = ServerUser::named("nobody").unwrap();
     let adopted = adopt(&site.config, &site.path("deep/server.yaml"), &user, false).unwrap();
     let [note] = &adopted.notes[..] else { panic!("{adopted:?}") };
-    assert!(note.ends_with(&format!("setfacl -m u:nobody:x {}", site.folder.path().display())), "{note}");
+    assert!(
+        note.ends_with(&format!("setfacl -m u:nobody:x {}", site.root_directory.path().display())),
+        "{note}"
+    );
     assert_eq!(site.mode(""), 0o700);
     assert_eq!(adopted.readable, [site.path("deep/server.yaml")]);
 }

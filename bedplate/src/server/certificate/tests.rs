@@ -15,8 +15,8 @@ fn write(files: &CertificateFiles, name: &str) -> Vec<u8> {
     certificate.der().to_vec()
 }
 
-fn files(folder: &TempDir) -> CertificateFiles {
-    CertificateFiles { certificate: folder.path().join("api.pem"), key: folder.path().join("api.key") }
+fn files(directory: &TempDir) -> CertificateFiles {
+    CertificateFiles { certificate: directory.path().join("api.pem"), key: directory.path().join("api.key") }
 }
 
 fn words(files: &CertificateFiles) -> String {
@@ -25,18 +25,18 @@ fn words(files: &CertificateFiles) -> String {
 
 #[test]
 fn a_pair_is_read_and_what_is_none_is_refused_with_its_file() {
-    let folder = tempfile::tempdir().unwrap();
-    let files = files(&folder);
+    let directory = tempfile::tempdir().unwrap();
+    let files = files(&directory);
     assert!(words(&files).contains("api.pem: No such file"), "{}", words(&files));
     let der = write(&files, "bedplate.example");
     assert_eq!(files.load().unwrap().cert[0].as_ref(), der);
 
-    let other = CertificateFiles { key: folder.path().join("other.key"), ..files.clone() };
+    let other = CertificateFiles { key: directory.path().join("other.key"), ..files.clone() };
     fs::write(&other.key, KeyPair::generate().unwrap().serialize_pem()).unwrap();
     assert!(words(&other).contains("other.key is not that of the certificate in"), "{}", words(&other));
     fs::write(&other.key, "no key").unwrap();
     assert!(words(&other).contains("other.key holds no private key in PEM"), "{}", words(&other));
-    let empty = CertificateFiles { certificate: folder.path().join("empty.pem"), ..files.clone() };
+    let empty = CertificateFiles { certificate: directory.path().join("empty.pem"), ..files.clone() };
     fs::write(&empty.certificate, "").unwrap();
     assert!(words(&empty).contains("empty.pem holds no certificate in PEM"), "{}", words(&empty));
     fs::write(&empty.certificate, vec![b'x'; 2 << 20]).unwrap();
@@ -45,8 +45,8 @@ fn a_pair_is_read_and_what_is_none_is_refused_with_its_file() {
 
 #[test]
 fn a_bad_pair_leaves_the_one_before() {
-    let folder = tempfile::tempdir().unwrap();
-    let files = files(&folder);
+    let directory = tempfile::tempdir().unwrap();
+    let files = files(&directory);
     let first = write(&files, "bedplate.example");
     let own = ServerConfig::builder_with_provider(Arc::new(rustls::crypto::ring::default_provider()))
         .with_safe_default_protocol_versions()

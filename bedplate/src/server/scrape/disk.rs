@@ -12,7 +12,7 @@ use rustix::fs::statvfs;
 use tokio::time::Instant;
 
 /// Folders of the state directory that grow: images of nodes and of jobs, logs and files of jobs.
-const FOLDERS: [&str; 4] = ["images", "jobs", "logs", "files"];
+const DIRECTORIES: [&str; 4] = ["images", "jobs", "logs", "files"];
 
 /// How often the folders are walked through, at most: a million files take some seconds.
 const WALK_EVERY: Duration = Duration::from_secs(600);
@@ -57,7 +57,7 @@ pub(super) fn expose(state_dir: &Path, out: &mut Exposition) {
 
 /// Sizes of folders as they were when they were last walked through.
 #[derive(Debug)]
-pub(super) struct Folders {
+pub(super) struct Directories {
     state_dir: PathBuf,
     known: Arc<Mutex<Known>>,
 }
@@ -67,10 +67,10 @@ struct Known {
     /// When the last walk began.
     begun: Option<Instant>,
     is_running: bool,
-    sizes: [Option<u64>; FOLDERS.len()],
+    sizes: [Option<u64>; DIRECTORIES.len()],
 }
 
-impl Folders {
+impl Directories {
     pub(super) fn new(state_dir: &Path) -> Self {
         Self { state_dir: state_dir.to_owned(), known: Arc::default() }
     }
@@ -81,9 +81,9 @@ impl Folders {
         let help = "Size of a folder of the state directory, looked at every ten minutes.";
         let mut family = out.gauge("bedplate_state_folder_bytes", help);
         let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
-        for (folder, size) in FOLDERS.iter().zip(known.sizes) {
+        for (directory, size) in DIRECTORIES.iter().zip(known.sizes) {
             if let Some(size) = size {
-                family.sample(&[("folder", folder)], size);
+                family.sample(&[("folder", directory)], size);
             }
         }
         let is_due = known.begun.is_none_or(|begun| begun.elapsed() >= WALK_EVERY);
@@ -100,8 +100,8 @@ impl Folders {
 fn walk(state_dir: &Path, known: &Weak<Mutex<Known>>) {
     let is_wanted = || known.strong_count() > 0;
     let _running = Running(known);
-    let sizes = FOLDERS.map(|folder| {
-        let path = state_dir.join(folder);
+    let sizes = DIRECTORIES.map(|directory| {
+        let path = state_dir.join(directory);
         let size = size_of(&path, MAX_ENTRIES, is_wanted);
         size.inspect_err(|error| tracing::warn!("the size of {} is not known: {error}", path.display())).ok()
     });
@@ -123,11 +123,11 @@ impl Drop for Running<'_> {
 }
 
 /// Bytes of the files below a folder, without following links; 0 if it is not there.
-fn size_of(folder: &Path, most: u64, is_wanted: impl Fn() -> bool) -> io::Result<u64> {
+fn size_of(directory: &Path, most: u64, is_wanted: impl Fn() -> bool) -> io::Result<u64> {
     let (mut bytes, mut entries) = (0_u64, 0);
-    let mut folders = vec![folder.to_owned()];
-    while let Some(folder) = folders.pop() {
-        let found = match fs::read_dir(&folder) {
+    let mut directories = vec![directory.to_owned()];
+    while let Some(directory) = directories.pop() {
+        let found = match fs::read_dir(&directory) {
             // Logs of workflows that are deleted go while we look.
             Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
             found => found?,
@@ -143,7 +143,7 @@ fn size_of(folder: &Path, most: u64, is_wanted: impl Fn() -> bool) -> io::Result
             }
             // Of a link it is the link's own.
             match entry.metadata() {
-                Ok(meta) if meta.is_dir() => folders.push(entry.path()),
+                Ok(meta) if meta.is_dir() => directories.push(entry.path()),
                 Ok(meta) => bytes = bytes.saturating_add(meta.len()),
                 Err(error) if error.kind() == io::ErrorKind::NotFound => {}
                 Err(error) => return Err(error),
@@ -160,18 +160,18 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_folder_is_as_large_as_its_files() {
-        let folder = tempfile::tempdir().unwrap();
-        fs::create_dir_all(folder.path().join("a/b")).unwrap();
-        fs::write(folder.path().join("one"), [0; 100]).unwrap();
-        fs::write(folder.path().join("a/b/two"), [0; 1000]).unwrap();
+    fn a_directory_is_as_large_as_its_files() {
+        let directory = tempfile::tempdir().unwrap();
+        fs::create_dir_all(directory.path().join("a/b")).unwrap();
+        fs::write(directory.path().join("one"), [0; 100]).unwrap();
+        fs::write(directory.path().join("a/b/two"), [0; 1000]).unwrap();
         // A loop, and a way out.
-        symlink("..", folder.path().join("a/up")).unwrap();
-        let link = fs::symlink_metadata(folder.path().join("a/up")).unwrap().len();
-        assert_eq!(size_of(folder.path(), 5, || true).unwrap(), 1100 + link);
-        assert!(size_of(folder.path(), 4, || true).unwrap_err().to_string().contains("more than 4 files"));
-        assert!(size_of(folder.path(), 5, || false).is_err(), "a server that stops does not wait");
-        assert_eq!(size_of(&folder.path().join("gone"), 5, || true).unwrap(), 0);
+        symlink("..", directory.path().join("a/up")).unwrap();
+        let link = fs::symlink_metadata(directory.path().join("a/up")).unwrap().len();
+        assert_eq!(size_of(directory.path(), 5, || true).unwrap(), 1100 + link);
+        assert!(size_of(directory.path(), 4, || true).unwrap_err().to_string().contains("more than 4 files"));
+        assert!(size_of(directory.path(), 5, || false).is_err(), "a server that stops does not wait");
+        assert_eq!(size_of(&directory.path().join("gone"), 5, || true).unwrap(), 0);
     }
 
     #[tokio::test]
@@ -179,10 +179,10 @@ mod tests {
         let state = tempfile::tempdir().unwrap();
         fs::create_dir(state.path().join("logs")).unwrap();
         fs::write(state.path().join("logs/1"), [0; 77]).unwrap();
-        let folders = Folders::new(state.path());
+        let directories = Directories::new(state.path());
         let text = || {
             let mut out = Exposition::new();
-            folders.expose(&mut out);
+            directories.expose(&mut out);
             out.finish()
         };
         assert!(!text().contains("{folder="));

@@ -49,9 +49,9 @@ fn start_seconds() -> Option<u64> {
 
 /// Open files: since Linux 6.2 the size of the folder is their number; before, they are counted.
 fn open_files() -> Option<u64> {
-    let folder = "/proc/self/fd";
-    match fs::metadata(folder).ok()?.len() {
-        0 => u64::try_from(fs::read_dir(folder).ok()?.count()).ok(),
+    let directory = "/proc/self/fd";
+    match fs::metadata(directory).ok()?.len() {
+        0 => u64::try_from(fs::read_dir(directory).ok()?.count()).ok(),
         count => Some(count),
     }
 }

@@ -38,8 +38,8 @@ fn pretty(plan: &Plan) -> String {
 #[test]
 #[expect(clippy::disallowed_methods, reason = "the corpus grows by files, without a list of them")]
 fn documents_that_were_accepted_before_plans_are_converted_as_ever() {
-    let folder = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("src/plan/accepted");
-    let mut documents: Vec<PathBuf> = fs::read_dir(&folder)
+    let directory = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("src/plan/accepted");
+    let mut documents: Vec<PathBuf> = fs::read_dir(&directory)
         .unwrap()
         .map(|entry| entry.unwrap().path())
         .filter(|path| path.extension().is_some_and(|extension| extension == "yaml"))
@@ -48,7 +48,7 @@ fn documents_that_were_accepted_before_plans_are_converted_as_ever() {
     assert!(documents.len() >= 14, "documents are missing: {documents:?}");
     for path in documents {
         let text = fs::read_to_string(&path).unwrap();
-        let workflow = read_accepted(&text).unwrap_or_else(|mistakes| panic!("{path:?}: {mistakes:?}"));
+        let workflow = read_accepted(&text).unwrap_or_else(|diagnostics| panic!("{path:?}: {diagnostics:?}"));
         let plan = plan_of(&workflow);
         expect_file![path.with_extension("json")].assert_eq(&pretty(&plan));
         assert_eq!(Plan::read(&plan.to_json().unwrap()).unwrap(), plan, "{path:?}");
@@ -178,7 +178,7 @@ fn rules_of_what_is_accepted_are_not_held_against_what_was_accepted() {
     ] {
         let short = &text[..text.len().min(100)];
         assert!(parse(text).is_err(), "no rule refuses it any more, choose another: {short}");
-        let workflow = read_accepted(text).unwrap_or_else(|mistakes| panic!("{short}: {mistakes:?}"));
+        let workflow = read_accepted(text).unwrap_or_else(|diagnostics| panic!("{short}: {diagnostics:?}"));
         assert_eq!(plan_of(&workflow).stages.len(), stages, "{short}");
     }
 }
@@ -237,9 +237,9 @@ fn what_defaults_come_to_is_bounded() {
     let jobs: String =
         (0..1_000).map(|job| format!("  j{job}: {{image: docker://a, command: [x]}}\n")).collect();
     let text = format!("version: v4\ndefaults: {{job: {{env: [A={}]}}}}\njobs:\n{jobs}", "x".repeat(1 << 20));
-    let mistakes = parse(&text).unwrap_err();
+    let diagnostics = parse(&text).unwrap_err();
     expect!["2:17: defaults.job: in all 1000 jobs the defaults come to 1048578000 bytes; at most 16777216 are taken (put what is large into an entry of `files`)"]
-    .assert_eq(&mistakes.iter().map(ToString::to_string).collect::<String>());
+    .assert_eq(&diagnostics.iter().map(ToString::to_string).collect::<String>());
 }
 
 #[test]
@@ -250,10 +250,10 @@ fn what_jobs_wait_for_is_bounded() {
     let jobs: String = (0..1_000).map(job).collect();
     let text = |count| format!("version: v4\nvolumes: {{d: {{ingress: [{}]}}}}\njobs:\n{jobs}", files(count));
     assert!(parse(&text(1_000)).is_ok());
-    let mistakes = parse(&text(1_001)).unwrap_err();
+    let diagnostics = parse(&text(1_001)).unwrap_err();
     expect![[r#"
         2:10: volumes: its jobs mount volumes with 1001000 files in or out, a file counted for each job; at most 1000000 are taken (take many files in as one archive)"#]]
-    .assert_eq(&mistakes.iter().map(ToString::to_string).collect::<String>());
+    .assert_eq(&diagnostics.iter().map(ToString::to_string).collect::<String>());
     assert!(read_accepted(&text(1_001)).is_ok(), "it may run from before there was this rule");
 }
 

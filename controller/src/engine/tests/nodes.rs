@@ -9,7 +9,7 @@ fn devices_are_granted_by_name_and_waited_for() {
         kind: "nvidia.com/gpu".to_owned(),
         name: format!("nvidia.com/gpu={name}"),
         numa: None,
-        sick: false,
+        unhealthy: false,
     };
     let mut with_gpus = facts(2, 4, "boot1");
     with_gpus.capacity.devices = vec![device("0"), device("1")];

@@ -24,13 +24,13 @@ fn is_pending(future: Pin<&mut impl Future>) -> bool {
 type Enqueued = (PullUnderWay, oneshot::Receiver<Delivery>);
 
 fn enqueue(pulls: &Pulls, of: u128, stage: u32, user: &str, reference: &str) -> Enqueued {
-    let wanter = Requester {
+    let requester = Requester {
         workflow: workflow(of),
         stage: StageId(stage),
         user: user.into(),
         waits: Arc::new(NoWaits),
     };
-    pulls.enqueue(reference, wanter, CancellationToken::new())
+    pulls.enqueue(reference, requester, CancellationToken::new())
 }
 
 fn words(pulls: &Pulls, of: u128) -> Vec<String> {

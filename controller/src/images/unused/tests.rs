@@ -69,22 +69,22 @@ fn the_oldest_go_and_what_is_in_use_stays() {
 }
 
 struct Site {
-    _folder: tempfile::TempDir,
+    _directory: tempfile::TempDir,
     images: JobImages,
     store: Arc<SqlStore>,
 }
 
 impl Site {
     async fn new() -> Self {
-        let folder = tempfile::tempdir().unwrap();
-        let database = Database::open(&folder.path().join("db"), &[&SCHEMA]).await.unwrap();
+        let directory = tempfile::tempdir().unwrap();
+        let database = Database::open(&directory.path().join("db"), &[&SCHEMA]).await.unwrap();
         let store = Arc::new(SqlStore::open(database).await.unwrap());
         let shutdown = CancellationToken::new();
         let (converter, platform) = (image_store::Converter::in_this_process(), Platform::default());
         let images =
-            JobImages::open(folder.path(), converter, store.clone(), Arc::default(), platform, shutdown);
+            JobImages::open(directory.path(), converter, store.clone(), Arc::default(), platform, shutdown);
         let images = images.unwrap();
-        Self { _folder: folder, images, store }
+        Self { _directory: directory, images, store }
     }
 
     fn put(&self, text: &str) -> Digest {
@@ -261,8 +261,8 @@ fn an_image_keeps_its_newest_indexes() {
 #[tokio::test(flavor = "multi_thread")]
 async fn what_a_user_without_room_does_not_use_goes() {
     let site = Site::new().await;
-    let folder = tempfile::tempdir().unwrap();
-    let database = Database::open(&folder.path().join("db"), &[&access::SCHEMA]).await.unwrap();
+    let directory = tempfile::tempdir().unwrap();
+    let database = Database::open(&directory.path().join("db"), &[&access::SCHEMA]).await.unwrap();
     let (ledger, access) = (QuotaLedger::default(), access::Access::open(database).await.unwrap());
     let images = site.images.clone().charging(ledger.clone(), access);
     let site = Site { images, ..site };

@@ -59,7 +59,7 @@ fn the_shipped_script() {
 }
 
 #[test]
-fn a_template_with_a_mistake_names_its_line() {
+fn a_template_with_a_diagnostic_names_its_line() {
     let chain = |error: &dyn std::error::Error| {
         let mut text = error.to_string();
         let mut source = error.source();

@@ -291,8 +291,8 @@ mod tests {
 
     #[test]
     fn who_transfers_a_layer_ends_once_another_has_brought_it() {
-        let folder = tempfile::tempdir().unwrap();
-        let store = Store::open(folder.path()).unwrap();
+        let directory = tempfile::tempdir().unwrap();
+        let store = Store::open(directory.path()).unwrap();
         let bytes = vec![7_u8; usize::try_from(2 * LOOK_BYTES).unwrap()];
         let digest = Digest(Sha256::digest(&bytes).into());
         let begin = |beside| match store.try_writer(&digest, 2 * LOOK_BYTES, beside).unwrap() {
@@ -310,6 +310,6 @@ mod tests {
         drop(sender);
         let ended = write_all(first, receiver, "layer", &NoProgress);
         assert!(matches!(ended, Err(Stopped::Stored)));
-        assert_eq!(fs::read_dir(folder.path().join("partial")).unwrap().count(), 0);
+        assert_eq!(fs::read_dir(directory.path().join("partial")).unwrap().count(), 0);
     }
 }

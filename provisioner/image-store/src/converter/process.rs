@@ -481,8 +481,8 @@ mod tests {
 
     #[test]
     fn bytes_of_artifacts_count_as_messages() {
-        let folder = tempfile::tempdir().unwrap();
-        let store = Store::open(folder.path()).unwrap();
+        let directory = tempfile::tempdir().unwrap();
+        let store = Store::open(directory.path()).unwrap();
         let mut handler = FrameHandler::new(&store, &NoProgress);
         let mut handle_frame = |frame| {
             assert!(matches!(handler.handle_frame(frame), Ok(FrameOutcome::More)));

@@ -209,9 +209,9 @@ mod tests {
     const IMAGE: Digest = Digest([7; 32]);
 
     fn tries() -> (tempfile::TempDir, AttemptCounts) {
-        let folder = tempfile::tempdir().unwrap();
-        let tries = AttemptCounts::new(folder.path().join("conversions"));
-        (folder, tries)
+        let directory = tempfile::tempdir().unwrap();
+        let tries = AttemptCounts::new(directory.path().join("conversions"));
+        (directory, tries)
     }
 
     fn begin(tries: &AttemptCounts) -> CountedAttempt {
@@ -220,7 +220,7 @@ mod tests {
 
     #[test]
     fn a_crash_is_counted_before_the_try_and_the_second_is_the_last() {
-        let (_folder, tries) = tries();
+        let (_directory, tries) = tries();
         // As after the death of the server: nobody says how it ended.
         std::mem::forget(begin(&tries));
         let next = AttemptCounts::new(tries.directory.clone());
@@ -235,7 +235,7 @@ mod tests {
 
     #[test]
     fn what_ended_well_or_does_not_count_is_forgotten() {
-        let (_folder, tries) = tries();
+        let (_directory, tries) = tries();
         for _ in 0..3 {
             begin(&tries).does_not_count().unwrap();
             assert_eq!(tries.read(&IMAGE), None);
@@ -249,7 +249,7 @@ mod tests {
 
     #[test]
     fn what_counts_for_nothing_any_more_is_removed() {
-        let (_folder, tries) = tries();
+        let (_directory, tries) = tries();
         // Nothing is there yet.
         tries.remove_old();
         let image = |number| Digest([number; 32]);
@@ -270,7 +270,7 @@ mod tests {
 
     #[test]
     fn an_admin_has_an_image_tried_again() {
-        let (_folder, tries) = tries();
+        let (_directory, tries) = tries();
         tries.forget(&IMAGE).unwrap();
         begin(&tries).crashed("x").unwrap();
         begin(&tries).crashed("x").unwrap();
@@ -281,7 +281,7 @@ mod tests {
 
     #[test]
     fn two_tries_at_once_count_as_one() {
-        let (_folder, tries) = tries();
+        let (_directory, tries) = tries();
         let (one, two, three) = (begin(&tries), begin(&tries), begin(&tries));
         assert_eq!(tries.read(&IMAGE).unwrap().tries, 1);
         drop((two, three));
@@ -292,7 +292,7 @@ mod tests {
 
     #[test]
     fn what_a_power_cut_left_counts_for_nothing() {
-        let (_folder, tries) = tries();
+        let (_directory, tries) = tries();
         begin(&tries).crashed("x").unwrap();
         fs::write(tries.path(&IMAGE), "{").unwrap();
         assert_eq!(begin(&tries).crashed("x").unwrap(), 1);

@@ -24,7 +24,7 @@ const OPAQUE: &[u8] = b".wh..wh..opq";
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum MergeError {
     #[error("a folder on the way to it is not a folder")]
-    NotAFolder,
+    NotADirectory,
     #[error("too many symbolic links lie on the way to it (a loop?)")]
     LinkLoop,
     #[error("it lies more than {MAX_DEPTH} folders deep")]
@@ -32,7 +32,7 @@ pub(crate) enum MergeError {
     #[error("it is a hard link to {0}, which is not there")]
     NoLinkTarget(String),
     #[error("it is a hard link to the folder {0}")]
-    LinkToFolder(String),
+    LinkToDirectory(String),
     #[error("it would replace the root folder")]
     Root,
     #[error("names that begin with .wh. are whiteouts, which name a file and hold nothing")]
@@ -59,20 +59,20 @@ impl Tree {
         if let Some(hidden) = name.strip_prefix(WHITEOUT) {
             return self.whiteout(layer, parents, name, hidden);
         }
-        let folder = self.make_parents(layer, parents)?;
+        let directory = self.make_parents(layer, parents)?;
         let node = match entry.kind {
             Kind::HardLink(target) => {
                 let inode = self.link_target(&target)?;
-                return Ok(self.insert(folder, name, Name { inode, layer })?);
+                return Ok(self.insert(directory, name, Name { inode, layer })?);
             }
             Kind::Directory => {
-                if let Some(existing) = self.child(folder, name).map(|name| name.inode)
-                    && self.folder(existing).is_some()
+                if let Some(existing) = self.child(directory, name).map(|name| name.inode)
+                    && self.directory(existing).is_some()
                 {
                     self.describe(existing, entry.metadata)?;
-                    return Ok(self.insert(folder, name, Name { inode: existing, layer })?);
+                    return Ok(self.insert(directory, name, Name { inode: existing, layer })?);
                 }
-                Node::Folder(BTreeMap::new())
+                Node::Directory(BTreeMap::new())
             }
             Kind::File => Node::File(Content { layer, ordinal, size: entry.size }),
             Kind::Symlink(target) => Node::Symlink(target),
@@ -81,7 +81,7 @@ impl Tree {
             Kind::Fifo => Node::Fifo,
         };
         let inode = self.add(Inode { metadata: entry.metadata, node })?;
-        Ok(self.insert(folder, name, Name { inode, layer })?)
+        Ok(self.insert(directory, name, Name { inode, layer })?)
     }
 
     fn whiteout(
@@ -91,9 +91,9 @@ impl Tree {
         name: &[u8],
         hidden: &[u8],
     ) -> Result<(), MergeError> {
-        let Some(folder) = self.parent(parents)? else { return Ok(()) };
+        let Some(directory) = self.parent(parents)? else { return Ok(()) };
         if name == OPAQUE {
-            return self.remove_lower(layer, folder);
+            return self.remove_lower(layer, directory);
         }
         match hidden {
             b"" | b"." | b".." => return Err(MergeError::Whiteout),
@@ -101,10 +101,10 @@ impl Tree {
             _ if hidden.starts_with(WHITEOUT) => return Ok(()),
             _ => {}
         }
-        let Some(found) = self.child(folder, hidden) else { return Ok(()) };
+        let Some(found) = self.child(directory, hidden) else { return Ok(()) };
         self.remove_lower(layer, found.inode)?;
         if found.layer != layer
-            && let Node::Folder(names) = &mut self.inodes[folder].node
+            && let Node::Directory(names) = &mut self.inodes[directory].node
         {
             names.remove(hidden);
         }
@@ -115,13 +115,13 @@ impl Tree {
     ///
     /// What a layer adds is its own, so a directory that was cleaned once for a layer stays clean
     /// until the next one, and is not walked again however often it is hidden.
-    fn remove_lower(&mut self, layer: usize, folder: InodeId) -> Result<(), MergeError> {
+    fn remove_lower(&mut self, layer: usize, directory: InodeId) -> Result<(), MergeError> {
         if self.cleaned_layer != layer {
             (self.cleaned_layer, self.cleaned) = (layer, std::collections::BTreeSet::new());
         }
-        let mut todo = vec![folder];
+        let mut todo = vec![directory];
         while let Some(inode) = todo.pop() {
-            let Node::Folder(names) = &mut self.inodes[inode].node else { continue };
+            let Node::Directory(names) = &mut self.inodes[inode].node else { continue };
             if !self.cleaned.insert(inode) {
                 continue;
             }
@@ -146,15 +146,15 @@ impl Tree {
     fn link_target(&self, target: &[u8]) -> Result<InodeId, MergeError> {
         let shown = || shown(target);
         let parts = parts(target);
-        let (name, parents) = parts.split_last().ok_or_else(|| MergeError::LinkToFolder(shown()))?;
-        let folder = self.parent(parents)?;
-        let found = folder.and_then(|folder| self.child(folder, name));
+        let (name, parents) = parts.split_last().ok_or_else(|| MergeError::LinkToDirectory(shown()))?;
+        let directory = self.parent(parents)?;
+        let found = directory.and_then(|directory| self.child(directory, name));
         let inode = found.ok_or_else(|| MergeError::NoLinkTarget(shown()))?.inode;
-        if self.folder(inode).is_some() { Err(MergeError::LinkToFolder(shown())) } else { Ok(inode) }
+        if self.directory(inode).is_some() { Err(MergeError::LinkToDirectory(shown())) } else { Ok(inode) }
     }
 
-    fn child(&self, folder: InodeId, name: &[u8]) -> Option<Name> {
-        self.folder(folder)?.get(name).copied()
+    fn child(&self, directory: InodeId, name: &[u8]) -> Option<Name> {
+        self.directory(directory)?.get(name).copied()
     }
 
     /// The folder that `parts` lead to, if it is there; links are followed.
@@ -164,7 +164,7 @@ impl Tree {
             self.walked(way.steps_since())?;
             let Some(name) = self.child(way.here(), &part) else { return Ok(None) };
             match &self.inodes[name.inode].node {
-                Node::Folder(_) => way.enter(name.inode)?,
+                Node::Directory(_) => way.enter(name.inode)?,
                 Node::Symlink(target) => {
                     self.walked_along(target)?;
                     way.follow(target)?;
@@ -187,10 +187,10 @@ impl Tree {
             let here = way.here();
             let inode = match self.child(here, &part) {
                 Some(name) => name.inode,
-                None => self.add(Self::implied_folder())?,
+                None => self.add(Self::implied_directory())?,
             };
             match &self.inodes[inode].node {
-                Node::Folder(_) => {
+                Node::Directory(_) => {
                     way.enter(inode)?;
                     self.insert(here, &part, Name { inode, layer })?;
                 }
@@ -198,7 +198,7 @@ impl Tree {
                     self.walked_along(target)?;
                     way.follow(target)?;
                 }
-                _ => return Err(MergeError::NotAFolder),
+                _ => return Err(MergeError::NotADirectory),
             }
         }
         Ok(way.here())
@@ -207,7 +207,7 @@ impl Tree {
 
 /// The folders from the root to where a path has led so far, and the parts that are left.
 struct PathToRoot {
-    folders: Vec<InodeId>,
+    directories: Vec<InodeId>,
     todo: VecDeque<Vec<u8>>,
     followed: usize,
     /// Parts taken since [`Self::steps_since`] was asked.
@@ -217,7 +217,7 @@ struct PathToRoot {
 impl PathToRoot {
     fn new(parts: &[&[u8]]) -> Self {
         Self {
-            folders: vec![ROOT],
+            directories: vec![ROOT],
             todo: parts.iter().map(|part| part.to_vec()).collect(),
             followed: 0,
             steps: 0,
@@ -230,7 +230,7 @@ impl PathToRoot {
     }
 
     fn here(&self) -> InodeId {
-        self.folders.last().copied().unwrap_or(ROOT)
+        self.directories.last().copied().unwrap_or(ROOT)
     }
 
     /// The next part that is a name; `.` and `..` (from links) are walked on the way.
@@ -240,15 +240,15 @@ impl PathToRoot {
             self.steps += 1;
             match part.as_slice() {
                 b"" | b"." => {}
-                b".." => self.folders.truncate(self.folders.len().saturating_sub(1).max(1)),
+                b".." => self.directories.truncate(self.directories.len().saturating_sub(1).max(1)),
                 _ => return Some(part),
             }
         }
     }
 
-    fn enter(&mut self, folder: InodeId) -> Result<(), MergeError> {
-        self.folders.push(folder);
-        if self.folders.len() > MAX_DEPTH { Err(MergeError::TooDeep) } else { Ok(()) }
+    fn enter(&mut self, directory: InodeId) -> Result<(), MergeError> {
+        self.directories.push(directory);
+        if self.directories.len() > MAX_DEPTH { Err(MergeError::TooDeep) } else { Ok(()) }
     }
 
     fn follow(&mut self, target: &[u8]) -> Result<(), MergeError> {
@@ -257,7 +257,7 @@ impl PathToRoot {
             return Err(MergeError::LinkLoop);
         }
         if target.starts_with(b"/") {
-            self.folders.truncate(1);
+            self.directories.truncate(1);
         }
         for part in target.split(|byte| *byte == b'/').rev() {
             self.todo.push_front(part.to_vec());
@@ -288,12 +288,12 @@ mod tests {
         let mut paths = std::collections::BTreeMap::from([(ROOT, Vec::new())]);
         let mut walked = Vec::new();
         tree.each_name(|place| {
-            let mut path: Vec<u8> = paths[&place.folder].clone();
+            let mut path: Vec<u8> = paths[&place.directory].clone();
             if !path.is_empty() {
                 path.push(b'/');
             }
             path.extend_from_slice(place.name);
-            if tree.folder(place.inode).is_some() {
+            if tree.directory(place.inode).is_some() {
                 paths.insert(place.inode, path.clone());
             }
             walked.push((path, place.inode));
@@ -328,7 +328,7 @@ mod tests {
         let mut text = String::new();
         for (path, inode) in walk(&tree) {
             let what = match &tree.inodes[inode].node {
-                Node::Folder(_) => "folder".to_owned(),
+                Node::Directory(_) => "folder".to_owned(),
                 Node::File(content) => format!("file {}.{}", content.layer, content.ordinal),
                 Node::Symlink(target) => format!("-> {}", String::from_utf8_lossy(target)),
                 other => format!("{other:?}"),
@@ -350,7 +350,7 @@ mod tests {
     }
 
     #[test]
-    fn kinds_replace_each_other_and_folders_join() {
+    fn kinds_replace_each_other_and_directories_join() {
         expect_test::expect![[r#"
             a file 1.0
             b folder
@@ -527,10 +527,10 @@ mod tests {
     /// Every folder is reached by one name (no cycles), no name is `.`, `..`, empty or a whiteout.
     fn assert_sound(tree: &Tree) {
         let walked = walk(tree);
-        let mut folders = std::collections::BTreeSet::from([ROOT]);
+        let mut directories = std::collections::BTreeSet::from([ROOT]);
         for (path, inode) in &walked {
-            if tree.folder(*inode).is_some() {
-                assert!(folders.insert(*inode), "folder {inode} has two names");
+            if tree.directory(*inode).is_some() {
+                assert!(directories.insert(*inode), "folder {inode} has two names");
             }
             let last = path.rsplit(|byte| *byte == b'/').next().unwrap();
             assert!(!matches!(last, b"" | b"." | b".."), "{path:?}");
@@ -562,19 +562,19 @@ mod tests {
             opaque in proptest::collection::btree_set("[ab](/[ab])?", 0..2),
             whiteouts_first in any::<bool>(),
         ) {
-            let under = |path: &str, folder: &str| path == folder || path.starts_with(&format!("{folder}/"));
+            let under = |path: &str, directory: &str| path == directory || path.starts_with(&format!("{directory}/"));
             let mut want: Vec<&String> = lower
                 .iter()
                 .filter(|path| !hidden.iter().any(|hidden| under(path, hidden)))
-                .filter(|path| !opaque.iter().any(|folder| under(path, folder)))
+                .filter(|path| !opaque.iter().any(|directory| under(path, directory)))
                 .chain(&upper)
                 .collect();
             want.sort();
             let marks = hidden.iter().map(|path| match path.rsplit_once('/') {
-                Some((folder, name)) => format!("{folder}/.wh.{name}"),
+                Some((directory, name)) => format!("{directory}/.wh.{name}"),
                 None => format!(".wh.{path}"),
             });
-            let marks = marks.chain(opaque.iter().map(|folder| format!("{folder}/.wh..wh..opq")));
+            let marks = marks.chain(opaque.iter().map(|directory| format!("{directory}/.wh..wh..opq")));
             let mut second: Vec<String> = upper.iter().cloned().collect();
             let at = if whiteouts_first { 0 } else { second.len() };
             second.splice(at..at, marks);
@@ -586,7 +586,7 @@ mod tests {
             }
             let got: Vec<String> = walk(&tree)
                 .into_iter()
-                .filter(|(_, inode)| tree.folder(*inode).is_none())
+                .filter(|(_, inode)| tree.directory(*inode).is_none())
                 .map(|(path, _)| String::from_utf8(path).unwrap())
                 .collect();
             prop_assert_eq!(got, want.into_iter().cloned().collect::<Vec<_>>());

@@ -74,14 +74,14 @@ fn gzip(bytes: &[u8]) -> Vec<u8> {
 
 /// Converts layers, packed or not, as a container's image in the jail.
 fn convert(layers: &[Vec<u8>]) -> Result<u64, String> {
-    let folder = tempfile::tempdir().unwrap();
-    let store = Store::open(folder.path().join("store")).unwrap();
+    let directory = tempfile::tempdir().unwrap();
+    let store = Store::open(directory.path().join("store")).unwrap();
     let put = |bytes: &Vec<u8>| {
         let (digest, size) = store.put(bytes.as_slice()).unwrap();
         Layer { digest, size, media_type: "application/vnd.oci.image.layer.v1.tar".to_owned(), diff_id: None }
     };
     let layers: Vec<Layer> = layers.iter().map(put).collect();
-    let root = converter(folder.path()).job_root(&store, &IMAGE, &layers, &NoProgress);
+    let root = converter(directory.path()).job_root(&store, &IMAGE, &layers, &NoProgress);
     assert_eq!(fs::read_dir(store.root().join("partial")).unwrap().count(), 0, "{root:?}");
     match root {
         Ok(root) => Ok(root.size),
@@ -219,15 +219,15 @@ fn what_unpacks_to_much_takes_no_memory() {
 /// What comes after the end of an archive counts where the configuration says what all of it is.
 #[test]
 fn rubbish_behind_a_layer_is_refused_where_its_digest_is_known() {
-    let folder = tempfile::tempdir().unwrap();
-    let store = Store::open(folder.path().join("store")).unwrap();
+    let directory = tempfile::tempdir().unwrap();
+    let store = Store::open(directory.path().join("store")).unwrap();
     let tar = layer(&[Entry::File("a", 0o644, b"x")]);
     let packed = [gzip(&tar), vec![0x5a; 4096]].concat();
     let (blob, size) = store.put(packed.as_slice()).unwrap();
     let media_type = "application/vnd.oci.image.layer.v1.tar+gzip".to_owned();
     let known = Layer { digest: blob, size, media_type, diff_id: Some(digest(&tar)) };
     let unknown = Layer { diff_id: None, ..known.clone() };
-    let convert = |layer: Layer| converter(folder.path()).job_root(&store, &IMAGE, &[layer], &NoProgress);
+    let convert = |layer: Layer| converter(directory.path()).job_root(&store, &IMAGE, &[layer], &NoProgress);
     convert(unknown).unwrap();
     let refused = convert(known).unwrap_err().to_string();
     assert!(refused.starts_with(&format!("layer {blob} cannot be read")), "{refused}");
@@ -237,10 +237,10 @@ fn rubbish_behind_a_layer_is_refused_where_its_digest_is_known() {
 #[test]
 fn documents_that_nest_without_end_are_refused() {
     let refused = |manifest: &[u8]| {
-        let folder = tempfile::tempdir().unwrap();
-        layout_of(folder.path(), manifest);
-        let store = Store::open(folder.path().join("store")).unwrap();
-        let reference = folder.path().join("layout").display().to_string();
+        let directory = tempfile::tempdir().unwrap();
+        layout_of(directory.path(), manifest);
+        let store = Store::open(directory.path().join("store")).unwrap();
+        let reference = directory.path().join("layout").display().to_string();
         import_layout(&store, &reference, &Platform::default(), &NoProgress).unwrap_err()
     };
     let nested = format!(r#"{{"layers":[],"annotations":{}{}}}"#, "[".repeat(100_000), "]".repeat(100_000));
@@ -252,8 +252,8 @@ fn documents_that_nest_without_end_are_refused() {
 }
 
 /// A layout whose index leads to these bytes.
-fn layout_of(folder: &Path, manifest: &[u8]) {
-    let blobs = folder.join("layout/blobs/sha256");
+fn layout_of(directory: &Path, manifest: &[u8]) {
+    let blobs = directory.join("layout/blobs/sha256");
     fs::create_dir_all(&blobs).unwrap();
     fs::write(blobs.join(digest(manifest).hex()), manifest).unwrap();
     let index = serde_json::json!({"schemaVersion": 2, "manifests": [{
@@ -261,5 +261,5 @@ fn layout_of(folder: &Path, manifest: &[u8]) {
         "digest": digest(manifest),
         "size": manifest.len(),
     }]});
-    fs::write(folder.join("layout/index.json"), index.to_string()).unwrap();
+    fs::write(directory.join("layout/index.json"), index.to_string()).unwrap();
 }

@@ -17,29 +17,29 @@ use crate::image::{Entry, kernel_layer, layer, options, put};
 
 const IMAGE: Digest = Digest([7; 32]);
 
-/// The converter of the tests, which counts crashes in `folder`.
-pub(crate) fn converter(folder: &Path) -> Converter {
+/// The converter of the tests, which counts crashes in `directory`.
+pub(crate) fn converter(directory: &Path) -> Converter {
     let program = Path::new(env!("CARGO_BIN_EXE_image-converter"));
-    Converter::of_program(program, vec!["image-converter".into()], folder.join("conversions")).unwrap()
+    Converter::of_program(program, vec!["image-converter".into()], directory.join("conversions")).unwrap()
 }
 
 /// A store with an image of a few bytes.
 struct Site {
-    folder: tempfile::TempDir,
+    directory: tempfile::TempDir,
     store: Store,
     layers: Vec<Layer>,
 }
 
 impl Site {
     fn new() -> Self {
-        let folder = tempfile::tempdir().unwrap();
-        let store = Store::open(folder.path().join("store")).unwrap();
+        let directory = tempfile::tempdir().unwrap();
+        let store = Store::open(directory.path().join("store")).unwrap();
         let layers = put(&store, &[layer(&[Entry::File("etc/hostname", 0o644, b"x")])]);
-        Self { folder, store, layers }
+        Self { directory, store, layers }
     }
 
     fn converter(&self) -> Converter {
-        converter(self.folder.path())
+        converter(self.directory.path())
     }
 
     fn convert(&self, converter: &Converter) -> Result<String, ConvertError> {
@@ -59,8 +59,8 @@ impl Site {
 
 #[test]
 fn the_jail_gives_what_a_conversion_without_it_gives() {
-    let folder = tempfile::tempdir().unwrap();
-    let store = Store::open(folder.path().join("store")).unwrap();
+    let directory = tempfile::tempdir().unwrap();
+    let store = Store::open(directory.path().join("store")).unwrap();
     let files = [
         Entry::File("etc/a", 0o644, b"a"),
         Entry::Symlink("etc/b", "a"),
@@ -68,9 +68,9 @@ fn the_jail_gives_what_a_conversion_without_it_gives() {
         Entry::File("sbin/init", 0o644, b"no program"),
     ];
     let layers = put(&store, &[kernel_layer(), layer(&files)]);
-    let options = options(folder.path());
+    let options = options(directory.path());
     let want = build(&store, &layers, &options, &NoProgress).unwrap();
-    let converter = converter(folder.path());
+    let converter = converter(directory.path());
     let got = converter.image(&store, &IMAGE, &layers, &options, &NoProgress).unwrap();
     assert_eq!(got, want);
     assert!(want.warnings[0].contains("no init"), "{:?}", want.warnings);
@@ -99,11 +99,11 @@ fn what_is_wrong_with_an_image_is_told_as_without_a_jail() {
 /// Everything that a converter could do when a layer had taken it over.
 #[test]
 fn the_jail_holds() {
-    let folder = tempfile::tempdir().unwrap();
-    let store = Store::open(folder.path().join("store")).unwrap();
+    let directory = tempfile::tempdir().unwrap();
+    let store = Store::open(directory.path().join("store")).unwrap();
     let layers = put(&store, &[kernel_layer()]);
-    let converter = converter(folder.path()).with_probe("break out");
-    let options = options(folder.path());
+    let converter = converter(directory.path()).with_probe("break out");
+    let options = options(directory.path());
     let built = converter.image(&store, &IMAGE, &layers, &options, &NoProgress).unwrap();
     let tried: Vec<&String> = built.warnings.iter().filter(|text| !text.contains("no init")).collect();
     expect![[r#"
@@ -234,11 +234,11 @@ fn more_memory_than_is_allowed_ends_the_converter_and_not_the_server() {
 /// Many cores, eight layers with the largest windows, and an image at the limit of its budget.
 #[test]
 fn what_an_image_may_hold_fits_beside_what_the_converter_takes() {
-    let folder = tempfile::tempdir().unwrap();
-    let store = Store::open(folder.path().join("store")).unwrap();
+    let directory = tempfile::tempdir().unwrap();
+    let store = Store::open(directory.path().join("store")).unwrap();
     let layers = put(&store, &[kernel_layer()]);
-    let converter = converter(folder.path()).with_probe("hold what an image may");
-    let built = converter.image(&store, &IMAGE, &layers, &options(folder.path()), &NoProgress).unwrap();
+    let converter = converter(directory.path()).with_probe("hold what an image may");
+    let built = converter.image(&store, &IMAGE, &layers, &options(directory.path()), &NoProgress).unwrap();
     let held = |warning: &String| warning == "held 256 MiB, and eight layers beside it";
     assert!(built.warnings.iter().any(held), "{:?}", built.warnings);
 }
@@ -266,7 +266,7 @@ fn an_image_that_crashes_the_converter_twice_is_refused_until_an_admin_wants_it(
 fn a_try_is_counted_before_it_begins() {
     let site = Site::new();
     let record = |site: &Site| {
-        let mut files = fs::read_dir(site.folder.path().join("conversions")).unwrap();
+        let mut files = fs::read_dir(site.directory.path().join("conversions")).unwrap();
         files.next().map(|file| fs::read_to_string(file.unwrap().path()).unwrap())
     };
     let mut seen = None;
@@ -282,7 +282,7 @@ fn a_try_is_counted_before_it_begins() {
 #[test]
 fn a_substrate_program_that_is_too_large_is_refused_and_not_cut() {
     let site = Site::new();
-    let options = options(site.folder.path());
+    let options = options(site.directory.path());
     let program = fs::File::options().write(true).open(&options.substrate).unwrap();
     program.set_len((128 << 20) + 1).unwrap();
     let converter = site.converter();
@@ -348,9 +348,9 @@ fn a_layer_that_is_not_the_one_of_the_configuration_is_refused() {
 #[test]
 fn an_upgrade_on_disk_does_not_change_the_converter() {
     let site = Site::new();
-    let program = site.folder.path().join("program");
+    let program = site.directory.path().join("program");
     fs::copy(env!("CARGO_BIN_EXE_image-converter"), &program).unwrap();
-    let tries = site.folder.path().join("conversions");
+    let tries = site.directory.path().join("conversions");
     let converter = Converter::of_program(&program, Vec::new(), tries).unwrap();
     fs::remove_file(&program).unwrap();
     fs::write(&program, "#!/bin/false").unwrap();

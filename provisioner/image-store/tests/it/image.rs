@@ -19,7 +19,7 @@ pub(crate) fn digest(bytes: &[u8]) -> Digest {
 
 /// An entry of a layer.
 pub(crate) enum Entry<'a> {
-    Folder(&'a str, u32),
+    Directory(&'a str, u32),
     File(&'a str, u32, &'a [u8]),
     Symlink(&'a str, &'a str),
     Hardlink(&'a str, &'a str),
@@ -39,7 +39,7 @@ pub(crate) fn layer(entries: &[Entry<'_>]) -> Vec<u8> {
         header.set_mode(0o644);
         header.set_size(0);
         match entry {
-            Entry::Folder(path, mode) => {
+            Entry::Directory(path, mode) => {
                 header.set_entry_type(EntryType::Directory);
                 header.set_mode(*mode);
                 tar.append_data(&mut header, format!("{path}/"), io::empty()).unwrap();
@@ -81,7 +81,7 @@ pub(crate) fn kernel_layer() -> Vec<u8> {
     let modules = format!("lib/modules/{RELEASE}");
     let file = |name: &str| format!("{modules}/{name}");
     layer(&[
-        Entry::Folder("lib", 0o755),
+        Entry::Directory("lib", 0o755),
         Entry::File(&file("modules.dep"), 0o644, b""),
         Entry::File(&file("vmlinuz"), 0o600, b"not really a kernel"),
     ])
@@ -110,25 +110,25 @@ pub(crate) fn put(store: &Store, layers: &[Vec<u8>]) -> Vec<Layer> {
 }
 
 /// Any file does as the substrate program: nothing here starts it.
-pub(crate) fn options(folder: &Path) -> BuildOptions {
-    let substrate = folder.join("substrate");
+pub(crate) fn options(directory: &Path) -> BuildOptions {
+    let substrate = directory.join("substrate");
     fs::write(&substrate, "not really a program").unwrap();
     BuildOptions { substrate }
 }
 
 /// Writes an image layout with the tag `1`; returns the paths of its layers.
-pub(crate) fn write_layout(folder: &Path, architecture: &str, layers: &[Vec<u8>]) -> Vec<PathBuf> {
-    add_to_layout(folder, architecture, "1", layers)
+pub(crate) fn write_layout(directory: &Path, architecture: &str, layers: &[Vec<u8>]) -> Vec<PathBuf> {
+    add_to_layout(directory, architecture, "1", layers)
 }
 
 /// Adds an image to a layout, which is made if it is not there; returns the paths of its layers.
 pub(crate) fn add_to_layout(
-    folder: &Path,
+    directory: &Path,
     architecture: &str,
     tag: &str,
     layers: &[Vec<u8>],
 ) -> Vec<PathBuf> {
-    let blobs = folder.join("blobs/sha256");
+    let blobs = directory.join("blobs/sha256");
     fs::create_dir_all(&blobs).unwrap();
     let put = |bytes: &[u8], kind: &str| {
         fs::write(blobs.join(digest(bytes).hex()), bytes).unwrap();
@@ -147,12 +147,12 @@ pub(crate) fn add_to_layout(
     });
     let mut entry = put(manifest.to_string().as_bytes(), "manifest.v1+json");
     entry["annotations"] = serde_json::json!({"org.opencontainers.image.ref.name": tag});
-    let mut index = match fs::read(folder.join("index.json")) {
+    let mut index = match fs::read(directory.join("index.json")) {
         Ok(bytes) => serde_json::from_slice(&bytes).unwrap(),
         Err(_) => serde_json::json!({"schemaVersion": 2, "manifests": []}),
     };
     index["manifests"].as_array_mut().unwrap().push(entry);
-    fs::write(folder.join("index.json"), index.to_string()).unwrap();
-    fs::write(folder.join("oci-layout"), r#"{"imageLayoutVersion": "1.0.0"}"#).unwrap();
+    fs::write(directory.join("index.json"), index.to_string()).unwrap();
+    fs::write(directory.join("oci-layout"), r#"{"imageLayoutVersion": "1.0.0"}"#).unwrap();
     ids.iter().map(|id| blobs.join(id.hex())).collect()
 }

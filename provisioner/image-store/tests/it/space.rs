@@ -22,22 +22,22 @@ fn on_small_disk(mib: usize, test: impl FnOnce(&Path) + Send) {
             unshare(CloneFlags::CLONE_NEWNS).expect("this test needs root");
             mount(None::<&str>, "/", None::<&str>, MsFlags::MS_REC | MsFlags::MS_PRIVATE, None::<&str>)
                 .unwrap();
-            let folder = tempfile::tempdir().unwrap();
+            let directory = tempfile::tempdir().unwrap();
             let size = format!("size={mib}m");
-            mount(Some("tmpfs"), folder.path(), Some("tmpfs"), MsFlags::empty(), Some(size.as_str()))
+            mount(Some("tmpfs"), directory.path(), Some("tmpfs"), MsFlags::empty(), Some(size.as_str()))
                 .unwrap();
-            test(folder.path());
-            nix::mount::umount(folder.path()).unwrap();
+            test(directory.path());
+            nix::mount::umount(directory.path()).unwrap();
         };
         scope.spawn(run).join().unwrap();
     });
 }
 
 /// Fills the disk up to so many MiB.
-fn fill(folder: &Path, leave_mib: u64) {
-    let stat = rustix::fs::statvfs(folder).unwrap();
+fn fill(directory: &Path, leave_mib: u64) {
+    let stat = rustix::fs::statvfs(directory).unwrap();
     let free = stat.f_bavail * stat.f_frsize;
-    let file = fs::File::create(folder.join("others")).unwrap();
+    let file = fs::File::create(directory.join("others")).unwrap();
     let size = free - (leave_mib << 20);
     rustix::fs::fallocate(&file, rustix::fs::FallocateFlags::empty(), 0, size).unwrap();
 }
@@ -77,11 +77,11 @@ fn privileged_a_full_disk_refuses_layers_before_it_writes() {
 #[test]
 fn privileged_a_full_disk_ends_a_build_and_nothing_stays() {
     on_small_disk(64, |disk| {
-        let folder = tempfile::tempdir().unwrap();
+        let directory = tempfile::tempdir().unwrap();
         let store = Store::open(disk.join("images")).unwrap();
         let big = layer(&[Entry::File("big", 0o644, &noise(8 * MIB))]);
         let layers = put(&store, &[kernel_layer(), big]);
-        let options = options(folder.path());
+        let options = options(directory.path());
         let before = store.list().unwrap();
         // Less than the layers have: refused before anything is written.
         fill(disk, 20);
@@ -101,7 +101,7 @@ fn privileged_a_full_disk_ends_a_build_and_nothing_stays() {
 #[test]
 fn privileged_a_disk_that_fills_in_mid_build_is_told_as_such() {
     on_small_disk(64, |disk| {
-        let folder = tempfile::tempdir().unwrap();
+        let directory = tempfile::tempdir().unwrap();
         let store = Store::open(disk.join("images")).unwrap();
         let big = layer(&[Entry::File("big", 0o644, &noise(30 * MIB))]);
         let layers = put(&store, &[kernel_layer(), big]);
@@ -109,7 +109,7 @@ fn privileged_a_disk_that_fills_in_mid_build_is_told_as_such() {
         let understated: Vec<_> =
             layers.iter().cloned().map(|layer| image_store::Layer { size: 1, ..layer }).collect();
         fill(disk, 17);
-        let error = build(&store, &understated, &options(folder.path()), &NoProgress).unwrap_err();
+        let error = build(&store, &understated, &options(directory.path()), &NoProgress).unwrap_err();
         let BuildError::Squashfs(SquashfsError::Store(StoreError::NoSpace { needed, available, .. })) = error
         else {
             panic!("{error:?}")
@@ -125,7 +125,7 @@ fn privileged_a_disk_that_fills_in_mid_build_is_told_as_such() {
 #[test]
 fn privileged_artifacts_of_the_converter_leave_alone_what_is_reserved() {
     on_small_disk(64, |disk| {
-        let folder = tempfile::tempdir().unwrap();
+        let directory = tempfile::tempdir().unwrap();
         let store = Store::open(disk.join("images")).unwrap();
         let kernel = vec![0; 30 * MIB];
         let tar = layer(&[
@@ -138,8 +138,8 @@ fn privileged_artifacts_of_the_converter_leave_alone_what_is_reserved() {
         layers[0].media_type = "application/vnd.oci.image.layer.v1.tar+gzip".to_owned();
         layers[0].diff_id = Some(digest(&tar));
         fill(disk, 40);
-        let converter = crate::converter::converter(folder.path());
-        let (image, options) = (layers[0].digest, options(folder.path()));
+        let converter = crate::converter::converter(directory.path());
+        let (image, options) = (layers[0].digest, options(directory.path()));
         let error = converter.image(&store, &image, &layers, &options, &NoProgress).unwrap_err();
         let ConvertError::Store(StoreError::NoSpace { needed, .. }) = error else { panic!("{error:?}") };
         // What is left alone, and a MiB.
@@ -152,11 +152,11 @@ fn privileged_artifacts_of_the_converter_leave_alone_what_is_reserved() {
 
 #[test]
 fn a_layer_that_left_the_store_is_named() {
-    let folder = tempfile::tempdir().unwrap();
-    let store = Store::open(folder.path().join("store")).unwrap();
+    let directory = tempfile::tempdir().unwrap();
+    let store = Store::open(directory.path().join("store")).unwrap();
     let layers = put(&store, &[kernel_layer()]);
     store.remove(&layers[0].digest).unwrap();
-    let error = build(&store, &layers, &options(folder.path()), &NoProgress).unwrap_err();
+    let error = build(&store, &layers, &options(directory.path()), &NoProgress).unwrap_err();
     assert!(matches!(&error, BuildError::Layer(LayerError::Store(StoreError::Missing { .. }))), "{error:?}");
     assert!(error.to_string().ends_with("import the image again"), "{error}");
 }

@@ -14,17 +14,17 @@ use crate::image::{digest, noise};
 
 #[test]
 fn a_writer_goes_on_where_another_stopped() {
-    let folder = tempfile::tempdir().unwrap();
-    let store = Store::open(folder.path()).unwrap();
+    let directory = tempfile::tempdir().unwrap();
+    let store = Store::open(directory.path()).unwrap();
     let bytes = noise(1_000_000);
     let id = digest(&bytes);
     let mut writer = store.writer(&id, 1_000_000).unwrap().unwrap();
     writer.write(&bytes[..400_000]).unwrap();
     drop(writer);
     // Another process opens the store: what is resumable is kept, what a dead process made is swept.
-    fs::write(folder.path().join("partial/tmp-1-1"), "left").unwrap();
-    let store = Store::open(folder.path()).unwrap();
-    assert!(!folder.path().join("partial/tmp-1-1").exists());
+    fs::write(directory.path().join("partial/tmp-1-1"), "left").unwrap();
+    let store = Store::open(directory.path()).unwrap();
+    assert!(!directory.path().join("partial/tmp-1-1").exists());
     let mut writer = store.writer(&id, 1_000_000).unwrap().unwrap();
     assert_eq!(writer.offset(), 400_000);
     writer.write(&bytes[400_000..]).unwrap();
@@ -46,15 +46,15 @@ fn a_writer_goes_on_where_another_stopped() {
 fn privileged_a_partial_that_may_not_be_written_is_taken_up() {
     /// Debian's `nobody`.
     const NOBODY: u32 = 65_534;
-    let folder = tempfile::tempdir().unwrap();
-    let store = Store::open(folder.path()).unwrap();
+    let directory = tempfile::tempdir().unwrap();
+    let store = Store::open(directory.path()).unwrap();
     let id = digest(b"abc");
-    let partial = folder.path().join("partial").join(id.hex());
+    let partial = directory.path().join("partial").join(id.hex());
     fs::write(&partial, "ab").unwrap();
     fs::set_permissions(&partial, fs::Permissions::from_mode(0o400)).unwrap();
     chown(&partial, Some(NOBODY), None).unwrap();
     for name in ["", "blobs", "blobs/sha256", "partial"] {
-        chown(folder.path().join(name), Some(NOBODY), None).unwrap();
+        chown(directory.path().join(name), Some(NOBODY), None).unwrap();
     }
     // Of this thread alone, and root's rights over files go with it.
     nix::unistd::setfsuid(nix::unistd::Uid::from_raw(NOBODY));
@@ -67,11 +67,11 @@ fn privileged_a_partial_that_may_not_be_written_is_taken_up() {
 
 #[test]
 fn a_damaged_partial_costs_one_attempt() {
-    let folder = tempfile::tempdir().unwrap();
-    let store = Store::open(folder.path()).unwrap();
+    let directory = tempfile::tempdir().unwrap();
+    let store = Store::open(directory.path()).unwrap();
     let bytes = noise(10_000);
     let id = digest(&bytes);
-    fs::write(folder.path().join("partial").join(id.hex()), vec![0; 4_000]).unwrap();
+    fs::write(directory.path().join("partial").join(id.hex()), vec![0; 4_000]).unwrap();
     let mut writer = store.writer(&id, 10_000).unwrap().unwrap();
     writer.write(&bytes[4_000..]).unwrap();
     assert!(matches!(writer.finish(), Err(StoreError::DigestMismatch { .. })));
@@ -81,7 +81,7 @@ fn a_damaged_partial_costs_one_attempt() {
     writer.finish().unwrap();
     // One that is longer than the blob can only be begun again.
     let other = digest(b"x");
-    fs::write(folder.path().join("partial").join(other.hex()), vec![0; 9]).unwrap();
+    fs::write(directory.path().join("partial").join(other.hex()), vec![0; 9]).unwrap();
     let mut writer = store.writer(&other, 1).unwrap().unwrap();
     writer.write(b"x").unwrap();
     writer.finish().unwrap();
@@ -89,8 +89,8 @@ fn a_damaged_partial_costs_one_attempt() {
 
 #[test]
 fn too_much_and_too_little_are_refused() {
-    let folder = tempfile::tempdir().unwrap();
-    let store = Store::open(folder.path()).unwrap();
+    let directory = tempfile::tempdir().unwrap();
+    let store = Store::open(directory.path()).unwrap();
     let id = digest(b"abc");
     let mut writer = store.writer(&id, 3).unwrap().unwrap();
     assert!(matches!(writer.write(b"abcd"), Err(StoreError::SizeMismatch { got: 4, .. })));
@@ -104,8 +104,8 @@ fn too_much_and_too_little_are_refused() {
 
 #[test]
 fn who_does_not_wait_writes_beside() {
-    let folder = tempfile::tempdir().unwrap();
-    let store = Store::open(folder.path()).unwrap();
+    let directory = tempfile::tempdir().unwrap();
+    let store = Store::open(directory.path()).unwrap();
     let bytes = noise(300_000);
     let id = digest(&bytes);
     let mut slow = store.writer(&id, 300_000).unwrap().unwrap();
@@ -137,8 +137,8 @@ fn who_does_not_wait_writes_beside() {
 
 #[test]
 fn writers_of_one_blob_take_turns() {
-    let folder = tempfile::tempdir().unwrap();
-    let store = Store::open(folder.path()).unwrap();
+    let directory = tempfile::tempdir().unwrap();
+    let store = Store::open(directory.path()).unwrap();
     let bytes = noise(300_000);
     let id = digest(&bytes);
     let barrier = Barrier::new(4);
@@ -162,8 +162,8 @@ fn writers_of_one_blob_take_turns() {
 /// What is in use by work under way stays, whenever the work and the removal begin and end.
 #[test]
 fn a_removal_spares_what_is_in_use() {
-    let folder = tempfile::tempdir().unwrap();
-    let store = Store::open(folder.path()).unwrap();
+    let directory = tempfile::tempdir().unwrap();
+    let store = Store::open(directory.path()).unwrap();
     let put = |store: &Store, text: &str| store.put(text.as_bytes()).unwrap().0;
     let (needed, unused) = (put(&store, "needed"), put(&store, "unused"));
     let (found, new) = (put(&store, "found by somebody"), digest(b"new"));
@@ -198,8 +198,8 @@ fn a_removal_spares_what_is_in_use() {
 /// Either the work finds the blob and it stays, or it makes it anew: never is it gone while in use.
 #[test]
 fn work_and_removals_meet() {
-    let folder = tempfile::tempdir().unwrap();
-    let store = Store::open(folder.path()).unwrap();
+    let directory = tempfile::tempdir().unwrap();
+    let store = Store::open(directory.path()).unwrap();
     let id = digest(b"blob");
     let barrier = Barrier::new(2);
     std::thread::scope(|scope| {
@@ -224,8 +224,8 @@ fn work_and_removals_meet() {
 
 #[test]
 fn a_removal_takes_no_temporary_file_that_is_just_begun() {
-    let folder = tempfile::tempdir().unwrap();
-    let store = Store::open(folder.path()).unwrap();
+    let directory = tempfile::tempdir().unwrap();
+    let store = Store::open(directory.path()).unwrap();
     std::thread::scope(|scope| {
         let is_taken = |_: &i32| !store.temporary().unwrap().path().exists();
         let begins = scope.spawn(move || (0..2_000).filter(is_taken).count());

@@ -39,8 +39,8 @@ fn samples(core: &DhcpCore, hosts: &HostTable) -> String {
 
 #[tokio::test]
 async fn what_happens_is_counted() {
-    let folder = tempfile::tempdir().unwrap();
-    let core = core(folder.path());
+    let directory = tempfile::tempdir().unwrap();
+    let core = core(directory.path());
     let fixed = Host {
         id: "6f1c1f0e-52a1-4a53-9f0b-6f5f6d1f2d11".parse().unwrap(),
         name: "n1".parse().unwrap(),

@@ -36,7 +36,7 @@ impl Library {
                 };
                 put(&mode.to_be_bytes());
                 match content {
-                    Content::Folder => put(b"folder"),
+                    Content::Directory => put(b"folder"),
                     Content::File { digest, .. } => put(digest),
                     Content::Link(target) => put(target.as_bytes()),
                 }

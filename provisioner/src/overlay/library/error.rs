@@ -25,7 +25,7 @@ pub enum LibraryError {
     #[error(
         "cannot read {}, since mode {mode:04o} closes it to its owner too: {}",
         path.display(),
-        for_owner(*mode, *is_folder)
+        for_owner(*mode, *is_directory)
     )]
     Closed {
         /// Which; for what lies in a folder that cannot be entered, the folder.
@@ -33,7 +33,7 @@ pub enum LibraryError {
         /// Its permission bits.
         mode: u32,
         /// It is a folder.
-        is_folder: bool,
+        is_directory: bool,
         /// What the system says.
         #[source]
         source: io::Error,
@@ -68,7 +68,7 @@ impl LibraryError {
     pub(super) fn read(path: &Path, source: io::Error) -> Self {
         let closed = (source.kind() == io::ErrorKind::PermissionDenied).then(|| closed_to_owner(path));
         match closed.flatten() {
-            Some((path, mode, is_folder)) => Self::Closed { path, mode, is_folder, source },
+            Some((path, mode, is_directory)) => Self::Closed { path, mode, is_directory, source },
             None => Self::Read { path: path.to_owned(), source },
         }
     }
@@ -84,10 +84,10 @@ impl LibraryError {
 fn closed_to_owner(path: &Path) -> Option<(PathBuf, u32, bool)> {
     let look = |path: &Path| Some((path.to_owned(), fs::symlink_metadata(path).ok()?));
     let (path, facts) = path.ancestors().find_map(look)?;
-    let (mode, is_folder) = (facts.mode() & 0o7777, facts.is_dir());
-    let wanted = if is_folder { 0o500 } else { 0o400 };
+    let (mode, is_directory) = (facts.mode() & 0o7777, facts.is_dir());
+    let wanted = if is_directory { 0o500 } else { 0o400 };
     let is_own = facts.uid() == geteuid().as_raw();
-    (is_own && mode & wanted != wanted).then_some((path, mode, is_folder))
+    (is_own && mode & wanted != wanted).then_some((path, mode, is_directory))
 }
 
 /// What helps where the server's user may not read a file.
@@ -101,8 +101,8 @@ fn if_denied(source: &io::Error) -> &'static str {
 }
 
 /// What helps where the file is the server's already.
-fn for_owner(mode: u32, is_folder: bool) -> String {
-    if is_folder {
+fn for_owner(mode: u32, is_directory: bool) -> String {
+    if is_directory {
         return "chmod u+rx it".to_owned();
     }
     format!(

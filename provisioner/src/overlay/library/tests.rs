@@ -9,17 +9,17 @@ use super::*;
 use crate::overlay::{renderer::Renderer, variables::Variables};
 
 /// A shipped overlay and one of the site, both good.
-struct Folders {
+struct Directories {
     shipped: TempDir,
     site: TempDir,
 }
 
-impl Folders {
+impl Directories {
     fn new() -> Self {
-        let folders = Self { shipped: tempfile::tempdir().unwrap(), site: tempfile::tempdir().unwrap() };
-        write(&folders.shipped.path().join("hosts/rootfs/etc/hosts"), b"shipped");
-        write(&folders.site.path().join("good/rootfs/etc/good"), b"good");
-        folders
+        let directories = Self { shipped: tempfile::tempdir().unwrap(), site: tempfile::tempdir().unwrap() };
+        write(&directories.shipped.path().join("hosts/rootfs/etc/hosts"), b"shipped");
+        write(&directories.site.path().join("good/rootfs/etc/good"), b"good");
+        directories
     }
 
     fn load(&self) -> Library {
@@ -63,11 +63,11 @@ const DAMAGES: [(&str, Damage); 8] = [
 #[test]
 fn what_cannot_be_read_is_its_overlays_error() {
     for (expected, damage) in DAMAGES {
-        let folders = Folders::new();
-        let root = folders.site.path().join("bad/rootfs");
+        let directories = Directories::new();
+        let root = directories.site.path().join("bad/rootfs");
         write(&root.join("etc/bad"), b"bad");
         damage(&root);
-        let library = folders.load();
+        let library = directories.load();
         let problems = library.problems();
         assert_eq!(problems.len(), 1, "{problems:?}");
         assert!(problems[0].starts_with("overlay bad: ") && problems[0].contains(expected), "{problems:?}");
@@ -81,59 +81,59 @@ fn what_cannot_be_read_is_its_overlays_error() {
 
 #[test]
 fn a_pipe_for_a_readme_is_not_waited_for() {
-    let folders = Folders::new();
-    mkfifo(&folders.site.path().join("good/README.md"), Mode::S_IRUSR | Mode::S_IWUSR).unwrap();
-    assert_eq!(folders.load().problems(), [""; 0]);
+    let directories = Directories::new();
+    mkfifo(&directories.site.path().join("good/README.md"), Mode::S_IRUSR | Mode::S_IWUSR).unwrap();
+    assert_eq!(directories.load().problems(), [""; 0]);
 }
 
 #[test]
 fn a_link_that_leads_nowhere_does_not_bring_the_shipped_one_back() {
-    let folders = Folders::new();
-    symlink("/nonexistent/hosts", folders.site.path().join("hosts")).unwrap();
-    let library = folders.load();
+    let directories = Directories::new();
+    symlink("/nonexistent/hosts", directories.site.path().join("hosts")).unwrap();
+    let library = directories.load();
     assert_eq!(library.get("hosts").unwrap().source, Source::SiteOverShipped);
     assert!(library.broken("hosts").unwrap().contains("cannot read"), "{:?}", library.problems());
     assert!(library.may_mend_itself());
 }
 
 #[test]
-fn without_the_sites_folder_nobody_knows_what_it_replaces() {
-    let folders = Folders::new();
-    let file = folders.site.path().join("file");
+fn without_the_sites_directory_nobody_knows_what_it_replaces() {
+    let directories = Directories::new();
+    let file = directories.site.path().join("file");
     fs::write(&file, "no folder").unwrap();
-    let library = Library::load(folders.shipped.path(), &file);
+    let library = Library::load(directories.shipped.path(), &file);
     let why = library.broken("hosts").unwrap();
     assert!(why.contains("may have one of this name"), "{why}");
-    assert!(Library::load(folders.shipped.path(), Path::new("/nonexistent")).broken("hosts").is_none());
-    let library = Library::load(&file, folders.site.path());
+    assert!(Library::load(directories.shipped.path(), Path::new("/nonexistent")).broken("hosts").is_none());
+    let library = Library::load(&file, directories.site.path());
     assert!(library.broken("hosts").unwrap().contains("cannot read"), "it may be shipped");
     assert_eq!(library.broken("good"), None);
 }
 
 #[test]
 fn what_is_no_overlay_is_told() {
-    let folders = Folders::new();
-    write(&folders.site.path().join("My_Overlay/rootfs/x"), b"");
-    write(&folders.site.path().join("notes.txt"), b"");
-    write(&folders.site.path().join(".git/x"), b"");
-    let problems = folders.load().problems();
+    let directories = Directories::new();
+    write(&directories.site.path().join("My_Overlay/rootfs/x"), b"");
+    write(&directories.site.path().join("notes.txt"), b"");
+    write(&directories.site.path().join(".git/x"), b"");
+    let problems = directories.load().problems();
     assert!(problems.len() == 1 && problems[0].contains("My_Overlay is no overlay"), "{problems:?}");
 }
 
 #[test]
 fn many_errors_of_one_overlay_are_few_lines() {
-    let folders = Folders::new();
+    let directories = Directories::new();
     for number in 0..100 {
-        write(&folders.site.path().join(format!("bad/rootfs/{number}.j2")), b"\xff");
+        write(&directories.site.path().join(format!("bad/rootfs/{number}.j2")), b"\xff");
     }
-    assert_eq!(folders.load().problems().len(), MAX_UNREADABLE);
+    assert_eq!(directories.load().problems().len(), MAX_UNREADABLE);
 }
 
 #[test]
-fn a_template_with_a_mistake_is_a_problem_and_named() {
-    let folders = Folders::new();
-    write(&folders.site.path().join("good/rootfs/x.j2"), b"{#- bedplate \nmode: 0600\n#}\n");
-    let library = folders.load();
+fn a_template_with_a_diagnostic_is_a_problem_and_named() {
+    let directories = Directories::new();
+    write(&directories.site.path().join("good/rootfs/x.j2"), b"{#- bedplate \nmode: 0600\n#}\n");
+    let library = directories.load();
     let expected = "overlay good, /x.j2, line 3: the front matter ends with `#}`; it must end with `-#}`";
     assert_eq!(library.problems(), [expected]);
     assert_eq!((library.broken("good"), unusable(&library, "good").as_deref()), (None, Some(expected)));
@@ -141,13 +141,13 @@ fn a_template_with_a_mistake_is_a_problem_and_named() {
 
 #[test]
 fn a_rendering_says_the_same_as_a_look() {
-    let folders = Folders::new();
-    let site = folders.site.path();
+    let directories = Directories::new();
+    let site = directories.site.path();
     write(&site.join("mistake/rootfs/a.j2"), b"{{ fail('when rendered') }}");
     write(&site.join("mistake/rootfs/b.j2"), b"{% if %}");
     write(&site.join("unread/rootfs/x.j2"), b"\xff");
     write(&site.join("late/rootfs/x.j2"), b"{{ fail('when rendered') }}");
-    let (library, renderer) = (folders.load(), Renderer::default());
+    let (library, renderer) = (directories.load(), Renderer::default());
     let variables = Variables::of_json(&serde_json::json!({}));
     for name in ["mistake", "unread", "none"] {
         let looked = unusable(&library, name).unwrap();
@@ -159,9 +159,9 @@ fn a_rendering_says_the_same_as_a_look() {
 
 #[test]
 fn a_remark_is_shown_and_keeps_no_node_from_its_files() {
-    let folders = Folders::new();
-    write(&folders.site.path().join("good/rootfs/x.j2"), b"{# path: /etc/x #}\n");
-    let library = folders.load();
+    let directories = Directories::new();
+    write(&directories.site.path().join("good/rootfs/x.j2"), b"{# path: /etc/x #}\n");
+    let library = directories.load();
     let problems = library.problems();
     let expected = "overlay good, /x.j2, line 1: this comment has no effect";
     assert!(problems.len() == 1 && problems[0].starts_with(expected), "{problems:?}");
@@ -175,8 +175,8 @@ fn unusable(library: &Library, name: &str) -> Option<String> {
 
 #[test]
 fn a_mode_that_closes_a_file_to_the_server_is_told_with_the_way_to_have_it_on_nodes() {
-    let folder = tempfile::tempdir().unwrap();
-    let (file, inner) = (folder.path().join("shadow"), folder.path().join("inner"));
+    let directory = tempfile::tempdir().unwrap();
+    let (file, inner) = (directory.path().join("shadow"), directory.path().join("inner"));
     fs::write(&file, "x").unwrap();
     fs::create_dir(&inner).unwrap();
     let told = |path: &Path, mode: u32| {

@@ -18,8 +18,8 @@ use crate::overlay::{
 };
 
 fn shipped() -> Library {
-    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../overlays");
-    Library::load(&folder, Path::new("/nonexistent"))
+    let directory = Path::new(env!("CARGO_MANIFEST_DIR")).join("../overlays");
+    Library::load(&directory, Path::new("/nonexistent"))
 }
 
 fn variables(yaml: &str) -> Variables {
@@ -55,7 +55,7 @@ fn check(overlay: &str, yaml: &str, expect: &Expect) {
     let text: String = entries
         .iter()
         .filter_map(|entry| match &entry.content {
-            Content::Folder => None,
+            Content::Directory => None,
             Content::File { bytes, .. } => {
                 Some(format!("--- {} {:o}\n{}", entry.path, entry.mode, String::from_utf8_lossy(bytes)))
             }
@@ -547,8 +547,8 @@ fn later_overlays_win_and_site_overlays_shadow() {
     write("late/rootfs/etc/hostname.j2", "late {{ node.name }}\n");
     write("broken/rootfs/etc/x.j2", "a\n{{ node.nmae }}\n");
     write("syntax/rootfs/etc/y.j2", "{% if %}\n");
-    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../overlays");
-    let library = Library::load(&folder, site.path());
+    let directory = Path::new(env!("CARGO_MANIFEST_DIR")).join("../overlays");
+    let library = Library::load(&directory, site.path());
     let hosts = library.get("hosts").unwrap();
     assert_eq!((hosts.source.as_str(), hosts.summary.as_str()), ("site over shipped", "Ours. All of it."));
     let renderer = Renderer::default();

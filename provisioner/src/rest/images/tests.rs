@@ -19,22 +19,22 @@ const ADDRESS: std::net::IpAddr = std::net::IpAddr::V4(Ipv4Addr::new(10, 1, 0, 1
 
 /// A server with `debian@1`, `debian@2` and the node `n1`, which boots the first.
 struct Site {
-    folder: TempDir,
+    directory: TempDir,
     database: Database,
 }
 
 impl Site {
     async fn new() -> Self {
-        let folder = tempfile::tempdir().unwrap();
-        std::fs::write(folder.path().join("substrate"), "not really a program").unwrap();
-        let path = folder.path().join("bedplate.db");
+        let directory = tempfile::tempdir().unwrap();
+        std::fs::write(directory.path().join("substrate"), "not really a program").unwrap();
+        let path = directory.path().join("bedplate.db");
         let schemas = [&access::SCHEMA, &fleet::SCHEMA, &crate::SCHEMA];
         let database = Database::open(&path, &schemas).await.unwrap();
-        Self { folder, database }
+        Self { directory, database }
     }
 
     async fn start(&self) -> Provisioner {
-        let state_dir = self.folder.path().to_owned();
+        let state_dir = self.directory.path().to_owned();
         let addresses = vec![Ipv4Addr::LOCALHOST.into()];
         let config = FleetConfig::new(state_dir.clone(), addresses.clone());
         let hardware = Arc::new(hardware::Hardware::new(self.database.clone()));
@@ -101,7 +101,7 @@ const RUNS: &str = "n1 runs it, or is booting it, whatever it boots next; `bedpl
                     nodes anew, and a node that is no more can be deleted";
 
 #[tokio::test]
-async fn what_a_node_may_be_booting_is_kept_until_it_boots_anew() {
+async fn what_a_node_may_be_booting_is_kept_until_it_boots_again() {
     let site = Site::new().await;
     let provisioner = site.with_node().await;
     assert_eq!(deleted(&provisioner).await.unwrap_err(), "n1 boots it; give those nodes another image first");

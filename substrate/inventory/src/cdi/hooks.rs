@@ -11,13 +11,13 @@
 //!
 //! What needs any other hook cannot be granted.
 
-use super::{MADE_ANEW, is_below, is_plain, shape::RawHook};
+use super::{MADE_AGAIN, is_below, is_plain, shape::RawHook};
 use crate::edits::{Edits, Link};
 
 /// What a hook asks for, done by us.
 enum KnownHook<'a> {
     Links(Vec<&'a str>),
-    LibraryFolders(Vec<&'a str>),
+    LibraryDirectories(Vec<&'a str>),
     Nothing,
 }
 
@@ -39,8 +39,8 @@ pub(super) fn add(hook: &RawHook, edits: &mut Edits) {
     match known {
         None => edits.refused.push(told()),
         Some(KnownHook::Nothing) => {}
-        Some(KnownHook::LibraryFolders(folders)) => {
-            edits.library_folders.extend(folders.into_iter().map(str::to_owned))
+        Some(KnownHook::LibraryDirectories(directories)) => {
+            edits.library_directories.extend(directories.into_iter().map(str::to_owned))
         }
         Some(KnownHook::Links(links)) => {
             for link in links {
@@ -66,12 +66,12 @@ fn known<'a>(name: &str, words: &[&'a str]) -> Option<KnownHook<'a>> {
     match name {
         "create-symlinks" => values(&["link"]).map(KnownHook::Links),
         "update-ldcache" => {
-            let folders = values(&["folder", "ldconfig-path"])?;
+            let directories = values(&["folder", "ldconfig-path"])?;
             // `:` separates folders in LD_LIBRARY_PATH.
-            folders
+            directories
                 .iter()
-                .all(|folder| is_plain(folder) && !folder.contains(':'))
-                .then_some(KnownHook::LibraryFolders(folders))
+                .all(|directory| is_plain(directory) && !directory.contains(':'))
+                .then_some(KnownHook::LibraryDirectories(directories))
         }
         "chmod" => {
             let (paths, modes) = (values(&["path", "mode"])?, values(&["mode", "path"])?);
@@ -87,8 +87,9 @@ fn known<'a>(name: &str, words: &[&'a str]) -> Option<KnownHook<'a>> {
 }
 
 fn is_link(target: &str, path: &str) -> bool {
-    let is_place =
-        is_plain(path) && !path.ends_with('/') && !MADE_ANEW.iter().any(|folder| is_below(path, folder));
+    let is_place = is_plain(path)
+        && !path.ends_with('/')
+        && !MADE_AGAIN.iter().any(|directory| is_below(path, directory));
     is_place && !target.is_empty() && !target.contains('\0')
 }
 

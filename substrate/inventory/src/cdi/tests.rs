@@ -17,7 +17,7 @@ fn refused(edits: &str) -> Vec<String> {
 }
 
 #[test]
-fn every_mistake_is_told_with_its_line() {
+fn every_diagnostic_is_told_with_its_line() {
     let text = "cdiVersion: 2.0.0\nkind: gpu\nnoted: 1\ndevices: []\n";
     expect!["line 3: noted: unknown key \"noted\""].assert_eq(&parse(text).unwrap_err().join("\n"));
     let text = r#"{
@@ -43,8 +43,8 @@ fn every_mistake_is_told_with_its_line() {
         ("hooks: [{path: /x}]", "the key \"hookName\" is missing"),
         ("devices: []", "unknown key \"devices\""),
     ] {
-        let mistakes = with(edits).unwrap_err().join("\n");
-        assert!(mistakes.contains(expected), "{edits}: {mistakes}");
+        let diagnostics = with(edits).unwrap_err().join("\n");
+        assert!(diagnostics.contains(expected), "{edits}: {diagnostics}");
     }
     assert_eq!(parse("").unwrap_err(), ["the file is empty"]);
     assert!(parse("{").unwrap_err()[0].starts_with("line "));
@@ -132,7 +132,7 @@ fn hooks_of_nvidia_are_done_and_all_others_refused() {
         "/usr/bin/nvidia-ctk",
         "nvidia-ctk, hook, update-ldcache, --folder, /usr/lib64",
     );
-    assert_eq!((old.library_folders, old.refused), (vec!["/usr/lib64".to_owned()], vec![]));
+    assert_eq!((old.library_directories, old.refused), (vec!["/usr/lib64".to_owned()], vec![]));
     for words in [
         "x, chmod, --mode, 755, --path, /dev/dri",
         "x, enable-cuda-compat, --host-driver-version=575.57.08",

@@ -9,7 +9,7 @@ use crate::{
     read::{Reader, is_absence},
 };
 
-use super::{FOLDER, nvme_controllers};
+use super::{DIRECTORY, nvme_controllers};
 
 /// All of it; `None` for a disk that tells nothing (virtio, eMMC).
 pub(super) fn of(read: &mut Reader<'_>, disk: &str, ioctls: &dyn Ioctls) -> Option<DiskHealth> {
@@ -36,7 +36,7 @@ pub(crate) fn smart(read: &mut Reader<'_>, disk: &mut Disk, ioctls: &dyn Ioctls)
 }
 
 fn cheap(read: &mut Reader<'_>, disk: &str, health: &mut DiskHealth) {
-    let device = format!("{FOLDER}/{disk}/device");
+    let device = format!("{DIRECTORY}/{disk}/device");
     if !disk.starts_with("nvme") {
         health.state = read.text(&format!("{device}/state"));
         health.io_errors = read.text(&format!("{device}/ioerr_cnt")).as_deref().and_then(hexadecimal);

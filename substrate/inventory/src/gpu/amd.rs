@@ -18,24 +18,24 @@ use super::watts;
 use crate::read::Reader;
 
 pub(super) fn add(read: &mut Reader<'_>, gpu: &mut Gpu) {
-    let folder = folder(gpu);
-    gpu.model = read.text(&format!("{folder}/product_name"));
-    gpu.uuid = read.text(&format!("{folder}/unique_id"));
-    gpu.serial = read.text(&format!("{folder}/serial_number"));
-    gpu.firmware = read.text(&format!("{folder}/vbios_version"));
-    gpu.memory_bytes = read.count(&format!("{folder}/mem_info_vram_total"));
-    gpu.power_limit_watts = watts(read, &folder, &["power1_cap"]);
+    let directory = directory(gpu);
+    gpu.model = read.text(&format!("{directory}/product_name"));
+    gpu.uuid = read.text(&format!("{directory}/unique_id"));
+    gpu.serial = read.text(&format!("{directory}/serial_number"));
+    gpu.firmware = read.text(&format!("{directory}/vbios_version"));
+    gpu.memory_bytes = read.count(&format!("{directory}/mem_info_vram_total"));
+    gpu.power_limit_watts = watts(read, &directory, &["power1_cap"]);
     gpu.driver_version = read.text("/sys/module/amdgpu/version");
-    gpu.links = links(read, &folder);
+    gpu.links = links(read, &directory);
     refresh(read, gpu);
 }
 
 /// Reads again what changes: the counts of errors.
 pub(crate) fn refresh(read: &mut Reader<'_>, gpu: &mut Gpu) {
-    let folder = folder(gpu);
-    let counts = read.text(&format!("{folder}/ras/umc_err_count"));
+    let directory = directory(gpu);
+    let counts = read.text(&format!("{directory}/ras/umc_err_count"));
     gpu.ecc = counts.as_deref().map(|counts| {
-        let path = format!("{folder}/ras/gpu_vram_bad_pages");
+        let path = format!("{directory}/ras/gpu_vram_bad_pages");
         // Of memory that is well it is empty.
         let pages = read.text(&path).or_else(|| read.exists(&path).then(String::new));
         ecc(counts, pages.as_deref())
@@ -46,7 +46,7 @@ pub(crate) fn refresh(read: &mut Reader<'_>, gpu: &mut Gpu) {
 pub(super) fn number(read: &mut Reader<'_>, gpus: &mut [Gpu]) {
     let mut minors = Vec::new();
     for gpu in gpus.iter_mut().filter(|gpu| gpu.vendor == "amd") {
-        let nodes = read.names(&format!("{}/drm", folder(gpu)));
+        let nodes = read.names(&format!("{}/drm", directory(gpu)));
         let minor = nodes.iter().find_map(|node| node.strip_prefix("renderD")?.parse::<u32>().ok());
         minors.extend(minor.map(|minor| (minor, gpu)));
     }
@@ -56,7 +56,7 @@ pub(super) fn number(read: &mut Reader<'_>, gpus: &mut [Gpu]) {
     }
 }
 
-fn folder(gpu: &Gpu) -> String {
+fn directory(gpu: &Gpu) -> String {
     format!("/sys/bus/pci/devices/{}", gpu.pci)
 }
 
@@ -77,11 +77,11 @@ fn ecc(counts: &str, pages: Option<&str>) -> Ecc {
 }
 
 /// The other GPUs of its hive that it reaches in one hop.
-fn links(read: &mut Reader<'_>, folder: &str) -> Vec<GpuLink> {
-    let hive = format!("{folder}/xgmi_hive_info");
-    let mut column = |name: &str| read.text(&format!("{folder}/{name}")).map(|text| hexadecimals(&text));
+fn links(read: &mut Reader<'_>, directory: &str) -> Vec<GpuLink> {
+    let hive = format!("{directory}/xgmi_hive_info");
+    let mut column = |name: &str| read.text(&format!("{directory}/{name}")).map(|text| hexadecimals(&text));
     let (lanes, hops) = (column("xgmi_num_links"), column("xgmi_num_hops"));
-    let own = read.pci_address(folder);
+    let own = read.pci_address(directory);
     let mut links = Vec::new();
     for name in read.names(&hive) {
         let Some(index) = name.strip_prefix("node").and_then(|number| number.parse::<usize>().ok()) else {

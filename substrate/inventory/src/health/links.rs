@@ -137,8 +137,8 @@ mod tests {
         ];
         assert_eq!(told(&inventory, &BTreeMap::new()), expected);
         let seen = ["0000:02:00.0", "0000:04:00.0"].map(|address| {
-            let anew = PciLink { width: 16, max_width: 16, speed_mts: 16_000, max_speed_mts: 16_000 };
-            (address.to_owned(), anew)
+            let again = PciLink { width: 16, max_width: 16, speed_mts: 16_000, max_speed_mts: 16_000 };
+            (address.to_owned(), again)
         });
         assert!(told(&inventory, &seen.into()).is_empty(), "they were trained anew");
         for device in &mut inventory.pci {

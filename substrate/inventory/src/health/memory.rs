@@ -11,7 +11,7 @@
 use super::{ScanFaults, counters::Counters};
 use crate::read::Reader;
 
-const FOLDER: &str = "/sys/devices/system/edac/mc";
+const DIRECTORY: &str = "/sys/devices/system/edac/mc";
 
 const SUBJECT: &str = "memory";
 
@@ -25,17 +25,18 @@ pub(super) struct Controller {
 /// A memory module, or a rank of one.
 #[derive(Debug)]
 struct Module {
-    folder: String,
+    directory: String,
     label: String,
 }
 
 pub(super) fn controllers(read: &mut Reader<'_>) -> Vec<Controller> {
-    let names = read.names(FOLDER).into_iter().filter(|name| numbered(name, "mc"));
-    let names: Vec<String> = names.filter(|name| read.exists(&format!("{FOLDER}/{name}/ce_count"))).collect();
+    let names = read.names(DIRECTORY).into_iter().filter(|name| numbered(name, "mc"));
+    let names: Vec<String> =
+        names.filter(|name| read.exists(&format!("{DIRECTORY}/{name}/ce_count"))).collect();
     names
         .into_iter()
         .map(|name| {
-            let parts = read.names(&format!("{FOLDER}/{name}"));
+            let parts = read.names(&format!("{DIRECTORY}/{name}"));
             let parts = parts.into_iter().filter(|part| numbered(part, "dimm") || numbered(part, "rank"));
             let modules = parts.map(|part| module(read, &name, &part)).collect();
             Controller { name, modules }
@@ -44,9 +45,9 @@ pub(super) fn controllers(read: &mut Reader<'_>) -> Vec<Controller> {
 }
 
 fn module(read: &mut Reader<'_>, controller: &str, part: &str) -> Module {
-    let folder = format!("{FOLDER}/{controller}/{part}");
-    let label = read.text(&format!("{folder}/dimm_label")).filter(|label| !label.contains('\n'));
-    Module { label: label.unwrap_or_else(|| format!("{controller} {part}")), folder }
+    let directory = format!("{DIRECTORY}/{controller}/{part}");
+    let label = read.text(&format!("{directory}/dimm_label")).filter(|label| !label.contains('\n'));
+    Module { label: label.unwrap_or_else(|| format!("{controller} {part}")), directory }
 }
 
 fn numbered(name: &str, prefix: &str) -> bool {
@@ -60,14 +61,14 @@ pub(super) fn check(
     found: &mut ScanFaults,
 ) {
     for Controller { name, modules } in controllers {
-        let key = format!("{FOLDER}/{name}/ce_count");
+        let key = format!("{DIRECTORY}/{name}/ce_count");
         let Some(corrected) = read.count(&key) else { continue };
-        let uncorrected = read.count(&format!("{FOLDER}/{name}/ue_count")).unwrap_or(0);
+        let uncorrected = read.count(&format!("{DIRECTORY}/{name}/ue_count")).unwrap_or(0);
         let is_first = !counters.is_known(&key);
         let has_grown = counters.observe(&key, corrected);
         let mut told = (false, false);
         for module in modules {
-            let key = format!("{}/dimm_ce_count", module.folder);
+            let key = format!("{}/dimm_ce_count", module.directory);
             // Modules are read when their controller has counted something.
             if is_first || has_grown {
                 read.count(&key).map(|count| counters.observe(&key, count));
@@ -76,7 +77,7 @@ pub(super) fn check(
                 found.warning(SUBJECT, format!("corrected errors in {}", module.label));
                 told.0 = true;
             }
-            if uncorrected > 0 && read.count(&format!("{}/dimm_ue_count", module.folder)) > Some(0) {
+            if uncorrected > 0 && read.count(&format!("{}/dimm_ue_count", module.directory)) > Some(0) {
                 found.error(SUBJECT, format!("uncorrected errors in {}", module.label), None);
                 told.1 = true;
             }

@@ -8,7 +8,7 @@ use hwlocality::{Topology as Hwloc, cpu::kind::CpuKind as HwlocKind};
 use super::small;
 use crate::read::Reader;
 
-const FOLDER: &str = "/sys/devices/system/cpu";
+const DIRECTORY: &str = "/sys/devices/system/cpu";
 
 /// Fills in the kinds of cores that hwloc found and the highest clock rate.
 pub(crate) fn kinds(hwloc: &Hwloc, topology: &mut Topology) {
@@ -44,11 +44,11 @@ fn cpu_kind(kind: &HwlocKind<'_>) -> CpuKind {
 /// Fills in what only sysfs tells (`Documentation/ABI/testing/sysfs-devices-system-cpu`).
 pub(crate) fn add(read: &mut Reader<'_>, topology: &mut Topology) {
     if topology.max_mhz.is_none() {
-        let khz = read.number(&format!("{FOLDER}/cpu0/cpufreq/cpuinfo_max_freq"));
+        let khz = read.number(&format!("{DIRECTORY}/cpu0/cpufreq/cpuinfo_max_freq"));
         topology.max_mhz = khz.and_then(|khz| u32::try_from(khz / 1000).ok()).filter(|mhz| *mhz > 0);
     }
     // Also lists what could be plugged in.
-    let Some(offline) = read.list(&format!("{FOLDER}/offline")) else { return };
-    let present = read.list(&format!("{FOLDER}/present")).unwrap_or_default();
+    let Some(offline) = read.list(&format!("{DIRECTORY}/offline")) else { return };
+    let present = read.list(&format!("{DIRECTORY}/present")).unwrap_or_default();
     topology.offline_pus = offline.into_iter().filter(|pu| present.binary_search(pu).is_ok()).collect();
 }

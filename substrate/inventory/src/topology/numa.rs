@@ -7,7 +7,7 @@ use api::inventory::{NumaNode, PageType, Topology};
 
 use crate::{read::Reader, system::mem_total};
 
-const FOLDER: &str = "/sys/devices/system/node";
+const DIRECTORY: &str = "/sys/devices/system/node";
 const TIERS: &str = "/sys/devices/virtual/memory_tiering";
 const DAX: &str = "/sys/bus/dax/devices";
 const NVIDIA: &str = "/proc/driver/nvidia/gpus";
@@ -24,9 +24,9 @@ const MODEL_WITH_HBM: &str = "Xeon(R) CPU Max";
 
 /// Completes the NUMA nodes that hwloc found, in the order of their indexes.
 pub(crate) fn add(read: &mut Reader<'_>, topology: &mut Topology) {
-    let Some(mut online) = read.list(&format!("{FOLDER}/online")) else { return };
+    let Some(mut online) = read.list(&format!("{DIRECTORY}/online")) else { return };
     if online.len() > MAX_NODES {
-        read.gap(&format!("{FOLDER}/online"), format!("more than {MAX_NODES} NUMA nodes"));
+        read.gap(&format!("{DIRECTORY}/online"), format!("more than {MAX_NODES} NUMA nodes"));
         online.truncate(MAX_NODES);
     }
     let nodes = &mut topology.numa_nodes;
@@ -38,7 +38,7 @@ pub(crate) fn add(read: &mut Reader<'_>, topology: &mut Topology) {
     if online.len() > 1 {
         for node in nodes.iter_mut().filter(|node| online.contains(&node.index)) {
             // hwloc counts to memory without processors those that are near it.
-            node.pus = read.list(&format!("{FOLDER}/node{}/cpulist", node.index)).unwrap_or_default();
+            node.pus = read.list(&format!("{DIRECTORY}/node{}/cpulist", node.index)).unwrap_or_default();
         }
     }
     for node in nodes.iter_mut() {
@@ -63,18 +63,18 @@ fn place_cores(topology: &mut Topology) {
 
 /// A node that hwloc leaves out.
 fn left_out(read: &mut Reader<'_>, index: u32, page_bytes: Option<u64>) -> NumaNode {
-    let folder = format!("{FOLDER}/node{index}");
-    let text = read.text(&format!("{folder}/meminfo"));
+    let directory = format!("{DIRECTORY}/node{index}");
+    let text = read.text(&format!("{directory}/meminfo"));
     let memory_bytes = text.as_deref().and_then(mem_total).unwrap_or_else(|| {
-        read.gap(&format!("{folder}/meminfo"), "no MemTotal");
+        read.gap(&format!("{directory}/meminfo"), "no MemTotal");
         0
     });
     let mut pages = Vec::new();
     if memory_bytes > 0 {
-        for name in read.names(&format!("{folder}/hugepages")) {
+        for name in read.names(&format!("{directory}/hugepages")) {
             let size = name.strip_prefix("hugepages-").and_then(|size| size.strip_suffix("kB"));
             let size = size.and_then(|size| size.parse::<u64>().ok()?.checked_mul(1024));
-            let count = read.count(&format!("{folder}/hugepages/{name}/nr_hugepages"));
+            let count = read.count(&format!("{directory}/hugepages/{name}/nr_hugepages"));
             if let (Some(size_bytes), Some(count)) = (size, count) {
                 pages.push(PageType { size_bytes, count });
             }
@@ -93,14 +93,14 @@ fn left_out(read: &mut Reader<'_>, index: u32, page_bytes: Option<u64>) -> NumaN
 /// Bandwidth and latency of reads, of the processors nearest to the node: class 1 of access is that of processors
 /// alone, class 0, which older kernels have alone, also of devices.
 fn performance(read: &mut Reader<'_>, index: u32) -> (Option<u64>, Option<u64>) {
-    let Some(folder) = ["access1", "access0"]
-        .map(|class| format!("{FOLDER}/node{index}/{class}/initiators"))
+    let Some(directory) = ["access1", "access0"]
+        .map(|class| format!("{DIRECTORY}/node{index}/{class}/initiators"))
         .into_iter()
-        .find(|folder| read.exists(folder))
+        .find(|directory| read.exists(directory))
     else {
         return (None, None);
     };
-    let mut fact = |name: &str| read.count(&format!("{folder}/{name}")).filter(|value| *value > 0);
+    let mut fact = |name: &str| read.count(&format!("{directory}/{name}")).filter(|value| *value > 0);
     (fact("read_bandwidth"), fact("read_latency"))
 }
 
@@ -168,7 +168,7 @@ fn distances(read: &mut Reader<'_>, nodes: &[NumaNode], online: &[u32]) -> Vec<V
     }
     let mut rows = Vec::new();
     for index in online {
-        let path = format!("{FOLDER}/node{index}/distance");
+        let path = format!("{DIRECTORY}/node{index}/distance");
         let Some(text) = read.text(&path) else { return Vec::new() };
         let row: Option<Vec<u32>> = text.split_whitespace().map(|distance| distance.parse().ok()).collect();
         let Some(row) = row.filter(|row| row.len() == online.len()) else {

@@ -14,8 +14,8 @@ use crate::unpack;
 /// Together they have every kind of entry.
 const CAPTURES: [&str; 5] = ["amd", "cdi", "infiniband", "nvidia", "storage"];
 
-fn files(folder: &Path, found: &mut Vec<PathBuf>) {
-    let mut entries: Vec<_> = fs::read_dir(folder).unwrap().map(|entry| entry.unwrap()).collect();
+fn files(directory: &Path, found: &mut Vec<PathBuf>) {
+    let mut entries: Vec<_> = fs::read_dir(directory).unwrap().map(|entry| entry.unwrap()).collect();
     entries.sort_by_key(fs::DirEntry::file_name);
     for entry in entries {
         match entry.file_type().unwrap() {
@@ -71,9 +71,9 @@ fn entries_that_are_no_files() {
         let root = unpack(capture);
         let mut found = Vec::new();
         // Beside the tree lie the answers of a capture, which no machine has.
-        for folder in ["sys", "proc", "etc", "dev"] {
-            if root.path().join(folder).exists() {
-                files(&root.path().join(folder), &mut found);
+        for directory in ["sys", "proc", "etc", "dev"] {
+            if root.path().join(directory).exists() {
+                files(&root.path().join(directory), &mut found);
             }
         }
         for (number, path) in found.iter().enumerate().filter(|(number, _)| number % 2 == 0) {
@@ -101,8 +101,8 @@ fn two_disks_with_one_serial_number_are_two_disks() {
 #[test]
 fn links_that_lead_nowhere() {
     let root = unpack("storage");
-    let folder = "sys/devices/pci0000:80/0000:83:00.0/host8/port-8:0";
-    fs::remove_dir_all(root.path().join(folder)).unwrap();
+    let directory = "sys/devices/pci0000:80/0000:83:00.0/host8/port-8:0";
+    fs::remove_dir_all(root.path().join(directory)).unwrap();
     fs::remove_dir_all(root.path().join("sys/devices/pci0000:40/0000:41:00.1")).unwrap();
     let inventory = inventory::collect(root.path());
     let names: Vec<_> = inventory.disks.iter().map(|disk| disk.name.as_str()).collect();

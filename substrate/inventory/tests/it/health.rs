@@ -34,8 +34,9 @@ fn told(inventory: &Inventory, of: &str) -> String {
     let faults = inventory.faults.iter().filter(|fault| fault.subject.starts_with(of));
     let mut lines: Vec<String> =
         faults.map(|fault| format!("{:?} {}: {}", fault.level, fault.subject, fault.message)).collect();
-    let sick = inventory.devices.iter().filter_map(|device| Some((&device.name, device.sick.as_ref()?)));
-    lines.extend(sick.filter(|(_, why)| why.starts_with(of)).map(|(name, _)| format!("{name} is sick")));
+    let unhealthy =
+        inventory.devices.iter().filter_map(|device| Some((&device.name, device.unhealthy.as_ref()?)));
+    lines.extend(unhealthy.filter(|(_, why)| why.starts_with(of)).map(|(name, _)| format!("{name} is sick")));
     lines.join("\n")
 }
 
@@ -196,7 +197,7 @@ fn a_sleeping_gpu_is_not_woken_and_not_missed() {
 }
 
 #[test]
-fn what_the_log_told_of_a_gpu_lasts_until_its_driver_is_bound_anew() {
+fn what_the_log_told_of_a_gpu_lasts_until_its_driver_is_bound_again() {
     let root = unpack("dgx-h100");
     let mut collector = collector(root.path());
     collector.collect(Parts::ALL);
@@ -225,7 +226,7 @@ fn what_the_log_told_of_a_gpu_lasts_until_its_driver_is_bound_anew() {
 
 /// Parts of a GPU share its node and have others of their own, which tell no address.
 #[test]
-fn parts_of_a_sick_gpu_are_sick() {
+fn parts_of_a_unhealthy_gpu_are_unhealthy() {
     let root = unpack("dgx-h100");
     let part = |gpu: u32, part: u32| {
         let cap = format!("/dev/nvidia-caps/nvidia-cap{}", 10 * gpu + part);
@@ -255,7 +256,7 @@ fn parts_of_a_sick_gpu_are_sick() {
 }
 
 #[test]
-fn counts_of_a_driver_are_asked_anew_after_an_incident() {
+fn counts_of_a_driver_are_asked_again_after_an_incident() {
     let root = unpack("dgx-h100");
     let mut collector = collector(root.path());
     let uncorrected = |inventory: &Inventory| inventory.gpus[0].ecc.clone().unwrap().uncorrected;
@@ -271,15 +272,15 @@ fn counts_of_a_driver_are_asked_anew_after_an_incident() {
 }
 
 #[test]
-fn parts_of_a_gpu_are_asked_for_anew_when_they_change() {
+fn parts_of_a_gpu_are_asked_for_again_when_they_change() {
     let root = unpack("dgx-h100");
     let mut collector = collector(root.path());
     assert_eq!(collector.collect(Parts::ALL).gpus[7].mig.len(), 2);
     let report = root.path().join("nvidia-smi.xml");
     let changed = fs::read_to_string(&report).unwrap();
     fs::write(&report, changed.replace("<gpu_instance_id>2<", "<gpu_instance_id>5<")).unwrap();
-    let folder = root.path().join("proc/driver/nvidia/capabilities/gpu7/mig");
-    fs::rename(folder.join("gi2"), folder.join("gi5")).unwrap();
+    let directory = root.path().join("proc/driver/nvidia/capabilities/gpu7/mig");
+    fs::rename(directory.join("gi2"), directory.join("gi5")).unwrap();
     assert_eq!(collector.collect(Parts::GPUS).gpus[7].mig[1].gpu_instance, 5);
 }
 

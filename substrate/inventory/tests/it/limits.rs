@@ -28,10 +28,10 @@ fn a_machine_with_1024_pus() {
     write(root.path(), "sys/devices/system/cpu/offline", "1024-8191\n");
     write(root.path(), "sys/devices/system/node/online", "0-15\n");
     for node in 0..16 {
-        let folder = format!("sys/devices/system/node/node{node}");
+        let directory = format!("sys/devices/system/node/node{node}");
         let distances: Vec<_> = (0..16).map(|other| if other == node { "10" } else { "21" }).collect();
-        write(root.path(), &format!("{folder}/distance"), distances.join(" "));
-        write(root.path(), &format!("{folder}/cpulist"), format!("{}-{}", node * 64, node * 64 + 63));
+        write(root.path(), &format!("{directory}/distance"), distances.join(" "));
+        write(root.path(), &format!("{directory}/cpulist"), format!("{}-{}", node * 64, node * 64 + 63));
     }
     let inventory = inventory::collect(root.path());
     assert_eq!(inventory.gaps, []);

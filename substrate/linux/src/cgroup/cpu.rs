@@ -14,11 +14,12 @@ pub fn used_micros(group: &Cgroup) -> Result<u64> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::cgroup::tests::folder;
+    use crate::cgroup::tests::directory;
 
     #[test]
     fn the_time_is_read() {
-        let (_folder, group) = folder(&[("cpu.stat", "usage_usec 1234\nuser_usec 1000\nsystem_usec 234\n")]);
+        let (_directory, group) =
+            directory(&[("cpu.stat", "usage_usec 1234\nuser_usec 1000\nsystem_usec 234\n")]);
         assert_eq!(used_micros(&group).unwrap(), 1234);
     }
 }

@@ -37,7 +37,7 @@ pub fn list(indexes: &[u32]) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::cgroup::tests::folder;
+    use crate::cgroup::tests::directory;
 
     #[test]
     fn lists_are_the_kernels() {
@@ -51,7 +51,7 @@ mod tests {
 
     #[test]
     fn both_sets_are_written() {
-        let (_folder, group) = folder(&[("cpuset.cpus", ""), ("cpuset.mems", "")]);
+        let (_directory, group) = directory(&[("cpuset.cpus", ""), ("cpuset.mems", "")]);
         restrict(&group, &[0, 1], &[1]).unwrap();
         assert_eq!(group.read("cpuset.cpus").unwrap(), "0-1");
         assert_eq!(group.read("cpuset.mems").unwrap(), "1");

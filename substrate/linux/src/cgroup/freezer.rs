@@ -46,12 +46,12 @@ pub fn is_frozen(group: &Cgroup) -> Result<bool> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::cgroup::tests::folder;
+    use crate::cgroup::tests::directory;
 
     #[test]
     fn frozen_is_what_the_kernel_says() {
-        let (_folder, group) =
-            folder(&[("cgroup.events", "populated 1\nfrozen 1\n"), ("cgroup.freeze", "0")]);
+        let (_directory, group) =
+            directory(&[("cgroup.events", "populated 1\nfrozen 1\n"), ("cgroup.freeze", "0")]);
         freeze(&group).unwrap();
         assert_eq!((group.read("cgroup.freeze").unwrap(), is_frozen(&group).unwrap()), ("1".into(), true));
         set(&group, false).unwrap();

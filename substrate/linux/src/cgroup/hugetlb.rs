@@ -32,12 +32,12 @@ fn is_limit(name: &str) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::cgroup::tests::folder;
+    use crate::cgroup::tests::directory;
 
     #[test]
     fn every_size_is_forbidden() {
         let files = ["hugetlb.2MB.max", "hugetlb.1GB.rsvd.max", "hugetlb.2MB.current", "memory.max"];
-        let (_folder, group) = folder(&files.map(|name| (name, "max")));
+        let (_directory, group) = directory(&files.map(|name| (name, "max")));
         forbid(&group).unwrap();
         assert!(
             group.read(files[0]).unwrap().starts_with('0') && group.read(files[1]).unwrap().starts_with('0')
@@ -46,7 +46,7 @@ mod tests {
             (group.read(files[2]).unwrap(), group.read(files[3]).unwrap()),
             ("max".into(), "max".into())
         );
-        let (_folder, without) = folder(&[]);
+        let (_directory, without) = directory(&[]);
         assert!(forbid(&without).is_err());
     }
 }

@@ -48,12 +48,12 @@ pub fn peak(group: &Cgroup) -> Option<u64> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::cgroup::tests::folder;
+    use crate::cgroup::tests::directory;
 
     #[test]
     fn a_limit_is_without_swap_and_for_all_together() {
         let files = [("memory.max", ""), ("memory.oom.group", ""), ("memory.swap.max", "")];
-        let (_folder, group) = folder(&files);
+        let (_directory, group) = directory(&files);
         limit(&group, 1 << 30).unwrap();
         let read = |file| group.read(file).unwrap();
         assert_eq!(
@@ -65,13 +65,13 @@ mod tests {
     #[test]
     fn kills_and_peak_are_read() {
         let events = "low 0\nhigh 0\nmax 9\noom 2\noom_kill 3\n";
-        let (_folder, group) =
-            folder(&[("memory.events", events), ("memory.peak", "4096\n"), ("memory.current", "1024\n")]);
+        let (_directory, group) =
+            directory(&[("memory.events", events), ("memory.peak", "4096\n"), ("memory.current", "1024\n")]);
         assert_eq!((kills(&group).unwrap(), peak(&group), current(&group)), (3, Some(4096), Some(1024)));
-        let (_folder, old) = folder(&[]);
+        let (_directory, old) = directory(&[]);
         assert_eq!((peak(&old), current(&old), in_files(&old)), (None, None, None));
         let stat = "anon 1\nfile 9\nshmem_thp 0\nshmem 8192\n";
-        let (_folder, group) = folder(&[("memory.stat", stat)]);
+        let (_directory, group) = directory(&[("memory.stat", stat)]);
         assert_eq!(in_files(&group), Some(8192));
     }
 }

@@ -20,11 +20,11 @@ pub fn current(group: &Cgroup) -> Option<u32> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::cgroup::tests::folder;
+    use crate::cgroup::tests::directory;
 
     #[test]
     fn the_limit_is_written() {
-        let (_folder, group) = folder(&[("pids.max", "max")]);
+        let (_directory, group) = directory(&[("pids.max", "max")]);
         limit(&group, 100).unwrap();
         assert!(group.read("pids.max").unwrap().starts_with("100"));
         assert_eq!(current(&group), None);

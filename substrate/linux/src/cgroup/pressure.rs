@@ -30,12 +30,12 @@ pub fn waited_micros(group: &Cgroup, resource: Resource) -> Option<u64> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::cgroup::tests::folder;
+    use crate::cgroup::tests::directory;
 
     #[test]
     fn the_time_of_some_is_read() {
         let text = "some avg10=0.00 avg60=0.00 avg300=0.00 total=1234\nfull avg10=0.00 avg60=0.00 avg300=0.00 total=9\n";
-        let (_folder, group) = folder(&[("io.pressure", text)]);
+        let (_directory, group) = directory(&[("io.pressure", text)]);
         assert_eq!(waited_micros(&group, Resource::Io), Some(1234));
         assert_eq!(waited_micros(&group, Resource::Cpu), None);
     }

@@ -14,11 +14,11 @@ pub fn forbid(group: &Cgroup, device: &str) -> Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::cgroup::tests::folder;
+    use crate::cgroup::tests::directory;
 
     #[test]
     fn the_device_is_named() {
-        let (_folder, group) = folder(&[("rdma.max", "")]);
+        let (_directory, group) = directory(&[("rdma.max", "")]);
         forbid(&group, "mlx5_0").unwrap();
         assert_eq!(group.read("rdma.max").unwrap(), "mlx5_0 hca_handle=0 hca_object=0");
     }

@@ -552,8 +552,8 @@ async fn a_server_that_moves_is_found_where_it_said() {
     let (new, at_new) = test_server::listen().await;
     let booted_with =
         api::enroll::AgentIdentity { fleet_servers: vec![at_old], ..test_server::identity(&ca, &ca) };
-    let folder = tempfile::tempdir().unwrap();
-    let (kept, identity) = KeptIdentity::new(folder.path().join("agent.json"), booted_with);
+    let directory = tempfile::tempdir().unwrap();
+    let (kept, identity) = KeptIdentity::new(directory.path().join("agent.json"), booted_with);
     let mut rig = Rig::new();
     tokio::spawn(server_addresses::save_server_list(Arc::new(kept), rig.servers.clone()));
     let agent = tokio::spawn(keep_connected(rig.channel.take().unwrap(), identity));

@@ -126,12 +126,12 @@ impl Events {
         let Some(specs) = &self.specs else { return };
         let made = AddWatchFlags::IN_CREATE | AddWatchFlags::IN_MOVED_TO | AddWatchFlags::IN_ONLYDIR;
         let changed = AddWatchFlags::IN_CLOSE_WRITE | AddWatchFlags::IN_MOVE | AddWatchFlags::IN_DELETE;
-        for folder in ::inventory::devices::SPEC_FOLDERS {
-            let folder = self.root.join(folder.trim_start_matches('/'));
-            for (path, events) in [(folder.parent(), made), (Some(folder.as_path()), made | changed)] {
+        for directory in ::inventory::devices::SPEC_DIRECTORIES {
+            let directory = self.root.join(directory.trim_start_matches('/'));
+            for (path, events) in [(directory.parent(), made), (Some(directory.as_path()), made | changed)] {
                 match path.map(|path| specs.add_watch(path, events)) {
                     Some(Err(errno)) if errno != Errno::ENOENT => {
-                        tracing::warn!(%errno, folder = %folder.display(), "cannot listen for changes of CDI specs");
+                        tracing::warn!(%errno, directory = %directory.display(), "cannot listen for changes of CDI specs");
                     }
                     _ => {}
                 }
@@ -344,7 +344,7 @@ mod tests {
     }
 
     #[test]
-    fn a_driver_that_takes_a_device_anew() {
+    fn a_driver_that_takes_a_device_again() {
         let bound =
             seen("ACTION=bind DEVPATH=/devices/pci0000:00/x SUBSYSTEM=pci PCI_SLOT_NAME=0000:3b:00.0");
         assert_eq!(bound.rebound, ["0000:3b:00.0"]);
@@ -384,7 +384,7 @@ mod tests {
     }
 
     #[test]
-    fn specs_are_heard_of_in_folders_that_are_not_there_yet() {
+    fn specs_are_heard_of_in_directories_that_are_not_there_yet() {
         let root = tempfile::tempdir().unwrap();
         std::fs::create_dir_all(root.path().join("etc")).unwrap();
         let mut events = Events { uevents: None, links: None, log: None, ..Events::listen(root.path()) };
@@ -393,8 +393,8 @@ mod tests {
             change();
             events.wait(Duration::from_millis(100)).parts
         };
-        let (folder, spec) = (root.path().join("etc/cdi"), root.path().join("etc/cdi/x.json"));
-        assert_eq!(hears(&|| std::fs::create_dir(&folder).unwrap()), Parts::DEVICES);
+        let (directory, spec) = (root.path().join("etc/cdi"), root.path().join("etc/cdi/x.json"));
+        assert_eq!(hears(&|| std::fs::create_dir(&directory).unwrap()), Parts::DEVICES);
         assert_eq!(hears(&|| std::fs::write(&spec, "{}").unwrap()), Parts::DEVICES);
         assert_eq!(hears(&|| std::fs::remove_file(&spec).unwrap()), Parts::DEVICES);
         assert_eq!(hears(&|| {}), Parts::NONE);

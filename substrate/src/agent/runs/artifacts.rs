@@ -50,10 +50,10 @@ pub enum ArtifactError {
     #[error("no fleet server is known")]
     NoServer,
     /// It does not fit.
-    #[error("{} has {available} bytes free, and {needed} are needed", folder.display())]
+    #[error("{} has {available} bytes free, and {needed} are needed", directory.display())]
     Space {
         /// Where.
-        folder: PathBuf,
+        directory: PathBuf,
         /// Bytes that are free.
         available: u64,
         /// Bytes that must be.
@@ -148,7 +148,7 @@ type Locks = Mutex<BTreeMap<Digest, Arc<tokio::sync::Mutex<()>>>>;
 /// The folder of artifacts.
 #[derive(Debug)]
 pub struct Artifacts {
-    folder: PathBuf,
+    directory: PathBuf,
     servers: Servers,
     /// Held while one is fetched. There are as many as digests are being waited for.
     fetching: Locks,
@@ -159,8 +159,8 @@ pub struct Artifacts {
 impl Artifacts {
     /// Files of these servers in this folder.
     #[must_use]
-    pub fn new(folder: PathBuf, servers: Servers) -> Self {
-        Self { folder, servers, fetching: Mutex::default(), shelf: Mutex::default() }
+    pub fn new(directory: PathBuf, servers: Servers) -> Self {
+        Self { directory, servers, fetching: Mutex::default(), shelf: Mutex::default() }
     }
 
     /// The file, fetched if it is not there.
@@ -174,12 +174,12 @@ impl Artifacts {
             fetching.entry(digest).or_default().clone()
         };
         let _turn = lock.lock().await;
-        let path = self.folder.join(digest.hex());
+        let path = self.directory.join(digest.hex());
         if self.take(&path) {
             return Ok(path);
         }
         self.make_room(size)?;
-        let draft = self.folder.join(format!("{}.part", digest.hex()));
+        let draft = self.directory.join(format!("{}.part", digest.hex()));
         let draft = Draft(&draft);
         self.fetch(digest, size, draft.0).await?;
         fs::rename(draft.0, &path).map_err(|source| ArtifactError::Write { path: path.clone(), source })?;
@@ -195,12 +195,12 @@ impl Artifacts {
     }
 
     fn make_room(&self, size: u64) -> Result<(), ArtifactError> {
-        let write = |source| ArtifactError::Write { path: self.folder.clone(), source };
-        fs::create_dir_all(&self.folder).map_err(write)?;
-        let available = linux::mount::available_bytes(&self.folder).map_err(|error| write(error.errno))?;
+        let write = |source| ArtifactError::Write { path: self.directory.clone(), source };
+        fs::create_dir_all(&self.directory).map_err(write)?;
+        let available = linux::mount::available_bytes(&self.directory).map_err(|error| write(error.errno))?;
         let needed = size.saturating_add(SPACE_TO_SPARE);
         if available < needed {
-            return Err(ArtifactError::Space { folder: self.folder.clone(), available, needed });
+            return Err(ArtifactError::Space { directory: self.directory.clone(), available, needed });
         }
         Ok(())
     }
@@ -258,7 +258,7 @@ impl Artifacts {
     /// Deletes what is neither `used` nor `mounted` past what is kept for later.
     pub fn sweep(&self, used: &BTreeSet<Digest>, mounted: &BTreeSet<Digest>) {
         let _shelf = self.shelf.lock().unwrap_or_else(PoisonError::into_inner);
-        let Ok(entries) = fs::read_dir(&self.folder) else { return };
+        let Ok(entries) = fs::read_dir(&self.directory) else { return };
         let mut idle: Vec<_> = entries
             .flatten()
             .filter_map(|entry| {

@@ -36,14 +36,14 @@ pub(in crate::agent) struct Watched {
 
 impl Changes {
     /// Watches a folder; `None` if the kernel gives no watch.
-    pub(in crate::agent) fn watch(&self, folder: &Path) -> Option<Watched> {
+    pub(in crate::agent) fn watch(&self, directory: &Path) -> Option<Watched> {
         let heard = self.heard.get_or_init(WatchState::start).clone()?;
         let notify = Arc::new(Notify::new());
         // Held over both steps, so that the first event finds who waits for it.
         let mut waiting = heard.waiting.lock().unwrap_or_else(PoisonError::into_inner);
-        let added = heard.source.add_watch(folder, AddWatchFlags::IN_MOVED_TO);
+        let added = heard.source.add_watch(directory, AddWatchFlags::IN_MOVED_TO);
         let descriptor = added
-            .inspect_err(|error| tracing::warn!(%error, folder = %folder.display(), "not watched"))
+            .inspect_err(|error| tracing::warn!(%error, directory = %directory.display(), "not watched"))
             .ok()?;
         waiting.insert(descriptor, notify.clone());
         drop(waiting);
@@ -113,13 +113,14 @@ mod tests {
 
     #[tokio::test]
     async fn a_file_that_appears_is_heard_of_where_it_appears() {
-        let folders = [tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap()];
+        let directories = [tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap()];
         let changes = Changes::default();
-        let first = changes.watch(folders[0].path()).unwrap();
-        let second = changes.watch(folders[1].path()).unwrap();
+        let first = changes.watch(directories[0].path()).unwrap();
+        let second = changes.watch(directories[1].path()).unwrap();
         for _ in 0..3 {
-            std::fs::write(folders[0].path().join("draft"), "x").unwrap();
-            std::fs::rename(folders[0].path().join("draft"), folders[0].path().join(END.name())).unwrap();
+            std::fs::write(directories[0].path().join("draft"), "x").unwrap();
+            std::fs::rename(directories[0].path().join("draft"), directories[0].path().join(END.name()))
+                .unwrap();
             tokio::time::timeout(Duration::from_secs(10), first.changed()).await.unwrap();
         }
         let nothing = tokio::time::timeout(Duration::from_millis(50), second.changed()).await;

@@ -113,7 +113,7 @@ pub struct Granted {
     /// `NAME=VALUE`.
     pub env: Vec<String>,
     /// Folders of libraries.
-    pub library_folders: Vec<String>,
+    pub library_directories: Vec<String>,
     /// What it has alone.
     pub claim: Claim,
 }
@@ -129,13 +129,17 @@ impl Granted {
             env.retain(|known| name(known) != name(pair));
             env.push(pair.clone());
         }
-        if !self.library_folders.is_empty() {
+        if !self.library_directories.is_empty() {
             let known = env.iter().position(|pair| name(pair) == LIBRARY_PATH).map(|place| env.remove(place));
-            let known =
-                known.as_deref().and_then(|pair| pair.split_once('=')).map(|(_, folders)| folders.to_owned());
-            let folders =
-                known.filter(|folders| !folders.is_empty()).into_iter().chain(self.library_folders.clone());
-            env.push(format!("{LIBRARY_PATH}={}", folders.collect::<Vec<_>>().join(":")));
+            let known = known
+                .as_deref()
+                .and_then(|pair| pair.split_once('='))
+                .map(|(_, directories)| directories.to_owned());
+            let directories = known
+                .filter(|directories| !directories.is_empty())
+                .into_iter()
+                .chain(self.library_directories.clone());
+            env.push(format!("{LIBRARY_PATH}={}", directories.collect::<Vec<_>>().join(":")));
         }
         env
     }
@@ -246,7 +250,7 @@ pub fn resolve(root: &Path, names: &[DeviceName], user: &RunUser) -> Result<Gran
         links,
         gids: all.gids,
         env: all.env,
-        library_folders: all.library_folders,
+        library_directories: all.library_directories,
         claim,
     })
 }
@@ -298,16 +302,16 @@ fn links(root: &Path, edits: &Edits) -> Result<Vec<DeviceLink>, DeviceError> {
     let mut links: BTreeMap<String, String> =
         edits.links.iter().map(|link| (link.path.clone(), link.target.clone())).collect();
     for mount in &edits.mounts {
-        let Some((folder, file)) = mount.target.rsplit_once('/') else { continue };
+        let Some((directory, file)) = mount.target.rsplit_once('/') else { continue };
         let source = below(root, &mount.source);
-        if !edits.library_folders.iter().any(|known| known == folder) || !source.is_file() {
+        if !edits.library_directories.iter().any(|known| known == directory) || !source.is_file() {
             continue;
         }
         let name = File::open(&source).and_then(|library| soname(&library));
         let fail =
             |error| DeviceError::Look { name: mount.target.clone(), path: source.clone(), source: error };
         if let Some(name) = name.map_err(fail)?.filter(|name| name != file) {
-            let path = format!("{folder}/{name}");
+            let path = format!("{directory}/{name}");
             if !edits.mounts.iter().any(|other| other.target == path) {
                 links.entry(path).or_insert_with(|| file.to_owned());
             }

@@ -30,7 +30,7 @@ const AFTER_FAILURE: Duration = Duration::from_secs(60);
 #[derive(Debug)]
 pub struct Fitness {
     /// Folders in which a job needs room: of runs, of artifacts.
-    folders: Vec<PathBuf>,
+    directories: Vec<PathBuf>,
     /// What logs have that the server has not taken.
     logs: LogRoom,
     /// What failed, and until when that counts, by the monotonic clock.
@@ -40,10 +40,10 @@ pub struct Fitness {
 }
 
 impl Fitness {
-    /// Of a node that keeps runs and artifacts in `folders`, and the logs of its jobs in `logs`.
+    /// Of a node that keeps runs and artifacts in `directories`, and the logs of its jobs in `logs`.
     #[must_use]
-    pub fn new(folders: Vec<PathBuf>, logs: LogRoom) -> Self {
-        Self { folders, logs, failure: Mutex::new(None), failed: Notify::new() }
+    pub fn new(directories: Vec<PathBuf>, logs: LogRoom) -> Self {
+        Self { directories, logs, failure: Mutex::new(None), failed: Notify::new() }
     }
 
     /// One of the site's programs failed at `now`.
@@ -66,11 +66,11 @@ impl Fitness {
 
     fn space_short(&self) -> Option<String> {
         // One that does not exist yet is made when it is needed.
-        let short = |folder: &PathBuf| {
-            let available = linux::mount::available_bytes(folder).ok()?;
-            (available < SPACE_TO_SPARE).then(|| space_words(folder, available))
+        let short = |directory: &PathBuf| {
+            let available = linux::mount::available_bytes(directory).ok()?;
+            (available < SPACE_TO_SPARE).then(|| space_words(directory, available))
         };
-        self.folders.iter().find_map(short)
+        self.directories.iter().find_map(short)
     }
 }
 
@@ -102,9 +102,9 @@ fn unused_grants(runs: &Path) -> u64 {
     entries.filter_map(|entry| unused(entry.path())).fold(0, u64::saturating_add)
 }
 
-fn space_words(folder: &Path, available: u64) -> String {
+fn space_words(directory: &Path, available: u64) -> String {
     let (has, needs) = (available >> 20, SPACE_TO_SPARE >> 20);
-    format!("{} has {has} MiB free, and {needs} are needed", folder.display())
+    format!("{} has {has} MiB free, and {needs} are needed", directory.display())
 }
 
 /// `MemAvailable` of `/proc/meminfo` (proc(5)), bytes.
@@ -178,9 +178,9 @@ mod tests {
 
     #[test]
     fn logs_that_nobody_takes_are_a_reason() {
-        let folder = tempfile::tempdir().unwrap();
-        let fitness = Fitness::new(Vec::new(), LogRoom::of_test(folder.path(), 128 << 20));
-        let (stat, now) = (folder.path().join("memory.stat"), Duration::ZERO);
+        let directory = tempfile::tempdir().unwrap();
+        let fitness = Fitness::new(Vec::new(), LogRoom::of_test(directory.path(), 128 << 20));
+        let (stat, now) = (directory.path().join("memory.stat"), Duration::ZERO);
         std::fs::write(&stat, format!("shmem {}\n", 100 << 20)).unwrap();
         assert_eq!(fitness.look(false, now), None);
         std::fs::write(&stat, format!("shmem {}\n", 128 << 20)).unwrap();
@@ -188,7 +188,7 @@ mod tests {
     }
 
     #[test]
-    fn space_is_told_with_its_folder() {
+    fn space_is_told_with_its_directory() {
         let words = space_words(Path::new("/run"), 3 << 20);
         assert_eq!(words, "/run has 3 MiB free, and 64 are needed");
     }

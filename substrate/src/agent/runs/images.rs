@@ -53,7 +53,7 @@ fn is_mounted(target: &Path) -> bool {
 /// All mounted images.
 #[derive(Debug)]
 pub struct Images {
-    folder: PathBuf,
+    directory: PathBuf,
     mounting: Mounting,
     /// Since when nobody uses them. The lock is held while mounts change.
     idle: Mutex<BTreeMap<Digest, Timestamp>>,
@@ -62,8 +62,8 @@ pub struct Images {
 impl Images {
     /// Images below this folder.
     #[must_use]
-    pub fn new(folder: PathBuf, mounting: Mounting) -> Self {
-        Self { folder, mounting, idle: Mutex::default() }
+    pub fn new(directory: PathBuf, mounting: Mounting) -> Self {
+        Self { directory, mounting, idle: Mutex::default() }
     }
 
     /// Mounts the image in `file` unless it is; where it is.
@@ -73,9 +73,9 @@ impl Images {
     pub fn mount(&self, digest: Digest, file: &Path) -> Result<PathBuf, LinuxError> {
         let mut idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner);
         idle.remove(&digest);
-        let target = self.folder.join(digest.hex());
+        let target = self.directory.join(digest.hex());
         if !(self.mounting.is_mounted)(&target) {
-            mount::make_folder(&target, 0o755)?;
+            mount::make_directory(&target, 0o755)?;
             (self.mounting.mount)(file, &target)?;
         }
         Ok(target)
@@ -85,7 +85,7 @@ impl Images {
     pub fn sweep(&self, used: &BTreeSet<Digest>, now: Timestamp) -> BTreeSet<Digest> {
         let mut idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner);
         let mut mounted = BTreeSet::new();
-        let Ok(entries) = fs::read_dir(&self.folder) else { return mounted };
+        let Ok(entries) = fs::read_dir(&self.directory) else { return mounted };
         for entry in entries.flatten() {
             let name = entry.file_name();
             let Ok(digest) = format!("sha256:{}", name.to_string_lossy()).parse::<Digest>() else { continue };
@@ -139,15 +139,15 @@ mod tests {
     #[test]
     fn an_image_is_mounted_once_and_goes_when_it_was_idle_for_long() {
         let place = tempfile::tempdir().unwrap();
-        let (file, folder) = (place.path().join("file"), place.path().join("images"));
+        let (file, directory) = (place.path().join("file"), place.path().join("images"));
         fs::write(&file, "x").unwrap();
-        let images = Images::new(folder.clone(), pretend());
+        let images = Images::new(directory.clone(), pretend());
         let digest = Digest([7; 32]);
         let at = |seconds: i64| Timestamp(0).plus_seconds(seconds);
         let (used, unused) = (BTreeSet::from([digest]), BTreeSet::new());
 
         let target = images.mount(digest, &file).unwrap();
-        assert_eq!(target, folder.join(digest.hex()));
+        assert_eq!(target, directory.join(digest.hex()));
         images.mount(digest, &file).unwrap();
         assert_eq!(images.sweep(&used, at(0)), used);
         assert_eq!(images.sweep(&unused, at(10_000)), used);

@@ -27,7 +27,7 @@ use super::{
     artifacts::ArtifactError,
     changes::Watched,
     devices::{self, DeviceError, Granted},
-    folder::{FolderError, RunFolder},
+    directory::{DirectoryError, RunDirectory},
     report::{RunReporter, end, stop_ordered},
     site_programs::{SiteProgramError, When},
     volumes::{self, VolumeError},
@@ -45,29 +45,29 @@ pub trait Containers: Send + Sync + 'static {
     /// Writes what the start reads.
     ///
     /// # Errors
-    /// As [`RunFolder::write`].
-    fn describe(&self, folder: &RunFolder, parts: &Parts<'_>) -> Result<(), FolderError>;
+    /// As [`RunDirectory::write`].
+    fn describe(&self, directory: &RunDirectory, parts: &Parts<'_>) -> Result<(), DirectoryError>;
 
-    /// Starts the container of the run in `folder` and does not wait. What is started holds `lock`.
+    /// Starts the container of the run in `directory` and does not wait. What is started holds `lock`.
     ///
     /// # Errors
     /// It cannot be started; nothing was.
-    fn launch(&self, folder: &Path, lock: File) -> io::Result<()>;
+    fn launch(&self, directory: &Path, lock: File) -> io::Result<()>;
 
     /// Whether the container init lives.
-    fn is_alive(&self, folder: &Path) -> bool;
+    fn is_alive(&self, directory: &Path) -> bool;
 
     /// Makes the container init read `stop.json` and `paused`, and do what they say.
     ///
     /// # Errors
     /// There is none yet, or none any more.
-    fn signal(&self, folder: &Path) -> io::Result<()>;
+    fn signal(&self, directory: &Path) -> io::Result<()>;
 
     /// What the container uses now; `None` if it is not there.
-    fn usage(&self, folder: &Path) -> Option<LiveUsage>;
+    fn usage(&self, directory: &Path) -> Option<LiveUsage>;
 
     /// Takes away what a container that has ended could not take away itself.
-    fn clean(&self, folder: &Path);
+    fn clean(&self, directory: &Path);
 }
 
 /// What was prepared for a container.
@@ -116,7 +116,7 @@ pub enum JobError {
     Device(#[from] DeviceError),
     /// The run's folder.
     #[error(transparent)]
-    Folder(#[from] FolderError),
+    Directory(#[from] DirectoryError),
     /// The spawner.
     #[error("cannot reach the spawner of containers")]
     Launch(#[source] io::Error),
@@ -128,7 +128,7 @@ impl JobError {
             Self::Image(error) | Self::File { source: error, .. } => error.is_transient(),
             Self::Volume(error) => error.is_transient(),
             Self::Device(error) => error.is_transient(),
-            Self::Prolog(_) | Self::Mount(_) | Self::Folder(_) | Self::Launch(_) => true,
+            Self::Prolog(_) | Self::Mount(_) | Self::Directory(_) | Self::Launch(_) => true,
         }
     }
 
@@ -137,7 +137,7 @@ impl JobError {
         match self {
             Self::Prolog(_) => true,
             Self::Image(error) | Self::File { source: error, .. } => error.is_want_of_space(),
-            Self::Folder(error) => volumes::is_full(&error.source),
+            Self::Directory(error) => volumes::is_full(&error.source),
             Self::Launch(error) => volumes::is_full(error),
             Self::Device(error) => error.is_transient(),
             Self::Mount(_) | Self::Volume(_) => false,
@@ -157,7 +157,7 @@ impl JobError {
 #[derive(Debug)]
 pub(super) struct Job<'a, C> {
     pub(super) node: &'a Node<C>,
-    pub(super) folder: &'a RunFolder,
+    pub(super) directory: &'a RunDirectory,
     pub(super) spec: &'a RunSpec,
     pub(super) container: &'a JobSpec,
 }
@@ -167,30 +167,30 @@ impl<C: Containers> Job<'_, C> {
         &self,
         stopped: &mut watch::Receiver<Option<StopOrder>>,
         released: &mut watch::Receiver<bool>,
-        teller: &RunReporter,
+        reporter: &RunReporter,
     ) -> RunEnd {
-        if !self.folder.was_launched() {
+        if !self.directory.was_launched() {
             let begun = tokio::select! {
                 biased;
                 order = stop_ordered(stopped) => Err(Outcome::Stopped { why: order.why }),
-                begun = self.begin(released, teller) => begun.map_err(JobError::outcome),
+                begun = self.begin(released, reporter) => begun.map_err(JobError::outcome),
             };
             if let Err(outcome) = begun {
-                return end(self.folder, None, outcome);
+                return end(self.directory, None, outcome);
             }
         }
-        self.watch(stopped, teller).await
+        self.watch(stopped, reporter).await
     }
 
     async fn begin(
         &self,
         released: &mut watch::Receiver<bool>,
-        teller: &RunReporter,
+        reporter: &RunReporter,
     ) -> Result<(), JobError> {
         self.prepare().await?;
         // One that was released before its agent started anew is not held again: others run.
         if self.spec.awaits_release && !*released.borrow() {
-            teller.report(RunState::Prepared {}).await;
+            reporter.report(RunState::Prepared {}).await;
             if released.wait_for(|is_released| *is_released).await.is_err() {
                 // The agent ends; the next one holds it again.
                 std::future::pending::<()>().await;
@@ -214,7 +214,7 @@ impl<C: Containers> Job<'_, C> {
         }
         let granted = self.take_devices()?;
         let parts = Parts { spec: self.spec, job, image, volumes, files, granted };
-        self.node.containers.describe(self.folder, &parts)?;
+        self.node.containers.describe(self.directory, &parts)?;
         self.prolog().await
     }
 
@@ -223,7 +223,7 @@ impl<C: Containers> Job<'_, C> {
         let (before, after) = (site.list(When::Before), site.list(When::After));
         let before = before.map_err(JobError::Prolog)?;
         if !before.is_empty() || !matches!(&after, Ok(after) if after.is_empty()) {
-            self.folder.mark_site_programs(When::Before)?;
+            self.directory.mark_site_programs(When::Before)?;
         }
         site.run(&before, self.spec, self.container).await.map_err(|error| {
             let error = JobError::Prolog(error);
@@ -236,7 +236,7 @@ impl<C: Containers> Job<'_, C> {
     /// What the site wants done after a job, if its programs before it were begun. One that fails changes nothing of the job's
     /// end.
     pub(super) async fn epilog(&self) {
-        if !self.folder.owes_epilog() {
+        if !self.directory.owes_epilog() {
             return;
         }
         let site = &self.node.site_programs;
@@ -250,7 +250,7 @@ impl<C: Containers> Job<'_, C> {
             tracing::error!(run = %self.spec.run, "{why}");
             self.node.fitness.fail(why, linux::clock::monotonic());
         }
-        if let Err(error) = self.folder.mark_site_programs(When::After) {
+        if let Err(error) = self.directory.mark_site_programs(When::After) {
             tracing::error!(run = %self.spec.run, "{:#}", anyhow::Error::from(error));
         }
     }
@@ -261,33 +261,37 @@ impl<C: Containers> Job<'_, C> {
         let granted = devices::resolve(&self.node.places.machine, names, user)?;
         if !names.is_empty() {
             self.node.claims.take(self.spec.run, granted.claim.clone())?;
-            self.folder.write(devices::FILE, &granted.claim)?;
+            self.directory.write(devices::FILE, &granted.claim)?;
         }
         Ok(granted)
     }
 
     fn launch(&self) -> Result<(), JobError> {
-        let lock = self.folder.mark_launching()?;
-        self.node.containers.launch(self.folder.path(), lock).map_err(JobError::Launch)
+        let lock = self.directory.mark_launching()?;
+        self.node.containers.launch(self.directory.path(), lock).map_err(JobError::Launch)
     }
 
     /// Looks until the end is on disk, or nobody is left who could write it.
-    async fn watch(&self, stopped: &mut watch::Receiver<Option<StopOrder>>, teller: &RunReporter) -> RunEnd {
-        let changes = self.node.changes.watch(self.folder.path());
+    async fn watch(
+        &self,
+        stopped: &mut watch::Receiver<Option<StopOrder>>,
+        reporter: &RunReporter,
+    ) -> RunEnd {
+        let changes = self.node.changes.watch(self.directory.path());
         let mut look = interval(if changes.is_some() { LOOK_INTERVAL } else { UNTOLD_INTERVAL });
         look.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let (mut told, mut signalled, mut checked) = (false, false, Instant::now());
         loop {
-            if !told && let Some(started) = self.folder.started() {
+            if !told && let Some(started) = self.directory.started() {
                 told = true;
-                teller.report(RunState::Running { started }).await;
+                reporter.report(RunState::Running { started }).await;
             }
-            if let Some(end) = self.folder.end() {
+            if let Some(end) = self.directory.end() {
                 return end;
             }
             if !signalled && stopped.borrow_and_update().is_some() {
                 // Before the container init is there nobody can be told; it is tried again.
-                signalled = self.node.containers.signal(self.folder.path()).is_ok();
+                signalled = self.node.containers.signal(self.directory.path()).is_ok();
             }
             if checked.elapsed() >= LOOK_INTERVAL {
                 checked = Instant::now();
@@ -302,14 +306,14 @@ impl<C: Containers> Job<'_, C> {
             }
         }
         // It may have written its end as its last deed.
-        self.folder.end().unwrap_or_else(|| {
+        self.directory.end().unwrap_or_else(|| {
             let why = "the container's init is gone and left no record of its end".to_owned();
-            end(self.folder, self.folder.started(), Outcome::Lost { why, rebooted: false })
+            end(self.directory, self.directory.started(), Outcome::Lost { why, rebooted: false })
         })
     }
 
     fn is_gone(&self) -> bool {
-        !self.folder.is_held() && !self.node.containers.is_alive(self.folder.path())
+        !self.directory.is_held() && !self.node.containers.is_alive(self.directory.path())
     }
 }
 

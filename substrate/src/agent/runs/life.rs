@@ -7,7 +7,7 @@ use tokio::sync::{mpsc, watch};
 
 use super::{
     Node,
-    folder::RunFolder,
+    directory::RunDirectory,
     job::{self, Containers},
     report::{RunProgress, RunReporter, end, stop_ordered},
     transfer::{Progress, Transfer, TransferError},
@@ -23,45 +23,45 @@ const RETRY: Duration = Duration::from_secs(5);
 /// Lives the run, and reports how it goes.
 pub async fn run_to_completion<C: Containers>(
     node: Arc<Node<C>>,
-    folder: RunFolder,
+    directory: RunDirectory,
     spec: RunSpec,
     mut stopped: watch::Receiver<Option<StopOrder>>,
     mut released: watch::Receiver<bool>,
     reports: mpsc::Sender<RunProgress>,
 ) {
-    let teller = RunReporter::new(reports, spec.run);
+    let reporter = RunReporter::new(reports, spec.run);
     let end = match &spec.work {
         Work::Job(container) => {
-            let job = job::Job { node: &node, folder: &folder, spec: &spec, container };
-            let end = job.run_to_completion(&mut stopped, &mut released, &teller).await;
+            let job = job::Job { node: &node, directory: &directory, spec: &spec, container };
+            let end = job.run_to_completion(&mut stopped, &mut released, &reporter).await;
             job.epilog().await;
             node.claims.release(spec.run);
             end
         }
-        _ => transfer(&node, &folder, &spec, &mut stopped, &teller).await,
+        _ => transfer(&node, &directory, &spec, &mut stopped, &reporter).await,
     };
-    while let Err(error) = folder.write(END, &end) {
+    while let Err(error) = directory.write(END, &end) {
         tracing::error!(run = %spec.run, "{:#}", anyhow::Error::from(error));
         tokio::time::sleep(RETRY).await;
     }
-    teller.report(RunState::Ended(Box::new(end))).await;
+    reporter.report(RunState::Ended(Box::new(end))).await;
 }
 
 /// Volumes and transfers: they can be begun again, so an agent that starts anew does just that.
 async fn transfer<C: Containers>(
     node: &Node<C>,
-    folder: &RunFolder,
+    directory: &RunDirectory,
     spec: &RunSpec,
     stopped: &mut watch::Receiver<Option<StopOrder>>,
-    teller: &RunReporter,
+    reporter: &RunReporter,
 ) -> RunEnd {
-    let started = folder.started().unwrap_or_else(clock::now);
-    if let Err(error) = folder.write(STARTED, &Started { started }) {
+    let started = directory.started().unwrap_or_else(clock::now);
+    if let Err(error) = directory.write(STARTED, &Started { started }) {
         let why = format!("{:#}", anyhow::Error::from(error));
-        return end(folder, None, Outcome::Failed { why, transient: true });
+        return end(directory, None, Outcome::Failed { why, transient: true });
     }
-    teller.report(RunState::Running { started }).await;
-    let progress = Progress::new(folder, teller);
+    reporter.report(RunState::Running { started }).await;
+    let progress = Progress::new(directory, reporter);
     let outcome = tokio::select! {
         biased;
         order = stop_ordered(stopped) => Outcome::Stopped { why: order.why },
@@ -71,15 +71,15 @@ async fn transfer<C: Containers>(
         }
     };
     match &outcome {
-        Outcome::Failed { why, .. } => folder.say(why),
-        Outcome::Stopped { why } => folder.say(&format!("stopped: {why}")),
+        Outcome::Failed { why, .. } => directory.say(why),
+        Outcome::Stopped { why } => directory.say(&format!("stopped: {why}")),
         Outcome::TimedOut { seconds, cause } => {
             let cause = cause.as_ref().map(|cause| format!(": {cause}")).unwrap_or_default();
-            folder.say(&format!("not done within {seconds} s{cause}"));
+            directory.say(&format!("not done within {seconds} s{cause}"));
         }
         _ => {}
     }
-    RunEnd { usage: usage_of(&spec.work, progress.moved_bytes()), ..end(folder, Some(started), outcome) }
+    RunEnd { usage: usage_of(&spec.work, progress.moved_bytes()), ..end(directory, Some(started), outcome) }
 }
 
 /// What a transfer has used: what it wrote into the volume or read out of it, with all its tries.

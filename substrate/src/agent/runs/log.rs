@@ -164,8 +164,8 @@ mod tests {
 
     #[test]
     fn a_piece_travels_with_its_times_and_no_more_than_may() {
-        let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join(LOG);
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join(LOG);
         assert_eq!(times(&path, 0, 100), "");
         let mut writer = log_files::TimesWriter::open(log_files::LogLocation::of(&path).unwrap()).unwrap();
         for offset in 1..=1_000 {

@@ -11,7 +11,7 @@ use std::{
 use api::run::{JobFile, LiveUsage, Mount, UNTOLD_LOG_BYTES};
 
 use super::{
-    folder::{FolderError, RunFolder},
+    directory::{DirectoryError, RunDirectory},
     job::{Containers, Parts},
 };
 use crate::container::{
@@ -63,29 +63,29 @@ impl NodeContainers {
 }
 
 impl Containers for NodeContainers {
-    fn describe(&self, folder: &RunFolder, parts: &Parts<'_>) -> Result<(), FolderError> {
-        let free = rustix::fs::statvfs(folder.path()).map_or(0, |stat| stat.f_bavail * stat.f_frsize);
-        folder.write(spec::FILE, &describe(parts, free))
+    fn describe(&self, directory: &RunDirectory, parts: &Parts<'_>) -> Result<(), DirectoryError> {
+        let free = rustix::fs::statvfs(directory.path()).map_or(0, |stat| stat.f_bavail * stat.f_frsize);
+        directory.write(spec::FILE, &describe(parts, free))
     }
 
-    fn launch(&self, folder: &Path, lock: File) -> io::Result<()> {
-        self.ask(|spawner| spawner.spawn(folder, lock.as_fd()))
+    fn launch(&self, directory: &Path, lock: File) -> io::Result<()> {
+        self.ask(|spawner| spawner.spawn(directory, lock.as_fd()))
     }
 
-    fn is_alive(&self, folder: &Path) -> bool {
-        container::running_init(folder).is_some()
+    fn is_alive(&self, directory: &Path) -> bool {
+        container::running_init(directory).is_some()
     }
 
-    fn signal(&self, folder: &Path) -> io::Result<()> {
-        container::signal(folder)
+    fn signal(&self, directory: &Path) -> io::Result<()> {
+        container::signal(directory)
     }
 
-    fn usage(&self, folder: &Path) -> Option<LiveUsage> {
-        container::usage(folder)
+    fn usage(&self, directory: &Path) -> Option<LiveUsage> {
+        container::usage(directory)
     }
 
-    fn clean(&self, folder: &Path) {
-        container::clean(folder);
+    fn clean(&self, directory: &Path) {
+        container::clean(directory);
     }
 }
 

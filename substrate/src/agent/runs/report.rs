@@ -7,7 +7,7 @@ use api::{
 };
 use tokio::sync::{mpsc, watch};
 
-use super::folder::RunFolder;
+use super::directory::RunDirectory;
 use crate::{clock, run_directory::StopOrder};
 
 /// What a life tells the keeper.
@@ -42,8 +42,8 @@ impl RunReporter {
 }
 
 /// The end of a run that the agent ends itself.
-pub(super) fn end(folder: &RunFolder, started: Option<Timestamp>, outcome: Outcome) -> RunEnd {
-    let (ended, log_bytes) = (clock::now(), folder.log_bytes());
+pub(super) fn end(directory: &RunDirectory, started: Option<Timestamp>, outcome: Outcome) -> RunEnd {
+    let (ended, log_bytes) = (clock::now(), directory.log_bytes());
     RunEnd { started, ended, outcome, log_bytes, usage: Usage::default() }
 }
 

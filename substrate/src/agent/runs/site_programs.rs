@@ -61,7 +61,7 @@ impl When {
 pub enum SiteProgramError {
     /// The folder cannot be read.
     #[error("cannot read {}", path.display())]
-    Folder {
+    Directory {
         /// The folder.
         path: PathBuf,
         /// Why.
@@ -98,25 +98,25 @@ pub enum SiteProgramError {
 /// The programs of a node.
 #[derive(Debug, Clone)]
 pub struct SitePrograms {
-    folder: PathBuf,
+    directory: PathBuf,
 }
 
 impl SitePrograms {
-    /// Those below `folder`, in `prolog.d` and `epilog.d`.
+    /// Those below `directory`, in `prolog.d` and `epilog.d`.
     #[must_use]
-    pub fn new(folder: PathBuf) -> Self {
-        Self { folder }
+    pub fn new(directory: PathBuf) -> Self {
+        Self { directory }
     }
 
     /// Those that run then, in their order.
     ///
     /// # Errors
-    /// [`SiteProgramError::Folder`]; one that does not exist is empty.
+    /// [`SiteProgramError::Directory`]; one that does not exist is empty.
     pub fn list(&self, when: When) -> Result<Vec<PathBuf>, SiteProgramError> {
-        let path = self.folder.join(format!("{}.d", when.as_str()));
+        let path = self.directory.join(format!("{}.d", when.as_str()));
         let entries = match fs::read_dir(&path) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
-            entries => entries.map_err(|source| SiteProgramError::Folder { path, source })?,
+            entries => entries.map_err(|source| SiteProgramError::Directory { path, source })?,
         };
         let is_program = |path: &PathBuf| {
             fs::metadata(path).is_ok_and(|meta| meta.is_file() && meta.permissions().mode() & 0o111 != 0)
@@ -240,15 +240,15 @@ mod tests {
     use crate::samples;
 
     fn place(programs: &[(&str, u32, &str)]) -> (tempfile::TempDir, SitePrograms) {
-        let folder = tempfile::tempdir().unwrap();
-        let prolog = folder.path().join("prolog.d");
+        let directory = tempfile::tempdir().unwrap();
+        let prolog = directory.path().join("prolog.d");
         fs::create_dir(&prolog).unwrap();
         for (name, mode, text) in programs {
             fs::write(prolog.join(name), format!("#!/bin/sh\n{text}\n")).unwrap();
             fs::set_permissions(prolog.join(name), fs::Permissions::from_mode(*mode)).unwrap();
         }
-        let site = SitePrograms::new(folder.path().to_owned());
-        (folder, site)
+        let site = SitePrograms::new(directory.path().to_owned());
+        (directory, site)
     }
 
     async fn run(site: &SitePrograms) -> Result<(), String> {
@@ -259,7 +259,7 @@ mod tests {
 
     #[tokio::test]
     async fn programs_run_in_the_order_of_their_names_and_are_told_the_job() {
-        let (folder, site) = place(&[
+        let (directory, site) = place(&[
             (
                 "20-second",
                 0o755,
@@ -269,32 +269,32 @@ mod tests {
             ("15-note", 0o644, "exit 1"),
         ]);
         run(&site).await.unwrap();
-        let told = fs::read_to_string(folder.path().join("told")).unwrap();
+        let told = fs::read_to_string(directory.path().join("told")).unwrap();
         assert_eq!(told, "first job j1\nsecond ada 2,3\n");
         assert!(site.list(When::After).unwrap().is_empty(), "there are none after");
     }
 
     #[tokio::test]
     async fn the_first_that_fails_is_told_with_its_last_line() {
-        let (folder, site) = place(&[
+        let (directory, site) = place(&[
             ("1", 0o755, "echo scratch is not mounted >&2; exit 3"),
             ("2", 0o755, r#"touch "$(dirname "$0")/../ran""#),
         ]);
         let error = run(&site).await.unwrap_err();
         assert!(error.ends_with("prolog.d/1 ended with exit status: 3: scratch is not mounted"), "{error}");
-        assert!(!folder.path().join("ran").exists(), "the second ran");
+        assert!(!directory.path().join("ran").exists(), "the second ran");
         // One that leaves somebody behind holds nobody up.
-        let (_folder, site) = place(&[("1", 0o755, "sleep 60 & echo left one; exit 4")]);
+        let (_directory, site) = place(&[("1", 0o755, "sleep 60 & echo left one; exit 4")]);
         assert!(run(&site).await.unwrap_err().ends_with("exit status: 4: left one"));
-        let (_folder, site) = place(&[("1", 0o755, "exit 0")]);
+        let (_directory, site) = place(&[("1", 0o755, "exit 0")]);
         fs::write(site.list(When::Before).unwrap()[0].as_path(), "no program").unwrap();
         assert!(run(&site).await.unwrap_err().starts_with("cannot start"));
     }
 
     #[tokio::test]
     async fn one_that_is_given_up_is_killed() {
-        let (folder, site) = place(&[("1", 0o755, r#"echo $$ > "$(dirname "$0")/../pid"; sleep 60"#)]);
-        let pid = folder.path().join("pid");
+        let (directory, site) = place(&[("1", 0o755, r#"echo $$ > "$(dirname "$0")/../pid"; sleep 60"#)]);
+        let pid = directory.path().join("pid");
         let begun = async {
             while fs::read_to_string(&pid).map_or(0, |text| text.len()) == 0 {
                 tokio::time::sleep(Duration::from_millis(5)).await;

@@ -77,56 +77,56 @@ impl World {
 }
 
 impl job::Containers for Pretend {
-    fn describe(&self, folder: &RunFolder, parts: &Parts<'_>) -> Result<(), FolderError> {
+    fn describe(&self, directory: &RunDirectory, parts: &Parts<'_>) -> Result<(), DirectoryError> {
         assert!(parts.image.join("mounted").exists());
         assert!(parts.volumes.iter().all(|volume| volume.is_dir()));
         assert!(parts.files.iter().all(|file| file.exists()));
-        self.world.commands.lock().unwrap().insert(folder.path().into(), parts.job.command.clone());
+        self.world.commands.lock().unwrap().insert(directory.path().into(), parts.job.command.clone());
         Ok(())
     }
 
-    fn launch(&self, folder: &Path, lock: File) -> io::Result<()> {
-        let run = folder.file_name().unwrap().to_str().unwrap().parse().unwrap();
+    fn launch(&self, directory: &Path, lock: File) -> io::Result<()> {
+        let run = directory.file_name().unwrap().to_str().unwrap().parse().unwrap();
         self.world.launched.lock().unwrap().push(run);
-        let command = self.world.commands.lock().unwrap()[folder].clone();
-        self.world.alive.lock().unwrap().insert(folder.into(), lock);
-        fs::write(folder.join(STARTED.name()), serde_json::to_vec(&Started { started: Timestamp(5) })?)?;
-        fs::write(folder.join(LOG), format!("{}\n", command.join(" ")))?;
+        let command = self.world.commands.lock().unwrap()[directory].clone();
+        self.world.alive.lock().unwrap().insert(directory.into(), lock);
+        fs::write(directory.join(STARTED.name()), serde_json::to_vec(&Started { started: Timestamp(5) })?)?;
+        fs::write(directory.join(LOG), format!("{}\n", command.join(" ")))?;
         match command[0].as_str() {
-            "exit" => self.world.write_end(folder, Outcome::Exited { code: command[1].parse().unwrap() }),
+            "exit" => self.world.write_end(directory, Outcome::Exited { code: command[1].parse().unwrap() }),
             "flood" => {
-                let place = log_files::LogLocation::of(&folder.join(LOG))?;
+                let place = log_files::LogLocation::of(&directory.join(LOG))?;
                 let mut log = log_files::Writer::open(place, log_files::Limits::of(FLOOD_KEPT))?;
                 let first_line = usize::try_from(log.end()).unwrap();
                 log.append(&flood(command[1].parse().unwrap())[first_line..])?;
-                self.world.write_end(folder, Outcome::Exited { code: 0 });
+                self.world.write_end(directory, Outcome::Exited { code: 0 });
             }
             "full" => {
                 let log_bytes = command[1].parse().unwrap();
-                self.world.write_end_of(folder, Outcome::Exited { code: 0 }, log_bytes);
+                self.world.write_end_of(directory, Outcome::Exited { code: 0 }, log_bytes);
             }
-            "vanish" => drop(self.world.alive.lock().unwrap().remove(folder)),
+            "vanish" => drop(self.world.alive.lock().unwrap().remove(directory)),
             _ => {}
         }
         Ok(())
     }
 
-    fn is_alive(&self, folder: &Path) -> bool {
-        self.world.alive.lock().unwrap().contains_key(folder)
+    fn is_alive(&self, directory: &Path) -> bool {
+        self.world.alive.lock().unwrap().contains_key(directory)
     }
 
-    fn signal(&self, folder: &Path) -> io::Result<()> {
-        if !self.is_alive(folder) || !folder.join(STOP.name()).exists() {
+    fn signal(&self, directory: &Path) -> io::Result<()> {
+        if !self.is_alive(directory) || !directory.join(STOP.name()).exists() {
             return Err(io::ErrorKind::NotFound.into());
         }
-        let order: StopOrder = serde_json::from_slice(&fs::read(folder.join(STOP.name()))?)?;
-        self.world.write_end(folder, Outcome::Stopped { why: order.why });
+        let order: StopOrder = serde_json::from_slice(&fs::read(directory.join(STOP.name()))?)?;
+        self.world.write_end(directory, Outcome::Stopped { why: order.why });
         Ok(())
     }
 
-    fn usage(&self, folder: &Path) -> Option<LiveUsage> {
+    fn usage(&self, directory: &Path) -> Option<LiveUsage> {
         let total = Usage { cpu_micros: 7, ..Usage::default() };
-        self.is_alive(folder).then_some(LiveUsage { total, memory_bytes: 5, processes: 1 })
+        self.is_alive(directory).then_some(LiveUsage { total, memory_bytes: 5, processes: 1 })
     }
 
     fn clean(&self, _: &Path) {}
@@ -138,7 +138,7 @@ struct Shelf {
     artifacts: Mutex<BTreeMap<String, Vec<u8>>>,
     logs: Mutex<BTreeMap<String, Vec<u8>>>,
     files: Mutex<Vec<Vec<u8>>>,
-    folders: Mutex<Vec<Vec<u8>>>,
+    directories: Mutex<Vec<Vec<u8>>>,
     /// Requests, one line each.
     asked: Mutex<Vec<String>>,
     /// Bytes after which the next artifact breaks off.
@@ -434,7 +434,7 @@ fn answer(line: &str, body: &[u8], shelf: &Shelf) -> (u16, Vec<u8>) {
             (204, Vec::new())
         }
         ("put", ["", "node", "v1", "runs", _, "file", "folder", "true"]) => {
-            shelf.folders.lock().unwrap().push(body.to_vec());
+            shelf.directories.lock().unwrap().push(body.to_vec());
             (204, Vec::new())
         }
         _ => (404, Vec::new()),
@@ -641,8 +641,8 @@ async fn a_run_that_awaits_its_release_is_held_until_then() {
     drop(agent);
 
     // Released, and killed before it started: the next agent does not hold it.
-    let folder = RunFolder::create(&rig.places().runs, &late).unwrap();
-    folder.mark_released().unwrap();
+    let directory = RunDirectory::create(&rig.places().runs, &late).unwrap();
+    directory.mark_released().unwrap();
     let mut agent = rig.start();
     agent.until(late.run, is_running).await;
     assert_eq!(*rig.world.launched.lock().unwrap(), [starts.run, unwritten.run, late.run]);
@@ -657,9 +657,9 @@ async fn a_container_that_vanished_is_lost() {
     drop(agent);
     // Marked and never launched: who knows? It is not tried.
     let spec = rig.job(2, "exit 0");
-    RunFolder::create(&rig.places().runs, &spec).unwrap().mark_launching().unwrap();
+    RunDirectory::create(&rig.places().runs, &spec).unwrap().mark_launching().unwrap();
     // Accepted only: it is begun.
-    RunFolder::create(&rig.places().runs, &rig.job(3, "exit 0")).unwrap();
+    RunDirectory::create(&rig.places().runs, &rig.job(3, "exit 0")).unwrap();
     let mut agent = rig.start();
     let RunState::Ended(end) = agent.until(rig.job(3, "").run, is_over).await else { panic!() };
     assert_eq!(end.outcome, Outcome::Exited { code: 0 });
@@ -692,7 +692,7 @@ async fn files_go_through_a_volume_and_jobs_need_theirs() {
     let egress = |path: &str| Work::Egress {
         volume: volume(),
         path: path.into(),
-        destination: Destination::Client { takes_folders: true },
+        destination: Destination::Client { takes_directories: true },
     };
     // The server is away for a moment.
     *rig.shelf.failing.lock().unwrap() = 1;
@@ -817,7 +817,7 @@ async fn no_transfer_reaches_the_servers_own_ports_or_the_node_itself() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_device_is_one_runs_at_a_time_also_after_the_agent_started_anew() {
+async fn a_device_is_one_runs_at_a_time_also_after_the_agent_started_again() {
     let rig = Rig::new().await;
     let machine = rig.places().machine;
     fs::create_dir_all(machine.join("etc/cdi")).unwrap();

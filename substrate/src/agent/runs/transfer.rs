@@ -37,7 +37,7 @@ use crate::{
     random::random,
 };
 
-mod folder;
+mod directory;
 mod progress;
 
 pub use progress::Progress;
@@ -106,7 +106,7 @@ pub enum TransferError {
     },
     /// What is to be sent is a folder, and cannot go there.
     #[error("{path} is a folder, and {why}; let a job pack it (`tar -cf`), and transfer the archive")]
-    NoFolder {
+    NoDirectory {
         /// The path in the volume.
         path: String,
         /// Why not.
@@ -145,7 +145,7 @@ impl TransferError {
         match self {
             Self::Volume(error) => error.is_transient(),
             Self::Artifact(error) => error.is_transient(),
-            Self::Client(_) | Self::UnknownKind | Self::NoFolder { .. } | Self::Changed(_) => false,
+            Self::Client(_) | Self::UnknownKind | Self::NoDirectory { .. } | Self::Changed(_) => false,
             Self::Status { status, .. } => is_passing(*status),
             Self::Http { source, .. } => {
                 !source.is_builder() && !source.is_redirect() && !is_out_of_reach(source)
@@ -257,8 +257,8 @@ impl<'a, C> Transfer<'a, C> {
     /// # Errors
     /// [`TransferError`], when trying on did not help.
     pub async fn send(&self, destination: &Destination) -> Result<(), TransferError> {
-        if let Kept::Folder(folder) = self.kept()? {
-            return self.send_folder(folder, destination).await;
+        if let Kept::Directory(directory) = self.kept()? {
+            return self.send_directory(directory, destination).await;
         }
         let mut tries = Tries::default();
         let length = match destination {
@@ -307,7 +307,7 @@ impl<'a, C> Transfer<'a, C> {
     fn file(&self) -> Result<(File, u64), TransferError> {
         match self.kept()? {
             Kept::File(file, length) => Ok((file, length)),
-            Kept::Folder(_) => Err(TransferError::Changed(self.path.to_owned())),
+            Kept::Directory(_) => Err(TransferError::Changed(self.path.to_owned())),
         }
     }
 
@@ -494,7 +494,7 @@ mod tests {
     }
 
     #[test]
-    fn a_folder_that_cannot_be_read_is_told_as_that() {
+    fn a_directory_that_cannot_be_read_is_told_as_that() {
         let denied = io::Error::from(io::ErrorKind::PermissionDenied);
         let step = copy_tree::CopyError::Step { step: "read", path: "out/x".into(), source: denied };
         let error = TransferError::Packing(step);

@@ -25,9 +25,9 @@ use nix::{
     unistd::{Gid, Uid, fchown},
 };
 
-pub use folder::{Listing, MAX_DEPTH, MAX_ENTRIES, VolumeFolder};
+pub use directory::{Listing, MAX_DEPTH, MAX_ENTRIES, VolumeDirectory};
 
-mod folder;
+mod directory;
 
 /// Longest name of a volume, bytes: that of a file.
 const MAX_NAME_BYTES: usize = 255;
@@ -118,20 +118,20 @@ pub enum Kept {
     /// A file for reading, and its length, bytes.
     File(File, u64),
     /// A folder with what is below it.
-    Folder(VolumeFolder),
+    Directory(VolumeDirectory),
 }
 
 /// All volumes of the node.
 #[derive(Debug, Clone)]
 pub struct Volumes {
-    folder: PathBuf,
+    directory: PathBuf,
 }
 
 impl Volumes {
     /// Volumes below this folder.
     #[must_use]
-    pub fn new(folder: PathBuf) -> Self {
-        Self { folder }
+    pub fn new(directory: PathBuf) -> Self {
+        Self { directory }
     }
 
     /// Where a volume is, or would be.
@@ -145,7 +145,7 @@ impl Volumes {
         if !good {
             return Err(VolumeError::Name(volume.to_owned()));
         }
-        Ok(self.folder.join(workflow.to_string()).join(volume))
+        Ok(self.directory.join(workflow.to_string()).join(volume))
     }
 
     /// Where a volume is.
@@ -167,7 +167,7 @@ impl Volumes {
     pub fn create(&self, workflow: WorkflowId, volume: &str, user: &RunUser) -> Result<(), VolumeError> {
         let path = self.path(workflow, volume)?;
         let make = || {
-            let above = self.folder.join(workflow.to_string());
+            let above = self.directory.join(workflow.to_string());
             fs::DirBuilder::new().recursive(true).mode(ABOVE_MODE).create(&above)?;
             // The process's umask must not decide who can pass.
             fs::set_permissions(&above, fs::Permissions::from_mode(ABOVE_MODE))?;
@@ -194,21 +194,21 @@ impl Volumes {
         let root = self.open(workflow, volume)?;
         let names = names(path)?;
         let system = |errno: Errno| self.system("write", volume, path, errno.into());
-        let mut folder = root;
+        let mut directory = root;
         for name in &names[..names.len() - 1] {
-            match mkdirat(folder.as_fd(), *name, Mode::from_bits_truncate(0o755)) {
+            match mkdirat(directory.as_fd(), *name, Mode::from_bits_truncate(0o755)) {
                 Ok(()) => {
-                    let made = open_folder(&folder, name).map_err(system)?;
+                    let made = open_directory(&directory, name).map_err(system)?;
                     own(&made, user).map_err(system)?;
-                    folder = made;
+                    directory = made;
                 }
-                Err(Errno::EEXIST) => folder = open_folder(&folder, name).map_err(system)?,
+                Err(Errno::EEXIST) => directory = open_directory(&directory, name).map_err(system)?,
                 Err(errno) => return Err(system(errno)),
             }
         }
         // Not O_TRUNC: what is there might be no regular file.
         let flags = OFlag::O_WRONLY | OFlag::O_CREAT | OFlag::O_NONBLOCK;
-        let opened = open_beneath(&folder, names[names.len() - 1], flags, 0o644).map_err(system)?;
+        let opened = open_beneath(&directory, names[names.len() - 1], flags, 0o644).map_err(system)?;
         let file = self.regular(opened, volume, path)?;
         own(&file, user).map_err(system)?;
         file.set_len(0).map_err(|source| self.system("write", volume, path, source))?;
@@ -222,14 +222,14 @@ impl Volumes {
     pub fn open_kept(&self, workflow: WorkflowId, volume: &str, path: &str) -> Result<Kept, VolumeError> {
         let root = self.open(workflow, volume)?;
         if path == "." {
-            return Ok(Kept::Folder(VolumeFolder::new(root, volume, path)));
+            return Ok(Kept::Directory(VolumeDirectory::new(root, volume, path)));
         }
         names(path)?;
         let opened = open_beneath(&root, OsStr::new(path), OFlag::O_RDONLY | OFlag::O_NONBLOCK, 0)
             .map_err(|errno| self.system("read", volume, path, errno.into()))?;
         let stat = fstat(&opened).map_err(|errno| self.system("look at", volume, path, errno.into()))?;
         if file_type(stat.st_mode) == SFlag::S_IFDIR {
-            return Ok(Kept::Folder(VolumeFolder::new(opened, volume, path)));
+            return Ok(Kept::Directory(VolumeDirectory::new(opened, volume, path)));
         }
         let file = self.regular(opened, volume, path)?;
         let length = file.metadata().map_err(|source| self.system("read", volume, path, source))?.len();
@@ -239,31 +239,31 @@ impl Volumes {
     /// Bytes that volumes can still take.
     #[must_use]
     pub fn available_bytes(&self) -> u64 {
-        linux::mount::available_bytes(&self.folder).unwrap_or(u64::MAX)
+        linux::mount::available_bytes(&self.directory).unwrap_or(u64::MAX)
     }
 
     /// Whether what is written to volumes stays in memory: they are on a tmpfs, or on the node's root,
     /// whose writable layer stage 1 makes in one.
     #[must_use]
     pub fn is_in_memory(&self) -> bool {
-        let kind = statfs(&self.folder).map(|found| found.filesystem_type());
+        let kind = statfs(&self.directory).map(|found| found.filesystem_type());
         kind.is_ok_and(|kind| kind == TMPFS_MAGIC || kind == OVERLAYFS_SUPER_MAGIC)
     }
 
     /// Workflows that have volumes here, as far as their folder can be read.
     #[must_use]
     pub fn workflows(&self) -> Vec<WorkflowId> {
-        let entries = fs::read_dir(&self.folder).into_iter().flatten().flatten();
+        let entries = fs::read_dir(&self.directory).into_iter().flatten().flatten();
         entries.filter_map(|entry| entry.file_name().to_str()?.parse().ok()).collect()
     }
 
     /// Deletes all volumes of a workflow: out of sight at once, off the disk soon, also after a restart of the agent.
     pub fn remove(&self, workflow: WorkflowId) {
         let (from, to) =
-            (self.folder.join(workflow.to_string()), self.folder.join(format!("{workflow}.old")));
+            (self.directory.join(workflow.to_string()), self.directory.join(format!("{workflow}.old")));
         // What an earlier removal left is on its way out.
         let to = if to.exists() {
-            self.folder.join(format!("{workflow}.{:x}.old", crate::random::random()))
+            self.directory.join(format!("{workflow}.{:x}.old", crate::random::random()))
         } else {
             to
         };
@@ -276,9 +276,9 @@ impl Volumes {
 
     /// Deletes in a thread what was removed.
     pub fn finish_removals(&self) {
-        let folder = self.folder.clone();
+        let directory = self.directory.clone();
         tokio::task::spawn_blocking(move || {
-            let Ok(entries) = fs::read_dir(&folder) else { return };
+            let Ok(entries) = fs::read_dir(&directory) else { return };
             for path in entries.flatten().map(|entry| entry.path()) {
                 if path.extension() == Some(OsStr::new("old"))
                     && let Err(error) = delete(&path)
@@ -291,8 +291,8 @@ impl Volumes {
 
     fn open(&self, workflow: WorkflowId, volume: &str) -> Result<OwnedFd, VolumeError> {
         let path = self.existing(workflow, volume)?;
-        let folder = File::open(&path).map_err(|source| self.system("open", volume, ".", source))?;
-        Ok(folder.into())
+        let directory = File::open(&path).map_err(|source| self.system("open", volume, ".", source))?;
+        Ok(directory.into())
     }
 
     #[expect(clippy::unused_self, reason = "reads as the volumes' own")]
@@ -359,11 +359,11 @@ fn names(path: &str) -> Result<Vec<&OsStr>, VolumeError> {
     Ok(names)
 }
 
-fn open_folder(folder: &OwnedFd, name: &OsStr) -> nix::Result<OwnedFd> {
-    open_beneath(folder, name, OFlag::O_RDONLY | OFlag::O_DIRECTORY, 0)
+fn open_directory(directory: &OwnedFd, name: &OsStr) -> nix::Result<OwnedFd> {
+    open_beneath(directory, name, OFlag::O_RDONLY | OFlag::O_DIRECTORY, 0)
 }
 
-fn open_beneath(folder: &OwnedFd, path: &OsStr, flags: OFlag, mode: u32) -> nix::Result<OwnedFd> {
+fn open_beneath(directory: &OwnedFd, path: &OsStr, flags: OFlag, mode: u32) -> nix::Result<OwnedFd> {
     let how = OpenHow::new()
         .flags(flags | OFlag::O_CLOEXEC | OFlag::O_NOFOLLOW)
         .mode(Mode::from_bits_truncate(mode))
@@ -373,7 +373,7 @@ fn open_beneath(folder: &OwnedFd, path: &OsStr, flags: OFlag, mode: u32) -> nix:
                 | ResolveFlag::RESOLVE_NO_MAGICLINKS
                 | ResolveFlag::RESOLVE_NO_XDEV,
         );
-    openat2(folder, path, how)
+    openat2(directory, path, how)
 }
 
 fn own(file: &impl AsFd, user: &RunUser) -> nix::Result<()> {

@@ -13,7 +13,7 @@ use log_files::Piece;
 use stream_line::Event;
 
 use super::{Line, failed};
-use crate::agent::runs::{changes::Changes, folder::RunFolder};
+use crate::agent::runs::{changes::Changes, directory::RunDirectory};
 
 /// How often the log is looked at for new bytes. The end of the job is heard of at once.
 const INTERVAL: Duration = Duration::from_millis(100);
@@ -24,17 +24,17 @@ const TELL_ROOM: usize = 200;
 /// Sends the log until the job is over; the last word, if the user is still there.
 pub(super) async fn follow(
     line: &mut Line,
-    folder: &RunFolder,
+    directory: &RunDirectory,
     changes: &Changes,
     all: bool,
 ) -> Option<Control> {
-    let changes = changes.watch(folder.path());
-    let mut offset = if all { 0 } else { folder.log_bytes() };
+    let changes = changes.watch(directory.path());
+    let mut offset = if all { 0 } else { directory.log_bytes() };
     loop {
         // Asked before the log is read: what came in between is read by the next turn.
-        let end = folder.end();
+        let end = directory.end();
         let room = line.room();
-        let mut piece = match read(folder.log(), offset, room, end.is_some()).await {
+        let mut piece = match read(directory.log(), offset, room, end.is_some()).await {
             Ok(piece) => piece,
             Err(error) => return Some(failed(&format!("cannot read the job's output: {error}"))),
         };
@@ -56,7 +56,7 @@ pub(super) async fn follow(
             if let Some(end) = end {
                 return Some(last_word(end, offset));
             }
-            if !folder.path().exists() {
+            if !directory.path().exists() {
                 return Some(failed("the job is over, and its node has forgotten it before all was read"));
             }
         }
@@ -125,8 +125,8 @@ mod tests {
 
     #[tokio::test]
     async fn who_is_overtaken_by_a_running_job_passes_over_more() {
-        let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join(LOG);
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join(LOG);
         let place = log_files::LogLocation::of(&path).unwrap();
         let mut log = log_files::Writer::open(place, log_files::Limits::of(1 << 10)).unwrap();
         log.append(&[b'x'; 5_000]).unwrap();

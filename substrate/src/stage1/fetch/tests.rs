@@ -88,8 +88,8 @@ fn image() -> RootImage {
 /// The result, and what was told.
 async fn fetched(servers: &[SocketAddr]) -> (Result<Vec<u8>, FetchError>, Vec<String>) {
     let client = crate::fleet_port::http_client(crate::tls::pinned(Digest([0; 32])).unwrap()).unwrap();
-    let folder = tempfile::tempdir().unwrap();
-    let path = folder.path().join("root.squashfs");
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("root.squashfs");
     let mut told = Vec::new();
     let result =
         fetch(&client, servers, &image(), &path, &mut |_| {}, &mut |line| told.push(line.to_owned())).await;

@@ -37,9 +37,9 @@ fn available_memory() {
 /// namespace of this thread.
 #[test]
 fn privileged_the_root_is_writable_and_the_image_is_not() {
-    let folder = tempfile::tempdir().unwrap();
-    let image = squashfs(folder.path());
-    let (run, root) = (folder.path().join("run"), folder.path().join("sysroot"));
+    let directory = tempfile::tempdir().unwrap();
+    let image = squashfs(directory.path());
+    let (run, root) = (directory.path().join("run"), directory.path().join("sysroot"));
     std::thread::scope(|scope| {
         scope.spawn(|| {
             linux::namespace::enter_private_mounts().unwrap();
@@ -80,8 +80,8 @@ fn privileged_the_root_is_writable_and_the_image_is_not() {
 }
 
 /// An image made by `mksquashfs`.
-fn squashfs(folder: &Path) -> std::path::PathBuf {
-    let (tree, image) = (folder.join("tree"), folder.join("root.squashfs"));
+fn squashfs(directory: &Path) -> std::path::PathBuf {
+    let (tree, image) = (directory.join("tree"), directory.join("root.squashfs"));
     fs::create_dir_all(tree.join("etc")).unwrap();
     fs::write(tree.join("etc/hosts"), "image").unwrap();
     fs::set_permissions(&tree, fs::Permissions::from_mode(0o751)).unwrap();

@@ -48,9 +48,9 @@ const LIMITS: &str = "resources are limited";
 const NO_CAPABILITIES: &str = "there is no capability in any set";
 const NO_PRIVILEGES: &str = "privileges cannot be gained";
 const FILTER: &str = "the system-call filter refuses";
-const FOLDER: &str = "the working folder is the ordered one";
-const MADE_FOLDER: &str = "the working folder of the image is made where no layer has it";
-const VOLUME_FOLDER: &str = "in a volume it is the user who makes it";
+const DIRECTORY: &str = "the working folder is the ordered one";
+const MADE_DIRECTORY: &str = "the working folder of the image is made where no layer has it";
+const VOLUME_DIRECTORY: &str = "in a volume it is the user who makes it";
 const HOME: &str = "the home folder is the user's alone";
 const LINES: &str = "the user and the groups have lines in their lists";
 const ETC_LINKS: &str = "links of an image in /etc are replaced and not written through";
@@ -68,7 +68,7 @@ const OUTPUT: &str = "input is empty and output is the log";
 const STATUS: &str = "the exit status is told";
 const DEATH: &str = "death by a signal is told";
 const NO_PROGRAM: &str = "a program that is not there is told";
-const NO_FOLDER: &str = "a working folder that is not there is told";
+const NO_DIRECTORY: &str = "a working folder that is not there is told";
 const KNOWN: &str = "a container that runs is known by its init";
 const CHANGES: &str = "a description that changes after the start changes nothing";
 const TERM: &str = "an order to stop reaches the program as SIGTERM";
@@ -198,7 +198,7 @@ const RUNTIME_TOOLS: &[Case] = &[
     ("poststop_fail", NO_HOOKS),
     ("prestart", NO_HOOKS),
     ("prestart_fail", NO_HOOKS),
-    ("process", Check(&[FOLDER, MADE_FOLDER, VOLUME_FOLDER, NO_FOLDER, HOME, ENVIRONMENT])),
+    ("process", Check(&[DIRECTORY, MADE_DIRECTORY, VOLUME_DIRECTORY, NO_DIRECTORY, HOME, ENVIRONMENT])),
     ("process_capabilities", Check(&[NO_CAPABILITIES])),
     ("process_capabilities_fail", NO_OWN_CAPABILITIES),
     ("process_oom_score_adj", Check(&[KILLABLE])),
@@ -331,7 +331,7 @@ const YOUKI: &[Case] = &[
     ("root_readonly::root_readonly_true_test", NO_READ_ONLY_ROOT),
     ("root_readonly::root_readonly_true_in_userns_test", NO_USER_NAMESPACES),
     ("root_readonly::root_readonly_false_test", Check(&[IMAGE])),
-    ("process::process_test", Check(&[FOLDER, MADE_FOLDER, NO_FOLDER, HOME, ENVIRONMENT])),
+    ("process::process_test", Check(&[DIRECTORY, MADE_DIRECTORY, NO_DIRECTORY, HOME, ENVIRONMENT])),
     ("process_capabilities::process_capabilities_test", Check(&[NO_CAPABILITIES])),
     ("process_user::process_user_unique_gids_test", Check(&[USER, UMASK])),
     ("process_user::process_user_duplicate_gids_test", Check(&[USER])),

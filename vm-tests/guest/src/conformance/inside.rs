@@ -218,9 +218,9 @@ pub(super) fn volume(_: &[String]) -> anyhow::Result<()> {
 }
 
 pub(super) fn read_only_volume(_: &[String]) -> anyhow::Result<()> {
-    for folder in [DATA, "/data/inner"] {
-        let written = fs::write(Path::new(folder).join("written"), "by the job");
-        is_refused(written, libc::EROFS, &format!("write to {folder}"))?;
+    for directory in [DATA, "/data/inner"] {
+        let written = fs::write(Path::new(directory).join("written"), "by the job");
+        is_refused(written, libc::EROFS, &format!("write to {directory}"))?;
     }
     let inner = fs::read_dir("/data/inner")?.count();
     ensure!(inner == 0, "what is mounted below the volume shows {inner} files");
@@ -302,9 +302,9 @@ pub(super) fn system_calls(_: &[String]) -> anyhow::Result<()> {
     is_refused(unshare(CloneFlags::CLONE_NEWUSER).map_err(Into::into), libc::EPERM, "unshare")
 }
 
-pub(super) fn working_folder(_: &[String]) -> anyhow::Result<()> {
-    let folder = std::env::current_dir()?;
-    ensure!(folder == Path::new(WORK), "the working folder is {}", folder.display());
+pub(super) fn working_directory(_: &[String]) -> anyhow::Result<()> {
+    let directory = std::env::current_dir()?;
+    ensure!(directory == Path::new(WORK), "the working folder is {}", directory.display());
     Ok(())
 }
 

@@ -35,7 +35,7 @@ fn was_stopped(outcome: &Outcome) -> anyhow::Result<()> {
 }
 
 fn own_group(run: &Run<'_>) -> Cgroup {
-    groups::of(Path::new(run.folder.file_name().unwrap_or_default()))
+    groups::of(Path::new(run.directory.file_name().unwrap_or_default()))
 }
 
 /// Removes a file that an earlier run may have left, so that one that is there was made by this one.
@@ -47,7 +47,7 @@ pub(super) fn output(run: &Run<'_>) -> anyhow::Result<()> {
     run.launch()?;
     let end = run.ended()?;
     is(&end.outcome, &Outcome::Exited { code: 0 })?;
-    let text = log(&run.folder);
+    let text = log(&run.directory);
     ensure!(text == "out\nerr\n", "the log is {text:?}");
     ensure!(end.log_bytes == text.len() as u64, "the log has {} bytes", end.log_bytes);
     Ok(())
@@ -90,7 +90,7 @@ pub(super) fn missing_interpreter(run: &Run<'_>) -> anyhow::Result<()> {
     fails_to_start(run, &format!("script {BAD_SCRIPT}: its interpreter /bin/zsh is not in the image"))
 }
 
-pub(super) fn missing_folder(run: &Run<'_>) -> anyhow::Result<()> {
+pub(super) fn missing_directory(run: &Run<'_>) -> anyhow::Result<()> {
     fails_to_start(run, "/missing")
 }
 
@@ -145,11 +145,11 @@ pub(super) fn stopped_before_it_starts(run: &Run<'_>) -> anyhow::Result<()> {
 }
 
 pub(super) fn nothing_to_kill(run: &Run<'_>) -> anyhow::Result<()> {
-    let never = container::signal(&run.folder).err().map(|error| error.kind());
+    let never = container::signal(&run.directory).err().map(|error| error.kind());
     ensure!(never == Some(std::io::ErrorKind::NotFound), "before the start: {never:?}");
     run.launch()?;
     is(&run.ended()?.outcome, &Outcome::Exited { code: 0 })?;
-    let path = run.folder.join(END.name());
+    let path = run.directory.join(END.name());
     let end = fs::read(&path)?;
     run.wait_until_gone()?;
     let later = run.stop(0);
@@ -162,7 +162,7 @@ pub(super) fn removal_refused(run: &Run<'_>) -> anyhow::Result<()> {
     container::clean(Path::new("no-such-run"));
     run.launch()?;
     run.started()?;
-    container::clean(&run.folder);
+    container::clean(&run.directory);
     ensure!(own_group(run).is_populated()?, "the program's control group is empty");
     run.stop(0)?;
     was_stopped(&run.ended()?.outcome)
@@ -172,7 +172,7 @@ pub(super) fn nothing_left(run: &Run<'_>) -> anyhow::Result<()> {
     let before = ResourceCounts::now()?;
     run.launch()?;
     is(&run.ended()?.outcome, &Outcome::Exited { code: 0 })?;
-    container::clean(&run.folder);
+    container::clean(&run.directory);
     let deadline = monotonic() + VANISH;
     while ResourceCounts::now()? != before {
         ensure!(monotonic() < deadline, "before {before:?}, after {:?}", ResourceCounts::now()?);
@@ -187,7 +187,7 @@ pub(super) fn nothing_left(run: &Run<'_>) -> anyhow::Result<()> {
 pub(super) fn told_of(run: &Run<'_>) -> anyhow::Result<()> {
     run.launch()?;
     run.started()?;
-    let init = container::running_init(&run.folder).context("init.pid names no process that lives")?;
+    let init = container::running_init(&run.directory).context("init.pid names no process that lives")?;
     let process = |pid: &str| fs::read_to_string(format!("/proc/{pid}/comm")).unwrap_or_default();
     let name = process(&init.to_string());
     ensure!(name == "container-init\n", "init.pid names {name:?}");
@@ -203,7 +203,7 @@ pub(super) fn later_changes(run: &Run<'_>) -> anyhow::Result<()> {
     absent(&go);
     run.launch()?;
     run.started()?;
-    fs::write(run.folder.join(CONTAINER_NAME), "{}")?;
+    fs::write(run.directory.join(CONTAINER_NAME), "{}")?;
     fs::write(go, "")?;
     is(&run.ended()?.outcome, &Outcome::Exited { code: 7 })
 }

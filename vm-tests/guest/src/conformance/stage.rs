@@ -97,8 +97,8 @@ impl Stage {
 
 fn images() -> anyhow::Result<()> {
     let inside = |root: &str, path: &str| Path::new(root).join(path.trim_start_matches('/'));
-    for folder in ["bin", "dev", "etc", "kernel/proc", "kernel/sys", "tmp"] {
-        fs::create_dir_all(inside(LINKED_ROOTFS, folder))?;
+    for directory in ["bin", "dev", "etc", "kernel/proc", "kernel/sys", "tmp"] {
+        fs::create_dir_all(inside(LINKED_ROOTFS, directory))?;
     }
     symlink("/kernel/proc", inside(LINKED_ROOTFS, "proc"))?;
     symlink("../../../kernel/sys", inside(LINKED_ROOTFS, "sys"))?;
@@ -119,8 +119,8 @@ fn images() -> anyhow::Result<()> {
 }
 
 fn volumes() -> anyhow::Result<()> {
-    for folder in [VOLUME, INNER, BELOW] {
-        mount::make_folder(Path::new(folder), 0o777)?;
+    for directory in [VOLUME, INNER, BELOW] {
+        mount::make_directory(Path::new(directory), 0o777)?;
     }
     fs::write(Path::new(INNER).join("marker"), "inner")?;
     mount::mount(Path::new("tmpfs"), Path::new(BELOW), "tmpfs", Flags::empty(), "mode=0777")?;

@@ -266,22 +266,22 @@ pub(super) const CHECKS: &[Check] = &[
     Check {
         name: "the working folder is the ordered one",
         container: |spec| spec.cwd = WORK.to_owned(),
-        look: Inside(inside::working_folder),
+        look: Inside(inside::working_directory),
         otherwise: &[Described(|spec| spec.cwd = "/".to_owned())],
     },
     Check {
         name: "the working folder of the image is made where no layer has it",
-        container: |spec| image_folder(spec, "/made/for/it"),
-        look: Inside(user::made_working_folder),
+        container: |spec| image_directory(spec, "/made/for/it"),
+        look: Inside(user::made_working_directory),
         otherwise: &[Described(|spec| spec.cwd = WORK.to_owned())],
     },
     Check {
         name: "in a volume it is the user who makes it",
         container: |spec| {
             bind(spec, VOLUME, DATA);
-            image_folder(spec, "/data/made/for/it");
+            image_directory(spec, "/data/made/for/it");
         },
-        look: Inside(user::working_folder_in_a_volume),
+        look: Inside(user::working_directory_in_a_volume),
         otherwise: &[Described(|spec| spec.binds.clear())],
     },
     Check {
@@ -415,7 +415,7 @@ pub(super) const CHECKS: &[Check] = &[
     Check {
         name: "a working folder that is not there is told",
         container: |spec| spec.cwd = "/missing".to_owned(),
-        look: Outside(outside::missing_folder),
+        look: Outside(outside::missing_directory),
         otherwise: &[Described(|spec| spec.cwd = "/".to_owned())],
     },
     Check {
@@ -484,9 +484,9 @@ pub(super) const CHECKS: &[Check] = &[
 ];
 
 /// Orders a working folder as that of an image, and tells the payload of it.
-fn image_folder(spec: &mut ContainerSpec, folder: &str) {
-    (spec.cwd, spec.makes_cwd) = (folder.to_owned(), true);
-    spec.command.push(folder.to_owned());
+fn image_directory(spec: &mut ContainerSpec, directory: &str) {
+    (spec.cwd, spec.makes_cwd) = (directory.to_owned(), true);
+    spec.command.push(directory.to_owned());
 }
 
 /// A script that says that it listens and does something at SIGTERM.

@@ -23,17 +23,17 @@ fn has_lines(path: &str, wanted: &[&str]) -> anyhow::Result<()> {
 }
 
 /// The argument is the folder; as runc makes it.
-pub(super) fn made_working_folder(wanted: &[String]) -> anyhow::Result<()> {
-    let folder = env::current_dir()?;
-    ensure!(wanted == [folder.display().to_string()], "the working folder is {}", folder.display());
-    has_owner(&folder, (0o755, 0, 0))
+pub(super) fn made_working_directory(wanted: &[String]) -> anyhow::Result<()> {
+    let directory = env::current_dir()?;
+    ensure!(wanted == [directory.display().to_string()], "the working folder is {}", directory.display());
+    has_owner(&directory, (0o755, 0, 0))
 }
 
 /// The argument is the folder.
-pub(super) fn working_folder_in_a_volume(wanted: &[String]) -> anyhow::Result<()> {
-    let folder = env::current_dir()?;
-    ensure!(wanted == [folder.display().to_string()], "the working folder is {}", folder.display());
-    has_owner(&folder, (0o755, 1000, 1000))
+pub(super) fn working_directory_in_a_volume(wanted: &[String]) -> anyhow::Result<()> {
+    let directory = env::current_dir()?;
+    ensure!(wanted == [directory.display().to_string()], "the working folder is {}", directory.display());
+    has_owner(&directory, (0o755, 1000, 1000))
 }
 
 pub(super) fn home(_: &[String]) -> anyhow::Result<()> {

@@ -61,7 +61,7 @@ impl Packing {
 #[derive(Debug)]
 pub(super) struct InMemory {
     packing: Packing,
-    folder: PathBuf,
+    directory: PathBuf,
     bytes: u64,
 }
 
@@ -72,24 +72,24 @@ impl InMemory {
     /// If the tree cannot be packed, or the server renders nothing.
     pub(super) fn prepare(cluster: &Cluster, packing: Packing) -> anyhow::Result<Self> {
         let (checkout_paths, root) = (cluster.checkout_paths(), cluster.image().unpacked()?);
-        let folder = checkout_paths.of_run(&format!("disks/{packing:?}"));
-        fs::create_dir_all(&folder).with_context(|| format!("cannot make {}", folder.display()))?;
-        let (from, tree) = (root.display(), folder.join("tree.img"));
+        let directory = checkout_paths.of_run(&format!("disks/{packing:?}"));
+        fs::create_dir_all(&directory).with_context(|| format!("cannot make {}", directory.display()))?;
+        let (from, tree) = (root.display(), directory.join("tree.img"));
         // Archives follow one another on a boundary of four bytes.
         let pack = format!(
             "set -o pipefail; cd '{from}' && find . -print0 | LC_ALL=C sort -z | cpio --null --create --format=newc --quiet \
              | {} >'{tree}' && truncate --size=%4 '{tree}' && cp boot/vmlinuz-* '{}'",
             packing.command(),
-            folder.join("vmlinuz").display(),
+            directory.join("vmlinuz").display(),
             tree = tree.display(),
         );
         run("bash", &["-c", &pack])?;
         let bytes = fs::metadata(&tree).with_context(|| format!("cannot read {}", tree.display()))?.len();
-        let node = folder.join("node.img");
+        let node = directory.join("node.img");
         fs::write(&node, overlays(cluster)?).with_context(|| format!("cannot write {}", node.display()))?;
-        let script = folder.join("boot.ipxe");
+        let script = directory.join("boot.ipxe");
         fs::write(&script, boot_script()).with_context(|| format!("cannot write {}", script.display()))?;
-        Ok(Self { packing, folder, bytes })
+        Ok(Self { packing, directory, bytes })
     }
 
     /// Name of the peer.
@@ -113,14 +113,14 @@ impl InMemory {
     /// If one does not start.
     pub(super) fn serve(&self, checkout_paths: &CheckoutPaths) -> anyhow::Result<Servers> {
         let write = |name: &str, text: String| -> anyhow::Result<String> {
-            let path = self.folder.join(name);
+            let path = self.directory.join(name);
             fs::write(&path, text).with_context(|| format!("cannot write {}", path.display()))?;
             Ok(path.display().to_string())
         };
-        let leases = self.folder.join("leases");
+        let leases = self.directory.join("leases");
         let dnsmasq = write("dnsmasq.conf", dnsmasq(&leases))?;
-        let nginx = write("nginx.conf", nginx(&self.folder))?;
-        let log = self.folder.join("log");
+        let nginx = write("nginx.conf", nginx(&self.directory))?;
+        let log = self.directory.join("log");
         let start = |name: &str, program: &str, arguments: &[&str]| {
             let arguments: Vec<String> = arguments.iter().map(|&argument| argument.to_owned()).collect();
             Service::start(checkout_paths, name, Path::new(program), &arguments, &log)
@@ -203,24 +203,24 @@ tftp-root=/usr/lib/ipxe
     )
 }
 
-fn nginx(folder: &Path) -> String {
-    let folder = folder.display();
+fn nginx(directory: &Path) -> String {
+    let directory = directory.display();
     let paths: String = ["client_body", "proxy", "fastcgi", "uwsgi", "scgi"]
         .iter()
-        .map(|name| format!("  {name}_temp_path {folder}/{name};\n"))
+        .map(|name| format!("  {name}_temp_path {directory}/{name};\n"))
         .collect();
     format!(
         "user root;
 master_process off;
 daemon off;
-pid {folder}/nginx.pid;
-error_log {folder}/nginx.log;
+pid {directory}/nginx.pid;
+error_log {directory}/nginx.log;
 events {{ worker_connections 1024; }}
 http {{
   access_log off;
   sendfile on;
   tcp_nopush on;
-{paths}  server {{ listen {SERVER}:{PORT}; root {folder}; }}
+{paths}  server {{ listen {SERVER}:{PORT}; root {directory}; }}
 }}
 "
     )

@@ -16,13 +16,13 @@ const UNITS: [&str; 2] = ["hq-server", "hq-worker"];
 #[derive(Debug, Default)]
 pub(super) struct HyperQueue {
     starts: u32,
-    folder: String,
+    directory: String,
     counted: u64,
 }
 
 impl HyperQueue {
     fn hq(&self, arguments: &[&str]) -> anyhow::Result<String> {
-        run(HQ, &[&["--server-dir", self.folder.as_str()], arguments].concat())
+        run(HQ, &[&["--server-dir", self.directory.as_str()], arguments].concat())
     }
 }
 
@@ -34,11 +34,11 @@ impl BatchSystem for HyperQueue {
     fn start(&mut self) -> anyhow::Result<()> {
         self.starts += 1;
         self.counted = 0;
-        self.folder = format!("/state/hyper-queue-{}", self.starts);
-        fs::create_dir_all(&self.folder).with_context(|| format!("cannot make {}", self.folder))?;
-        let (journal, slots) = (format!("{}/journal", self.folder), SLOTS.to_string());
+        self.directory = format!("/state/hyper-queue-{}", self.starts);
+        fs::create_dir_all(&self.directory).with_context(|| format!("cannot make {}", self.directory))?;
+        let (journal, slots) = (format!("{}/journal", self.directory), SLOTS.to_string());
         let server = ["server", "start", "--host", "localhost", "--journal", &journal];
-        let common = [HQ, "--server-dir", &self.folder];
+        let common = [HQ, "--server-dir", &self.directory];
         start_unit(UNITS[0], &[], &[&common[..], &server].concat())?;
         self.hq(&["server", "wait"])?;
         start_unit(UNITS[1], &[], &[&common[..], &["worker", "start", "--cpus", &slots]].concat())?;

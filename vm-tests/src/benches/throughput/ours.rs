@@ -21,7 +21,7 @@ use crate::{clock, process::run};
 
 const BEDPLATE: &str = "/programs/bedplate";
 
-const FOLDER: &str = "/state/bedplate";
+const DIRECTORY: &str = "/state/bedplate";
 
 /// Addresses on loopback: the server's and the node's.
 const SERVER: Ipv4Addr = Ipv4Addr::new(10, 88, 0, 1);
@@ -69,7 +69,7 @@ impl Ours {
 
     /// The server answers.
     fn start_server(&mut self) -> anyhow::Result<()> {
-        let config = format!("{FOLDER}/server.yaml");
+        let config = format!("{DIRECTORY}/server.yaml");
         start_unit(SERVER_UNIT, &[], &[BEDPLATE, "server", "--config", &config])?;
         let context = context_path();
         let client = clock::wait_for("the server to answer", START_LIMIT, || {
@@ -93,10 +93,10 @@ impl Ours {
         for address in [SERVER, NODE] {
             run("ip", &["address", "add", &format!("{address}/16"), "dev", "lo"])?;
         }
-        for folder in [FOLDER, "/run/measure", identity::FOLDER, "/usr/lib/bedplate"] {
-            fs::create_dir_all(folder).with_context(|| format!("cannot make {folder}"))?;
+        for directory in [DIRECTORY, "/run/measure", identity::DIRECTORY, "/usr/lib/bedplate"] {
+            fs::create_dir_all(directory).with_context(|| format!("cannot make {directory}"))?;
         }
-        write(&format!("{FOLDER}/server.yaml"), &configuration())?;
+        write(&format!("{DIRECTORY}/server.yaml"), &configuration())?;
         write("/run/measure/one.yaml", &document("one", None))?;
         serve_job_image()?;
         self.start_server()?;
@@ -182,7 +182,7 @@ impl BatchSystem for Ours {
 }
 
 fn context_path() -> String {
-    format!("{FOLDER}/state/admin.yaml")
+    format!("{DIRECTORY}/state/admin.yaml")
 }
 
 /// Runs the command line as a person would.
@@ -226,12 +226,12 @@ jobs:
 
 fn configuration() -> String {
     format!(
-        "state-dir: {FOLDER}/state
+        "state-dir: {DIRECTORY}/state
 server-addresses: [{SERVER}]
 boot: {{http-port: {BOOT_PORT}, tftp: false, substrate: /programs/substrate, templates: /programs/ipxe}}
 firmware: {{bios: /programs/undionly.kpxe, efi-x86-64: /programs/snponly.efi}}
 dhcp: {{mode: off}}
-overlays: {{shipped: /programs/overlays, site: {FOLDER}/overlays}}
+overlays: {{shipped: /programs/overlays, site: {DIRECTORY}/overlays}}
 registries: {{allow: ['{REGISTRY}']}}
 log: {{level: warn}}
 "

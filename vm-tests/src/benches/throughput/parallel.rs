@@ -7,7 +7,7 @@ use anyhow::{Context as _, bail, ensure};
 use super::systems::{BatchSystem, JOB, SLOTS};
 use crate::process::{output, words};
 
-const FOLDER: &str = "/state/parallel";
+const DIRECTORY: &str = "/state/parallel";
 
 /// GNU parallel.
 #[derive(Debug, Default)]
@@ -17,7 +17,7 @@ pub(super) struct Parallel {
 
 impl Parallel {
     fn record(&self) -> String {
-        format!("{FOLDER}/{}", self.arrays)
+        format!("{DIRECTORY}/{}", self.arrays)
     }
 }
 
@@ -27,7 +27,7 @@ impl BatchSystem for Parallel {
     }
 
     fn start(&mut self) -> anyhow::Result<()> {
-        fs::create_dir_all(FOLDER).with_context(|| format!("cannot make {FOLDER}"))
+        fs::create_dir_all(DIRECTORY).with_context(|| format!("cannot make {DIRECTORY}"))
     }
 
     fn stop(&mut self) -> anyhow::Result<()> {

@@ -29,11 +29,13 @@ impl BatchSystem for Slurm {
     fn start(&mut self) -> anyhow::Result<()> {
         self.starts += 1;
         self.counted = 0;
-        let folder = format!("/state/slurm-{}", self.starts);
-        for folder in [format!("{folder}/state"), format!("{folder}/spool"), "/run/measure".to_owned()] {
-            fs::create_dir_all(&folder).with_context(|| format!("cannot make {folder}"))?;
+        let directory = format!("/state/slurm-{}", self.starts);
+        for directory in
+            [format!("{directory}/state"), format!("{directory}/spool"), "/run/measure".to_owned()]
+        {
+            fs::create_dir_all(&directory).with_context(|| format!("cannot make {directory}"))?;
         }
-        fs::write(CONFIGURATION, configuration(&folder))
+        fs::write(CONFIGURATION, configuration(&directory))
             .with_context(|| format!("cannot write {CONFIGURATION}"))?;
         let munge = [
             "--property=User=munge",
@@ -103,15 +105,15 @@ fn sbatch(options: &[&str]) -> anyhow::Result<()> {
     slurm(&[&common[..1], options, &common[1..]].concat()).map(drop)
 }
 
-fn configuration(folder: &str) -> String {
+fn configuration(directory: &str) -> String {
     format!(
         "ClusterName=measured
 SlurmctldHost=node(127.0.0.1)
 SlurmUser=root
 SlurmdUser=root
 AuthType=auth/munge
-StateSaveLocation={folder}/state
-SlurmdSpoolDir={folder}/spool
+StateSaveLocation={directory}/state
+SlurmdSpoolDir={directory}/spool
 SlurmctldPidFile=/run/measure/slurmctld.pid
 SlurmdPidFile=/run/measure/slurmd.pid
 ProctrackType=proctrack/linuxproc

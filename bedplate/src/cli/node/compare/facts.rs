@@ -221,8 +221,9 @@ fn pci(facts: &mut Facts, inventory: &Inventory) {
 }
 
 fn service(facts: &mut Facts, inventory: &Inventory) {
-    let kinds = |is_sick: bool| {
-        let devices = inventory.devices.iter().filter(move |device| device.sick.is_some() == is_sick);
+    let kinds = |is_unhealthy: bool| {
+        let devices =
+            inventory.devices.iter().filter(move |device| device.unhealthy.is_some() == is_unhealthy);
         devices.map(|device| device.name.kind().to_string())
     };
     facts.add_counted("devices", kinds(false));

@@ -170,7 +170,7 @@ pub(super) fn infiniband(style: Style, devices: &[Infiniband]) -> String {
 /// What jobs can ask for.
 pub(super) fn devices(style: Style, devices: &[GrantableDevice]) -> String {
     let row = |device: &GrantableDevice| {
-        let (state, color) = match &device.sick {
+        let (state, color) = match &device.unhealthy {
             Some(why) => (format!("out of service: {why}"), Color::Red),
             None => ("in service".to_owned(), Color::Reset),
         };

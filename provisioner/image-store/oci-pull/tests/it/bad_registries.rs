@@ -40,9 +40,9 @@ fn impatient() -> PullOptions {
 }
 
 pub(crate) fn store() -> (TempDir, Store) {
-    let folder = tempfile::tempdir().unwrap();
-    let store = Store::open(folder.path()).unwrap();
-    (folder, store)
+    let directory = tempfile::tempdir().unwrap();
+    let store = Store::open(directory.path()).unwrap();
+    (directory, store)
 }
 
 async fn pull_from(registry: &Registry, store: &Store) -> Result<OciImage, PullError> {
@@ -76,7 +76,7 @@ fn partial_sizes(store: &Store) -> Vec<u64> {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn plain_http_on_loopback() {
-    let (_folder, store) = store();
+    let (_directory, store) = store();
     let registry = Registry::serve(&image(), Fault::None).await;
     let pulled = pull_from(&registry, &store).await.unwrap();
     assert_eq!(pulled.layers.iter().map(|layer| layer.size).collect::<Vec<_>>(), [70_001, 300_007]);
@@ -88,7 +88,7 @@ async fn plain_http_on_loopback() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn answers_that_break_off_are_taken_up_in_the_middle() {
-    let (_folder, store) = store();
+    let (_directory, store) = store();
     let registry = Registry::serve(&image(), Fault::Cut(60_000)).await;
     pull_from(&registry, &store).await.unwrap();
     assert_whole(&store, &image());
@@ -107,7 +107,7 @@ async fn answers_that_break_off_are_taken_up_in_the_middle() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_registry_without_ranges_begins_again() {
-    let (_folder, store) = store();
+    let (_directory, store) = store();
     let image = Image { layers: image().layers.split_off(1), ..image() };
     let registry = Registry::serve(&image, Fault::NoRanges(200_000)).await;
     pull_from(&registry, &store).await.unwrap();
@@ -116,7 +116,7 @@ async fn a_registry_without_ranges_begins_again() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_registry_that_brings_the_same_part_again_and_again_is_given_up() {
-    let (_folder, store) = store();
+    let (_directory, store) = store();
     let image = Image { layers: image().layers.split_off(1), ..image() };
     // More than an attempt must bring: the clock stops for the first one, and for no other.
     let registry = Registry::serve(&image, Fault::NoRangesCut(280_000)).await;
@@ -128,7 +128,7 @@ async fn a_registry_that_brings_the_same_part_again_and_again_is_given_up() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_registry_that_dies_is_told_and_the_next_pull_goes_on() {
-    let (_folder, store) = store();
+    let (_directory, store) = store();
     let whole = Image { layers: image().layers.split_off(1), ..image() };
     let registry = Registry::serve(&whole, Fault::Die(120_000)).await;
     let error = pull(&registry.reference(), &impatient(), &store, Arc::new(NoProgress)).await.unwrap_err();
@@ -153,7 +153,7 @@ async fn a_registry_that_dies_is_told_and_the_next_pull_goes_on() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn whole_layers_are_kept_when_another_fails() {
-    let (_folder, store) = store();
+    let (_directory, store) = store();
     let small = Image { layers: image().layers[..1].to_vec(), ..image() };
     // The registry has the small layer, and of the large one a part only.
     let registry = Registry::serve(&image(), Fault::Short(70_001)).await;
@@ -173,7 +173,7 @@ async fn whole_layers_are_kept_when_another_fails() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn falsified_layers_are_refused() {
-    let (_folder, store) = store();
+    let (_directory, store) = store();
     let whole = Image { layers: image().layers[..1].to_vec(), ..image() };
     let registry = Registry::serve(&whole, Fault::Falsify).await;
     let error = pull_from(&registry, &store).await.unwrap_err();
@@ -195,7 +195,7 @@ async fn falsified_layers_are_refused() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_busy_registry_is_asked_again() {
-    let (_folder, store) = store();
+    let (_directory, store) = store();
     let registry = Registry::serve(&image(), Fault::Busy(2)).await;
     pull_from(&registry, &store).await.unwrap();
     assert_whole(&store, &image());
@@ -212,7 +212,7 @@ async fn a_busy_registry_is_asked_again() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_login_is_asked_for_and_used() {
-    let (folder, store) = store();
+    let (directory, store) = store();
     let registry = Registry::serve(&image(), Fault::Login).await;
     let error = pull_from(&registry, &store).await.unwrap_err();
     assert!(matches!(error, PullError::Unauthorized { .. }), "{error:?}");
@@ -224,7 +224,7 @@ async fn a_login_is_asked_for_and_used() {
         ) && text.ends_with(": 401 Unauthorized"),
         "{text}"
     );
-    let logins = folder.path().join("auth.json");
+    let logins = directory.path().join("auth.json");
     let text = format!(r#"{{"auths": {{"{}": {{"auth": "c2l0ZTpzZWNyZXQ="}}}}}}"#, registry.address);
     std::fs::write(&logins, text).unwrap();
     let options = PullOptions { credential_files: vec![logins], ..options() };
@@ -234,7 +234,7 @@ async fn a_login_is_asked_for_and_used() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn another_architecture_is_named() {
-    let (_folder, store) = store();
+    let (_directory, store) = store();
     let arm = Image { architecture: "arm64", ..image() };
     let registry = Registry::serve(&arm, Fault::None).await;
     let error = pull_from(&registry, &store).await.unwrap_err();
@@ -251,7 +251,7 @@ async fn another_architecture_is_named() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn nobody_there_and_unknown_names() {
-    let (_folder, store) = store();
+    let (_directory, store) = store();
     let registry = Registry::serve(&image(), Fault::None).await;
     let reference = format!("{}/site/node:2", registry.address);
     let error = pull(&reference, &options(), &store, Arc::new(NoProgress)).await.unwrap_err();

@@ -42,8 +42,8 @@ fn mirrored(origin: &Registry, mirrors: &[String]) -> Registries {
 }
 
 /// A file with the login for a registry, which nobody else may read.
-fn login_for(folder: &TempDir, registry: &Registry) -> PathBuf {
-    let path = folder.path().join("login.json");
+fn login_for(directory: &TempDir, registry: &Registry) -> PathBuf {
+    let path = directory.path().join("login.json");
     let text = format!(r#"{{"auths": {{"{}": {{"auth": "{AUTH}"}}}}}}"#, registry.address);
     fs::write(&path, text).unwrap();
     fs::set_permissions(&path, fs::Permissions::from_mode(0o600)).unwrap();
@@ -56,7 +56,7 @@ async fn pulled(registry: &Registry, options: &PullOptions, store: &Store) -> Re
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_mirror_is_asked_before_its_registry() {
-    let (_folder, store) = store();
+    let (_directory, store) = store();
     let origin = Registry::serve(&image(), Fault::None).await;
     let mirror = Registry::mirror(&image(), Fault::None).await;
     let options = with(mirrored(&origin, &[format!("{}/hub", mirror.address)]));
@@ -70,7 +70,7 @@ async fn a_mirror_that_fails_is_passed_over() {
     let lacks = Registry::serve(&image(), Fault::None).await;
     let dead = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
     for fault in [Fault::Busy(usize::MAX), Fault::Login, Fault::Falsify, Fault::Short(70_001)] {
-        let (_folder, store) = store();
+        let (_directory, store) = store();
         let origin = Registry::serve(&image(), Fault::None).await;
         let bad = Registry::mirror(&image(), fault).await;
         // One that nobody runs, one that has no such repository, and one that is bad.
@@ -84,7 +84,7 @@ async fn a_mirror_that_fails_is_passed_over() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn what_the_registry_says_counts_where_mirrors_fail() {
-    let (_folder, store) = store();
+    let (_directory, store) = store();
     let origin = Registry::serve(&image(), Fault::Login).await;
     let dead = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
     let options = with(mirrored(&origin, &[dead.to_string()]));
@@ -94,12 +94,12 @@ async fn what_the_registry_says_counts_where_mirrors_fail() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_mirror_never_gets_the_login_of_its_registry() {
-    let (folder, store) = store();
+    let (directory, store) = store();
     let origin = Registry::serve(&image(), Fault::Login).await;
     let mirror = Registry::mirror(&image(), Fault::Login).await;
     let mut registries = mirrored(&origin, &[format!("{}/hub", mirror.address)]);
     let settings = registries.hosts.values_mut().next().unwrap();
-    settings.credentials = Some(login_for(&folder, &origin));
+    settings.credentials = Some(login_for(&directory, &origin));
     pulled(&origin, &with(registries), &store).await.unwrap();
     assert_whole(&store, &image());
     assert!(!mirror.seen().is_empty());
@@ -109,11 +109,11 @@ async fn a_mirror_never_gets_the_login_of_its_registry() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_mirror_gets_its_own_login() {
-    let (folder, store) = store();
+    let (directory, store) = store();
     let origin = Registry::serve(&image(), Fault::None).await;
     let mirror = Registry::mirror(&image(), Fault::Login).await;
     let mut registries = mirrored(&origin, &[format!("{}/hub", mirror.address)]);
-    let credentials = Some(login_for(&folder, &mirror));
+    let credentials = Some(login_for(&directory, &mirror));
     let settings = HostSettings { credentials, ..HostSettings::default() };
     registries.hosts.insert(mirror.address.to_string().parse().unwrap(), settings);
     pulled(&origin, &with(registries), &store).await.unwrap();
@@ -122,10 +122,10 @@ async fn a_mirror_gets_its_own_login() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_token_is_fetched_once_and_its_service_is_waited_for() {
-    let (folder, store) = store();
+    let (directory, store) = store();
     let registry = Registry::serve(&image(), Fault::Token(1)).await;
     let settings =
-        HostSettings { credentials: Some(login_for(&folder, &registry)), ..HostSettings::default() };
+        HostSettings { credentials: Some(login_for(&directory, &registry)), ..HostSettings::default() };
     let options = with(host(&registry.address.to_string(), settings));
     pulled(&registry, &options, &store).await.unwrap();
     assert_whole(&store, &image());
@@ -140,12 +140,12 @@ async fn a_token_is_fetched_once_and_its_service_is_waited_for() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_login_does_not_follow_a_redirect() {
-    let (folder, store) = store();
+    let (directory, store) = store();
     // Whoever has the layers would like a login too.
     let storage = Registry::serve(&image(), Fault::Login).await;
     let registry = Registry::serve(&image(), Fault::Elsewhere(storage.address)).await;
     let settings =
-        HostSettings { credentials: Some(login_for(&folder, &registry)), ..HostSettings::default() };
+        HostSettings { credentials: Some(login_for(&directory, &registry)), ..HostSettings::default() };
     let options = with(host(&registry.address.to_string(), settings));
     let error = pulled(&registry, &options, &store).await.unwrap_err();
     assert!(matches!(error, PullError::Unauthorized { .. }), "{error:?}");
@@ -154,9 +154,9 @@ async fn a_login_does_not_follow_a_redirect() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_login_that_others_can_read_is_not_used() {
-    let (folder, store) = store();
+    let (directory, store) = store();
     let registry = Registry::serve(&image(), Fault::Login).await;
-    let path = login_for(&folder, &registry);
+    let path = login_for(&directory, &registry);
     let settings = HostSettings { credentials: Some(path.clone()), ..HostSettings::default() };
     let registries = host(&registry.address.to_string(), settings);
     assert!(unusable_files(&registries).is_empty());
@@ -195,7 +195,7 @@ async fn behind_tls(registry: SocketAddr) -> (SocketAddr, String) {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_certificate_of_the_site_is_trusted_where_it_is_set() {
-    let (folder, store) = store();
+    let (directory, store) = store();
     let registry = Registry::serve(&image(), Fault::None).await;
     // An address of this machine that is not one of loopback, which would be spoken to in plain HTTP.
     let (address, certificate) = behind_tls(registry.address).await;
@@ -204,7 +204,7 @@ async fn a_certificate_of_the_site_is_trusted_where_it_is_set() {
     let error = pull(&reference, &options(), &store, Arc::new(NoProgress)).await.unwrap_err();
     assert!(matches!(error, PullError::Unreachable { .. }), "{error:?}");
     assert!(told(&error, &registry).contains("certificate"), "{}", told(&error, &registry));
-    let ca = folder.path().join("ca.pem");
+    let ca = directory.path().join("ca.pem");
     fs::write(&ca, certificate).unwrap();
     let settings = HostSettings { ca: Some(ca), proxy: Proxy::Direct, ..HostSettings::default() };
     let registries = host(&address.to_string(), settings);
@@ -215,7 +215,7 @@ async fn a_certificate_of_the_site_is_trusted_where_it_is_set() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_host_is_reached_through_its_proxy() {
-    let (_folder, store) = store();
+    let (_directory, store) = store();
     let proxy = Registry::serve(&image(), Fault::None).await;
     let through = format!("http://{}", proxy.address).parse().unwrap();
     let settings = HostSettings { plain_http: true, proxy: through, ..HostSettings::default() };
@@ -226,9 +226,9 @@ async fn a_host_is_reached_through_its_proxy() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn certificates_must_be_some() {
-    let (folder, store) = store();
+    let (directory, store) = store();
     let registry = Registry::serve(&image(), Fault::None).await;
-    let ca = folder.path().join("ca.pem");
+    let ca = directory.path().join("ca.pem");
     fs::write(&ca, "no certificate\n").unwrap();
     let settings = HostSettings { ca: Some(ca), ..HostSettings::default() };
     let registries = host(&registry.address.to_string(), settings);
@@ -240,7 +240,7 @@ async fn certificates_must_be_some() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn false_documents_are_not_believed() {
-    let (_folder, store) = store();
+    let (_directory, store) = store();
     let falsifies = Registry::serve(&image(), Fault::FalseDocuments).await;
     let error = pulled(&falsifies, &options(), &store).await.unwrap_err();
     assert!(told(&error, &falsifies).contains("digest mismatch"), "{error}");
@@ -252,7 +252,7 @@ async fn false_documents_are_not_believed() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn the_store_knows_what_a_digest_stands_for() {
-    let (_folder, store) = store();
+    let (_directory, store) = store();
     let registry = Registry::serve(&image(), Fault::None).await;
     let manifest = registry.manifest();
     let known = |version: &str| {
@@ -286,7 +286,7 @@ async fn the_store_knows_what_a_digest_stands_for() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn digests_are_those_of_sha256() {
-    let (_folder, store) = store();
+    let (_directory, store) = store();
     let reference = format!("registry.example/site/node@sha512:{}", "0".repeat(128));
     let error = pull(&reference, &options(), &store, Arc::new(NoProgress)).await.unwrap_err();
     assert!(error.to_string().contains("its digest is not one of sha256"), "{error}");

@@ -27,7 +27,7 @@ fn of(registries: Registries) -> PullOptions {
 }
 
 async fn with(registry: &Registry, options: PullOptions) -> Result<OciImage, PullError> {
-    let (_folder, store) = store();
+    let (_directory, store) = store();
     let pulled = pull(&registry.reference(), &options, &store, Arc::new(NoProgress)).await?;
     assert_whole(&store, &image());
     Ok(pulled)
@@ -48,7 +48,7 @@ async fn users_name_no_registry_on_loopback_unless_the_configuration_does() {
     let refused = pulled(&registry, Audience::User, &[]).await;
     assert_untouched(&registry, refused);
     let port = registry.address.port();
-    let (_folder, store) = store();
+    let (_directory, store) = store();
     let strict = of(Registries::default());
     for name in ["localhost", "127.0.0.1", "127.1.2.3"] {
         let reference = format!("{name}:{port}/site/node:1");
@@ -103,8 +103,8 @@ async fn a_realm_leads_nowhere_that_is_out_of_reach() {
 }
 
 /// A file with a login for `registry`.
-fn login_for(folder: &TempDir, registry: &Registry) -> PathBuf {
-    let path = folder.path().join("login.json");
+fn login_for(directory: &TempDir, registry: &Registry) -> PathBuf {
+    let path = directory.path().join("login.json");
     // `site:secret`.
     let text = format!(r#"{{"auths": {{"{}": {{"auth": "c2l0ZTpzZWNyZXQ="}}}}}}"#, registry.address);
     fs::write(&path, text).unwrap();
@@ -117,8 +117,8 @@ async fn a_login_goes_to_no_other_port_that_a_realm_names() {
     // It gives tokens to whoever has the login of the other one.
     let service = Registry::serve(&image(), Fault::Token(0)).await;
     let registry = Registry::serve(&image(), Fault::TokenAt(service.address)).await;
-    let folder = tempfile::tempdir().unwrap();
-    let files = vec![login_for(&folder, &registry)];
+    let directory = tempfile::tempdir().unwrap();
+    let files = vec![login_for(&directory, &registry)];
     let options = PullOptions { credential_files: files, ..of(registries()) };
     let error = with(&registry, options).await.unwrap_err();
     let text = told(&error, &registry);
@@ -126,7 +126,7 @@ async fn a_login_goes_to_no_other_port_that_a_realm_names() {
     assert!(service.seen().is_empty(), "{:?}", service.seen());
     // Unless an admin has set it.
     let url = HostSettings::parse_token_service(&format!("http://{}", service.address)).unwrap();
-    let credentials = Some(login_for(&folder, &registry));
+    let credentials = Some(login_for(&directory, &registry));
     let settings = HostSettings { credentials, token_service: Some(url), ..HostSettings::default() };
     let hosts = [(registry.address.to_string().parse().unwrap(), settings)].into();
     with(&registry, of(Registries { hosts, ..Registries::default() })).await.unwrap();

@@ -26,12 +26,12 @@ impl Drop for Running {
     }
 }
 
-fn start(folder: &Path) -> (Running, String) {
+fn start(directory: &Path) -> (Running, String) {
     let address = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().to_string();
-    let config = folder.join("registry.yml");
+    let config = directory.join("registry.yml");
     let text = format!(
         "version: 0.1\nlog: {{level: error}}\nstorage: {{filesystem: {{rootdirectory: {}}}}}\nhttp: {{addr: \"{address}\"}}\n",
-        folder.join("registry").display()
+        directory.join("registry").display()
     );
     std::fs::write(&config, text).unwrap();
     let mut command = Command::new("docker-registry");
@@ -46,8 +46,8 @@ fn start(folder: &Path) -> (Running, String) {
 }
 
 /// An image layout of one layer.
-fn layout(folder: &Path, layer: &[u8]) {
-    let blobs = folder.join("blobs/sha256");
+fn layout(directory: &Path, layer: &[u8]) {
+    let blobs = directory.join("blobs/sha256");
     std::fs::create_dir_all(&blobs).unwrap();
     let put = |bytes: &[u8], kind: &str| {
         std::fs::write(blobs.join(digest(bytes).hex()), bytes).unwrap();
@@ -65,27 +65,27 @@ fn layout(folder: &Path, layer: &[u8]) {
     let mut entry = put(manifest.to_string().as_bytes(), "manifest.v1+json");
     entry["annotations"] = serde_json::json!({"org.opencontainers.image.ref.name": "1"});
     let index = serde_json::json!({"schemaVersion": 2, "manifests": [entry]});
-    std::fs::write(folder.join("index.json"), index.to_string()).unwrap();
-    std::fs::write(folder.join("oci-layout"), r#"{"imageLayoutVersion": "1.0.0"}"#).unwrap();
+    std::fs::write(directory.join("index.json"), index.to_string()).unwrap();
+    std::fs::write(directory.join("oci-layout"), r#"{"imageLayoutVersion": "1.0.0"}"#).unwrap();
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn by_tag_by_digest_and_unknown_tags() {
     let _ = rustls::crypto::ring::default_provider().install_default();
-    let folder = tempfile::tempdir().unwrap();
-    let (_running, address) = start(folder.path());
+    let directory = tempfile::tempdir().unwrap();
+    let (_running, address) = start(directory.path());
     let layer: Vec<u8> = (0..1_000_003_u32).flat_map(u32::to_le_bytes).collect();
-    layout(&folder.path().join("layout"), &layer);
+    layout(&directory.path().join("layout"), &layer);
     let copied = Command::new("skopeo")
         .args(["copy", "--quiet", "--dest-tls-verify=false"])
-        .arg(format!("oci:{}:1", folder.path().join("layout").display()))
+        .arg(format!("oci:{}:1", directory.path().join("layout").display()))
         .arg(format!("docker://{address}/site/node:1"))
         .output()
         .expect("skopeo: run xtask/setup.sh");
     assert!(copied.status.success(), "{}", String::from_utf8_lossy(&copied.stderr));
 
     let options = PullOptions { credential_files: Vec::new(), ..crate::bad_registries::options() };
-    let store = Store::open(folder.path().join("store")).unwrap();
+    let store = Store::open(directory.path().join("store")).unwrap();
     let by_tag =
         pull(&format!("{address}/site/node:1"), &options, &store, Arc::new(NoProgress)).await.unwrap();
     assert!(

@@ -69,7 +69,7 @@ struct State {
     address: SocketAddr,
     fault: Fault,
     /// The name of its repository.
-    folder: &'static str,
+    directory: &'static str,
     manifests: HashMap<String, Vec<u8>>,
     blobs: HashMap<String, (Vec<u8>, bool)>,
     seen: Vec<Seen>,
@@ -132,8 +132,8 @@ impl Registry {
         let manifest = manifest.to_string().into_bytes();
         let manifests =
             HashMap::from([("1".to_owned(), manifest.clone()), (digest(&manifest).to_string(), manifest)]);
-        let folder = "site/node";
-        let state = State { address, fault, folder, manifests, blobs, seen: Vec::new() };
+        let directory = "site/node";
+        let state = State { address, fault, directory, manifests, blobs, seen: Vec::new() };
         let state = Arc::new(Mutex::new(state));
         let shared = Arc::clone(&state);
         let task = tokio::spawn(async move {
@@ -154,7 +154,7 @@ impl Registry {
     /// Serves `image` as `/hub/site/node:1`, as a mirror of many registries would.
     pub(crate) async fn mirror(image: &Image, fault: Fault) -> Self {
         let registry = Self::serve(image, fault).await;
-        registry.state.lock().unwrap_or_else(PoisonError::into_inner).folder = "hub/site/node";
+        registry.state.lock().unwrap_or_else(PoisonError::into_inner).directory = "hub/site/node";
         registry
     }
 
@@ -178,7 +178,7 @@ impl Registry {
     pub(crate) fn layers_asked_for(&self) -> Vec<(Digest, usize)> {
         let state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
         let layer = |seen: &Seen| {
-            let name = seen.path.strip_prefix(&format!("/v2/{}/blobs/", state.folder))?;
+            let name = seen.path.strip_prefix(&format!("/v2/{}/blobs/", state.directory))?;
             state.blobs.get(name).filter(|(_, is_layer)| *is_layer)?;
             Some((name.parse().unwrap(), seen.from))
         };
@@ -311,7 +311,7 @@ impl State {
         if let Some(refusal) = self.refuses(path, login) {
             return (refusal, true);
         }
-        let name = |kind: &str| path.strip_prefix(&format!("/v2/{}/{kind}/", self.folder));
+        let name = |kind: &str| path.strip_prefix(&format!("/v2/{}/{kind}/", self.directory));
         if let Some(bytes) = name("manifests").and_then(|tag| self.manifests.get(tag)) {
             let kind = "Content-Type: application/vnd.oci.image.manifest.v1+json\r\n";
             let body = self.document(bytes);

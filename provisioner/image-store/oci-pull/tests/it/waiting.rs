@@ -48,7 +48,7 @@ fn all(mut told: mpsc::UnboundedReceiver<Option<Wait>>, registry: &Registry) -> 
 
 #[tokio::test(flavor = "multi_thread")]
 async fn refused_then_up() {
-    let (_folder, store) = store();
+    let (_directory, store) = store();
     let address = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
     let (options, mut told) = watched();
     let reference = format!("{address}/site/node:1");
@@ -68,7 +68,7 @@ async fn refused_then_up() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn unavailable_then_up() {
-    let (_folder, store) = store();
+    let (_directory, store) = store();
     let (options, told) = watched();
     let registry = Registry::serve(&image(), Fault::Busy(2)).await;
     pull(&registry.reference(), &options, &store, Arc::new(NoProgress)).await.unwrap();
@@ -79,7 +79,7 @@ async fn unavailable_then_up() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_registry_says_how_long_to_leave_it_alone() {
-    let (_folder, store) = store();
+    let (_directory, store) = store();
     let (options, mut told) = watched();
     let registry = Registry::serve(&image(), Fault::Throttled(1)).await;
     pull(&registry.reference(), &options, &store, Arc::new(NoProgress)).await.unwrap();
@@ -89,7 +89,7 @@ async fn a_registry_says_how_long_to_leave_it_alone() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn permanent_errors_are_told_at_once() {
-    let (_folder, store) = store();
+    let (_directory, store) = store();
     let (options, told) = watched();
     let registry = Registry::serve(&image(), Fault::Login).await;
     let error = pull(&registry.reference(), &options, &store, Arc::new(NoProgress)).await.unwrap_err();
@@ -104,7 +104,7 @@ async fn permanent_errors_are_told_at_once() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn who_waits_keeps_nobody_from_pulling() {
-    let (_folder, store) = store();
+    let (_directory, store) = store();
     let (mut options, mut told) = watched();
     let turns = Turns::new(1);
     options.turn = Some(turns.claim("ann"));
@@ -140,7 +140,7 @@ impl Progress for Ends {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn waiting_ends_with_the_work() {
-    let (_folder, store) = store();
+    let (_directory, store) = store();
     let (mut options, mut told) = watched();
     options.pauses.first = PATIENCE * 2;
     options.pauses.longest = PATIENCE * 2;
@@ -166,7 +166,7 @@ fn limited(limits: Limits) -> (PullOptions, mpsc::UnboundedReceiver<Option<Wait>
 
 #[tokio::test(flavor = "multi_thread")]
 async fn what_comes_too_slowly_is_a_try_that_failed() {
-    let (_folder, store) = store();
+    let (_directory, store) = store();
     // A byte every five milliseconds cannot be so many, however fast the machine is.
     let window = Duration::from_millis(200);
     let (options, told) = limited(Limits { window, least_bytes_per_second: 100_000, ..Limits::default() });
@@ -187,7 +187,7 @@ async fn what_comes_too_slowly_is_a_try_that_failed() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_layer_has_its_time() {
-    let (_folder, store) = store();
+    let (_directory, store) = store();
     let (options, _told) = limited(Limits { layer: Duration::from_millis(300), ..Limits::default() });
     let registry = Registry::serve(&image(), Fault::Silent).await;
     let reference = registry.reference();
@@ -200,7 +200,7 @@ async fn a_layer_has_its_time() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_pull_has_its_time_with_all_its_tries() {
-    let (_folder, store) = store();
+    let (_directory, store) = store();
     let limits = Limits { pull: Duration::from_millis(300), ..Limits::default() };
     let (options, _told) = limited(limits.clone());
     for fault in [Fault::Silent, Fault::Busy(usize::MAX)] {
@@ -215,7 +215,7 @@ async fn a_pull_has_its_time_with_all_its_tries() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn who_is_dropped_frees_the_place() {
-    let (_folder, store) = store();
+    let (_directory, store) = store();
     let turns = Turns::new(1);
     let slow = Registry::serve(&image(), Fault::Silent).await;
     let of = |user: &str| PullOptions { turn: Some(turns.claim(user)), ..options() };
@@ -243,7 +243,7 @@ async fn who_is_dropped_frees_the_place() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_slow_pull_of_the_same_layer_holds_up_nobody() {
-    let (_folder, store) = store();
+    let (_directory, store) = store();
     let image = Image { architecture: "amd64", layers: image().layers.split_off(1) };
     // It takes 25 minutes, and it may.
     let slow = Registry::serve(&image, Fault::Drip).await;
@@ -267,7 +267,7 @@ async fn a_slow_pull_of_the_same_layer_holds_up_nobody() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_layer_that_an_image_has_twice_is_asked_for_once() {
-    let (_folder, store) = store();
+    let (_directory, store) = store();
     let layer = image().layers.remove(1);
     let image = Image { architecture: "amd64", layers: vec![layer.clone(), layer] };
     let registry = Registry::serve(&image, Fault::None).await;
@@ -280,7 +280,7 @@ async fn a_layer_that_an_image_has_twice_is_asked_for_once() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn who_has_more_than_a_share_gives_a_place_and_goes_on_later() {
-    let (_folder, store) = store();
+    let (_directory, store) = store();
     let turns = Turns::new(5);
     let share = Duration::from_millis(20);
     let of = |user: &str, least_bytes_per_second| {
@@ -294,13 +294,13 @@ async fn who_has_more_than_a_share_gives_a_place_and_goes_on_later() {
     for _ in 0..2 {
         let image = Image { architecture: "amd64", layers: image().layers.split_off(1) };
         let registry = Registry::serve(&image, Fault::Drip).await;
-        let (options, reference, (folder, of_slow)) = (of("ann", 0), registry.reference(), self::store());
+        let (options, reference, (directory, of_slow)) = (of("ann", 0), registry.reference(), self::store());
         let pulling =
             tokio::spawn(async move { pull(&reference, &options, &of_slow, Arc::new(NoProgress)).await });
         while registry.layers_asked_for().is_empty() {
             tokio::time::sleep(Duration::from_millis(5)).await;
         }
-        slow.push((pulling, registry, folder));
+        slow.push((pulling, registry, directory));
     }
     let first = turns.claim("bob");
     let _first = first.permit().await;

@@ -90,17 +90,18 @@ fn upper() -> Vec<u8> {
 pub(super) const CASES: &[Case] = &[
     // What surrounds layers.
     layers("one plain layer", || vec![base()]),
-    layout("gzip", |folder, _| write(folder, &[(base(), Packing::Gzip)])),
-    layout("zstd", |folder, _| write(folder, &[(base(), Packing::Zstd)])).only_ours(NO_ZSTD, || vec![base()]),
-    layout("plain, gzip and zstd in one image", |folder, _| {
+    layout("gzip", |directory, _| write(directory, &[(base(), Packing::Gzip)])),
+    layout("zstd", |directory, _| write(directory, &[(base(), Packing::Zstd)]))
+        .only_ours(NO_ZSTD, || vec![base()]),
+    layout("plain, gzip and zstd in one image", |directory, _| {
         let empty = tar([]);
-        write(folder, &[(base(), Packing::Plain), (upper(), Packing::Zstd), (empty, Packing::Gzip)]);
+        write(directory, &[(base(), Packing::Plain), (upper(), Packing::Zstd), (empty, Packing::Gzip)]);
     })
     .only_ours(NO_ZSTD, || vec![base(), upper()]),
-    layout("gzip of many members (eStargz, pigz)", |folder, _| {
-        write(folder, &[(base(), Packing::GzipMembers)]);
+    layout("gzip of many members (eStargz, pigz)", |directory, _| {
+        write(directory, &[(base(), Packing::GzipMembers)]);
     }),
-    layout("zstd with frames to skip (pzstd)", |folder, _| write(folder, &[(base(), Packing::Pzstd)]))
+    layout("zstd with frames to skip (pzstd)", |directory, _| write(directory, &[(base(), Packing::Pzstd)]))
         .only_ours(NO_ZSTD, || vec![base()]),
     layout("Docker's media types (v2s2)", docker_media_types)
         .only_ours("umoci knows those of OCI alone; skopeo and containerd take both", || vec![base()]),
@@ -403,8 +404,8 @@ fn cut(mut bytes: Vec<u8>, less: usize) -> Vec<u8> {
     bytes
 }
 
-fn docker_media_types(folder: &Path, _: &Path) {
-    let layout = Layout::new(folder);
+fn docker_media_types(directory: &Path, _: &Path) {
+    let layout = Layout::new(directory);
     let docker = |kind: &str| format!("application/vnd.docker.{kind}");
     let layer = layout.put(&Packing::Gzip.pack(&base()), &docker("image.rootfs.diff.tar.gzip"));
     let mut config = amd64();
@@ -418,18 +419,18 @@ fn docker_media_types(folder: &Path, _: &Path) {
 
 /// `docker save` writes plain layers and configs of its own; what skopeo makes of them is a layout
 /// again.
-fn docker_save(folder: &Path, work: &Path) {
+fn docker_save(directory: &Path, work: &Path) {
     let first = work.join("first");
     write(&first, &[(base(), Packing::Gzip), (upper(), Packing::Gzip)]);
     let archive = format!("docker-archive:{}:site/node:1", work.join("saved.tar").display());
     let copy =
         |from: &str, to: &str| run(Command::new("skopeo").args(["--insecure-policy", "copy", from, to]));
     copy(&format!("oci:{}:1", first.display()), &archive).unwrap();
-    copy(&archive, &format!("oci:{}:1", folder.display())).unwrap();
+    copy(&archive, &format!("oci:{}:1", directory.display())).unwrap();
 }
 
-fn nested_index(folder: &Path, _: &Path) {
-    let layout = Layout::new(folder);
+fn nested_index(directory: &Path, _: &Path) {
+    let layout = Layout::new(directory);
     let mut image = layout.image(&amd64(), &[(base(), Packing::Gzip)], json!({}));
     image["platform"] = amd64();
     let inner = json!({"schemaVersion": 2, "mediaType": INDEX, "manifests": [image]});
@@ -439,8 +440,8 @@ fn nested_index(folder: &Path, _: &Path) {
 
 /// As buildx writes: arm64 first, amd64, amd64 for newer processors, and what was known when it was
 /// built.
-fn several_platforms(folder: &Path, _: &Path) {
-    let layout = Layout::new(folder);
+fn several_platforms(directory: &Path, _: &Path) {
+    let layout = Layout::new(directory);
     let platforms = [
         json!({"architecture": "arm64", "os": "linux", "variant": "v8"}),
         json!({"architecture": "amd64", "os": "linux", "variant": "v3"}),
@@ -459,8 +460,8 @@ fn several_platforms(folder: &Path, _: &Path) {
     layout.end(vec![entry]);
 }
 
-fn history(folder: &Path, _: &Path) {
-    let layout = Layout::new(folder);
+fn history(directory: &Path, _: &Path) {
+    let layout = Layout::new(directory);
     let step = |by: &str, empty: bool| json!({"created": "2026-01-01T00:00:00.5Z", "created_by": by, "empty_layer": empty});
     let history = [step("ADD", false), step("ENV A=b", true), step("RUN", false), step("CMD", true)];
     let layers = [(base(), Packing::Gzip), (upper(), Packing::Gzip)];
@@ -469,8 +470,8 @@ fn history(folder: &Path, _: &Path) {
 }
 
 /// Nulls, and fields that the specification does not have.
-fn docker_config(folder: &Path, _: &Path) {
-    let layout = Layout::new(folder);
+fn docker_config(directory: &Path, _: &Path) {
+    let layout = Layout::new(directory);
     let more = json!({
         "config": {
             "Hostname": "", "User": "", "AttachStdin": false, "ExposedPorts": {"22/tcp": {}},
@@ -485,8 +486,8 @@ fn docker_config(folder: &Path, _: &Path) {
     layout.end(vec![entry]);
 }
 
-fn without_rootfs(folder: &Path, _: &Path) {
-    let layout = Layout::new(folder);
+fn without_rootfs(directory: &Path, _: &Path) {
+    let layout = Layout::new(directory);
     let (layers, _) = layout.layers(&[(base(), Packing::Gzip)]);
     let config = layout.put_json(&amd64(), super::layout::CONFIG);
     let manifest = json!({"schemaVersion": 2, "mediaType": MANIFEST, "config": config, "layers": layers});

@@ -70,10 +70,10 @@ pub(super) const MANIFEST: &str = "application/vnd.oci.image.manifest.v1+json";
 pub(super) const INDEX: &str = "application/vnd.oci.image.index.v1+json";
 
 impl Layout {
-    pub(super) fn new(folder: &Path) -> Self {
-        fs::create_dir_all(folder.join("blobs/sha256")).unwrap();
-        fs::write(folder.join("oci-layout"), r#"{"imageLayoutVersion": "1.0.0"}"#).unwrap();
-        Self(folder.to_owned())
+    pub(super) fn new(directory: &Path) -> Self {
+        fs::create_dir_all(directory.join("blobs/sha256")).unwrap();
+        fs::write(directory.join("oci-layout"), r#"{"imageLayoutVersion": "1.0.0"}"#).unwrap();
+        Self(directory.to_owned())
     }
 
     pub(super) fn put(&self, bytes: &[u8], media_type: &str) -> Descriptor {
@@ -115,8 +115,8 @@ pub(super) fn amd64() -> Value {
 }
 
 /// The plain layout of one image.
-pub(super) fn write(folder: &Path, layers: &[(Vec<u8>, Packing)]) {
-    let layout = Layout::new(folder);
+pub(super) fn write(directory: &Path, layers: &[(Vec<u8>, Packing)]) {
+    let layout = Layout::new(directory);
     let entry = layout.image(&amd64(), layers, json!({}));
     layout.end(vec![entry]);
 }

@@ -13,7 +13,7 @@ fn kernel(files: &[(&str, &str)]) -> tempfile::TempDir {
     for (path, text) in usual.iter().chain(files) {
         let path = match path.strip_prefix('/') {
             Some(path) => root.path().join(path),
-            None => root.path().join(&FOLDER[1..]).join(path),
+            None => root.path().join(&DIRECTORY[1..]).join(path),
         };
         fs::create_dir_all(path.parent().unwrap()).unwrap();
         fs::write(path, format!("{text}\n")).unwrap();

@@ -193,7 +193,7 @@ async fn a_timeout_says_what_it_waited_for() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_folder_goes_to_a_url_file_by_file() {
+async fn a_directory_goes_to_a_url_file_by_file() {
     let (_rig, mut agent, volume) = with_volume().await;
     let out = volume.join("out");
     fs::create_dir_all(out.join("a b")).unwrap();
@@ -231,7 +231,7 @@ async fn a_folder_goes_to_a_url_file_by_file() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_folder_goes_to_the_server_as_a_stream() {
+async fn a_directory_goes_to_the_server_as_a_stream() {
     let (rig, mut agent, volume) = with_volume().await;
     let out = volume.join("out");
     fs::create_dir_all(out.join("a/empty")).unwrap();
@@ -239,14 +239,14 @@ async fn a_folder_goes_to_the_server_as_a_stream() {
     fs::write(out.join("a/large"), &large).unwrap();
     symlink("a/large", out.join("link")).unwrap();
     let _socket = std::os::unix::net::UnixListener::bind(out.join("socket")).unwrap();
-    let (told, end) = agent.told(egress(2, "out", Destination::Client { takes_folders: true })).await;
+    let (told, end) = agent.told(egress(2, "out", Destination::Client { takes_directories: true })).await;
     assert!(end.outcome.is_success(), "{end:?}");
     let remark = told.iter().find_map(|news| match news {
         RunNews::Remark { text } => Some(text.as_str()),
         _ => None,
     });
     assert_eq!(remark, Some("left out: out/socket: neither file, folder nor link"));
-    let streams = std::mem::take(&mut *rig.shelf.folders.lock().unwrap());
+    let streams = std::mem::take(&mut *rig.shelf.directories.lock().unwrap());
     assert_eq!(streams.len(), 1);
     let place = copy_tree::Target::of(rig.place.path(), "fetched").unwrap();
     copy_tree::unpack(streams[0].as_slice(), &place).unwrap();
@@ -254,7 +254,7 @@ async fn a_folder_goes_to_the_server_as_a_stream() {
     assert!(place.path().join("a/empty").is_dir());
 
     // A server of before keeps files.
-    let (_, end) = agent.told(egress(3, "out", Destination::Client { takes_folders: false })).await;
+    let (_, end) = agent.told(egress(3, "out", Destination::Client { takes_directories: false })).await;
     let Outcome::Failed { why, transient: false } = end.outcome else { panic!("{end:?}") };
     assert!(why.contains("older than the node's agent"), "{why}");
     assert_eq!(rig.asked("put"), 1);

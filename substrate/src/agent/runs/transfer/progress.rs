@@ -7,13 +7,13 @@ use std::sync::{
 
 use api::run::{FailedTry, MAX_NEWS_CHARS, RunNews};
 
-use super::super::{folder::RunFolder, report::RunReporter};
+use super::super::{directory::RunDirectory, report::RunReporter};
 
 /// How one transfer goes.
 #[derive(Debug)]
 pub struct Progress<'a> {
-    folder: &'a RunFolder,
-    teller: &'a RunReporter,
+    directory: &'a RunDirectory,
+    reporter: &'a RunReporter,
     /// Bytes of the request that is under way.
     moved: Arc<AtomicU64>,
     /// Bytes of those before it.
@@ -30,14 +30,14 @@ struct Now {
 }
 
 impl<'a> Progress<'a> {
-    pub(in super::super) fn new(folder: &'a RunFolder, teller: &'a RunReporter) -> Self {
+    pub(in super::super) fn new(directory: &'a RunDirectory, reporter: &'a RunReporter) -> Self {
         let (moved, moved_before) = (Arc::default(), AtomicU64::default());
-        Self { folder, teller, moved, moved_before, now: Mutex::default() }
+        Self { directory, reporter, moved, moved_before, now: Mutex::default() }
     }
 
     /// Adds a line to the log.
     pub(super) fn say(&self, line: &str) {
-        self.folder.say(line);
+        self.directory.say(line);
     }
 
     /// A request begins. What it moves is to be added to what is returned, bytes.
@@ -62,7 +62,7 @@ impl<'a> Progress<'a> {
             now.doing = None;
             now.failed = Some(told);
         });
-        self.teller.news(RunNews::FailedTry(failed)).await;
+        self.reporter.news(RunNews::FailedTry(failed)).await;
     }
 
     /// What failed before is over.
@@ -74,7 +74,7 @@ impl<'a> Progress<'a> {
     pub(super) async fn remark(&self, text: &str) {
         self.say(text);
         let text = text.chars().take(MAX_NEWS_CHARS).collect();
-        self.teller.news(RunNews::Remark { text }).await;
+        self.reporter.news(RunNews::Remark { text }).await;
     }
 
     /// What keeps it from being over; `None` if nothing was begun.

@@ -52,8 +52,8 @@ fn a_file_goes_in_and_comes_out() {
 async fn workflows_with_volumes_are_told_until_they_are_removed() {
     let (_place, volumes, path) = rig();
     assert_eq!(volumes.workflows(), [workflow()]);
-    let own_folder = path.parent().unwrap().parent().unwrap();
-    fs::create_dir(own_folder.join("something else")).unwrap();
+    let own_directory = path.parent().unwrap().parent().unwrap();
+    fs::create_dir(own_directory.join("something else")).unwrap();
     volumes.remove(workflow());
     assert_eq!(volumes.workflows(), []);
     assert_eq!(Volumes::new("/nonexistent".into()).workflows(), []);
@@ -117,7 +117,7 @@ fn no_link_is_followed_and_no_path_leads_out() {
 }
 
 #[test]
-fn a_folder_is_listed_with_what_is_left_out() {
+fn a_directory_is_listed_with_what_is_left_out() {
     let (place, volumes, path) = rig();
     fs::write(place.path().join("secret"), "secret").unwrap();
     let out = path.join("out");
@@ -131,11 +131,11 @@ fn a_folder_is_listed_with_what_is_left_out() {
     nix::unistd::mkfifo(&out.join("fifo"), Mode::from_bits_truncate(0o600)).unwrap();
     let _socket = std::os::unix::net::UnixListener::bind(out.join("socket")).unwrap();
 
-    let folder = |name| match volumes.open_kept(workflow(), "data", name).unwrap() {
-        Kept::Folder(folder) => folder,
+    let directory = |name| match volumes.open_kept(workflow(), "data", name).unwrap() {
+        Kept::Directory(directory) => directory,
         other => panic!("{other:?}"),
     };
-    let listing = folder("out").list().unwrap();
+    let listing = directory("out").list().unwrap();
     assert_eq!(listing.files, ["a/b/deep", "a/x", "z"].map(PathBuf::from));
     expect_test::expect![[r#"
         a/up (a symbolic link)
@@ -145,19 +145,19 @@ fn a_folder_is_listed_with_what_is_left_out() {
         socket (a socket)"#]]
     .assert_eq(&listing.left_out.join("\n"));
     assert_eq!(listing.left_out_count, 5);
-    let whole = folder(".").list().unwrap();
+    let whole = directory(".").list().unwrap();
     assert_eq!(whole.files, ["out/a/b/deep", "out/a/x", "out/z"].map(PathBuf::from));
-    let (mut file, length) = folder("out").read_file(Path::new("a/b/deep")).unwrap();
+    let (mut file, length) = directory("out").read_file(Path::new("a/b/deep")).unwrap();
     let mut found = String::new();
     file.read_to_string(&mut found).unwrap();
     assert_eq!((found.as_str(), length), ("a/b/deep", 8));
     // A job that is still there puts a link in the place of a file, or of a folder on the way.
     for (name, opened) in [("folder/secret", "out"), ("a/up/secret", "out"), ("up", "out/a")] {
-        let error = folder(opened).read_file(Path::new(name)).map(drop).unwrap_err();
+        let error = directory(opened).read_file(Path::new(name)).map(drop).unwrap_err();
         assert!(text(error).contains("symbolic links are not followed"), "{name}");
     }
     // A file of a folder that is gone by now.
-    let open = folder("out");
+    let open = directory("out");
     fs::remove_dir_all(&out).unwrap();
     assert!(open.read_file(Path::new("z")).is_err());
 }

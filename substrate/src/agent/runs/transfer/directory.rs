@@ -13,7 +13,7 @@ use std::{
 };
 
 use api::{
-    run::{Destination, FOLDER_QUERY},
+    run::{DIRECTORY_QUERY, Destination},
     stream::Copied,
 };
 use bytes::Bytes;
@@ -21,7 +21,7 @@ use copy_tree::{CopyError, Limits};
 use tokio::sync::{OwnedSemaphorePermit, mpsc, oneshot};
 
 use super::{
-    super::volumes::{Kept, Listing, MAX_DEPTH, MAX_ENTRIES, VolumeFolder},
+    super::volumes::{Kept, Listing, MAX_DEPTH, MAX_ENTRIES, VolumeDirectory},
     Transfer, TransferError, Tries, answer, broken, cannot, shown, unless_stalled,
 };
 
@@ -39,18 +39,18 @@ const PACKER_PATIENCE: Duration = Duration::from_secs(5);
 
 impl<C> Transfer<'_, C> {
     /// Sends a folder with all that is below it.
-    pub(super) async fn send_folder(
+    pub(super) async fn send_directory(
         &self,
-        folder: VolumeFolder,
+        directory: VolumeDirectory,
         destination: &Destination,
     ) -> Result<(), TransferError> {
         match destination {
-            Destination::Http { url } => self.put_files(folder, url).await,
-            Destination::Client { takes_folders: true } => {
+            Destination::Http { url } => self.put_files(directory, url).await,
+            Destination::Client { takes_directories: true } => {
                 self.progress.say("sending the folder to the server");
                 let mut tries = Tries::default();
                 let copied = loop {
-                    let result = self.put_folder_to_server().await;
+                    let result = self.put_directory_to_server().await;
                     if let Some(result) = self.settled(result, &mut tries).await {
                         break result?;
                     }
@@ -59,7 +59,7 @@ impl<C> Transfer<'_, C> {
                 self.done(copied.bytes);
                 Ok(())
             }
-            Destination::Client { takes_folders: false } => Err(TransferError::NoFolder {
+            Destination::Client { takes_directories: false } => Err(TransferError::NoDirectory {
                 path: self.path.to_owned(),
                 why: "this server is older than the node's agent and takes single files",
             }),
@@ -67,11 +67,12 @@ impl<C> Transfer<'_, C> {
         }
     }
 
-    async fn put_files(&self, folder: VolumeFolder, url: &str) -> Result<(), TransferError> {
+    async fn put_files(&self, directory: VolumeDirectory, url: &str) -> Result<(), TransferError> {
         let client = self.upload_client(url)?;
-        let base = self.folder_url(url)?;
-        let listed = tokio::task::spawn_blocking(move || folder.list().map(|listing| (folder, listing)));
-        let (folder, listing) = listed.await.map_err(|error| stopped("list", error))??;
+        let base = self.directory_url(url)?;
+        let listed =
+            tokio::task::spawn_blocking(move || directory.list().map(|listing| (directory, listing)));
+        let (directory, listing) = listed.await.map_err(|error| stopped("list", error))??;
         let Listing { files, left_out, left_out_count, .. } = listing;
         self.progress.say(&format!("PUT of {} files below {}", files.len(), shown(url)));
         let mut total = 0;
@@ -79,7 +80,7 @@ impl<C> Transfer<'_, C> {
             let url = below(&base, file);
             let mut tries = Tries::default();
             total += loop {
-                let result = match folder.read_file(file) {
+                let result = match directory.read_file(file) {
                     Ok(opened) => self.put(&client, &url, opened).await,
                     Err(error) => Err(error.into()),
                 };
@@ -98,19 +99,19 @@ impl<C> Transfer<'_, C> {
     }
 
     /// The URL of the folder, which those of its files begin with.
-    fn folder_url(&self, url: &str) -> Result<url::Url, TransferError> {
-        let no_folder = |why| TransferError::NoFolder { path: self.path.to_owned(), why };
-        let parsed = url::Url::parse(url).map_err(|_| no_folder("its destination is no URL"))?;
+    fn directory_url(&self, url: &str) -> Result<url::Url, TransferError> {
+        let no_directory = |why| TransferError::NoDirectory { path: self.path.to_owned(), why };
+        let parsed = url::Url::parse(url).map_err(|_| no_directory("its destination is no URL"))?;
         if parsed.query().is_some() || parsed.fragment().is_some() {
-            return Err(no_folder("a URL with a query or fragment names one file"));
+            return Err(no_directory("a URL with a query or fragment names one file"));
         }
         Ok(parsed)
     }
 
-    async fn put_folder_to_server(&self) -> Result<Copied, TransferError> {
+    async fn put_directory_to_server(&self) -> Result<Copied, TransferError> {
         let port = self.node.servers.port()?;
         let (urls, client) =
-            port.upload_urls(&format!("/node/v1/runs/{}/file?{FOLDER_QUERY}", self.spec.run));
+            port.upload_urls(&format!("/node/v1/runs/{}/file?{DIRECTORY_QUERY}", self.spec.run));
         let mut last = TransferError::NoServer;
         for url in urls {
             match self.put_packed(client, &url).await {
@@ -124,14 +125,14 @@ impl<C> Transfer<'_, C> {
     async fn put_packed(&self, client: &reqwest::Client, url: &str) -> Result<Copied, TransferError> {
         // Before there is a request: to wait for others is no stall.
         let turn = self.packing_permit().await?;
-        let Kept::Folder(folder) = self.kept()? else {
+        let Kept::Directory(directory) = self.kept()? else {
             return Err(TransferError::Changed(self.path.to_owned()));
         };
-        let folder = folder.descriptor()?;
+        let directory = directory.descriptor()?;
         let moved = self.progress.begins(format!("PUT {}", shown(url)));
         let (sender, pieces) = mpsc::channel(MAX_PIECES);
         let packer = Packer { sender, piece: Vec::with_capacity(PIECE_BYTES), moved: moved.clone() };
-        let packing = packer.start(folder, self.path.to_owned(), turn).map_err(cannot("pack"))?;
+        let packing = packer.start(directory, self.path.to_owned(), turn).map_err(cannot("pack"))?;
         let body = futures_util::stream::unfold(pieces, |mut pieces| async move {
             let piece: io::Result<Bytes> = pieces.recv().await?;
             Some((piece, pieces))
@@ -222,21 +223,21 @@ impl Packer {
     /// gives its turn back.
     fn start(
         self,
-        folder: OwnedFd,
+        directory: OwnedFd,
         shown: String,
         turn: OwnedSemaphorePermit,
     ) -> io::Result<oneshot::Receiver<Result<Copied, CopyError>>> {
         let (done, packing) = oneshot::channel();
         thread::Builder::new().name("pack-folder".to_owned()).spawn(move || {
             // Its upload may be over, and then nobody asks how it went.
-            let _ = done.send(self.pack(&folder, Path::new(&shown)));
+            let _ = done.send(self.pack(&directory, Path::new(&shown)));
             drop(turn);
         })?;
         Ok(packing)
     }
 
-    fn pack(mut self, folder: &OwnedFd, shown: &Path) -> Result<Copied, CopyError> {
-        let packed = copy_tree::pack_folder(folder, shown, LIMITS, &mut self);
+    fn pack(mut self, directory: &OwnedFd, shown: &Path) -> Result<Copied, CopyError> {
+        let packed = copy_tree::pack_directory(directory, shown, LIMITS, &mut self);
         if let Err(error) = &packed {
             // Without its last bytes: the server must not take it for whole. It may be gone itself,
             // and then nobody is left to tell.
@@ -279,11 +280,11 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_folder_is_packed_when_the_one_before_is_done_or_given_up() {
+    async fn a_directory_is_packed_when_the_one_before_is_done_or_given_up() {
         let place = tempfile::tempdir().unwrap();
         // More than waits for the connection.
         fs::write(place.path().join("large"), vec![1; 2 * MAX_PIECES * PIECE_BYTES]).unwrap();
-        let folder = || OwnedFd::from(fs::File::open(place.path()).unwrap());
+        let directory = || OwnedFd::from(fs::File::open(place.path()).unwrap());
         let turns = Arc::new(Semaphore::new(1));
         let next_turn = || async {
             let turn = turns.clone().acquire_owned();
@@ -291,7 +292,7 @@ mod tests {
         };
 
         let (first, unread) = packer();
-        let packing = first.start(folder(), "out".into(), next_turn().await).unwrap();
+        let packing = first.start(directory(), "out".into(), next_turn().await).unwrap();
         let early = tokio::time::timeout(Duration::from_millis(100), turns.clone().acquire_owned()).await;
         assert!(early.is_err(), "two at once");
         drop(unread);
@@ -299,7 +300,7 @@ mod tests {
         assert!(matches!(packing.await.unwrap(), Err(CopyError::Broken(_))));
 
         let (second, mut pieces) = packer();
-        let packing = second.start(folder(), "out".into(), turn).unwrap();
+        let packing = second.start(directory(), "out".into(), turn).unwrap();
         let mut bytes = 0;
         while let Some(piece) = pieces.recv().await {
             bytes += piece.unwrap().len();
@@ -310,7 +311,7 @@ mod tests {
     }
 
     #[test]
-    fn files_have_urls_below_that_of_their_folder() {
+    fn files_have_urls_below_that_of_their_directory() {
         for (base, file, expected) in [
             ("http://host/out", "a", "http://host/out/a"),
             ("http://user:pw@host:8/out/", "a b/ü?#%", "http://user:pw@host:8/out/a%20b/%C3%BC%3F%23%25"),

@@ -16,7 +16,7 @@ use std::{
 use nix::{errno::Errno, fcntl::OFlag};
 use rustix::fs::{AtFlags, Dir, FileType, statat};
 
-use super::{VolumeError, open_beneath, open_folder, regular};
+use super::{VolumeError, open_beneath, open_directory, regular};
 
 /// Files and folders below one folder that a transfer takes: each is a request, or a path in memory.
 pub const MAX_ENTRIES: usize = 100_000;
@@ -29,8 +29,8 @@ const MAX_LEFT_OUT: usize = 20;
 
 /// An open folder of a volume.
 #[derive(Debug)]
-pub struct VolumeFolder {
-    folder: OwnedFd,
+pub struct VolumeDirectory {
+    directory: OwnedFd,
     volume: String,
     path: String,
 }
@@ -56,9 +56,9 @@ impl Listing {
     }
 }
 
-impl VolumeFolder {
-    pub(super) fn new(folder: OwnedFd, volume: &str, path: &str) -> Self {
-        Self { folder, volume: volume.to_owned(), path: path.to_owned() }
+impl VolumeDirectory {
+    pub(super) fn new(directory: OwnedFd, volume: &str, path: &str) -> Self {
+        Self { directory, volume: volume.to_owned(), path: path.to_owned() }
     }
 
     /// The folder itself, for whoever packs it.
@@ -66,7 +66,7 @@ impl VolumeFolder {
     /// # Errors
     /// [`VolumeError`]: no descriptors are left.
     pub fn descriptor(&self) -> Result<OwnedFd, VolumeError> {
-        self.folder.try_clone().map_err(|source| self.failed("open", Path::new("."), source))
+        self.directory.try_clone().map_err(|source| self.failed("open", Path::new("."), source))
     }
 
     /// All files below it. Blocking.
@@ -75,7 +75,7 @@ impl VolumeFolder {
     /// [`VolumeError`]: something cannot be read, or there is too much of it.
     pub fn list(&self) -> Result<Listing, VolumeError> {
         let mut listing = Listing::default();
-        self.list_below(&self.folder, Path::new(""), 0, &mut listing)?;
+        self.list_below(&self.directory, Path::new(""), 0, &mut listing)?;
         Ok(listing)
     }
 
@@ -85,7 +85,7 @@ impl VolumeFolder {
     /// [`VolumeError`]: it is no file any more, or cannot be read.
     pub fn read_file(&self, path: &Path) -> Result<(File, u64), VolumeError> {
         let flags = OFlag::O_RDONLY | OFlag::O_NONBLOCK;
-        let opened = open_beneath(&self.folder, path.as_os_str(), flags, 0)
+        let opened = open_beneath(&self.directory, path.as_os_str(), flags, 0)
             .map_err(|errno| self.failed("read", path, errno.into()))?;
         let file = regular(opened, &self.volume, &self.shown(path))?;
         let length = file.metadata().map_err(|source| self.failed("read", path, source))?.len();
@@ -94,14 +94,14 @@ impl VolumeFolder {
 
     fn list_below(
         &self,
-        folder: &OwnedFd,
+        directory: &OwnedFd,
         at: &Path,
         depth: usize,
         listing: &mut Listing,
     ) -> Result<(), VolumeError> {
-        for name in self.names(folder, at, listing)? {
+        for name in self.names(directory, at, listing)? {
             let path = at.join(&name);
-            let stat = match statat(folder, name.as_os_str(), AtFlags::SYMLINK_NOFOLLOW) {
+            let stat = match statat(directory, name.as_os_str(), AtFlags::SYMLINK_NOFOLLOW) {
                 Ok(stat) => stat,
                 // It was there when the folder was read.
                 Err(rustix::io::Errno::NOENT) => continue,
@@ -112,7 +112,7 @@ impl VolumeFolder {
                 FileType::Directory if depth >= MAX_DEPTH => {
                     listing.leave_out(&path, "deeper than any folder is taken");
                 }
-                FileType::Directory => match open_folder(folder, &name) {
+                FileType::Directory => match open_directory(directory, &name) {
                     Ok(below) => self.list_below(&below, &path, depth + 1, listing)?,
                     Err(Errno::EXDEV) => listing.leave_out(&path, "another file system"),
                     Err(Errno::ENOENT) => {}
@@ -129,12 +129,12 @@ impl VolumeFolder {
 
     fn names(
         &self,
-        folder: &impl AsFd,
+        directory: &impl AsFd,
         at: &Path,
         listing: &mut Listing,
     ) -> Result<Vec<OsString>, VolumeError> {
         let mut names = Vec::new();
-        for entry in Dir::read_from(folder).map_err(|errno| self.failed("read", at, errno.into()))? {
+        for entry in Dir::read_from(directory).map_err(|errno| self.failed("read", at, errno.into()))? {
             let entry = entry.map_err(|errno| self.failed("read", at, errno.into()))?;
             let name = entry.file_name().to_bytes();
             if matches!(name, b"." | b"..") {

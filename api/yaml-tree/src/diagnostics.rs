@@ -6,26 +6,26 @@ use std::{
     fmt,
 };
 
-use api::problem::Mistake;
+use api::problem::Diagnostic;
 
 use crate::{Key, Location};
 
 /// Mistakes told at once. The others are counted: an answer must not grow with what is wrong.
-pub const MAX_MISTAKES: usize = 200;
+pub const MAX_DIAGNOSTICS: usize = 200;
 
 /// Longest path, message or hint of a mistake, characters: they quote what strangers wrote.
 const MAX_TEXT_CHARS: usize = 1_000;
 
 /// Collects mistakes.
 #[derive(Debug, Clone, Default)]
-pub struct Mistakes {
-    noted: BTreeSet<Mistake>,
+pub struct Diagnostics {
+    noted: BTreeSet<Diagnostic>,
     more: usize,
     steps: u64,
 }
 
-impl Mistakes {
-    /// Notes one, unless [`MAX_MISTAKES`] are noted.
+impl Diagnostics {
+    /// Notes one, unless [`MAX_DIAGNOSTICS`] are noted.
     pub fn add(
         &mut self,
         at: Location,
@@ -49,7 +49,7 @@ impl Mistakes {
             return;
         }
         let (message, hint) = told();
-        self.noted.insert(Mistake {
+        self.noted.insert(Diagnostic {
             line: at.line,
             column: at.column,
             path: cut(path.to_string().trim_start_matches('.')),
@@ -77,7 +77,7 @@ impl Mistakes {
     /// Whether the next one is only counted.
     #[must_use]
     pub fn is_full(&self) -> bool {
-        self.noted.len() >= MAX_MISTAKES
+        self.noted.len() >= MAX_DIAGNOSTICS
     }
 
     /// Whether there is none.
@@ -93,7 +93,7 @@ impl Mistakes {
     }
 
     /// Those that are noted, by place.
-    pub fn iter(&self) -> impl Iterator<Item = &Mistake> {
+    pub fn iter(&self) -> impl Iterator<Item = &Diagnostic> {
         self.noted.iter()
     }
 
@@ -113,7 +113,7 @@ impl Mistakes {
         self.more += other.more;
         self.steps += other.steps;
         self.noted.extend(other.noted);
-        while self.noted.len() > MAX_MISTAKES {
+        while self.noted.len() > MAX_DIAGNOSTICS {
             self.noted.pop_last();
             self.more += 1;
         }
@@ -121,13 +121,13 @@ impl Mistakes {
 
     /// What a person is told: those noted, by place, and at the end how many more there are.
     #[must_use]
-    pub fn told(self) -> Vec<Mistake> {
-        let mut told: Vec<Mistake> = self.noted.into_iter().collect();
+    pub fn told(self) -> Vec<Diagnostic> {
+        let mut told: Vec<Diagnostic> = self.noted.into_iter().collect();
         if self.more > 0 {
             let message = format!("and {} mistakes more", self.more);
             // Where the last one is that is told: the others have no place of their own.
             let (line, column) = told.last().map_or((1, 1), |last| (last.line, last.column));
-            told.push(Mistake { line, column, path: String::new(), message, hint: None });
+            told.push(Diagnostic { line, column, path: String::new(), message, hint: None });
         }
         told
     }
@@ -151,40 +151,40 @@ mod tests {
 
     #[test]
     fn what_is_past_the_limit_is_counted_and_not_made() {
-        let mut mistakes = Mistakes::default();
-        for line in 1..=MAX_MISTAKES as u64 {
-            mistakes.add(at(line), "", "wrong", None);
+        let mut diagnostics = Diagnostics::default();
+        for line in 1..=MAX_DIAGNOSTICS as u64 {
+            diagnostics.add(at(line), "", "wrong", None);
         }
         for line in 1..=3 {
-            mistakes.add_with(at(line), "a.b", || unreachable!("it is only counted"));
+            diagnostics.add_with(at(line), "a.b", || unreachable!("it is only counted"));
         }
-        assert_eq!(mistakes.total(), MAX_MISTAKES + 3);
-        let told = mistakes.told();
-        assert_eq!(told.len(), MAX_MISTAKES + 1);
-        let last = &told[MAX_MISTAKES];
-        assert_eq!((last.line, last.column), (MAX_MISTAKES as u64, 1), "the place of the last one told");
+        assert_eq!(diagnostics.total(), MAX_DIAGNOSTICS + 3);
+        let told = diagnostics.told();
+        assert_eq!(told.len(), MAX_DIAGNOSTICS + 1);
+        let last = &told[MAX_DIAGNOSTICS];
+        assert_eq!((last.line, last.column), (MAX_DIAGNOSTICS as u64, 1), "the place of the last one told");
         assert_eq!(last.message, "and 3 mistakes more");
     }
 
     #[test]
-    fn a_mistake_quotes_the_beginning_of_what_is_long() {
-        let mut mistakes = Mistakes::default();
+    fn a_diagnostic_quotes_the_beginning_of_what_is_long() {
+        let mut diagnostics = Diagnostics::default();
         let long = "é".repeat(1 << 20);
-        mistakes.add(at(1), &long, long.clone(), Some(long.clone()));
-        let [told]: [Mistake; 1] = mistakes.told().try_into().unwrap();
+        diagnostics.add(at(1), &long, long.clone(), Some(long.clone()));
+        let [told]: [Diagnostic; 1] = diagnostics.told().try_into().unwrap();
         assert_eq!(told.path.chars().count(), MAX_TEXT_CHARS + 1);
         assert!(told.message.ends_with("é…") && told.hint.unwrap().ends_with("é…"));
     }
 
     #[test]
-    fn the_same_mistake_is_told_once() {
-        let (mut mistakes, mut others) = (Mistakes::default(), Mistakes::default());
+    fn the_same_diagnostic_is_told_once() {
+        let (mut diagnostics, mut others) = (Diagnostics::default(), Diagnostics::default());
         for line in [2, 1, 2] {
-            mistakes.add(at(line), "", "wrong", None);
+            diagnostics.add(at(line), "", "wrong", None);
             others.add(at(line + 1), "", "wrong", None);
         }
-        mistakes.append(others);
-        let lines: Vec<u64> = mistakes.iter().map(|mistake| mistake.line).collect();
+        diagnostics.append(others);
+        let lines: Vec<u64> = diagnostics.iter().map(|diagnostic| diagnostic.line).collect();
         assert_eq!(lines, [1, 2, 3]);
     }
 }

@@ -25,7 +25,7 @@ use crate::run_directory::{
 /// Why a folder cannot be used.
 #[derive(Debug, thiserror::Error)]
 #[error("cannot {step} {}", path.display())]
-pub struct FolderError {
+pub struct DirectoryError {
     /// What was tried.
     pub step: &'static str,
     /// On what.
@@ -35,23 +35,23 @@ pub struct FolderError {
     pub source: io::Error,
 }
 
-fn failed(step: &'static str, path: &Path) -> impl FnOnce(io::Error) -> FolderError {
+fn failed(step: &'static str, path: &Path) -> impl FnOnce(io::Error) -> DirectoryError {
     let path = path.to_owned();
-    move |source| FolderError { step, path, source }
+    move |source| DirectoryError { step, path, source }
 }
 
 /// The folder of one run.
 #[derive(Debug, Clone)]
-pub struct RunFolder {
+pub struct RunDirectory {
     path: PathBuf,
 }
 
-impl RunFolder {
+impl RunDirectory {
     /// Makes the folder of a new run.
     ///
     /// # Errors
-    /// [`FolderError`]; nothing is left behind that counts.
-    pub fn create(runs: &Path, spec: &RunSpec) -> Result<Self, FolderError> {
+    /// [`DirectoryError`]; nothing is left behind that counts.
+    pub fn create(runs: &Path, spec: &RunSpec) -> Result<Self, DirectoryError> {
         let (draft, path) = (runs.join(format!("{}.new", spec.run)), runs.join(spec.run.to_string()));
         let _ = fs::remove_dir_all(&draft);
         fs::create_dir(&draft).map_err(failed("make", &draft))?;
@@ -71,8 +71,8 @@ impl RunFolder {
     /// All runs in `runs`, which is made if it does not exist; drafts are removed, damaged ones are told and left out.
     ///
     /// # Errors
-    /// [`FolderError`]: the folder cannot be made or read.
-    pub fn all(runs: &Path) -> Result<Vec<(Self, RunSpec)>, FolderError> {
+    /// [`DirectoryError`]: the folder cannot be made or read.
+    pub fn all(runs: &Path) -> Result<Vec<(Self, RunSpec)>, DirectoryError> {
         fs::create_dir_all(runs).map_err(failed("make", runs))?;
         let mut found = Vec::new();
         for entry in fs::read_dir(runs).map_err(failed("read", runs))? {
@@ -82,9 +82,9 @@ impl RunFolder {
                 let _ = fs::remove_dir_all(&path);
                 continue;
             }
-            let folder = Self { path };
-            match folder.read(SPEC) {
-                Ok(Some(spec)) => found.push((folder, spec)),
+            let directory = Self { path };
+            match directory.read(SPEC) {
+                Ok(Some(spec)) => found.push((directory, spec)),
                 Ok(None) => tracing::warn!(run = name, "the folder of a run has no spec.json"),
                 Err(error) => tracing::warn!(run = name, "{:#}", anyhow::Error::from(error)),
             }
@@ -114,7 +114,7 @@ impl RunFolder {
     pub fn say(&self, line: &str) {
         let appended = fs::OpenOptions::new().append(true).create(true).open(self.log());
         if let Err(error) = appended.and_then(|mut log| log.write_all(format!("{line}\n").as_bytes())) {
-            tracing::warn!(%error, folder = %self.path.display(), "cannot write the log of a run");
+            tracing::warn!(%error, directory = %self.path.display(), "cannot write the log of a run");
         }
     }
 
@@ -151,8 +151,8 @@ impl RunFolder {
     /// Marks that the server released it.
     ///
     /// # Errors
-    /// [`FolderError`].
-    pub fn mark_released(&self) -> Result<(), FolderError> {
+    /// [`DirectoryError`].
+    pub fn mark_released(&self) -> Result<(), DirectoryError> {
         self.mark(RELEASED)
     }
 
@@ -165,16 +165,16 @@ impl RunFolder {
     /// Sets whether its processes shall stand still.
     ///
     /// # Errors
-    /// [`FolderError`].
-    pub fn set_paused(&self, paused: bool) -> Result<(), FolderError> {
+    /// [`DirectoryError`].
+    pub fn set_paused(&self, paused: bool) -> Result<(), DirectoryError> {
         if paused { self.mark(PAUSED) } else { self.unmark(PAUSED) }
     }
 
     /// Marks that the site's programs before the job are begun, or that those after it are done.
     ///
     /// # Errors
-    /// [`FolderError`].
-    pub fn mark_site_programs(&self, when: When) -> Result<(), FolderError> {
+    /// [`DirectoryError`].
+    pub fn mark_site_programs(&self, when: When) -> Result<(), DirectoryError> {
         if when == When::Before {
             // A start that was cut off is begun again, and so is what comes after it.
             self.unmark(EPILOG)?;
@@ -188,7 +188,7 @@ impl RunFolder {
         self.path.join(PROLOG).exists() && !self.path.join(EPILOG).exists()
     }
 
-    fn unmark(&self, name: &str) -> Result<(), FolderError> {
+    fn unmark(&self, name: &str) -> Result<(), DirectoryError> {
         let path = self.path.join(name);
         match fs::remove_file(&path) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => Err(failed("delete", &path)(error)),
@@ -196,7 +196,7 @@ impl RunFolder {
         }
     }
 
-    fn mark(&self, name: &str) -> Result<(), FolderError> {
+    fn mark(&self, name: &str) -> Result<(), DirectoryError> {
         let path = self.path.join(name);
         File::create(&path).and_then(|file| file.sync_all()).map_err(failed("make", &path))?;
         sync(&self.path)
@@ -217,8 +217,8 @@ impl RunFolder {
     /// Writes a file in one step: whoever looks sees all of it or nothing.
     ///
     /// # Errors
-    /// [`FolderError`].
-    pub fn write<T: Serialize>(&self, file: JsonFile<T>, content: &T) -> Result<(), FolderError> {
+    /// [`DirectoryError`].
+    pub fn write<T: Serialize>(&self, file: JsonFile<T>, content: &T) -> Result<(), DirectoryError> {
         write_json(&self.path, file, content)
     }
 
@@ -232,8 +232,8 @@ impl RunFolder {
     /// open: the spawner gets it.
     ///
     /// # Errors
-    /// [`FolderError`].
-    pub fn mark_launching(&self) -> Result<File, FolderError> {
+    /// [`DirectoryError`].
+    pub fn mark_launching(&self) -> Result<File, DirectoryError> {
         let path = self.path.join(LAUNCHING);
         let make = || {
             File::create_new(&path)?.sync_all()?;
@@ -256,8 +256,8 @@ impl RunFolder {
     /// Deletes it: renamed first, so that nobody takes half of it for a run.
     ///
     /// # Errors
-    /// [`FolderError`].
-    pub fn delete(&self) -> Result<(), FolderError> {
+    /// [`DirectoryError`].
+    pub fn delete(&self) -> Result<(), DirectoryError> {
         let mut gone = self.path.clone().into_os_string();
         gone.push(".old");
         let gone = PathBuf::from(gone);
@@ -272,7 +272,7 @@ impl RunFolder {
         })
     }
 
-    fn read<T: DeserializeOwned>(&self, file: JsonFile<T>) -> Result<Option<T>, FolderError> {
+    fn read<T: DeserializeOwned>(&self, file: JsonFile<T>) -> Result<Option<T>, DirectoryError> {
         use std::io::Read;
 
         let path = self.path.join(file.name());
@@ -294,8 +294,8 @@ fn mark_of(when: When) -> &'static str {
     }
 }
 
-fn write_json<T: Serialize>(folder: &Path, file: JsonFile<T>, content: &T) -> Result<(), FolderError> {
-    let (path, draft) = (folder.join(file.name()), folder.join(draft_name(file.name())));
+fn write_json<T: Serialize>(directory: &Path, file: JsonFile<T>, content: &T) -> Result<(), DirectoryError> {
+    let (path, draft) = (directory.join(file.name()), directory.join(draft_name(file.name())));
     let write = || {
         let bytes = file.encode(content)?;
         let mut written = File::create(&draft)?;
@@ -304,11 +304,11 @@ fn write_json<T: Serialize>(folder: &Path, file: JsonFile<T>, content: &T) -> Re
         fs::rename(&draft, &path)
     };
     write().map_err(failed("write", &path))?;
-    sync(folder)
+    sync(directory)
 }
 
-fn sync(folder: &Path) -> Result<(), FolderError> {
-    File::open(folder).and_then(|folder| folder.sync_all()).map_err(failed("sync", folder))
+fn sync(directory: &Path) -> Result<(), DirectoryError> {
+    File::open(directory).and_then(|directory| directory.sync_all()).map_err(failed("sync", directory))
 }
 
 #[cfg(test)]
@@ -332,29 +332,29 @@ mod tests {
     }
 
     #[test]
-    fn a_folder_tells_how_its_run_is() {
+    fn a_directory_tells_how_its_run_is() {
         let place = tempfile::tempdir().unwrap();
         let runs = place.path().join("runs");
-        assert_eq!(RunFolder::all(&runs).unwrap().len(), 0);
-        let folder = RunFolder::create(&runs, &spec()).unwrap();
-        assert_eq!(folder.state(), RunState::Preparing {});
-        folder.write(STARTED, &Started { started: Timestamp(5) }).unwrap();
-        assert_eq!(folder.state(), RunState::Running { started: Timestamp(5) });
-        folder.say("hello");
+        assert_eq!(RunDirectory::all(&runs).unwrap().len(), 0);
+        let directory = RunDirectory::create(&runs, &spec()).unwrap();
+        assert_eq!(directory.state(), RunState::Preparing {});
+        directory.write(STARTED, &Started { started: Timestamp(5) }).unwrap();
+        assert_eq!(directory.state(), RunState::Running { started: Timestamp(5) });
+        directory.say("hello");
         let end = RunEnd {
             started: Some(Timestamp(5)),
             ended: Timestamp(6),
             outcome: Outcome::Exited { code: 0 },
-            log_bytes: folder.log_bytes(),
+            log_bytes: directory.log_bytes(),
             usage: Usage::default(),
         };
-        folder.write(END, &end).unwrap();
+        directory.write(END, &end).unwrap();
         assert_eq!(end.log_bytes, 6);
-        assert_eq!(folder.state(), RunState::Ended(Box::new(end)));
+        assert_eq!(directory.state(), RunState::Ended(Box::new(end)));
 
         // An agent that starts anew.
         fs::create_dir(runs.join(format!("{}.new", RunId(uuid::Uuid::from_u128(9))))).unwrap();
-        let all = RunFolder::all(&runs).unwrap();
+        let all = RunDirectory::all(&runs).unwrap();
         assert_eq!(all.len(), 1);
         assert_eq!(all[0].1, spec());
         all[0].0.delete().unwrap();
@@ -364,16 +364,16 @@ mod tests {
     #[test]
     fn the_mark_is_set_once_and_its_lock_tells_who_holds_it() {
         let place = tempfile::tempdir().unwrap();
-        let folder = RunFolder::create(place.path(), &spec()).unwrap();
-        assert!(!folder.was_launched() && !folder.is_held());
-        let lock = folder.mark_launching().unwrap();
-        assert!(folder.was_launched() && folder.is_held());
+        let directory = RunDirectory::create(place.path(), &spec()).unwrap();
+        assert!(!directory.was_launched() && !directory.is_held());
+        let lock = directory.mark_launching().unwrap();
+        assert!(directory.was_launched() && directory.is_held());
         // What a child inherits is the same lock.
         let childs = lock.try_clone().unwrap();
         drop(lock);
-        assert!(folder.is_held());
+        assert!(directory.is_held());
         drop(childs);
-        assert!(folder.was_launched() && !folder.is_held());
-        assert!(folder.mark_launching().is_err());
+        assert!(directory.was_launched() && !directory.is_held());
+        assert!(directory.mark_launching().is_err());
     }
 }
