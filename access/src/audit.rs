@@ -10,7 +10,7 @@
 //!
 //! No row has the number 2^64-1, so no row of one form is one of the other. No row of form 1 follows one of form 2.
 //! So no row can be changed, removed from the middle or put in without every later hash changing. That the newest
-//! rows were cut off, or that the whole chain was made anew, shows only beside a [`SignedHead`] that was kept
+//! rows were cut off, or that the whole chain was made again, shows only beside a [`SignedHead`] that was kept
 //! elsewhere.
 //!
 //! | module | |
@@ -324,7 +324,7 @@ mod tests {
 
     #[test]
     fn no_row_of_the_old_form_follows_one_of_the_new() {
-        // Whoever makes the chain anew from some row on cannot leave the source out.
+        // Whoever makes the chain again from some row on cannot leave the source out.
         let mut lines = chain(1, 2);
         lines[2].form = 1;
         lines[2].hash = chained(lines[1].hash, &lines[2]);

@@ -3,10 +3,10 @@
 //! | left out | because |
 //! |---|---|
 //! | tags (variables of templates), keys of ssh among them | they are what files on nodes are made of, passwords too |
-//! | the BMC's address and hardware address | it is the way to switch the machine on and off |
-//! | hardware addresses and GUIDs of interfaces, the kernel's command line with one | by them a machine on the boot network pretends to be the node |
+//! | the BMC's address and MAC address | it is the way to switch the machine on and off |
+//! | MAC addresses and GUIDs of interfaces, the kernel's command line with one | by them a machine on the boot network pretends to be the node |
 //! | serial numbers, SMBIOS UUID, asset tag, world wide names | they name the machine to its vendor and to the site's books |
-//! | names that hold a hardware address (`enx525400123456`), IPv6 addresses made of one | as the hardware address |
+//! | names that hold a MAC address (`enx525400123456`), IPv6 addresses made of one | as the MAC address |
 //! | why something in the database cannot be read | it may quote any of these |
 //! | who claims to be a node in conflict, and who asked for something in a node's name | addresses, boot ids and certificates, for whoever decides |
 //!

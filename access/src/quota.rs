@@ -6,7 +6,7 @@
 //! ```
 //! Limits are read from the database once and kept until the user's record or limits change; that another
 //! process has made the user an admin is seen with the user's next request. Nothing
-//! that is used is stored as a number: it is counted where it is, and sums are made anew at each
+//! that is used is stored as a number: it is counted where it is, and sums are made again at each
 //! start. A limit that is lowered below what is there takes nothing away; nothing is added until
 //! there is room.
 

@@ -107,7 +107,7 @@ impl From<BootPhase> for Option<Phase> {
     }
 }
 
-/// What stage 1 leaves for the agent in `/run/bedplate/agent.json`, mode 0600, in a folder of mode 0700.
+/// What stage 1 leaves for the agent in `/run/bedplate/agent.json`, mode 0600, in a directory of mode 0700.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub struct AgentIdentity {

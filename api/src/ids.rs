@@ -98,7 +98,7 @@ label! {
     ImageName, "image name", "debian-node"
 }
 label! {
-    /// Name of an overlay: the name of its folder.
+    /// Name of an overlay: the name of its directory.
     OverlayName, "overlay name", "hostname"
 }
 
@@ -135,7 +135,7 @@ impl FromStr for NodeId {
 }
 string_serde!(NodeId, "6f1c1f0e-52a1-4a53-9f0b-6f5f6d1f2d11");
 
-/// A 48-bit hardware address. Prints as `52:54:00:12:34:56`; also reads `-` and `.` forms.
+/// A 48-bit MAC address. Prints as `52:54:00:12:34:56`; also reads `-` and `.` forms.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct MacAddr(pub [u8; 6]);
 
@@ -165,7 +165,7 @@ impl FromStr for MacAddr {
     type Err = InvalidId;
     fn from_str(text: &str) -> Result<Self, InvalidId> {
         let error =
-            || InvalidId::new("hardware address", text, "use six hexadecimal bytes, as in 52:54:00:12:34:56");
+            || InvalidId::new("MAC address", text, "use six hexadecimal bytes, as in 52:54:00:12:34:56");
         let digits: String = text.chars().filter(|c| !matches!(c, ':' | '-' | '.')).collect();
         if digits.len() != 12 || !digits.bytes().all(|c| c.is_ascii_hexdigit()) {
             return Err(error());

@@ -199,9 +199,9 @@ pub struct KernelArtifact {
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(rename_all = "kebab-case", deny_unknown_fields)]
 pub struct ImportImage {
-    /// `docker://HOST[:PORT]/REPOSITORY[:TAG|@DIGEST]`, or `oci:DIR[:TAG]` (a folder on the server).
+    /// `docker://HOST[:PORT]/REPOSITORY[:TAG|@DIGEST]`, or `oci:DIR[:TAG]` (a directory on the server).
     pub source: String,
-    /// Name of the image; default: the last part of the repository or folder.
+    /// Name of the image; default: the last part of the repository or directory.
     #[serde(default)]
     pub name: Option<ImageName>,
     /// Speak plain HTTP to a registry that is not on loopback.

@@ -80,7 +80,7 @@ pub struct RootSpec {
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(rename_all = "kebab-case", default)]
 pub struct InterfaceSpec {
-    /// Hardware address. Nodes are recognised by it.
+    /// MAC address. Nodes are recognised by it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub mac: Option<MacAddr>,
     /// Address with prefix length: `10.1.0.11/24`.

@@ -91,7 +91,7 @@ pub struct ListedEntry<'a> {
 /// What an entry of an archive is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ListedContent<'a> {
-    /// A folder.
+    /// A directory.
     Directory,
     /// A regular file: SHA-256 of its bytes.
     File(Digest),

@@ -16,7 +16,7 @@
 //! | the same with `&after=M` | the same, of a log longer than its limit ([`JobSpec::log_limit_bytes`]): the node has nothing of it from M up to N. Taken if the server has all up to M |
 //! | either with `&times=OFFSET:MICROS,…` | the same, with times at which the log was so long ([`crate::log::times`]); only where [`JobSpec::log_times`] says that the server takes them |
 //! | `PUT /node/v1/runs/RUN/file` | the file that a transfer takes to the client |
-//! | the same with `?folder=true` | a folder, as the stream of the crate `copy-tree`; only where [`Destination::Client`] says that the server takes it |
+//! | the same with `?folder=true` | a directory, as the stream of the crate `copy-tree`; only where [`Destination::Client`] says that the server takes it |
 
 mod usage;
 
@@ -50,7 +50,7 @@ pub const MAX_RUNS_PER_NODE: usize = 4_096;
 /// Runs whose states one [`crate::channel::FromAgent::Runs`] tells; more come in further messages.
 pub const MAX_RUNS_PER_MESSAGE: usize = 512;
 
-/// What is added to the URL of a transfer to the client that is a folder.
+/// What is added to the URL of a transfer to the client that is a directory.
 pub const DIRECTORY_QUERY: &str = "folder=true";
 
 /// Longest text of a [`RunNews`] that is kept, characters: a URL and a chain of causes.
@@ -138,7 +138,7 @@ pub struct RunUser {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case", rename_all_fields = "kebab-case", tag = "kind")]
 pub enum Work {
-    /// Make an ephemeral volume: an empty folder of the user's, mode 0700.
+    /// Make an ephemeral volume: an empty directory of the user's, mode 0700.
     Volume {
         /// Its name in the workflow.
         volume: String,
@@ -147,7 +147,7 @@ pub enum Work {
     Ingress {
         /// Name of the volume that the file goes into.
         volume: String,
-        /// Path in it, relative; folders on the way are made.
+        /// Path in it, relative; directories on the way are made.
         path: String,
         /// Source that the node fetches the file from.
         source: Source,
@@ -215,7 +215,7 @@ pub enum Destination {
     },
     /// To the server, which keeps it for the client: `PUT /node/v1/runs/RUN/file`.
     Client {
-        /// The server takes a folder too, as the stream of the crate `copy-tree`, if the request says so
+        /// The server takes a directory too, as the stream of the crate `copy-tree`, if the request says so
         /// ([`DIRECTORY_QUERY`]). `false` from a server of before: it would keep the stream as a file.
         #[serde(default, skip_serializing_if = "is_false")]
         #[serde(rename = "takes-folders")]
@@ -246,7 +246,7 @@ pub struct JobSpec {
     /// write there.
     #[serde(default, skip_serializing_if = "is_false")]
     pub sets_home: bool,
-    /// Working folder, absolute.
+    /// Working directory, absolute.
     pub cwd: String,
     /// It is the image's own, and made where no layer has it.
     #[serde(default, skip_serializing_if = "is_false")]
@@ -445,7 +445,7 @@ pub enum RunNews {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub struct FailedTry {
-    /// Counts from 1, in one run; of a folder, for each file anew.
+    /// Counts from 1, in one run; of a directory, for each file again.
     pub number: u32,
     /// Tries after which the agent gives up.
     pub of: u32,

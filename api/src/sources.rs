@@ -14,7 +14,7 @@ const SCHEME_END: &str = "://";
 /// Digests that a reference may end with, behind an `@`.
 const DIGESTS: [&str; 2] = ["sha256:", "sha512:"];
 
-/// A source as it may be shown. Folders of the server (`oci:/DIR`) are as they are.
+/// A source as it may be shown. Directories of the server (`oci:/DIR`) are as they are.
 #[must_use]
 pub fn shown(source: &str) -> Cow<'_, str> {
     if source.starts_with("oci:/") {

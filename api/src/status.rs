@@ -15,7 +15,7 @@ pub enum Phase {
     Unseen,
     /// The firmware asked for an address and got one.
     Offered,
-    /// The firmware fetched a boot program, or iPXE its script.
+    /// The firmware fetched a boot file, or iPXE its script.
     Firmware,
     /// Stage 1 runs.
     Stage1,

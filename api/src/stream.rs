@@ -105,16 +105,16 @@ pub enum StreamRequest {
         /// The port, not 0.
         port: u16,
     },
-    /// A file or folder out of the container.
+    /// A file or directory out of the container.
     CopyOut {
         /// Path of the file or directory in the container, absolute.
         path: String,
     },
-    /// A file or folder into the container.
+    /// A file or directory into the container.
     CopyIn {
-        /// Where to, absolute: into a folder that is there, else the new name.
+        /// Where to, absolute: into a directory that is there, else the new name.
         path: String,
-        /// Its name where the path is a folder.
+        /// Its name where the path is a directory.
         name: String,
     },
     /// What a server of a later release may pass on; the agent answers that it does not know it. Never sent, and refused
@@ -238,7 +238,7 @@ fn unknown_field<'a>(given: &'a serde_json::Value, known: &serde_json::Value) ->
     })
 }
 
-/// Whether this is one name in a folder.
+/// Whether this is one name in a directory.
 #[must_use]
 pub fn is_name(text: &str) -> bool {
     !text.is_empty() && text != "." && text != ".." && !text.contains(['/', '\0'])
@@ -322,7 +322,7 @@ pub enum Control {
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub struct Copied {
-    /// Files, folders and links.
+    /// Files, directories and links.
     pub entries: u64,
     /// Contents of files, bytes.
     pub bytes: u64,

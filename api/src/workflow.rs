@@ -416,9 +416,9 @@ pub struct ClientFile {
     pub stage: u32,
     /// Where the document wants it on the client's machine.
     pub destination: String,
-    /// Its size, bytes; absent until it is here. Of a folder: of the tar that it comes as.
+    /// Its size, bytes; absent until it is here. Of a directory: of the tar that it comes as.
     pub size: Option<u64>,
-    /// It is a folder, and comes as a tar (GNU): `copy`, what is below it, and at last an empty `end`.
+    /// It is a directory, and comes as a tar (GNU): `copy`, what is below it, and at last an empty `end`.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     #[serde(rename = "folder")]
     pub directory: bool,

@@ -40,7 +40,7 @@ pub type Interfaces = BTreeMap<String, Vec<Ipv4Net>>;
 /// What the server runs with.
 #[derive(Debug, Clone)]
 pub struct Checked {
-    /// State folder; holds the database.
+    /// State directory; holds the database.
     pub state_dir: PathBuf,
     /// Where the REST API listens (TLS).
     pub api_listen: SocketAddr,

@@ -60,7 +60,7 @@ pub use log::start as start_log;
 pub use problems::{OnRead, Problems, problems};
 pub use recover::{RecoverError, Recovered, recover_admin};
 
-/// The database in the state folder.
+/// The database in the state directory.
 const DATABASE: &str = "bedplate.db";
 
 /// The tables of all roles.
@@ -69,17 +69,17 @@ static SCHEMAS: &[&Schema] = &[&access::SCHEMA, &fleet::SCHEMA, &provisioner::SC
 /// First word of the command line with which the server starts itself as the converter of images.
 pub const CONVERTER: &str = "image-converter";
 
-/// Where crashes of the converter are counted, in the state folder.
+/// Where crashes of the converter are counted, in the state directory.
 const CONVERSIONS: &str = "conversions";
 
-/// Held while the server runs, so that two servers never share a state folder.
+/// Held while the server runs, so that two servers never share a state directory.
 const LOCK: &str = "server.lock";
 
 /// Why the server does not run.
 #[derive(Debug, thiserror::Error)]
 pub enum ServerError {
-    /// The state folder.
-    #[error("cannot use the state folder {}", path.display())]
+    /// The state directory.
+    #[error("cannot use the state directory {}", path.display())]
     StateDir {
         /// Path of the file or directory that it is about.
         path: PathBuf,
@@ -87,9 +87,9 @@ pub enum ServerError {
         #[source]
         source: io::Error,
     },
-    /// The state folder, or something in it, is not this user's.
+    /// The state directory, or something in it, is not this user's.
     #[error(
-        "cannot use the state folder {}: something in it is not this user's; `bedplate server adopt`, as root, \
+        "cannot use the state directory {}: something in it is not this user's; `bedplate server adopt`, as root, \
          gives to the server's user what is root's",
         path.display()
     )]
@@ -113,7 +113,7 @@ pub enum ServerError {
         /// Owner of the database.
         uid: u32,
     },
-    /// A file in the state folder is another user's.
+    /// A file in the state directory is another user's.
     #[error(
         "cannot use {}: it belongs to uid {uid}, and this is uid {own}; `bedplate server adopt`, as root, gives to \
          the server's user what is root's",
@@ -127,8 +127,8 @@ pub enum ServerError {
         /// This user.
         own: u32,
     },
-    /// Another server runs on the state folder.
-    #[error("another `bedplate server` runs on the state folder {}: stop it, or set state-dir", path.display())]
+    /// Another server runs on the state directory.
+    #[error("another `bedplate server` runs on the state directory {}: stop it, or set state-dir", path.display())]
     Locked {
         /// Path of the file or directory that it is about.
         path: PathBuf,
@@ -350,7 +350,7 @@ fn follow_certificates(
     Ok(api_tls)
 }
 
-/// Makes the state folder, for its owner only, and locks it.
+/// Makes the state directory, for its owner only, and locks it.
 fn lock(state_dir: &Path) -> Result<File, ServerError> {
     let failed = |source: io::Error| {
         let path = state_dir.to_owned();

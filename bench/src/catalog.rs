@@ -15,7 +15,7 @@ use crate::{
 pub(crate) enum Name {
     /// Exchanges of four packets, beside Kea and dnsmasq.
     Dhcp,
-    /// Boot programs, beside atftpd, tftpd-hpa and dnsmasq.
+    /// Boot files, beside atftpd, tftpd-hpa and dnsmasq.
     Tftp,
     /// Images and boot scripts, beside nginx.
     Http,
@@ -80,7 +80,7 @@ impl Name {
     /// from the main thread before there are others.
     ///
     /// # Errors
-    /// Those of the benchmark, or of making folders and networks.
+    /// Those of the benchmark, or of making directories and networks.
     pub(crate) fn run(self, quick: bool) -> anyhow::Result<Outcome> {
         let checkout_paths = CheckoutPaths::new()?;
         checkout_paths.clear()?;

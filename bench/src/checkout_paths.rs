@@ -47,10 +47,10 @@ impl CheckoutPaths {
         workspace::lock(&self.root, "lock")
     }
 
-    /// Removes what a benchmark left, except what is kept, and makes the folders anew.
+    /// Removes what a benchmark left, except what is kept, and makes the directories again.
     ///
     /// # Errors
-    /// If a folder cannot be removed or made.
+    /// If a directory cannot be removed or made.
     pub(crate) fn clear(&self) -> anyhow::Result<()> {
         self.remove()?;
         for path in [self.on_disk(""), self.in_memory(""), self.kept("data"), self.kept("results")] {
@@ -62,7 +62,7 @@ impl CheckoutPaths {
     /// Removes what a benchmark left, except what is kept.
     ///
     /// # Errors
-    /// If a folder cannot be removed.
+    /// If a directory cannot be removed.
     pub(crate) fn remove(&self) -> anyhow::Result<()> {
         workspace::remove(&self.on_disk(""))?;
         workspace::remove(&self.in_memory(""))

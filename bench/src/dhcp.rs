@@ -1,7 +1,7 @@
 //! DHCP: exchanges of four packets by ISC's `perfdhcp`, which acts as a relay, beside Kea and dnsmasq.
 //!
 //! Clients are 10,000 machines that boot by PXE: registered nodes to us, unknown machines to the others. All get an address of a pool of the
-//! same range, a gateway and the same boot program.
+//! same range, a gateway and the same boot file.
 
 use std::{fmt::Write as _, fs, io::ErrorKind, net::Ipv4Addr, path::PathBuf, time::Duration};
 
@@ -39,7 +39,7 @@ const RATES: [u32; 18] = [
 /// The addresses given, of `network::SERVER`'s network.
 const POOL: (Ipv4Addr, Ipv4Addr) = (Ipv4Addr::new(10, 64, 1, 0), Ipv4Addr::new(10, 79, 255, 250));
 
-/// The boot program named, which Debian's package ipxe has.
+/// The boot file named, which Debian's package ipxe has.
 const BOOT_PROGRAM: &str = "undionly.kpxe";
 
 /// How long a server may take until it answers.
@@ -250,7 +250,7 @@ impl Bench<'_> {
         Ok(Server { _ours: None, _peer: Some(peer) })
     }
 
-    /// An empty folder on the disk that our database is on, too.
+    /// An empty directory on the disk that our database is on, too.
     fn fresh(&self, name: &str) -> anyhow::Result<PathBuf> {
         let directory = self.frame.checkout_paths.on_disk(name);
         workspace::remove(&directory)?;
@@ -259,7 +259,7 @@ impl Bench<'_> {
     }
 }
 
-/// The hardware address that perfdhcp gives its client of this number: each byte of the number is added to a byte of 00:0c:01:02:03:04,
+/// The MAC address that perfdhcp gives its client of this number: each byte of the number is added to a byte of 00:0c:01:02:03:04,
 /// from the last on, without carry.
 fn mac(client: u32) -> MacAddr {
     let mut bytes = [0, 0x0c, 1, 2, 3, 4];

@@ -2,7 +2,7 @@
 
 use crate::{checkout_paths::CheckoutPaths, network::Network};
 
-/// Folders, networks, and how much is wanted.
+/// Directories, networks, and how much is wanted.
 #[derive(Debug)]
 pub(crate) struct Frame {
     /// Where everything is.

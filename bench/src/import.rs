@@ -219,7 +219,7 @@ fn describe(tree: &Path) -> anyhow::Result<String> {
     let size = run("du", &["-sm", "--apparent-size", &tree])?;
     let size = size.split_whitespace().next().unwrap_or_default().to_owned();
     let entries = run("find", &[tree.as_str(), "-printf", "x"])?.len();
-    Ok(format!("the image: five layers, {size} MiB in {entries} files and folders"))
+    Ok(format!("the image: five layers, {size} MiB in {entries} files and directories"))
 }
 
 #[expect(clippy::cast_precision_loss, reason = "sizes of images")]

@@ -34,7 +34,7 @@ pub(crate) const FLEET_PORT: u16 = 9443;
 pub(crate) struct Settings {
     /// Serve DHCP with a pool of this first and last address.
     pub(crate) dhcp_pool: Option<String>,
-    /// Boot programs that TFTP serves; without them, TFTP is off.
+    /// Boot files that TFTP serves; without them, TFTP is off.
     pub(crate) firmware: Vec<(&'static str, PathBuf)>,
 }
 

@@ -30,7 +30,7 @@ const EDITED: &str = "one node's address edited, runtime overlays of all nodes";
 const BOOT: &str = "/node/v1/overlays/boot";
 const RUNTIME: &str = "/node/v1/overlays/runtime";
 
-/// What the peer does: the folders are in `$1`, archives go to `$2`, so many at once `$3`.
+/// What the peer does: the directories are in `$1`, archives go to `$2`, so many at once `$3`.
 const PACK: &str = r#"
 mkdir -p "$2"
 ls "$1" | xargs -P "$3" -I '{}' sh -c 'cd "$1/$3" && find . | cpio --quiet -o -H newc | gzip -c > "$2/$3.img.gz"' pack "$1" "$2" '{}'
@@ -56,7 +56,7 @@ pub(crate) fn measure(frame: &Frame) -> anyhow::Result<Outcome> {
          that were made before; \"cold\" is a server that has just been started. The peer packs ready files into a file and serves nothing",
         bench.nodes.len()
     ));
-    outcome.note("editing a node's address changes /etc/hosts of all: both sides make all archives anew");
+    outcome.note("editing a node's address changes /etc/hosts of all: both sides make all archives again");
     Ok(outcome)
 }
 

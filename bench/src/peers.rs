@@ -26,7 +26,7 @@ pub(crate) const PACKAGES: [&str; 16] = [
     "python3-yaml",
 ];
 
-/// Folders of programs that are not always in `PATH`.
+/// Directories of programs that are not always in `PATH`.
 const DIRECTORIES: [&str; 4] = ["/usr/sbin", "/usr/bin", "/sbin", "/bin"];
 
 /// The program of a peer.

@@ -70,7 +70,7 @@ pub(crate) fn measure(frame: &Frame) -> anyhow::Result<Outcome> {
     acts.judge(&mut outcome, nodes);
     outcome.note(format!(
         "{nodes} nodes with three profiles each; each act is one command. Ours reads the document once into its database, every value checked, and holds all nodes resolved; \
-         the script reads the file anew for each act, checks nothing, and declaring is only reading and merging; it has no history to delete. What has a bar is measured for ours alone. Both sync a change to disk before they end"
+         the script reads the file again for each act, checks nothing, and declaring is only reading and merging; it has no history to delete. What has a bar is measured for ours alone. Both sync a change to disk before they end"
     ));
     Ok(outcome)
 }

@@ -1,4 +1,4 @@
-//! TFTP: boot programs to many clients at once, and one large file with a window (RFC 7440), beside atftpd, tftpd-hpa and dnsmasq.
+//! TFTP: boot files to many clients at once, and one large file with a window (RFC 7440), beside atftpd, tftpd-hpa and dnsmasq.
 
 use std::{fs, path::PathBuf, sync::Barrier, thread, time::Duration};
 
@@ -21,7 +21,7 @@ mod client;
 /// Clients at once.
 const CLIENTS: usize = 16;
 
-/// Size of a boot program, bytes.
+/// Size of a boot file, bytes.
 const SMALL_BYTES: usize = 1 << 20;
 
 /// Size of the large file, bytes.

@@ -26,7 +26,7 @@
 //! | [`in_use`] | what workflows need of the store of job images |
 //! | [`news`] | what nodes say of runs before they are over, and what failed and is tried again |
 //! | [`logs`] | logs of runs that are over, until they are whole or given up |
-//! | [`nodes`] | nodes come, go, boot anew |
+//! | [`nodes`] | nodes come, go, reboot |
 //! | [`pause`] | workflows stand still and go on |
 //! | [`recall`] | runs that the last run of the server left |
 //! | [`schedule`] | ready tasks are put on nodes |
@@ -112,7 +112,7 @@ pub(crate) struct Engine {
     new_run: Box<dyn FnMut() -> RunId + Send>,
     /// Place and stage of the oldest job that waits, if it could have begun and others did: it is next.
     passed_over: Option<(u64, StageId)>,
-    /// A run ended, a node came or changed, a stage went on, or a task became due: placing anew may bring something.
+    /// A run ended, a node came or changed, a stage went on, or a task became due: placing again may bring something.
     stale: bool,
     effects: Effects,
 }

@@ -1,6 +1,6 @@
 //! What the server holds of each user: workflows, their documents, logs and files, and job images.
 //!
-//! Kept in memory alone, and made anew from the database and the disk when the server starts, so it
+//! Kept in memory alone, and made again from the database and the disk when the server starts, so it
 //! cannot drift. Everything that adds to it asks first and is counted in the same moment, under one
 //! lock: of two requests that would be past a limit together, one is refused.
 //!

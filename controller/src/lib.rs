@@ -75,7 +75,7 @@ const MAX_CHANGES: usize = 1_024;
 /// What the controller must be told.
 #[derive(Debug, Clone)]
 pub struct ControllerConfig {
-    /// The server's state folder.
+    /// The server's state directory.
     pub state_dir: PathBuf,
     /// Addresses and ports that jobs must not reach: the server's boot and enrolment ports.
     pub forbidden: Vec<SocketAddr>,
@@ -104,7 +104,7 @@ pub enum ControllerError {
     #[error("cannot open the store of job images")]
     Images(#[source] image_store::StoreError),
     /// Logs and files.
-    #[error("cannot open the folders of logs and files: {0}")]
+    #[error("cannot open the directories of logs and files: {0}")]
     Results(String),
 }
 

@@ -256,7 +256,7 @@ pub(crate) struct RunKey {
     pub(crate) member: u32,
 }
 
-/// Indexes that are kept of an image. One that is made anew every day for the same image, as those
+/// Indexes that are kept of an image. One that is made again every day for the same image, as those
 /// with attestations are, would fill the store otherwise.
 const MAX_INDEXES: usize = 16;
 

@@ -331,7 +331,7 @@ async fn attempts(
     Ok(paging.fetched(&list, rows, limit, RunRow::key).map(|row| row.attempt()))
 }
 
-/// A file or folder that was taken out of a volume for the client. A folder comes as a tar (GNU): `copy`, what is below it, and
+/// A file or directory that was taken out of a volume for the client. A directory comes as a tar (GNU): `copy`, what is below it, and
 /// at last an empty `end`, without which it is not whole.
 #[utoipa::path(
     get, path = "/v1/workflows/{id}/files/{stage}", tag = "workflows",

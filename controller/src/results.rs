@@ -68,7 +68,7 @@ pub(crate) enum ResultError {
     TooLong,
 }
 
-/// The folders. Clones name the same.
+/// The directories. Clones name the same.
 #[derive(Debug, Clone)]
 pub(crate) struct Results {
     logs: PathBuf,
@@ -86,7 +86,7 @@ pub(crate) struct Results {
 pub(crate) enum TransferKind {
     /// The bytes of a file.
     File,
-    /// The stream of a folder.
+    /// The stream of a directory.
     Directory,
 }
 
@@ -112,7 +112,7 @@ pub(crate) struct LogPiece<'a> {
 }
 
 impl Results {
-    /// Makes the folders. `log_bytes`: how much is kept of one log.
+    /// Makes the directories. `log_bytes`: how much is kept of one log.
     pub(crate) fn open(state_dir: &Path, log_bytes: u64) -> Result<Self, ResultError> {
         let (logs, files) = (state_dir.join("logs"), state_dir.join("files"));
         let (log_limits, ledger) = (Limits::of(log_bytes), QuotaLedger::default());
@@ -134,7 +134,7 @@ impl Results {
         self.logs.join(workflow.to_string()).join(run.to_string())
     }
 
-    /// Where a file or folder for the client is or would be.
+    /// Where a file or directory for the client is or would be.
     fn file_path(&self, workflow: WorkflowId, stage: StageId, what: TransferKind) -> PathBuf {
         let path = self.files.join(workflow.to_string()).join(stage.to_string());
         match what {
@@ -261,7 +261,7 @@ impl Results {
     }
 
     /// A new file for the client; [`Self::publish`] gives it its name. Every attempt has its own:
-    /// the one before may not have noticed yet that its node has begun anew.
+    /// the one before may not have noticed yet that its node has begun again.
     pub(crate) fn begin_file(
         &self,
         workflow: WorkflowId,
@@ -278,7 +278,7 @@ impl Results {
         }
     }
 
-    /// Puts a whole file or folder on disk under its name. Of two attempts the last one stays.
+    /// Puts a whole file or directory on disk under its name. Of two attempts the last one stays.
     pub(crate) fn publish(
         &self,
         file: &File,
@@ -310,7 +310,7 @@ impl Results {
         let directory = self.files.join(workflow.to_string());
         File::open(&directory)
             .and_then(|directory| directory.sync_all())
-            .map_err(|source| failed("sync the folder of", source))
+            .map_err(|source| failed("sync the directory of", source))
     }
 
     /// Removes all that is here of a workflow, as far as it can be removed.
@@ -352,7 +352,7 @@ fn keep_times(path: &Path, times: &[TimeMark], end: u64) -> io::Result<()> {
 
 fn make_directory(path: &Path) -> Result<(), ResultError> {
     let made = fs::DirBuilder::new().recursive(true).mode(0o700).create(path);
-    made.map_err(|source| ResultError::Io { operation: "make the folder", path: path.to_owned(), source })
+    made.map_err(|source| ResultError::Io { operation: "make the directory", path: path.to_owned(), source })
 }
 
 #[cfg(test)]
@@ -408,7 +408,7 @@ mod tests {
         assert_eq!(append(1000, 4, b""), 1000);
         assert_eq!(append(1000, 4, b"tail"), 1004);
         assert_eq!(append(1000, 4, b"tail"), 1004, "sent again");
-        assert_eq!(append(0, 0, b"head"), 1004, "an agent that begins anew");
+        assert_eq!(append(0, 0, b"head"), 1004, "an agent that begins again");
         assert_eq!(log().gap().map(|gap| (gap.from, gap.to)), Some((4, 1000)));
         // Another one in the tail: there is one gap.
         assert_eq!(append(1 << 62, 1004, b"last"), (1 << 62) + 4);
@@ -589,7 +589,7 @@ mod tests {
         results.append(workflow, run, piece(0, None, b"log"), Some(10)).unwrap();
         let (file, charge) = results.begin_file(workflow, StageId(3)).unwrap();
         results.publish(&file, charge, TransferKind::File).unwrap();
-        // No folder: even root cannot look into it.
+        // No directory: even root cannot look into it.
         let logs = directory.path().join("logs");
         fs::rename(&logs, directory.path().join("elsewhere")).unwrap();
         fs::write(&logs, b"").unwrap();
@@ -612,7 +612,7 @@ mod tests {
         let path = results.file_path(workflow, StageId(3), TransferKind::File);
         assert_eq!(fs::read(&path).unwrap(), b"result");
         assert_eq!(results.brought(workflow, StageId(3)), Some((path.clone(), TransferKind::File, 6)));
-        // Another attempt finds a folder there.
+        // Another attempt finds a directory there.
         let (mut file, charge) = results.begin_file(workflow, StageId(3)).unwrap();
         file.write_all(b"a stream").unwrap();
         results.publish(&file, charge, TransferKind::Directory).unwrap();

@@ -31,10 +31,10 @@ pub use self::dates::DateProblem;
 use self::dates::Dates;
 use crate::{certificates::CertificateFacts, token::Seal};
 
-/// Folder in the state folder.
+/// Directory in the state directory.
 const DIRECTORY: &str = "ca";
 
-/// File in that folder.
+/// File in that directory.
 const FILE: &str = "authority.pem";
 
 /// Largest file that is read, bytes. It has about 1 KB.
@@ -61,12 +61,12 @@ pub(crate) const MAX_CSR_BYTES: usize = 8 << 10;
 /// Something is wrong with the authority.
 #[derive(Debug, thiserror::Error)]
 pub enum AuthorityError {
-    /// A file or folder cannot be used.
+    /// A file or directory cannot be used.
     #[error("cannot {action} {path}")]
     File {
         /// What was to be done.
         action: &'static str,
-        /// The file or folder.
+        /// The file or directory.
         path: PathBuf,
         /// Why it failed.
         #[source]

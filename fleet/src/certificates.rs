@@ -39,7 +39,7 @@ impl AuthorityFacts {
     }
 }
 
-/// The CA in a state folder, for tools that start no fleet. `None`: there is none yet.
+/// The CA in a state directory, for tools that start no fleet. `None`: there is none yet.
 ///
 /// # Errors
 /// It cannot be read, or is damaged.
@@ -48,7 +48,7 @@ pub fn authority_facts(state_dir: &Path) -> Result<Option<AuthorityFacts>, Autho
     Ok(authority.map(|authority| AuthorityFacts::of(&authority, clock::now())))
 }
 
-/// The certificate of the CA in a state folder, PEM. `None`: there is none yet.
+/// The certificate of the CA in a state directory, PEM. `None`: there is none yet.
 ///
 /// # Errors
 /// It cannot be read, or is damaged.

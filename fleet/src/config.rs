@@ -10,7 +10,7 @@ use api::status::Phase;
 /// Settings of the fleet.
 #[derive(Debug, Clone)]
 pub struct FleetConfig {
-    /// State folder, for example `/var/lib/bedplate`. Fleet keeps `ca/` in it.
+    /// State directory, for example `/var/lib/bedplate`. Fleet keeps `ca/` in it.
     pub state_dir: PathBuf,
     /// Addresses that nodes reach this server at; they become IP SANs of the server's certificate.
     pub server_addresses: Vec<IpAddr>,
@@ -50,7 +50,7 @@ impl FleetConfig {
 pub struct Deadlines {
     /// From the address to the first file.
     pub offered_seconds: u64,
-    /// From the first file to stage 1: boot program, script, kernel and initramfs.
+    /// From the first file to stage 1: boot file, script, kernel and initramfs.
     pub firmware_seconds: u64,
     /// From the node's initrd, the last file of a boot, to the first word of its stage 1. Past it the
     /// node's status says what may be the cause.

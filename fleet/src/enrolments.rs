@@ -107,7 +107,7 @@ impl std::fmt::Display for Cause {
         match self {
             Self::TwoAgents { older, newer } => write!(
                 f,
-                "the agent of enrolment {older} lives, though the node has enrolled anew as {newer}: one of the \
+                "the agent of enrolment {older} lives, though the node has enrolled again as {newer}: one of the \
                  two is not the node; it gets no overlays and no new jobs until `bedplate node revoke NODE --epoch \
                  {older}` or `bedplate node trust NODE --epoch EPOCH`"
             ),
@@ -145,14 +145,14 @@ pub(crate) enum NodeIdentityState {
     Holder,
     /// Another one while the node is in conflict.
     Rival,
-    /// An earlier agent, over a connection of before the node enrolled anew. Should it live, it
+    /// An earlier agent, over a connection of before the node enrolled again. Should it live, it
     /// connects again.
     Superseded,
 }
 
 /// A certificate that is good no more.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error("certificates of its enrolment {epoch} were revoked; boot the node anew")]
+#[error("certificates of its enrolment {epoch} were revoked; boot the node again")]
 pub(crate) struct Revoked {
     pub(crate) epoch: u64,
 }
@@ -171,7 +171,7 @@ pub(crate) enum NotTheNode {
 pub(crate) enum Undecidable {
     #[error("it never enrolled as {epoch}; its newest enrolment is {current}")]
     NotYet { epoch: u64, current: u64 },
-    #[error("certificates of enrolment {epoch} were revoked already; boot the node anew")]
+    #[error("certificates of enrolment {epoch} were revoked already; boot the node again")]
     Dead { epoch: u64 },
 }
 
@@ -302,7 +302,7 @@ impl Enrolments {
     }
 
     /// A good certificate of an earlier epoch than the node's, over a connection that began after
-    /// the node had enrolled anew.
+    /// the node had enrolled again.
     fn is_rival(&self, presented: &Presented) -> bool {
         let is_known =
             self.conflict.as_ref().is_some_and(|conflict| matches!(conflict.cause, Cause::TwoAgents { .. }));

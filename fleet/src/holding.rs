@@ -2,7 +2,7 @@
 //!
 //! Whoever makes what nodes boot says so again and again; a line of the history is written when the
 //! cause is another one, and for a cause that comes and goes no more than [`MAX_LINES`] an hour. It
-//! is not kept over a restart: whoever said it says it anew.
+//! is not kept over a restart: whoever said it says it again.
 
 use api::{ids::Timestamp, status::Severity};
 

@@ -98,7 +98,7 @@ use token::Seal;
 /// Nodes that came online and were not yet dealt with by a slow listener before it must ask for the full list.
 const MAX_ONLINE: usize = 4_096;
 
-/// What is wrong with the clock of this machine or the dates of the CA in this state folder, if it has one:
+/// What is wrong with the clock of this machine or the dates of the CA in this state directory, if it has one:
 /// for `server check`, which starts no fleet.
 ///
 /// # Errors
@@ -117,7 +117,7 @@ pub enum Observation {
         /// The address.
         address: IpAddr,
     },
-    /// A boot program was fetched.
+    /// A boot file was fetched.
     Firmware {
         /// Its name for people: `snponly.efi`.
         file: String,

@@ -540,7 +540,7 @@ mod tests {
         assert_eq!(
             left(MAX_UNACKNOWLEDGED, false),
             (0, false),
-            "too much to be sent again: it lists its runs anew"
+            "too much to be sent again: it lists its runs again"
         );
     }
 

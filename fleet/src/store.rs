@@ -60,7 +60,7 @@ pub(crate) struct NodeRow {
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) struct StoredNode {
     pub(crate) row: NodeRow,
-    /// Why a part of its state cannot be read, which has begun anew in `row`.
+    /// Why a part of its state cannot be read, which has begun again in `row`.
     pub(crate) unreadable: Option<String>,
 }
 

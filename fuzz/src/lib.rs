@@ -17,7 +17,7 @@ mod wire;
 /// What a fuzzer runs.
 #[derive(Debug, Clone, Copy)]
 pub struct Target {
-    /// Its name: that of the corpus's folder, and of the program of `fuzz/runner`.
+    /// Its name: that of the corpus's directory, and of the program of `fuzz/runner`.
     pub name: &'static str,
     /// Tries one input. True if it got past the parser: a corpus without such an input tests little.
     ///

@@ -26,7 +26,7 @@ impl Hardware {
     }
 }
 
-/// What the database has of one node's hardware cannot be read. Its agent sends it anew.
+/// What the database has of one node's hardware cannot be read. Its agent sends it again.
 fn is_damaged(error: &StoreError) -> bool {
     matches!(error, StoreError::Decode { .. })
 }

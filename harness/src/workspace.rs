@@ -1,4 +1,4 @@
-//! The checkout that these programs were built in, and their folders in it.
+//! The checkout that these programs were built in, and their directories in it.
 
 use std::{
     fs::{self, File},
@@ -17,7 +17,7 @@ pub fn root() -> anyhow::Result<PathBuf> {
     Ok(root.to_owned())
 }
 
-/// Makes sure that this is the only run that has this file in its folder, for as long as the result lives.
+/// Makes sure that this is the only run that has this file in its directory, for as long as the result lives.
 ///
 /// # Errors
 /// If another run is under way, or the file cannot be made.
@@ -31,7 +31,7 @@ pub fn lock(directory: &Path, name: &str) -> anyhow::Result<File> {
     Ok(file)
 }
 
-/// Makes a folder, with those above it.
+/// Makes a directory, with those above it.
 ///
 /// # Errors
 /// If it cannot be made.
@@ -39,7 +39,7 @@ pub fn make(directory: &Path) -> anyhow::Result<()> {
     fs::create_dir_all(directory).with_context(|| format!("cannot make {}", directory.display()))
 }
 
-/// Removes a folder with all that is in it, if it is there.
+/// Removes a directory with all that is in it, if it is there.
 ///
 /// # Errors
 /// If it is there and stays.

@@ -1,7 +1,7 @@
 //! What is wrong with nodes and profiles: every rule that a change must keep, over the whole cluster at once.
 //!
 //! Pure. [`check_cluster`] returns all mistakes; the caller refuses a change that adds one. A change cannot be refused
-//! for a mistake that was there before it (an overlay folder that somebody removed, say). A change of one node among
+//! for a mistake that was there before it (an overlay directory that somebody removed, say). A change of one node among
 //! thousands costs what it changes: [`recheck`] takes over what an earlier check found of all others.
 
 use std::{
@@ -318,7 +318,7 @@ fn check_node(
     }
 }
 
-/// Every hardware address and every address belongs to one interface of one node.
+/// Every MAC address and every address belongs to one interface of one node.
 fn check_unique(resolved: &BTreeMap<NodeName, Arc<MachineSpec>>, findings: &mut BTreeSet<Finding>) {
     let mut macs: HashMap<MacAddr, (&NodeName, &str)> = HashMap::with_capacity(resolved.len());
     let mut addresses: HashMap<IpAddr, (&NodeName, &str)> = HashMap::with_capacity(resolved.len());
@@ -330,7 +330,7 @@ fn check_unique(resolved: &BTreeMap<NodeName, Arc<MachineSpec>>, findings: &mut 
             if let Some(mac) = interface.mac {
                 if let Some((other, other_interface)) = macs.get(&mac) {
                     let message = format!(
-                        "hardware address {mac} already belongs to node {other}, interface {other_interface}"
+                        "MAC address {mac} already belongs to node {other}, interface {other_interface}"
                     );
                     clash(node, &format!("interfaces.{name}.mac"), message);
                 } else {

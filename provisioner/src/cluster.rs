@@ -179,7 +179,7 @@ impl Cluster {
         self.by_id.get(&id)
     }
 
-    /// The node that has an interface with this hardware address.
+    /// The node that has an interface with this MAC address.
     #[must_use]
     pub(crate) fn by_mac(&self, mac: MacAddr) -> Option<&Arc<NodeRecord>> {
         self.by_mac.get(&mac)

@@ -19,13 +19,13 @@ use crate::images::ImagesConfig;
 /// Everything that the provisioner must be told.
 #[derive(Debug, Clone)]
 pub struct ProvisionerConfig {
-    /// State folder, for example `/var/lib/bedplate`. Holds `images/` and `ssh-host-keys/`.
+    /// State directory, for example `/var/lib/bedplate`. Holds `images/` and `ssh-host-keys/`.
     pub state_dir: PathBuf,
     /// Overlays that ship, for example `/usr/share/bedplate/overlays`.
     pub shipped_overlays: PathBuf,
     /// The site's overlays, for example `/etc/bedplate/overlays`. Made at the start if it is not there.
     pub site_overlays: PathBuf,
-    /// Folder of boot script templates, for example `/usr/share/bedplate/ipxe`.
+    /// Directory of boot script templates, for example `/usr/share/bedplate/ipxe`.
     pub ipxe_templates: PathBuf,
     /// Addresses that nodes reach this server at, in order of preference. At least one.
     pub server_addresses: Vec<IpAddr>,
@@ -40,7 +40,7 @@ pub struct ProvisionerConfig {
     pub dhcp: DhcpConfig,
     /// Serve firmware files by TFTP on port 69 of the server's IPv4 addresses.
     pub tftp: bool,
-    /// Boot programs by client architecture.
+    /// Boot files by client architecture.
     pub firmware: FirmwareFiles,
     /// The static `substrate` binary that becomes `/init` of stage 1.
     pub substrate: PathBuf,
@@ -144,7 +144,7 @@ pub struct DhcpSubnet {
     pub domain: Option<String>,
 }
 
-/// Boot programs by client architecture (DHCP option 93). Each is served under its file name, by TFTP and by HTTP at
+/// Boot files by client architecture (DHCP option 93). Each is served under its file name, by TFTP and by HTTP at
 /// `/firmware/FILE`. `None`: clients of that architecture are refused with a log line that names the setting.
 #[derive(Debug, Clone, Default)]
 pub struct FirmwareFiles {

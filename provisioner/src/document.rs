@@ -198,7 +198,7 @@ fn refuse_partial(key: &Key, value: &Tree, diagnostics: &mut Diagnostics) {
     match &value.kind {
         Kind::Scalar { text, .. } if text == "false" => {}
         Kind::Scalar { text, .. } if text == "true" => {
-            let message = "the document leaves out tags, hardware addresses and BMCs, which only admins read: \
+            let message = "the document leaves out tags, MAC addresses and BMCs, which only admins read: \
                            nodes and profiles would lose theirs";
             let hint = "apply what an admin exported; if they shall go, take this line out";
             diagnostics.add(key.at, &key.text, message, Some(hint.to_owned()));

@@ -5,7 +5,7 @@
 //! | `GET /boot/MAC/script` | the node's iPXE script; with `?memory=MIB`, what iPXE says of the machine |
 //! | `GET /boot/MAC/node.img` | the node's own initrd with its one-time token |
 //! | `GET /blobs/sha256/HEX` | a root image, kernel or stage 1; ranges |
-//! | `GET /firmware/FILE` | a boot program, for UEFI HTTP boot |
+//! | `GET /firmware/FILE` | a boot file, for UEFI HTTP boot |
 //!
 //! Nothing secret is served here but the token, and that only to the address that DHCP gave the node.
 
@@ -97,7 +97,7 @@ pub(super) struct Booting {
 }
 
 impl Booting {
-    /// Finds the node of a hardware address, and its image.
+    /// Finds the node of a MAC address, and its image.
     pub(super) fn find(provisioner: &Provisioner, mac: &str, peer: Peer) -> Result<Self, Box<Response>> {
         let source = peer.remote.ip();
         let bad = |error: api::ids::InvalidId| Box::new(refuse(StatusCode::BAD_REQUEST, error.to_string()));
@@ -109,13 +109,13 @@ impl Booting {
         let Some((record, spec)) = node else {
             if let Some(times) = provisioner.0.refusals.count("unregistered machine", source, clock::now()) {
                 tracing::warn!(
-                    "refused to boot {mac} ({source}): no node has this hardware address; add one with \
+                    "refused to boot {mac} ({source}): no node has this MAC address; add one with \
                      `bedplate node add NAME --mac {mac}`{times}"
                 );
             }
             return Err(Box::new(refuse(
                 StatusCode::NOT_FOUND,
-                format!("no node has the hardware address {mac}"),
+                format!("no node has the MAC address {mac}"),
             )));
         };
         let missing = |part, cause| Box::new(held(provisioner, &record, StatusCode::NOT_FOUND, part, cause));
@@ -218,7 +218,7 @@ async fn firmware(
     match provisioner.0.firmware.file(&file) {
         Some(bytes) => {
             let client = peer.remote.ip();
-            if provisioner.0.refusals.may_log("boot program sent", client, clock::now()) {
+            if provisioner.0.refusals.may_log("boot file sent", client, clock::now()) {
                 tracing::info!("sent {file} ({} bytes) to {client} by HTTP", bytes.len());
             }
             ([(header::CONTENT_TYPE, "application/efi")], bytes).into_response()
@@ -226,10 +226,10 @@ async fn firmware(
         None => {
             let shown: String = file.chars().take(80).collect();
             let sender = peer.remote.ip();
-            if let Some(times) = provisioner.0.refusals.count("unknown boot program", sender, clock::now()) {
+            if let Some(times) = provisioner.0.refusals.count("unknown boot file", sender, clock::now()) {
                 tracing::warn!("{sender} asked by HTTP for {shown:?}, which is not served{times}");
             }
-            refuse(StatusCode::NOT_FOUND, "no such boot program")
+            refuse(StatusCode::NOT_FOUND, "no such boot file")
         }
     }
 }

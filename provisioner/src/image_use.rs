@@ -26,7 +26,7 @@ pub(crate) enum RetentionReason {
     /// Nodes run one of them, or are booting it.
     #[error(
         "{nodes} runs it, or is booting it, whatever it boots next; `bedplate node reboot` boots those \
-         nodes anew, and a node that is no more can be deleted"
+         nodes again, and a node that is no more can be deleted"
     )]
     Running {
         /// Their names.

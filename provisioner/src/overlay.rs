@@ -1,6 +1,6 @@
-//! Overlays: folders of files and templates that are rendered for each node. The format: `docs/formats/overlay.md`.
+//! Overlays: directories of files and templates that are rendered for each node. The format: `docs/formats/overlay.md`.
 //!
-//! - [`library`] reads the shipped and the site's folders into memory;
+//! - [`library`] reads the shipped and the site's directories into memory;
 //! - [`variables`] makes what templates see of a node and of the cluster;
 //! - [`front_matter`] reads what a template says of its files;
 //! - [`template`] compiles and renders one file;
@@ -45,7 +45,7 @@ pub struct Entry {
 /// What an entry is.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Content {
-    /// A folder.
+    /// A directory.
     Directory,
     /// A regular file.
     File {

@@ -26,7 +26,7 @@ pub struct Found {
     pub fatal: bool,
 }
 
-/// Looks at boot programs, the boot script template, the substrate program and the programs that
+/// Looks at boot files, the boot script template, the substrate program and the programs that
 /// imports start. All that is wrong, in the order of looking.
 #[must_use]
 pub fn look(config: &ProvisionerConfig) -> Vec<Found> {

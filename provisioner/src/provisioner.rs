@@ -47,7 +47,7 @@ use crate::{
     tftp::{Firmware, FirmwareError},
 };
 
-/// Name of the boot script template in the folder of templates.
+/// Name of the boot script template in the directory of templates.
 const SCRIPT_TEMPLATE: &str = "boot.ipxe.j2";
 
 /// Mistakes of stored nodes and profiles that are logged at the start: enough to see what kind they are.
@@ -62,7 +62,7 @@ pub enum OpenError {
     /// Images.
     #[error(transparent)]
     Images(#[from] ImagesError),
-    /// Boot programs.
+    /// Boot files.
     #[error(transparent)]
     Firmware(#[from] FirmwareError),
     /// Leases of pools.

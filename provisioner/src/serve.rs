@@ -1,4 +1,4 @@
-//! Running the provisioner: the boot servers, the watch on overlay folders, and the generations that fleet is told.
+//! Running the provisioner: the boot servers, the watch on overlay directories, and the generations that fleet is told.
 
 use std::{
     collections::BTreeSet,
@@ -58,8 +58,8 @@ pub enum ServeError {
         #[source]
         source: io::Error,
     },
-    /// Overlay folders cannot be watched.
-    #[error("the overlay folders cannot be watched")]
+    /// Overlay directories cannot be watched.
+    #[error("the overlay directories cannot be watched")]
     Watch(#[source] notify::Error),
     /// A part of the server broke.
     #[error("a part of the provisioner ended badly")]
@@ -142,7 +142,7 @@ impl Provisioner {
         v4.filter(|_| config.tftp).collect()
     }
 
-    /// Reads the overlay folders again and shows the new overlays to everybody. What cannot be read
+    /// Reads the overlay directories again and shows the new overlays to everybody. What cannot be read
     /// is in them as such; it is logged when it is new. Nobody is told of overlays that are as before.
     pub(crate) async fn reload_overlays(&self) {
         let (shipped, site) = (self.0.config.shipped_overlays.clone(), self.0.config.site_overlays.clone());
@@ -160,7 +160,7 @@ impl Provisioner {
         }
     }
 
-    /// Follows edits in the overlay folders.
+    /// Follows edits in the overlay directories.
     async fn watch_overlays(self, stop: CancellationToken) -> Result<(), ServeError> {
         let (changed, mut changes) = mpsc::channel(1);
         let mut watcher = notify::recommended_watcher(move |event: notify::Result<notify::Event>| {

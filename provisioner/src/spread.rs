@@ -12,7 +12,7 @@ pub(crate) const MAX_SPREAD_BYTES: usize = 128 << 20;
 /// Why one specification does not fit several nodes.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum SpreadError {
-    /// A hardware address belongs to one node.
+    /// A MAC address belongs to one node.
     #[error("interface {interface} has a mac, which only one node can have; add the nodes one by one")]
     Mac {
         /// Key of the interface.

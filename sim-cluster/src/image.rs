@@ -30,7 +30,7 @@ pub fn digest(bytes: &[u8]) -> Digest {
     Digest(Sha256::digest(bytes).into())
 }
 
-/// Writes a layout with the tag `1` into a folder, and returns the source for its import.
+/// Writes a layout with the tag `1` into a directory, and returns the source for its import.
 ///
 /// # Errors
 /// If a file cannot be written.

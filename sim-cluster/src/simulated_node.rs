@@ -65,7 +65,7 @@ pub struct Booted {
 }
 
 impl SimulatedNode {
-    /// A machine with this hardware address that the network gives this address.
+    /// A machine with this MAC address that the network gives this address.
     ///
     /// # Errors
     /// If no HTTP client can be made.
@@ -174,7 +174,7 @@ impl SimulatedNode {
         self.root(&stage1, identity).await?.overlaid().await
     }
 
-    /// Its hardware address.
+    /// Its MAC address.
     pub(crate) fn mac(&self) -> MacAddr {
         self.mac
     }
@@ -212,7 +212,7 @@ impl Booted {
         Ok(Self { identity: self.identity.clone(), boot_overlays, port: self.port.clone() })
     }
 
-    /// Path and SHA-256 of each file of its boot overlays, fetched anew.
+    /// Path and SHA-256 of each file of its boot overlays, fetched again.
     ///
     /// # Errors
     /// The server's refusal, or an archive that cannot be read.

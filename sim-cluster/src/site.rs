@@ -36,7 +36,7 @@ const POLL: Duration = Duration::from_millis(250);
 /// What is simulated, and where it leaves its traces.
 #[derive(Debug)]
 pub(crate) struct Plan {
-    /// Folder below `target/sim`; cleared first, kept afterwards.
+    /// Directory below `target/sim`; cleared first, kept afterwards.
     pub(crate) name: &'static str,
     pub(crate) nodes: u32,
     pub(crate) heartbeat: Duration,
@@ -189,7 +189,7 @@ fn unready(nodes: &[Node]) -> String {
     phases.iter().map(told).collect::<Vec<_>>().join(", ")
 }
 
-/// The folder of a simulation without what the last one left, for this process alone. What the server hands out as its agent
+/// The directory of a simulation without what the last one left, for this process alone. What the server hands out as its agent
 /// is in it: no machine starts it.
 fn clear(name: &str) -> anyhow::Result<(PathBuf, File)> {
     let root = workspace::root()?.join("target/sim");

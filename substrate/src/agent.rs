@@ -78,7 +78,7 @@ const MAX_BROKEN: u32 = 5;
 /// Time that the machine has to go down after a reboot was ordered; then the agent reports back for duty.
 const REBOOT_DEADLINE: Duration = Duration::from_secs(180);
 
-/// Each stream, run and folder on its way out is open files, and systemd lets a service have 1,024
+/// Each stream, run and directory on its way out is open files, and systemd lets a service have 1,024
 /// where the system would let it have more (`getrlimit(2)`). Processes of jobs get their own limit.
 fn allow_open_files() {
     let limit = getrlimit(Resource::Nofile);

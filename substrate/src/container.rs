@@ -5,7 +5,7 @@
 //!            └─ container init                PID 1 inside: files, output, timeout, end.json; outlives spawner and agent
 //!                 └─ payload                  the user's program, as the user, in the job's control group
 //! ```
-//! All that passes between agent and container are files of the run's folder
+//! All that passes between agent and container are files of the run's directory
 //! ([`crate::run_directory`]) and SIGTERM to the init, which then reads `stop.json` and `paused`.
 //! Spawner and init have one thread and no runtime. For a stream another copy of the spawner enters
 //! the container of a running job:
@@ -24,8 +24,8 @@
 //! | [`files`], [`devices`], [`host_names`], [`identity_files`], [`home`] | what a container sees |
 //! | [`interpreter`] | why a program that is there cannot be executed |
 //! | [`system_calls`], [`defence`] | what it may ask of the kernel; what stands in its way |
-//! | [`groups`], [`holder`] | control groups |
-//! | [`ending`], [`log`], [`log_room`], [`record`] | timeouts and outcomes; output, and how much of it; the run's folder |
+//! | [`groups`], [`holder`] | cgroups |
+//! | [`ending`], [`log`], [`log_room`], [`record`] | timeouts and outcomes; output, and how much of it; the run's directory |
 
 pub mod answer;
 pub mod defence;
@@ -82,7 +82,7 @@ pub fn signal(directory: &Path) -> std::io::Result<()> {
     Ok(kill(pid, Signal::SIGTERM)?)
 }
 
-/// What the job of the run in `directory` uses now; `None` if its control group is not there.
+/// What the job of the run in `directory` uses now; `None` if its cgroup is not there.
 #[must_use]
 pub fn usage(directory: &Path) -> Option<LiveUsage> {
     let group = groups::of(Path::new(directory.file_name()?));

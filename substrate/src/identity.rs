@@ -1,7 +1,7 @@
 //! Who this node is: its key, and the file that stage 1 leaves for the agent ([`api::enroll::AgentIdentity`]).
 //!
 //! The key is made on the node and never leaves it: only a certificate signing request goes out. The file is JSON,
-//! mode 0600, in a folder of mode 0700 in RAM, so it is gone after a reboot.
+//! mode 0600, in a directory of mode 0700 in RAM, so it is gone after a reboot.
 
 use std::{
     fs,
@@ -11,7 +11,7 @@ use std::{
 use api::enroll::AgentIdentity;
 use linux::root::{Ownership, Root};
 
-/// Folder of everything that stage 1 leaves, mode 0700.
+/// Directory of everything that stage 1 leaves, mode 0700.
 pub const DIRECTORY: &str = "/run/bedplate";
 
 /// Where the identity is.
@@ -111,7 +111,7 @@ pub fn load(path: &Path) -> Result<AgentIdentity, IdentityError> {
     serde_json::from_slice(&text).map_err(|source| IdentityError::Parse { path: path.to_owned(), source })
 }
 
-/// Writes the identity to `path` ([`PATH`]) with mode 0600, in one step. Its folder must exist.
+/// Writes the identity to `path` ([`PATH`]) with mode 0600, in one step. Its directory must exist.
 ///
 /// # Errors
 /// [`IdentityError::Store`].

@@ -26,7 +26,7 @@ enum Command {
     /// Starts containers; started by the agent.
     #[command(hide = true)]
     SpawnContainers,
-    /// Keeps the control group of all jobs; started by bedplate-jobs.service.
+    /// Keeps the cgroup of all jobs; started by bedplate-jobs.service.
     #[command(hide = true)]
     JobsHolder,
 }

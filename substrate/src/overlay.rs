@@ -3,8 +3,8 @@
 //!
 //! The archive is read whole and checked before anything is touched. A file that already is as wanted (content, owner,
 //! mode) is left alone with its times; the others are replaced in one step each. What an earlier archive brought and
-//! this one does not is removed, or put back from the image (`lower`) where the image has such a file; folders that
-//! an archive made are removed when they are empty. A folder that was there before keeps its owner and mode.
+//! this one does not is removed, or put back from the image (`lower`) where the image has such a file; directories that
+//! an archive made are removed when they are empty. A directory that was there before keeps its owner and mode.
 //!
 //! [`Manifest`] is what archives brought; the caller keeps it, as JSON, from one call to the next.
 
@@ -31,7 +31,7 @@ pub use api::overlay::MAX_ARCHIVE_BYTES;
 /// Most entries of one archive.
 pub const MAX_ENTRIES: usize = 100_000;
 
-/// Mode of folders that an archive needs and does not name.
+/// Mode of directories that an archive needs and does not name.
 const IMPLIED_DIRECTORY: Ownership = Ownership { uid: 0, gid: 0, mode: 0o755 };
 
 /// What overlays brought to a root and must take away again. Paths are relative to the root.
@@ -40,7 +40,7 @@ const IMPLIED_DIRECTORY: Ownership = Ownership { uid: 0, gid: 0, mode: 0o755 };
 pub struct Manifest {
     /// Regular files and symbolic links.
     pub files: BTreeSet<PathBuf>,
-    /// Folders that did not exist before.
+    /// Directories that did not exist before.
     #[serde(rename = "folders")]
     pub directories: BTreeSet<PathBuf>,
 }
@@ -60,7 +60,7 @@ pub enum OverlayError {
     /// The archive breaks off or is no tar. Nothing was changed.
     #[error("cannot read the overlay archive")]
     Archive(#[source] std::io::Error),
-    /// A path leaves the root, or an entry is no folder, file or symbolic link. Nothing was changed.
+    /// A path leaves the root, or an entry is no directory, file or symbolic link. Nothing was changed.
     #[error("the overlay archive holds {path:?}: {rule}")]
     Entry {
         /// The path as the archive has it.
@@ -227,7 +227,7 @@ fn read_entry(entry: &mut tar::Entry<'_, impl Read>, stored: &Path) -> Result<Ov
             }
             Ok(OverlayEntry::Link { target, uid: as_.uid, gid: as_.gid })
         }
-        _ => Err(refused(stored, "only folders, regular files and symbolic links are allowed")),
+        _ => Err(refused(stored, "only directories, regular files and symbolic links are allowed")),
     }
 }
 
@@ -244,12 +244,12 @@ fn checked_path(stored: &Path) -> Result<PathBuf, OverlayError> {
     Ok(path)
 }
 
-/// A file of the archive cannot be the folder of another entry.
+/// A file of the archive cannot be the directory of another entry.
 fn check_parents(wanted: &BTreeMap<PathBuf, OverlayEntry>) -> Result<(), OverlayError> {
     for path in wanted.keys() {
         for parent in path.ancestors().skip(1) {
             if matches!(wanted.get(parent), Some(OverlayEntry::File(..))) {
-                return Err(refused(path, "its folder is a file in the same archive"));
+                return Err(refused(path, "its directory is a file in the same archive"));
             }
         }
     }
@@ -270,7 +270,7 @@ struct Change {
 
 impl Change {
     fn make(&mut self, wanted: &BTreeMap<PathBuf, OverlayEntry>) -> Result<(), LinuxError> {
-        // Leavers first: what was a file may become a folder.
+        // Leavers first: what was a file may become a directory.
         self.remove_files(wanted)?;
         self.remove_directories(wanted)?;
         // Parents sort before their children.
@@ -298,7 +298,7 @@ impl Change {
         Ok(())
     }
 
-    /// `false` if somebody on the node removed the folder of our file, or put a folder or a device in its place: that is
+    /// `false` if somebody on the node removed the directory of our file, or put a directory or a device in its place: that is
     /// theirs, and must not keep the overlays from being applied for ever.
     fn is_ours(&self, path: &Path) -> Result<bool, LinuxError> {
         let parent = path.parent().filter(|parent| !parent.as_os_str().is_empty());
@@ -314,13 +314,13 @@ impl Change {
             Some(Entry::Link(as_, target)) => {
                 self.root.write_link(path, &target, as_.uid, as_.gid).map(|()| true)
             }
-            // An overlay never takes the place of a folder or a device.
+            // An overlay never takes the place of a directory or a device.
             Some(Entry::Directory(_) | Entry::Special) | None => Ok(false),
         }
     }
 
     fn remove_directories(&mut self, wanted: &BTreeMap<PathBuf, OverlayEntry>) -> Result<(), LinuxError> {
-        // Needed are the folders that the archive names and those of its other entries.
+        // Needed are the directories that the archive names and those of its other entries.
         let needed = |directory: &PathBuf| {
             wanted.range(directory.clone()..).next().is_some_and(|(path, wants)| {
                 path.starts_with(directory)

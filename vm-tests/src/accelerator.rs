@@ -27,7 +27,7 @@ const SECTOR_CODE: [u8; 8] = [0xba, 0xf4, 0x00, 0xb0, 0x10, 0xee, 0xeb, 0xfe];
 ///
 /// `tsc=reliable` is not given. It spares no time that can be measured, and it takes away the kernel's watchdog
 /// of clocks, a timer that walks from processor to processor twice a second and so makes each of them
-/// set its timer anew: with it 2 of 23 boots hung without a word, all processors halted and no timer
+/// set its timer again: with it 2 of 23 boots hung without a word, all processors halted and no timer
 /// set; without it none of 30.
 const LOOPS_PER_TICK: &str = "lpj=16000000";
 

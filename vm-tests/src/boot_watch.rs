@@ -86,7 +86,7 @@ pub(crate) struct BootWatch {
     /// When that was.
     spoke: Instant,
     /// Where the console ended at the first look, if stage 1 had spoken by then: what a node that is watched
-    /// anew, say while it restarts, complained of before is over.
+    /// again, say while it restarts, complained of before is over.
     heard_before: Option<usize>,
 }
 

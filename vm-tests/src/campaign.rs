@@ -184,7 +184,7 @@ impl<'a> Campaign<'a> {
         self.cluster.on_node(ADDRESSES[index], &format!("{script} || true")).map(drop)
     }
 
-    /// A node that is ready, waited for if none is: one that was booted anew takes its time.
+    /// A node that is ready, waited for if none is: one that was rebooted takes its time.
     fn ready_node(&mut self) -> anyhow::Result<usize> {
         let first = self.dice.usize(..2);
         for index in [first, 1 - first] {

@@ -1,4 +1,4 @@
-//! Where everything is: what the harness uses of the repository, and its own folder `target/vm`.
+//! Where everything is: what the harness uses of the repository, and its own directory `target/vm`.
 //!
 //! ```text
 //! target/vm/image/layout     OCI layout of the node image; kept, with the hash of its recipe beside it
@@ -16,7 +16,7 @@ use std::{
 use anyhow::Context as _;
 use harness::workspace;
 
-/// Folders that each run makes anew.
+/// Directories that each run makes again.
 const DIRECTORIES: [&str; 7] = ["consoles", "state", "overlays", "registry", "ssh", "pids", "disks"];
 
 /// The paths.
@@ -51,10 +51,10 @@ impl CheckoutPaths {
         workspace::lock(&self.root, "lock")
     }
 
-    /// Removes what an earlier run left, except the image, and makes the folders anew.
+    /// Removes what an earlier run left, except the image, and makes the directories again.
     ///
     /// # Errors
-    /// If a folder cannot be removed or made.
+    /// If a directory cannot be removed or made.
     pub(crate) fn clear(&self) -> anyhow::Result<()> {
         for name in DIRECTORIES.into_iter().chain(["server.log", "registry.log"]) {
             let path = self.root.join(name);

@@ -57,9 +57,9 @@ pub(crate) struct Hardware {
     pub(crate) firmware: Firmware,
     /// The address that its node is given.
     pub(crate) address: &'static str,
-    /// Hardware address of the interface that boots.
+    /// MAC address of the interface that boots.
     pub(crate) boot_mac: &'static str,
-    /// Hardware address of the second interface.
+    /// MAC address of the second interface.
     pub(crate) second_mac: &'static str,
     /// What its clock shows at power-on; `None`: the right time.
     pub(crate) clock: Option<&'static str>,

@@ -1,4 +1,4 @@
-//! The node image and the images for jobs: built from `images/NAME` when that folder has changed, kept in `target/vm/image`.
+//! The node image and the images for jobs: built from `images/NAME` when that directory has changed, kept in `target/vm/image`.
 
 use std::{
     fs,
@@ -19,7 +19,7 @@ use crate::{
 /// Tag of the image in its layout and in the registry.
 pub(crate) const TAG: &str = "12";
 
-/// Folder of an image in that of its recipe. A recipe leaves it there when it is whole.
+/// Directory of an image in that of its recipe. A recipe leaves it there when it is whole.
 const LAYOUT: &str = "layout";
 
 /// Images for jobs: name, which is that of the recipe and of the repository, and tag.
@@ -76,7 +76,7 @@ pub(crate) fn job_image(checkout_paths: &CheckoutPaths, name: &str) -> anyhow::R
     Ok(directory.join(LAYOUT))
 }
 
-/// The folder of the machine that batch systems are measured in: `disk.img`, `vmlinuz` and `initrd.img`.
+/// The directory of the machine that batch systems are measured in: `disk.img`, `vmlinuz` and `initrd.img`.
 ///
 /// # Errors
 /// As [`OsImage::current`].
@@ -86,7 +86,7 @@ pub(crate) fn job_machine(checkout_paths: &CheckoutPaths) -> anyhow::Result<Path
     Ok(directory.join("machine"))
 }
 
-/// Builds `product` in a folder by the recipe of that name, unless what is there was made by the same recipe.
+/// Builds `product` in a directory by the recipe of that name, unless what is there was made by the same recipe.
 fn build(checkout_paths: &CheckoutPaths, name: &str, directory: &Path, product: &str) -> anyhow::Result<()> {
     let recipe = checkout_paths.in_workspace(&format!("images/{name}"));
     let mut hash = Sha256::new();

@@ -129,7 +129,7 @@ fn libraries(program: &str) -> anyhow::Result<Vec<PathBuf>> {
     Ok(printed.lines().filter_map(path).collect())
 }
 
-/// The one entry of a folder that begins so.
+/// The one entry of a directory that begins so.
 fn only(directory: &Path, prefix: &str) -> anyhow::Result<PathBuf> {
     let context = || format!("cannot read {}", directory.display());
     for entry in fs::read_dir(directory).with_context(context)? {

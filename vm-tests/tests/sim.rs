@@ -304,7 +304,7 @@ fn a_node_reboots_when_told_and_a_deleted_one_is_let_in_no_more() {
         let why = agents[1].state().borrow().refused.clone().unwrap();
         assert!(why.contains("was deleted"), "{why}");
         let refused = cluster.node(2).script().await.unwrap_err().to_string();
-        assert!(refused.contains("no node has the hardware address"), "{refused}");
+        assert!(refused.contains("no node has the MAC address"), "{refused}");
         Ok(())
     });
 }

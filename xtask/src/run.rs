@@ -23,7 +23,7 @@ pub(crate) fn run(program: &str, arguments: &[&str]) -> anyhow::Result<()> {
 }
 
 /// Builds everything that is measured or simulated, optimised. Always all of it: what is built together shares features, and
-/// other ones would build the server anew, which takes minutes.
+/// other ones would build the server again, which takes minutes.
 ///
 /// # Errors
 /// If the build fails.

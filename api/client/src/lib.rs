@@ -54,7 +54,7 @@ const DEADLINE: Duration = Duration::from_secs(60);
 /// How long a connection may take to be made.
 const CONNECT_DEADLINE: Duration = Duration::from_secs(10);
 
-/// Where a server is and how to be let in. `admin.yaml` of the server's state folder is one.
+/// Where a server is and how to be let in. `admin.yaml` of the server's state directory is one.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields)]
 pub struct Context {

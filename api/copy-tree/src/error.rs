@@ -19,10 +19,10 @@ pub enum CopyError {
     /// The place for it is none.
     #[error("{0}")]
     Target(String),
-    /// The folder holds more than its sender takes.
-    #[error("{path} holds more than {limit} files and folders; pack it into one file (`tar -cf`) first")]
+    /// The directory holds more than its sender takes.
+    #[error("{path} holds more than {limit} files and directories; pack it into one file (`tar -cf`) first")]
     TooMany {
-        /// The folder.
+        /// The directory.
         path: String,
         /// How many are taken.
         limit: usize,

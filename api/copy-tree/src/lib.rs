@@ -1,4 +1,4 @@
-//! A file or folder as a stream, and back: what `bedplate workflow cp` carries. Used at both ends: by the command line on the
+//! A file or directory as a stream, and back: what `bedplate workflow cp` carries. Used at both ends: by the command line on the
 //! user's files and by the substrate on a job's, as the job's user in its container. Neither end trusts the other.
 //!
 //! The stream is tar (GNU) with a fixed name at the top, so that the receiver alone names what it gets, and a last entry, so
@@ -9,7 +9,7 @@
 //! copy/a/b        … and what is in it
 //! end             empty
 //! ```
-//! Files, folders and symbolic links travel, with mode and time of change. Owners do not: what is made belongs to who makes it.
+//! Files, directories and symbolic links travel, with mode and time of change. Owners do not: what is made belongs to who makes it.
 //! What does not travel is named in [`api::stream::Copied`].
 
 mod error;
@@ -28,7 +28,7 @@ const TOP: &str = "copy";
 /// Name of the last entry.
 const END: &str = "end";
 
-/// Deepest folder in a folder: paths stay below the kernel's longest, and no tree costs all of the stack.
+/// Deepest directory in a directory: paths stay below the kernel's longest, and no tree costs all of the stack.
 const MAX_DEPTH: usize = 128;
 
 /// Longest path or target of a link, bytes (`PATH_MAX` of the kernel).

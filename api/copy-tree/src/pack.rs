@@ -23,15 +23,15 @@ use tar::{Builder, EntryType, Header};
 
 use crate::{CopyError, END, MAX_DEPTH, TOP, skip};
 
-/// How something in a folder is opened: itself, and never what a link leads to.
+/// How something in a directory is opened: itself, and never what a link leads to.
 const OPEN: OFlags = OFlags::RDONLY.union(OFlags::NOFOLLOW).union(OFlags::CLOEXEC);
 
-/// How much of a folder is packed.
+/// How much of a directory is packed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Limits {
-    /// Files, folders and links below it; with more, the copy fails.
+    /// Files, directories and links below it; with more, the copy fails.
     pub entries: usize,
-    /// Deepest folder in it, at most 128: each is an open descriptor. What is deeper is left out.
+    /// Deepest directory in it, at most 128: each is an open descriptor. What is deeper is left out.
     pub depth: usize,
 }
 
@@ -40,7 +40,7 @@ impl Limits {
     pub const WIDEST: Self = Self { entries: usize::MAX, depth: MAX_DEPTH };
 }
 
-/// Writes what is at `source` to `out`. A link at `source` itself is followed; links below are copied as links. Folders of
+/// Writes what is at `source` to `out`. A link at `source` itself is followed; links below are copied as links. Directories of
 /// other file systems (`/proc`, volumes below a copied `/`) are left out.
 ///
 /// # Errors
@@ -50,11 +50,11 @@ pub fn pack(source: &Path, out: impl Write) -> Result<Copied, CopyError> {
     let meta = fs::metadata(source).map_err(fail)?;
     if meta.is_dir() {
         let directory =
-            File::open(source).map_err(|error| CopyError::step("read the folder", source, error))?;
+            File::open(source).map_err(|error| CopyError::step("read the directory", source, error))?;
         return pack_directory(&directory.into(), source, Limits::WIDEST, out);
     }
     if !meta.is_file() {
-        return Err(CopyError::Target(format!("{} is neither file nor folder", source.display())));
+        return Err(CopyError::Target(format!("{} is neither file nor directory", source.display())));
     }
     let mut packing = Packing::new(out, source, meta.dev(), Limits::WIDEST);
     // Never waits for the other end of a pipe that has taken the file's place.
@@ -64,7 +64,7 @@ pub fn pack(source: &Path, out: impl Write) -> Result<Copied, CopyError> {
     packing.end()
 }
 
-/// Writes an open folder to `out`, as [`pack`] does. Each step goes from a folder that is open to a name in it, and follows no
+/// Writes an open directory to `out`, as [`pack`] does. Each step goes from a directory that is open to a name in it, and follows no
 /// link: whoever writes to it meanwhile leads nowhere else. `shown`: its path, for people.
 ///
 /// # Errors
@@ -108,7 +108,7 @@ struct Packing<'a, W: Write> {
     copied: Copied,
     device: u64,
     limits: Limits,
-    /// Names that folders were seen to hold, of the limit.
+    /// Names that directories were seen to hold, of the limit.
     seen: usize,
 }
 
@@ -126,7 +126,7 @@ impl<'a, W: Write> Packing<'a, W> {
         depth: usize,
     ) -> Result<(), CopyError> {
         if depth > self.limits.depth.min(MAX_DEPTH) {
-            skip(&mut self.copied, &path.display().to_string(), "deeper than any folder is copied");
+            skip(&mut self.copied, &path.display().to_string(), "deeper than any directory is copied");
             return Ok(());
         }
         let entries = self.names(directory, path)?;
@@ -139,10 +139,10 @@ impl<'a, W: Write> Packing<'a, W> {
         Ok(())
     }
 
-    /// What a folder holds, in order. Counted here and not as it is packed: the names of one folder
+    /// What a directory holds, in order. Counted here and not as it is packed: the names of one directory
     /// are in memory at once.
     fn names(&mut self, directory: &OwnedFd, path: &Path) -> Result<Vec<OsString>, CopyError> {
-        let fail = |errno| CopyError::step("read the folder", path, errno);
+        let fail = |errno| CopyError::step("read the directory", path, errno);
         let mut names: Vec<OsString> = Vec::new();
         for entry in Dir::read_from(directory).map_err(fail)? {
             let entry = entry.map_err(fail)?;
@@ -172,7 +172,7 @@ impl<'a, W: Write> Packing<'a, W> {
     ) -> Result<(), CopyError> {
         let meta = match statat(directory, own, AtFlags::SYMLINK_NOFOLLOW) {
             Ok(meta) => meta,
-            // It was there when the folder was read.
+            // It was there when the directory was read.
             Err(Errno::NOENT) => return Ok(()),
             Err(errno) => return Err(CopyError::step("look at", path, errno)),
         };
@@ -192,12 +192,12 @@ impl<'a, W: Write> Packing<'a, W> {
                         }
                         "another file system"
                     }
-                    Err(Errno::LOOP | Errno::NOTDIR) => "no folder any more",
-                    Err(errno) => return Err(CopyError::step("read the folder", path, errno)),
+                    Err(Errno::LOOP | Errno::NOTDIR) => "no directory any more",
+                    Err(errno) => return Err(CopyError::step("read the directory", path, errno)),
                 }
             }
             FileType::Directory => "another file system",
-            _ => "neither file, folder nor link",
+            _ => "neither file, directory nor link",
         };
         skip(&mut self.copied, &path.display().to_string(), why);
         Ok(())

@@ -172,11 +172,11 @@ fn a_directory_with_more_than_its_sender_takes_is_not_sent() {
     let error = pack_within(Limits { entries: 3, depth: 3 }).unwrap_err();
     assert!(matches!(error, CopyError::TooMany { limit: 3, .. }), "{error:?}");
     let expected =
-        expect!["out holds more than 3 files and folders; pack it into one file (`tar -cf`) first"];
+        expect!["out holds more than 3 files and directories; pack it into one file (`tar -cf`) first"];
     expected.assert_eq(&error.to_string());
 
     let (copied, stream) = pack_within(Limits { entries: 4, depth: 2 }).unwrap();
-    assert_eq!(copied.left_out, ["out/a/b/c: deeper than any folder is copied"]);
+    assert_eq!(copied.left_out, ["out/a/b/c: deeper than any directory is copied"]);
     let to = Target::of(&place.path().join("to"), "").unwrap();
     unpack(stream.as_slice(), &to).unwrap();
     assert!(to.path().join("a/b").is_dir() && !to.path().join("a/b/c").exists());

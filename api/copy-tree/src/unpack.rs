@@ -1,5 +1,5 @@
 //! From the stream to files. Whatever the stream says, nothing is written outside of the place for it: names are single names,
-//! folders are opened below the place without any link (`openat2(2)`), and no link is made that leads out of what is copied.
+//! directories are opened below the place without any link (`openat2(2)`), and no link is made that leads out of what is copied.
 
 use std::{
     ffi::{OsStr, OsString},
@@ -21,7 +21,7 @@ use tar::{Archive, Entry, EntryType};
 
 use crate::{CopyError, END, MAX_DEPTH, MAX_PATH_BYTES, TOP, skip};
 
-/// Folders of one copy: their modes are set when all that is in them is there, so they are remembered.
+/// Directories of one copy: their modes are set when all that is in them is there, so they are remembered.
 const MAX_DIRECTORIES: usize = 1_000_000;
 
 /// Where a copy goes.
@@ -32,14 +32,14 @@ pub struct Target {
 }
 
 impl Target {
-    /// As `cp -r` has it: into `path` under `name` if that is a folder, else `path` is the new name.
+    /// As `cp -r` has it: into `path` under `name` if that is a directory, else `path` is the new name.
     ///
     /// # Errors
-    /// [`CopyError::Target`]: there is no folder for it.
+    /// [`CopyError::Target`]: there is no directory for it.
     pub fn of(path: &Path, name: &str) -> Result<Self, CopyError> {
         if path.is_dir() {
             if !is_name(name) {
-                let why = format!("{} is a folder: name what shall be in it", path.display());
+                let why = format!("{} is a directory: name what shall be in it", path.display());
                 return Err(CopyError::Target(why));
             }
             return Ok(Self { directory: path.to_owned(), name: name.into() });
@@ -56,7 +56,7 @@ impl Target {
             }
             _ => {
                 let directory = if ends_in_slash { path } else { directory };
-                Err(CopyError::Target(format!("there is no folder {}", directory.display())))
+                Err(CopyError::Target(format!("there is no directory {}", directory.display())))
             }
         }
     }
@@ -84,7 +84,7 @@ pub(crate) fn unpack_counted(
 ) -> Result<Copied, CopyError> {
     let flags = OFlags::DIRECTORY | OFlags::CLOEXEC | OFlags::RDONLY;
     let directory = rustix::fs::open(&place.directory, flags, Mode::empty())
-        .map_err(|errno| CopyError::step("open the folder", &place.directory, errno))?;
+        .map_err(|errno| CopyError::step("open the directory", &place.directory, errno))?;
     let (copied, made, long) = (Copied::default(), Vec::new(), Long::default());
     let mut unpacking = Unpacking { place, directory, copied, made, long, steps };
     let mut archive = Archive::new(stream);
@@ -161,12 +161,12 @@ impl Unpacking<'_> {
                 let target = target.or_else(|| header.link_name_bytes().map(std::borrow::Cow::into_owned));
                 self.make_link(&path, &target.unwrap_or_default())?;
             }
-            _ => self.skip(&path, "neither file, folder nor link"),
+            _ => self.skip(&path, "neither file, directory nor link"),
         }
         Ok(false)
     }
 
-    /// Path of an entry, relative to the folder of the place.
+    /// Path of an entry, relative to the directory of the place.
     fn path(&mut self, name: &[u8]) -> Result<PathBuf, CopyError> {
         let wrong = || CopyError::Stream(format!("it names {:?}", String::from_utf8_lossy(name)));
         let name = name.strip_suffix(b"/").unwrap_or(name);
@@ -196,7 +196,7 @@ impl Unpacking<'_> {
         CopyError::step(step, &self.place.directory.join(path), errno)
     }
 
-    /// The folder that `path` lies in, and its name there.
+    /// The directory that `path` lies in, and its name there.
     fn parent<'p>(&self, path: &'p Path) -> Result<(OwnedFd, &'p OsStr), CopyError> {
         let (Some(parent), Some(name)) = (path.parent(), path.file_name()) else {
             return Err(CopyError::Stream("a file without a name".to_owned()));
@@ -209,22 +209,22 @@ impl Unpacking<'_> {
         let flags = OFlags::DIRECTORY | OFlags::RDONLY | OFlags::CLOEXEC;
         let resolve = ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS | ResolveFlags::NO_MAGICLINKS;
         rustix::fs::openat2(&self.directory, path, flags, Mode::empty(), resolve)
-            .map_err(|errno| self.fail("open the folder", path, errno))
+            .map_err(|errno| self.fail("open the directory", path, errno))
     }
 
     fn make_directory(&mut self, path: PathBuf, mode: u32, mtime: u64) -> Result<(), CopyError> {
         let (parent, name) = self.parent(&path)?;
         match rustix::fs::mkdirat(&parent, name, Mode::from_raw_mode(0o700)) {
             Ok(()) if self.made.len() >= MAX_DIRECTORIES => {
-                return Err(CopyError::Stream(format!("it has more than {MAX_DIRECTORIES} folders")));
+                return Err(CopyError::Stream(format!("it has more than {MAX_DIRECTORIES} directories")));
             }
             Ok(()) => {
                 *self.steps += 1;
                 self.made.push(CreatedDirectory { path, mode, mtime });
             }
-            // One that is there stays as it is. If it is no folder, that shows here.
+            // One that is there stays as it is. If it is no directory, that shows here.
             Err(Errno::EXIST) => drop(self.open_directory(&path)?),
-            Err(errno) => return Err(self.fail("make the folder", &path, errno)),
+            Err(errno) => return Err(self.fail("make the directory", &path, errno)),
         }
         self.copied.entries += 1;
         Ok(())
@@ -320,7 +320,7 @@ impl Unpacking<'_> {
         Ok(())
     }
 
-    /// Modes and times of folders, the innermost first: one that is closed to its owner is closed at last.
+    /// Modes and times of directories, the innermost first: one that is closed to its owner is closed at last.
     fn finish(self) -> Result<Copied, CopyError> {
         for CreatedDirectory { path, mode, mtime } in self.made.iter().rev() {
             let directory = self.open_directory(path)?;
@@ -330,7 +330,7 @@ impl Unpacking<'_> {
     }
 }
 
-/// Whether a link at `depth` folders below the top may lead out of it. `..` counts only in front: behind a name that is a link
+/// Whether a link at `depth` directories below the top may lead out of it. `..` counts only in front: behind a name that is a link
 /// itself it would lead elsewhere than the text says.
 fn leads_out(target: &[u8], depth: usize) -> bool {
     if target.is_empty()

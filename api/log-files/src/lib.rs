@@ -47,7 +47,7 @@ pub use self::{
 /// deletion takes a segment's worth of writing.
 const LOOKS: u32 = 5;
 
-/// Where the files of a log are: the folder that they are in, and the name of the head.
+/// Where the files of a log are: the directory that they are in, and the name of the head.
 #[derive(Debug)]
 pub struct LogLocation {
     directory: OwnedFd,
@@ -57,7 +57,7 @@ pub struct LogLocation {
 }
 
 impl LogLocation {
-    /// In a folder that is open.
+    /// In a directory that is open.
     #[must_use]
     pub fn new(directory: OwnedFd, name: &str) -> Self {
         let beside = |ending: &str| format!("{name}.{ending}").into();
@@ -67,7 +67,7 @@ impl LogLocation {
     /// Of a log whose head is at `path`.
     ///
     /// # Errors
-    /// There is no such folder.
+    /// There is no such directory.
     pub fn of(path: &Path) -> io::Result<Self> {
         let head = path.file_name().ok_or(io::ErrorKind::InvalidInput)?.to_owned();
         let (mut tail, mut times) = (head.clone(), head.clone());
@@ -83,7 +83,7 @@ impl LogLocation {
         openat(&self.directory, &self.head, flags, Mode::from_raw_mode(0o600)).map(File::from)
     }
 
-    /// The folder of the tail's segments, if there is one.
+    /// The directory of the tail's segments, if there is one.
     fn open_tail(&self) -> io::Result<Option<OwnedFd>> {
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
         absent(openat(&self.directory, &self.tail, flags, Mode::empty()))
@@ -156,7 +156,7 @@ impl LogLocation {
     }
 }
 
-/// What is kept of the log whose head is at `path`: nothing where there is no such folder.
+/// What is kept of the log whose head is at `path`: nothing where there is no such directory.
 ///
 /// # Errors
 /// The file system's.

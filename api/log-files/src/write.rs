@@ -48,7 +48,7 @@ pub struct Writer {
     limits: Limits,
     head: File,
     head_bytes: u64,
-    /// The folder of segments, and the newest of them, open.
+    /// The directory of segments, and the newest of them, open.
     tail: Option<(OwnedFd, File)>,
     segments: VecDeque<Segment>,
     syncs: bool,

@@ -110,7 +110,7 @@ pub struct Bmc {
     /// Address of its LAN interface.
     #[cfg_attr(feature = "openapi", schema(value_type = Option<String>))]
     pub address: Option<IpAddr>,
-    /// Hardware address of its LAN interface.
+    /// MAC address of its LAN interface.
     pub mac: Option<MacAddr>,
     /// `static` or `dhcp`.
     pub address_source: Option<String>,

@@ -15,7 +15,7 @@ pub struct Nic {
     pub name: String,
     /// Type of the interface: card, VLAN or bond.
     pub kind: NicKind,
-    /// Hardware address: a card's own, also while it is in a bond.
+    /// MAC address: a card's own, also while it is in a bond.
     pub mac: Option<MacAddr>,
     /// Kernel driver of the interface.
     pub driver: Option<String>,

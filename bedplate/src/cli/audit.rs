@@ -70,7 +70,7 @@ enum Verb {
     #[command(
         after_help = "Every line holds a hash of all before it. Where the server itself removed the oldest lines (`audit.keep-days`,
 `audit.max-gib`), the check begins behind them, at a cut that it has signed. That the last lines were cut off,
-or that all of them were written anew, shows only beside a head that was kept where whoever did it could not
+or that all of them were written again, shows only beside a head that was kept where whoever did it could not
 reach it: `audit.head-file` of the server's configuration, lines `audit head` of its log, or what `audit head`
 prints, also as JSON or YAML, but not as CSV.
 

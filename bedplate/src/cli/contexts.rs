@@ -63,7 +63,7 @@ pub(super) enum Verb {
 #[derive(Debug, Serialize)]
 #[serde(rename_all = "kebab-case")]
 struct ListedContext {
-    /// `None` if the file lies outside of the folder of contexts.
+    /// `None` if the file lies outside of the directory of contexts.
     name: Option<String>,
     /// `None` if the file cannot be read.
     server: Option<String>,

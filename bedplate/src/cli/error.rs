@@ -60,7 +60,7 @@ fn hint(error: &(dyn std::error::Error + 'static)) -> Option<&'static str> {
     let words = error.to_string();
     if words.contains("invalid peer certificate") {
         return Some(
-            "the context is of another server, or of one that was set up anew: copy its admin.yaml again",
+            "the context is of another server, or of one that was set up again: copy its admin.yaml again",
         );
     }
     match error.downcast_ref::<ClientError>()? {

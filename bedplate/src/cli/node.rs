@@ -39,7 +39,7 @@ pub(super) enum Verb {
   bedplate node add n[0001-1024] --profile compute --address 10.1.0.1/16
   bedplate node add gw --interface lan0:mac=52:54:00:12:34:57 --interface lan1:address=10.2.0.1/24
 
-With several nodes addresses count up from the first. Hardware addresses can then be set one by one:
+With several nodes addresses count up from the first. MAC addresses can then be set one by one:
   bedplate node set n0001 --mac 52:54:00:12:34:56")]
     Add {
         /// Names, or host lists such as n[1-8].

@@ -49,7 +49,7 @@ pub(super) struct SpecFlags {
     /// Interface that --mac, --address, --gateway and --mtu are about [default: the only one there is, else lan0].
     #[arg(long = "on", value_name = "INTERFACE")]
     interface: Option<String>,
-    /// Hardware address; the node is recognised by it.
+    /// MAC address; the node is recognised by it.
     #[arg(long)]
     mac: Option<MacAddr>,
     /// Address with prefix length, such as 10.1.0.11/24. With several nodes it counts up from the first.

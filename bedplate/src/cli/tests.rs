@@ -81,7 +81,7 @@ fn nothing_is_without_help() {
     assert_eq!(silent, Vec::<String>::new());
 }
 
-/// `docs/reference/cli.md` is written by this test: `UPDATE_EXPECT=1` makes it anew.
+/// `docs/reference/cli.md` is written by this test: `UPDATE_EXPECT=1` makes it again.
 #[test]
 fn the_page_of_commands_is_true() {
     let mut page = String::from(

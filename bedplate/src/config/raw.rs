@@ -72,11 +72,11 @@ pub struct Raw {
     pub heartbeat_seconds: Option<Placed<u32>>,
     /// `boot.http-port`: boot scripts and images, plain HTTP. Default 9480.
     pub http_port: Option<Placed<u16>>,
-    /// `boot.tftp`: serve boot programs over TFTP. Default true.
+    /// `boot.tftp`: serve boot files over TFTP. Default true.
     pub tftp: Option<Placed<bool>>,
     /// `boot.substrate`: the static binary. Default `/usr/lib/bedplate/substrate`.
     pub substrate: Option<Placed<String>>,
-    /// `boot.templates`: folder of boot script templates. Default `/usr/share/bedplate/ipxe`.
+    /// `boot.templates`: directory of boot script templates. Default `/usr/share/bedplate/ipxe`.
     pub templates: Option<Placed<String>>,
     /// `firmware.bios`. Default `/usr/lib/ipxe/undionly.kpxe`.
     pub firmware_bios: Option<Placed<String>>,

@@ -1,4 +1,4 @@
-//! `admin.yaml` of the state folder: how the command line on this machine reaches the server as its admin.
+//! `admin.yaml` of the state directory: how the command line on this machine reaches the server as its admin.
 //!
 //! A `client::Context` in JSON, which is YAML too; mode 0600. The token is written at the first start, and again by
 //! `bedplate server recover-admin` alone; address and CA are kept true at every start.
@@ -27,7 +27,7 @@ const ADMIN: (&str, &str) = ("admin", "first-start");
 /// Why the file is not there or not true.
 #[derive(Debug, thiserror::Error)]
 pub enum AdminContextError {
-    /// A file of the state folder.
+    /// A file of the state directory.
     #[error("cannot write {}", path.display())]
     Write {
         /// Which.

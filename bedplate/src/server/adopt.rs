@@ -12,7 +12,7 @@
 //! A state directory that cannot be given keeps the server from starting; what else cannot be done is a note.
 //!
 //! A state directory that is root's was not adopted yet, or not to the end: it is given away last, so
-//! that one that was cut off is begun anew, and until then nobody but root gets into it. No link is
+//! that one that was cut off is begun again, and until then nobody but root gets into it. No link is
 //! followed, and a file with a second name is left alone: it may be one of the system's.
 
 use std::{
@@ -311,7 +311,7 @@ fn site_overlays(path: &Path, user: &ServerUser, adopted: &mut Adopted) -> Resul
     if !path.exists() && path.parent().is_some_and(Path::is_dir) {
         fs::create_dir(path).map_err(|source| AdoptError::file("make", path, source))?;
     }
-    // Without the folder there are no overlays of the site.
+    // Without the directory there are no overlays of the site.
     let Ok(facts) = fs::metadata(path) else { return Ok(()) };
     if facts.uid() != 0 && facts.uid() != user.uid {
         adopted.note(format!("{} belongs to uid {}, and was left as it is", path.display(), facts.uid()));

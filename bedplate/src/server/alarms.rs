@@ -185,7 +185,7 @@ fn counts(tokens: TokenCounts, of_server: &[Alarm]) -> Counts {
     })
 }
 
-/// The certificates of the server on a state folder that need not run: its authority's, and how long those of nodes
+/// The certificates of the server on a state directory that need not run: its authority's, and how long those of nodes
 /// live. What its ports present is in the memory of the server alone. `None`: it was never started.
 ///
 /// # Errors

@@ -1,7 +1,7 @@
 //! `bedplate server recover-admin`: a new admin token for whoever owns this machine, when every other is lost.
 //!
 //! It works beside a server that runs, which looks tokens up in the database at each request, and without one. What it
-//! writes belongs to the owner of the state folder: from its first look on it acts as that user.
+//! writes belongs to the owner of the state directory: from its first look on it acts as that user.
 
 use std::{
     fs, io,
@@ -50,8 +50,8 @@ pub struct Recovered {
 /// Why there is no new token.
 #[derive(Debug, thiserror::Error)]
 pub enum RecoverError {
-    /// The state folder.
-    #[error("cannot use the state folder {}", path.display())]
+    /// The state directory.
+    #[error("cannot use the state directory {}", path.display())]
     StateDir {
         /// Path of the file or directory that it is about.
         path: PathBuf,
@@ -60,13 +60,13 @@ pub enum RecoverError {
         source: io::Error,
     },
     /// Somebody else than root and the server's user.
-    #[error("the state folder {} belongs to another user: run this as root", path.display())]
+    #[error("the state directory {} belongs to another user: run this as root", path.display())]
     NotOwner {
         /// Path of the file or directory that it is about.
         path: PathBuf,
     },
     /// The server's user cannot be acted as.
-    #[error("cannot act as the owner of the state folder {}", path.display())]
+    #[error("cannot act as the owner of the state directory {}", path.display())]
     Owner {
         /// Path of the file or directory that it is about.
         path: PathBuf,
@@ -77,7 +77,7 @@ pub enum RecoverError {
     /// There is nothing to recover.
     #[error("no server was started on {}: start one, and it writes admin.yaml itself", path.display())]
     NoDatabase {
-        /// The state folder.
+        /// The state directory.
         path: PathBuf,
     },
     /// The program and the database do not fit.
@@ -87,7 +87,7 @@ pub enum RecoverError {
         path.display()
     )]
     OtherRelease {
-        /// The state folder.
+        /// The state directory.
         path: PathBuf,
     },
     /// The database cannot be opened.
@@ -111,7 +111,7 @@ pub enum RecoverError {
 }
 
 /// Makes the user `admin` an admin, gives it a new token without an end, and writes that into `admin.yaml` of the state
-/// folder. Of the tokens of before one of that name is replaced, and the others stay as they are. `api`: where the REST
+/// directory. Of the tokens of before one of that name is replaced, and the others stay as they are. `api`: where the REST
 /// port is, if no such file tells.
 ///
 /// # Errors
@@ -176,7 +176,7 @@ async fn record(access: &Access, replaces: bool) -> Result<(), AccessError> {
     }
 }
 
-/// From now on the process is the owner of the state folder, so that every file that it makes is the server's.
+/// From now on the process is the owner of the state directory, so that every file that it makes is the server's.
 fn act_as_owner(state_dir: &Path) -> Result<(), RecoverError> {
     let path = || state_dir.to_owned();
     let facts = fs::metadata(state_dir).map_err(|source| RecoverError::StateDir { path: path(), source })?;

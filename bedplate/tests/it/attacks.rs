@@ -73,7 +73,7 @@ impl Held {
     }
 }
 
-/// What the server holds now. The peak is counted anew from here (proc(5), `clear_refs`), where the kernel
+/// What the server holds now. The peak is counted again from here (proc(5), `clear_refs`), where the kernel
 /// can do that.
 fn before(server: &Server) -> Held {
     let _ = fs::write(format!("/proc/{}/clear_refs", server.pid()), "5");

@@ -47,7 +47,7 @@ fn the_audit_log_is_held_against_heads_kept_elsewhere() {
     // New lines in the place of the old ones have other hashes.
     server.run(&["user", "add", "dan"]).ok();
     let rewritten = server.run(&["audit", "verify", "--head", &file]).failed();
-    assert!(rewritten.contains("written anew: line 3"), "{rewritten}");
+    assert!(rewritten.contains("written again: line 3"), "{rewritten}");
 
     server.kill_and_restart_after(|directory| {
         query(directory, "UPDATE access_audit SET outcome = '404' WHERE number = 2");

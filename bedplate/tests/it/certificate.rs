@@ -12,7 +12,7 @@ const NAME: &str = "bedplate.example";
 /// Steps of 100 ms in which the server must have read the files again.
 const MAX_STEPS: u32 = 100;
 
-/// Writes a pair into a folder. Returns the certificate as PEM.
+/// Writes a pair into a directory. Returns the certificate as PEM.
 fn write(directory: &Path) -> String {
     let pair = rcgen::generate_simple_self_signed([NAME.to_owned()]).unwrap();
     fs::write(directory.join("api.pem"), pair.cert.pem()).unwrap();

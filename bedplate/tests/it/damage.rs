@@ -346,7 +346,7 @@ fn a_node_whose_state_cannot_be_read_begins_again_and_waits_for_a_person() {
     for name in ["n1", "n2"] {
         assert!(line(&listed, name).contains("drained by bedplate: its state"), "{listed}");
         let history = server.run(&["node", "history", name]).ok();
-        assert!(history.contains("cannot be read, and begins anew"), "{history}");
+        assert!(history.contains("cannot be read, and begins again"), "{history}");
         assert!(history.contains("this line cannot be read from the database"), "{history}");
     }
     assert!(!line(&listed, "n3").contains("drained"), "{listed}");

@@ -1,4 +1,4 @@
-//! The program as people use it: `bedplate server` on loopback with a state folder of its own, and the command line
+//! The program as people use it: `bedplate server` on loopback with a state directory of its own, and the command line
 //! against it.
 
 #![allow(clippy::unwrap_used, reason = "tests")]

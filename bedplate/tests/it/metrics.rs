@@ -175,9 +175,9 @@ fn process_disk_and_certificates_are_what_they_are() {
     assert!((3649.0..3651.0).contains(&days("authority")), "{}", days("authority"));
     assert!((89.0..91.0).contains(&days("server")), "{}", days("server"));
     assert!(prometheus.value("bedplate_api_connections", &[]) >= 1.0);
-    // A text is good for a second: of scrapes in a row hardly one is worked out anew.
+    // A text is good for a second: of scrapes in a row hardly one is worked out again.
     let scrape = || prometheus.runtime.block_on(prometheus.client.metrics()).unwrap();
-    assert!((0..20).any(|_| scrape() == scrape()), "each scrape is worked out anew");
+    assert!((0..20).any(|_| scrape() == scrape()), "each scrape is worked out again");
 }
 
 #[test]

@@ -86,7 +86,7 @@ fn the_unit_runs_the_server_as_a_user_of_its_own() {
     assert!(install.contains(r#"packaging/bedplate.sysusers "$root/usr/lib/sysusers.d/bedplate.conf""#));
 }
 
-/// A machine's folders, and the overlays of a release.
+/// A machine's directories, and the overlays of a release.
 struct Site(TempDir);
 
 impl Site {

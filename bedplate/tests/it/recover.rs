@@ -37,7 +37,7 @@ fn a_new_admin_token_is_made_beside_a_server_that_runs() {
     assert!(second.stderr.contains("it replaces token recovered of admin, made 20"), "{second:?}");
     let again = Context::read(&file).unwrap();
     assert_ne!(again.token, after.token);
-    assert_eq!(again.ca, before.ca, "the CA is read from the state folder");
+    assert_eq!(again.ca, before.ca, "the CA is read from the state directory");
     fs::write(&file, serde_json::to_string(&Context { server: before.server.clone(), ..again }).unwrap())
         .unwrap();
     let audit = server.run(&["audit", "--limit", "10", "-o", "json"]).ok();

@@ -63,7 +63,7 @@ impl Server {
         Self::start_in(directory, "")
     }
 
-    /// The same, in a folder that may hold files already; `api` are further keys of that section.
+    /// The same, in a directory that may hold files already; `api` are further keys of that section.
     pub(crate) fn start_in(directory: TempDir, api: &str) -> Self {
         fs::write(directory.path().join("server.yaml"), configuration(directory.path(), api)).unwrap();
         fs::write(directory.path().join("substrate"), "no machine starts it").unwrap();
@@ -91,7 +91,7 @@ impl Server {
         self.kill_and_restart_after(|_| {});
     }
 
-    /// The same; something is done to its folder while it is not there.
+    /// The same; something is done to its directory while it is not there.
     pub(crate) fn kill_and_restart_after(&mut self, change: impl FnOnce(&Path)) {
         self.child.kill().unwrap();
         self.child.wait().unwrap();
@@ -133,7 +133,7 @@ impl Server {
         nix::sys::signal::kill(pid, nix::sys::signal::Signal::SIGHUP).unwrap();
     }
 
-    /// A path in the folder of this server.
+    /// A path in the directory of this server.
     pub(crate) fn path(&self, name: &str) -> PathBuf {
         self.directory.path().join(name)
     }

@@ -25,7 +25,7 @@ const MAX_BYTES: usize = 1500;
 /// How long one answer is waited for.
 const ANSWER_LIMIT: Duration = Duration::from_millis(300);
 
-/// Asks as a relay for a client until there is an answer, which must offer an address of the pool, a gateway, a lease and the boot program.
+/// Asks as a relay for a client until there is an answer, which must offer an address of the pool, a gateway, a lease and the boot file.
 ///
 /// # Errors
 /// If there is none in time, or it is not right.
@@ -51,10 +51,7 @@ pub(super) fn until_right(
         _ => None,
     };
     let names = [file.unwrap_or_default(), option.unwrap_or_default()];
-    ensure!(
-        names.iter().any(|name| name.contains(boot_program)),
-        "the OFFER names the boot program {names:?}"
-    );
+    ensure!(names.iter().any(|name| name.contains(boot_program)), "the OFFER names the boot file {names:?}");
     Ok(())
 }
 

@@ -17,7 +17,7 @@ pub(super) const MUTUAL_PORT: u16 = 8444;
 
 const START_LIMIT: Duration = Duration::from_secs(10);
 
-/// Makes the folder with a key and a certificate for [`SERVER`] in it, and the CA of its clients; returns the certificate, PEM.
+/// Makes the directory with a key and a certificate for [`SERVER`] in it, and the CA of its clients; returns the certificate, PEM.
 ///
 /// # Errors
 /// If they cannot be made or written.
@@ -36,7 +36,7 @@ pub(super) fn certificate(root: &Path, clients_ca: &str) -> anyhow::Result<Strin
     Ok(certificate)
 }
 
-/// Starts it over the files of a folder.
+/// Starts it over the files of a directory.
 ///
 /// # Errors
 /// If it does not listen in time.

@@ -156,7 +156,7 @@ pub(crate) fn absolute(value: &str, path: &str, notes: &mut DiagnosticSink<'_>) 
     }
 }
 
-/// Folders of a container that the system itself fills.
+/// Directories of a container that the system itself fills.
 const OF_THE_SYSTEM: [&str; 3] = ["dev", "proc", "sys"];
 
 /// A path in a container at which a volume or a file may be: neither the root nor in what the system fills.

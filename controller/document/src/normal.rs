@@ -123,7 +123,7 @@ pub struct Job {
     pub script: Option<String>,
     /// Environment, a name once.
     pub env: Vec<(String, String)>,
-    /// Working folder, absolute.
+    /// Working directory, absolute.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub cwd: Option<String>,
     /// Volumes.
@@ -279,8 +279,8 @@ fn volume(
         if let (Some((_, true)), Some(Destination::Http { url })) = (&taken, &to)
             && url.contains(['?', '#'])
         {
-            let why = "the source is a folder, and a URL with a query or fragment names one file";
-            notes.hint(&path, why, "let a job pack the folder (`tar -cf`), and take the archive out");
+            let why = "the source is a directory, and a URL with a query or fragment names one file";
+            notes.hint(&path, why, "let a job pack the directory (`tar -cf`), and take the archive out");
         }
         let (timeout_seconds, retries) = policy(&transfer.policy, &raw::Policy::default());
         Some(Egress { path: taken?.0, destination: to?, timeout_seconds, retries })

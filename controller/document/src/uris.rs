@@ -65,7 +65,7 @@ pub(crate) fn destination(uri: &str, path: &str, notes: &mut DiagnosticSink<'_>)
     None
 }
 
-/// What is taken out of a volume, and whether the URI says that it is a folder: by a slash at its
+/// What is taken out of a volume, and whether the URI says that it is a directory: by a slash at its
 /// end, or because it is the volume itself (`file:///`). Without, the node finds out what it is.
 pub(crate) fn taken_out(uri: &str, path: &str, notes: &mut DiagnosticSink<'_>) -> Option<(String, bool)> {
     if matches!(uri.strip_prefix("file://"), Some("" | "/" | "." | "./" | "/." | "/./")) {

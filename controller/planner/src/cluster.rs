@@ -91,7 +91,7 @@ impl NodeState {
         self.are_apart &= self.free.take(&of(placement), placement.exclusive);
     }
 
-    /// Counts anew what is free: of runs that overlap, what one had may be another's too.
+    /// Counts again what is free: of runs that overlap, what one had may be another's too.
     pub(crate) fn count_free(&mut self) {
         self.free = Free::all(&self.node.capacity);
         self.are_apart = true;

@@ -341,7 +341,7 @@ fn only_nodes_with_the_label_are_looked_at() {
     assert_eq!(cluster.by_free.count(&Request { cores: 0, ..wants(&[("rack", "rare")]) }), 1);
 }
 
-/// What was kept in step with each run is what counting anew gives.
+/// What was kept in step with each run is what counting again gives.
 fn hold_count(cluster: &Cluster) {
     for place in cluster.places.values() {
         let mut again = place.clone();
@@ -508,7 +508,7 @@ fn what_wants_a_device_that_is_out_of_service_waits_and_is_told_so() {
     assert!(cluster.fits(&with(2), 1, None).is_ok(), "it may be well again");
     assert!(cluster.fits(&with(3), 1, None).is_err());
 
-    // The run keeps its device though that falls sick, and nobody gets it after.
+    // The run keeps its device though that falls unhealthy, and nobody gets it after.
     let mut worse = node(1, 2, 1, 4);
     worse.capacity.devices[0].unhealthy = true;
     cluster.put_node(worse);

@@ -27,7 +27,7 @@ pub(crate) struct Attempt {
     pub(crate) runs: Vec<RunId>,
     /// How many members it has. Runs whose rows cannot be read are not among `runs`.
     pub(crate) members: usize,
-    /// Its row cannot be read. It is not written anew, and whether it was released is not known.
+    /// Its row cannot be read. It is not written again, and whether it was released is not known.
     pub(crate) is_unread: bool,
     /// When it was placed.
     pub(crate) placed: Timestamp,

@@ -143,7 +143,7 @@ impl WorkflowState {
         attempt.released = Some(now);
         let runs = attempt.runs.clone();
         self.keep_attempt(effects, stage, task);
-        // That their nodes have them is on disk with the release: none that was begun is begun anew.
+        // That their nodes have them is on disk with the release: none that was begun is begun again.
         for &run in &runs {
             self.save_run(effects, run);
         }

@@ -14,7 +14,7 @@ use super::{
 /// started). They do not count as attempts of the user's.
 const MAX_START_FAILURES: u32 = 5;
 
-/// Times that a task begins again because its node was booted anew. They do not count as attempts of
+/// Times that a task begins again because its node was rebooted. They do not count as attempts of
 /// the user's; but one that takes its node down must end some day.
 const MAX_REQUEUES: u32 = 5;
 
@@ -64,7 +64,7 @@ pub(crate) struct RetryState {
     pub(crate) failures: u32,
     /// Attempts that never began.
     pub(crate) start_failures: u32,
-    /// Attempts that ended because their node was booted anew.
+    /// Attempts that ended because their node was rebooted.
     pub(crate) requeues: u32,
     /// Times in a row that nodes did not begin it.
     pub(crate) refusals: u32,

@@ -142,7 +142,7 @@ fn an_image_is_charged_to_whom_it_was_made_for_until_it_is_gone() {
     assert_eq!(ledger.take_short_of_images(), BTreeSet::from([digest(1)]), "ann's, and not bob's");
     assert!(ledger.take_short_of_images().is_empty(), "each refusal is told once");
     ledger.take_image(digest(1), &ann, 90, Some(200)).unwrap();
-    assert_eq!(images("ann"), 90, "made anew, it is charged once");
+    assert_eq!(images("ann"), 90, "made again, it is charged once");
     ledger.forget_image(&digest(1));
     ledger.forget_image(&digest(1));
     assert_eq!(images("ann"), 0);
@@ -220,7 +220,7 @@ fn the_same_is_known_after_a_restart() {
     let on_disk = HashMap::from([
         (workflow(2), Amounts::default().with(QuotaName::Logs, 30)),
         (workflow(1), Amounts::default().with(QuotaName::Results, 40)),
-        // A folder that no workflow has any more.
+        // A directory that no workflow has any more.
         (workflow(9), Amounts::default().with(QuotaName::Logs, 7)),
     ]);
     let root = Artifact { format: "squashfs".to_owned(), digest: digest(2), size: 50 };

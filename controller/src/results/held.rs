@@ -18,13 +18,13 @@ use rest::causes;
 
 use super::{PART, Results, TransferKind};
 
-/// Folders in the folder of a workflow: the tails of logs.
+/// Directories in the directory of a workflow: the tails of logs.
 const DEPTH: u32 = 1;
 
 /// Bytes of a record of the file of time marks (crate `log-files`, module `times`).
 const TIME_BYTES: u64 = 24;
 
-/// Bytes of all files in a folder; what is not there has none.
+/// Bytes of all files in a directory; what is not there has none.
 fn bytes_in(directory: &Path, depth: u32) -> u64 {
     let entries = match fs::read_dir(directory) {
         Ok(entries) => entries,

@@ -322,7 +322,7 @@ fn honest(dice: &mut Rng) -> (Stage, u32) {
                     boot.connections.push(second + 1);
                 }
             }
-            // Its agent comes anew: a cut, a restart, an upgrade. A renewal keeps the epoch.
+            // Its agent comes again: a cut, a restart, an upgrade. A renewal keeps the epoch.
             3..=5 => {
                 stage.connect(boot.epoch, second);
                 boot.connections.push(second);
@@ -330,7 +330,7 @@ fn honest(dice: &mut Rng) -> (Stage, u32) {
                     stage.ask(boot.epoch, *dice.choice(&boot.connections).unwrap()).unwrap();
                 }
             }
-            // The server comes anew: its connections are gone, and with them what was on its way.
+            // The server comes again: its connections are gone, and with them what was on its way.
             6 => {
                 let kept = serde_json::to_string(&stage.enrolments).unwrap();
                 stage.enrolments = serde_json::from_str(&kept).unwrap();

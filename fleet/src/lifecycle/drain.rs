@@ -29,7 +29,7 @@ impl NodeLifecycle {
         self.image_unknown = true;
         let mut effects = vec![Effect::Record(
             Severity::Error,
-            format!("its state in the database cannot be read, and begins anew: {cause}"),
+            format!("its state in the database cannot be read, and begins again: {cause}"),
         )];
         if self.drain.is_none() {
             effects.extend(self.drained(UNREADABLE.to_owned(), "bedplate".to_owned(), now));

@@ -21,7 +21,7 @@ const FORGET_SECONDS: i64 = crate::arming::TOKEN_SECONDS;
 /// is told each change.
 const SHOW_SECONDS: i64 = 1;
 
-/// Files that are remembered of one boot: a boot program or two, the script, the initrd.
+/// Files that are remembered of one boot: a boot file or two, the script, the initrd.
 const MAX_FILES: usize = 8;
 
 /// What somebody fetched in the name of a node that may be booting.
@@ -46,7 +46,7 @@ pub(crate) struct Unproven {
 /// A file of a boot, as its servers see it go out.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum BootFile {
-    /// A boot program, by its name.
+    /// A boot file, by its name.
     Program(String),
     /// The boot script, which names kernel and stage 1 of this image version. Anybody on the boot
     /// network can ask for it.
@@ -194,7 +194,7 @@ impl NodeLifecycle {
         self.image_unknown = false;
     }
 
-    /// The versions that it runs or may be booting. A boot that failed needs none: the next one asks anew.
+    /// The versions that it runs or may be booting. A boot that failed needs none: the next one asks again.
     pub(crate) fn images_in_use(&self, now: Timestamp) -> impl Iterator<Item = &str> {
         let runs = self.image.as_deref().filter(|_| self.phase != Phase::Failed);
         let unproven = self.unproven.as_ref().filter(|unproven| !unproven.is_over(now));

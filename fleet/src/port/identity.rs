@@ -125,7 +125,7 @@ fn identify(fleet: &Fleet, client: &Client, path: &str) -> Result<NodeIdentity, 
             return Err(forbidden(why));
         }
         NodeIdentityState::Superseded => {
-            let why = format!("{name} has enrolled anew since this connection began; connect again");
+            let why = format!("{name} has enrolled again since this connection began; connect again");
             return Err((StatusCode::CONFLICT, why));
         }
     };

@@ -65,7 +65,7 @@ struct NodeColumns {
 }
 
 impl From<NodeColumns> for StoredNode {
-    /// What cannot be read of a node's state begins anew, and its token is taken for misused, its
+    /// What cannot be read of a node's state begins again, and its token is taken for misused, its
     /// certificates for doubtful: they may have been.
     fn from(row: NodeColumns) -> Self {
         let mut unreadable = None;

@@ -19,7 +19,7 @@ use libc::off_t;
 
 use crate::raw;
 
-/// Memory that a program shares by way of a file is made anew after a crash.
+/// Memory that a program shares by way of a file is made again after a crash.
 const SHARED_MEMORY: &[u8] = b"-shm";
 
 /// Bytes of a file in one record at most: a multiple of a sector.

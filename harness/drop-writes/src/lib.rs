@@ -3,7 +3,7 @@
 //! cut would: [`harness::write_journal`] has the form of the journal, the model, and the roll-back.
 //!
 //! Watched are regular files below the directories of [`ROOTS_VARIABLE`] but those of shared memory
-//! (`-shm`), which SQLite makes anew. Calls for anything else pass through. A sync of a watched file is
+//! (`-shm`), which SQLite makes again. Calls for anything else pass through. A sync of a watched file is
 //! a record of the journal and nothing else: its disk is pretended.
 //!
 //! | function | before it is done |

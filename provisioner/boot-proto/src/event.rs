@@ -30,9 +30,9 @@ impl fmt::Display for NodeRef {
 /// The program on the machine that asks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Client {
-    /// The firmware, by PXE: gets a boot program by TFTP.
+    /// The firmware, by PXE: gets a boot file by TFTP.
     Pxe(Architecture),
-    /// The firmware, by UEFI HTTP boot: gets the URL of a boot program.
+    /// The firmware, by UEFI HTTP boot: gets the URL of a boot file.
     Http(Architecture),
     /// iPXE: gets the URL of its script.
     Ipxe,
@@ -112,7 +112,7 @@ impl fmt::Display for NoAddress {
 /// One thing that a boot server saw or did.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum BootEvent {
-    /// A node was offered an address, or in proxy mode only its boot program.
+    /// A node was offered an address, or in proxy mode only its boot file.
     Offered {
         /// The node.
         node: NodeRef,
@@ -143,14 +143,14 @@ pub enum BootEvent {
     },
     /// A machine that is not registered asked; it got no answer.
     UnknownMac {
-        /// Its hardware address.
+        /// Its MAC address.
         mac: MacAddr,
         /// Who asked.
         client: Client,
         /// Address of the relay that passed the request on.
         relay: Option<Ipv4Addr>,
     },
-    /// A node's firmware asked for a boot program that is not configured; it got no answer.
+    /// A node's firmware asked for a boot file that is not configured; it got no answer.
     MissingFirmware {
         /// The node.
         node: NodeRef,
@@ -185,7 +185,7 @@ pub enum BootEvent {
         /// The address.
         address: Ipv4Addr,
     },
-    /// A boot program was sent whole.
+    /// A boot file was sent whole.
     FirmwareSent {
         /// Name of the file.
         file: String,
@@ -231,7 +231,7 @@ impl fmt::Display for BootEvent {
                 write!(f, "{node}: offered {address} to {client}")
             }
             Self::Offered { node, client, address: None } => {
-                write!(f, "{node}: offered a boot program to {client}")
+                write!(f, "{node}: offered a boot file to {client}")
             }
             Self::Leased { node, client, address, lease_seconds } => {
                 write!(f, "{node}: leased {address} for {lease_seconds} s to {client}")
@@ -241,7 +241,7 @@ impl fmt::Display for BootEvent {
             }
             Self::Refused { node, wanted, assigned: None } => write!(f, "{node}: refused {wanted}"),
             Self::UnknownMac { mac, client, relay } => {
-                write!(f, "no answer to {mac} ({client}): no node has this hardware address")?;
+                write!(f, "no answer to {mac} ({client}): no node has this MAC address")?;
                 if let Some(relay) = relay {
                     write!(f, "; it came through the relay {relay}")?;
                 }
@@ -256,7 +256,7 @@ impl fmt::Display for BootEvent {
                     class.usual_file(),
                     class.setting()
                 ),
-                None => write!(f, "no answer to {node}: there is no boot program for {architecture}"),
+                None => write!(f, "no answer to {node}: there is no boot file for {architecture}"),
             },
             Self::NoAddress { node, reason } => write!(f, "no answer to {node}: {reason}"),
             Self::Conflict { node, address } => {

@@ -1,4 +1,4 @@
-//! Which boot program a client gets, by its architecture (DHCP option 93, RFC 4578 section 2.1 and the IANA registry
+//! Which boot file a client gets, by its architecture (DHCP option 93, RFC 4578 section 2.1 and the IANA registry
 //! "Processor Architecture Types").
 
 use std::{collections::BTreeMap, fmt};
@@ -8,7 +8,7 @@ use std::{collections::BTreeMap, fmt};
 pub struct Architecture(pub u16);
 
 impl Architecture {
-    /// The boot program that fits, or `None` for an architecture that Bedplate does not boot.
+    /// The boot file that fits, or `None` for an architecture that Bedplate does not boot.
     #[must_use]
     pub fn class(self) -> Option<FirmwareClass> {
         match self.0 {
@@ -40,7 +40,7 @@ impl fmt::Display for Architecture {
     }
 }
 
-/// A boot program, by what it runs on. One setting of the server's configuration each.
+/// A boot file, by what it runs on. One setting of the server's configuration each.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum FirmwareClass {
     /// PC BIOS.
@@ -76,7 +76,7 @@ impl FirmwareClass {
     }
 }
 
-/// The boot programs that the administrator configured, by the name that they are served under.
+/// The boot files that the administrator configured, by the name that they are served under.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct FirmwareMap(pub BTreeMap<FirmwareClass, String>);
 

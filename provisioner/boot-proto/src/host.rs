@@ -1,4 +1,4 @@
-//! Which hardware address is which node. `provisioner` builds a new table whenever a node changes and hands it to the
+//! Which MAC address is which node. `provisioner` builds a new table whenever a node changes and hands it to the
 //! DHCP and HTTP shells.
 
 use std::{
@@ -16,7 +16,7 @@ pub struct Host {
     pub id: NodeId,
     /// Its name; also sent as its host name.
     pub name: NodeName,
-    /// Hardware address of the interface.
+    /// MAC address of the interface.
     pub mac: MacAddr,
     /// Address of the interface. `None`: taken from the subnet's pool.
     pub address: Option<Ipv4Net>,
@@ -28,7 +28,7 @@ pub struct Host {
     pub domain: Option<String>,
 }
 
-/// All interfaces with a hardware address, of all nodes.
+/// All interfaces with a MAC address, of all nodes.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct HostTable {
     by_mac: HashMap<MacAddr, Host>,
@@ -38,13 +38,13 @@ pub struct HostTable {
 }
 
 impl HostTable {
-    /// The interface with this hardware address.
+    /// The interface with this MAC address.
     #[must_use]
     pub fn get(&self, mac: MacAddr) -> Option<&Host> {
         self.by_mac.get(&mac)
     }
 
-    /// The hardware address that this address is reserved for.
+    /// The MAC address that this address is reserved for.
     #[must_use]
     pub fn holder(&self, address: Ipv4Addr) -> Option<MacAddr> {
         self.by_address.get(&address).copied()
@@ -90,7 +90,7 @@ impl HostTable {
     }
 }
 
-/// Of two hosts with the same hardware address the later one counts; `provisioner` refuses such a pair before.
+/// Of two hosts with the same MAC address the later one counts; `provisioner` refuses such a pair before.
 impl FromIterator<Host> for HostTable {
     fn from_iter<T: IntoIterator<Item = Host>>(hosts: T) -> Self {
         let by_mac: HashMap<MacAddr, Host> = hosts.into_iter().map(|host| (host.mac, host)).collect();

@@ -1,11 +1,11 @@
-//! The iPXE script of a node, rendered from a Jinja template of the folder `ipxe/`.
+//! The iPXE script of a node, rendered from a Jinja template of the directory `ipxe/`.
 //!
 //! Unknown variables are errors with file and line; the final newline of the template is kept.
 
 use api::ids::{MacAddr, NodeName, Timestamp};
 use minijinja::{AutoEscape, Environment, UndefinedBehavior, context, syntax::SyntaxConfig};
 
-/// Name of the template of registered nodes in the folder `ipxe/`.
+/// Name of the template of registered nodes in the directory `ipxe/`.
 pub const TEMPLATE_FILE: &str = "boot.ipxe.j2";
 
 /// The end of a script's URL, in which iPXE says how much memory the machine has, MiB.

@@ -16,7 +16,7 @@ const REGULAR: u32 = 0o100_000;
 const SYMLINK: u32 = 0o120_000;
 const CHARACTER: u32 = 0o020_000;
 
-/// Writes an archive to `W`. Parent folders that were not written yet are made with mode 0755.
+/// Writes an archive to `W`. Parent directories that were not written yet are made with mode 0755.
 #[derive(Debug)]
 pub struct Writer<W> {
     out: W,
@@ -30,7 +30,7 @@ impl<W: Write> Writer<W> {
         Self { out, inode: 0, directories: BTreeSet::new() }
     }
 
-    /// A folder, `path` without a leading slash, `mode` the permission bits. One that was written before is left alone.
+    /// A directory, `path` without a leading slash, `mode` the permission bits. One that was written before is left alone.
     ///
     /// # Errors
     /// What `W` says.

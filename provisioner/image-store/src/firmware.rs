@@ -28,7 +28,7 @@ pub(crate) fn find<'a>(tree: &Tree, release: &str, names: impl Iterator<Item = &
     ];
     let mut firmware = Firmware::default();
     for name in names {
-        // Names come from the image: none may lead out of the firmware folder of the initramfs.
+        // Names come from the image: none may lead out of the firmware directory of the initramfs.
         if name.split('/').any(|part| matches!(part, "" | "." | "..")) {
             continue;
         }

@@ -4,7 +4,7 @@ use std::{cmp::Ordering, collections::BTreeMap};
 
 use crate::tree::{Content, Tree};
 
-/// Folders that can hold `RELEASE/`; the first is a link to the second where `/usr` is merged.
+/// Directories that can hold `RELEASE/`; the first is a link to the second where `/usr` is merged.
 const MODULE_DIRECTORIES: [&str; 2] = ["lib/modules", "usr/lib/modules"];
 
 /// Magic number of the boot protocol at 0x202, and where the text of the version is told at: a

@@ -1,6 +1,6 @@
 //! OCI images: manifests, the choice of a platform, and image layouts on disk (`oci:DIR[:TAG]`).
 //!
-//! An image layout (OCI image-spec, `image-layout.md`) is a folder with `oci-layout`, `index.json` and
+//! An image layout (OCI image-spec, `image-layout.md`) is a directory with `oci-layout`, `index.json` and
 //! `blobs/sha256/HEX`. [`import_layout`] copies manifest, config and layers of one image into the store, verified.
 //! `oci-pull` uses [`Document`], [`choose`] and [`describe`] on what a registry sends.
 
@@ -66,14 +66,14 @@ pub struct RunConfig {
     pub entrypoint: Vec<String>,
     /// Arguments, or program and arguments where there is no entrypoint.
     pub cmd: Vec<String>,
-    /// Working folder.
+    /// Working directory.
     pub working_dir: Option<String>,
 }
 
 /// Why an image cannot be taken.
 #[derive(Debug, thiserror::Error)]
 pub enum OciError {
-    /// The folder is not an image layout, or a file of it cannot be read.
+    /// The directory is not an image layout, or a file of it cannot be read.
     #[error("cannot read {} of the OCI image layout", path.display())]
     Read {
         /// The file.
@@ -85,7 +85,7 @@ pub enum OciError {
     /// The layout has no image of this tag, or several images and no tag was given.
     #[error("{} holds {}; name one of them: oci:DIR:TAG", path.display(), list(available))]
     Tag {
-        /// The folder.
+        /// The directory.
         path: PathBuf,
         /// The tags there are.
         available: Vec<String>,
@@ -325,7 +325,7 @@ pub fn import_layout(
     })
 }
 
-/// A folder in OCI image layout.
+/// A directory in OCI image layout.
 struct Layout {
     directory: PathBuf,
     tag: Option<String>,

@@ -1,7 +1,7 @@
 //! Writes the merged tree as squashfs: one tar stream, put together here, into `tar2sqfs` of squashfs-tools-ng as a
 //! child process. Called by [`crate::build()`].
 //!
-//! Order of the stream: the root, all folders, what has no content (each in byte order of the paths), contents in the
+//! Order of the stream: the root, all directories, what has no content (each in byte order of the paths), contents in the
 //! order of the layers, hard links last. So no layer must be read twice or out of order, and the same layers give the
 //! same bytes. squashfs holds extended attributes of `user.`, `trusted.` and `security.` only; others are dropped and
 //! counted.

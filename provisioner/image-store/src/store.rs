@@ -6,7 +6,7 @@
 //! DIR/partial/HEX-N           the same, of somebody who did not wait for who writes HEX; N from 1
 //! DIR/partial/tmp-N-N         an artifact being made; locked likewise; swept at the next open after a crash
 //! ```
-//! A blob appears by `rename` after it was written, verified (digest and size) and synced, and the folder is synced
+//! A blob appears by `rename` after it was written, verified (digest and size) and synced, and the directory is synced
 //! after the rename. Several threads and processes can use one store.
 
 mod blob_writer;
@@ -77,7 +77,7 @@ impl Store {
                 .recursive(true)
                 .mode(0o700)
                 .create(&directory)
-                .map_err(|source| StoreError::Io { operation: "make folder", path: directory, source })?;
+                .map_err(|source| StoreError::Io { operation: "make directory", path: directory, source })?;
         }
         let store = Self {
             root: root.into(),
@@ -92,7 +92,7 @@ impl Store {
         Ok(store)
     }
 
-    /// The folder.
+    /// The directory.
     #[must_use]
     pub fn root(&self) -> &Path {
         &self.root
@@ -206,7 +206,7 @@ impl Store {
             options.read(true).write(true).create_new(true).mode(0o600);
             let file = match options.open(&path) {
                 Ok(file) => file,
-                // Two stores of one process on the same folder count apart.
+                // Two stores of one process on the same directory count apart.
                 Err(e) if e.kind() == io::ErrorKind::AlreadyExists => continue,
                 Err(e) => return Err(self.write_failed("make", &path, 0, e)),
             };
@@ -315,7 +315,7 @@ impl Store {
         match DirBuilder::new().mode(0o700).create(&directory) {
             Ok(()) => sync_directory(&blobs)?,
             Err(e) if e.kind() == io::ErrorKind::AlreadyExists => {}
-            Err(e) => return Err(failed("make folder", &directory, e)),
+            Err(e) => return Err(failed("make directory", &directory, e)),
         }
         fs::rename(path, &target).map_err(|e| failed("rename into place", &target, e))?;
         sync_directory(&directory)?;
@@ -449,7 +449,7 @@ fn is_at(file: &File, path: &Path) -> io::Result<bool> {
     Ok(fs::metadata(path).is_ok_and(|now| now.ino() == ours.ino() && now.dev() == ours.dev()))
 }
 
-/// Paths in a folder, in no order.
+/// Paths in a directory, in no order.
 fn entries(directory: &Path) -> Result<Vec<PathBuf>, StoreError> {
     let failed = |source| StoreError::Io { operation: "list", path: directory.to_path_buf(), source };
     fs::read_dir(directory)
@@ -460,7 +460,7 @@ fn entries(directory: &Path) -> Result<Vec<PathBuf>, StoreError> {
 
 fn sync_directory(directory: &Path) -> Result<(), StoreError> {
     File::open(directory).and_then(|dir| dir.sync_all()).map_err(|source| StoreError::Io {
-        operation: "sync folder",
+        operation: "sync directory",
         path: directory.to_path_buf(),
         source,
     })

@@ -367,7 +367,7 @@ fn entry(header: &Header, stored: u64, extensions: Extensions) -> io::Result<Ent
         Ok((part(329..337)?, part(337..345)?))
     };
     let kind = match kind_byte {
-        // Before POSIX, a folder was a file whose name ends in a slash.
+        // Before POSIX, a directory was a file whose name ends in a slash.
         EntryType::Regular | EntryType::Continuous if path.ends_with(b"/") => Kind::Directory,
         EntryType::Regular | EntryType::Continuous | EntryType::GNUSparse => Kind::File,
         EntryType::Link => Kind::HardLink(link()?),

@@ -1,7 +1,7 @@
 //! The file tree of an image in memory: names and metadata, no contents. Built by `merge`, read by `squashfs`,
 //! `kernel`, `modules`, `firmware`.
 //!
-//! Inodes lie in one vector; folders map names to inodes, so that hard links are two names with one inode. Symbolic
+//! Inodes lie in one vector; directories map names to inodes, so that hard links are two names with one inode. Symbolic
 //! links are followed only inside the tree: `..` at the root stays at the root.
 
 pub(crate) mod merge;
@@ -17,7 +17,7 @@ use crate::{
     tar_stream::{Metadata, xattr_bytes},
 };
 
-/// Deepest folder; a path of 4,096 bytes has no more.
+/// Deepest directory; a path of 4,096 bytes has no more.
 const MAX_DEPTH: usize = 2048;
 
 /// Symbolic links followed on one path, as Linux has it.
@@ -38,7 +38,7 @@ pub(crate) type InodeId = usize;
 
 pub(crate) const ROOT: InodeId = 0;
 
-/// A name in a folder.
+/// A name in a directory.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Name {
     pub inode: InodeId,
@@ -179,7 +179,7 @@ impl Tree {
         Ok(())
     }
 
-    /// A folder that no layer describes.
+    /// A directory that no layer describes.
     fn implied_directory() -> Inode {
         Inode {
             metadata: Metadata { mode: 0o755, ..Metadata::default() },
@@ -232,7 +232,7 @@ impl Tree {
         directories.last().copied()
     }
 
-    /// Names in the folder at `path`, links followed; empty if there is no such folder.
+    /// Names in the directory at `path`, links followed; empty if there is no such directory.
     pub(crate) fn names(&self, path: &[u8]) -> Vec<&[u8]> {
         let names = self.find(path).and_then(|inode| self.directory(inode));
         names.map(|names| names.keys().map(Vec::as_slice).collect()).unwrap_or_default()

@@ -100,7 +100,7 @@ pub(crate) struct Restored {
 #[derive(Debug)]
 pub(crate) struct LeaseLog {
     path: PathBuf,
-    /// `None`: to be written anew, because what is on disk is not known.
+    /// `None`: to be written again, because what is on disk is not known.
     file: Option<File>,
     /// Whole records end here, bytes.
     length: u64,
@@ -207,7 +207,7 @@ impl LeaseLog {
         let text = batch_text(self.batch + 1, records, now);
         let length = u64::try_from(text.len()).unwrap_or(u64::MAX);
         if let Err(error) = file.write_all(text.as_bytes()) {
-            // A piece of it may be in the file. If that cannot be undone, the file is written anew.
+            // A piece of it may be in the file. If that cannot be undone, the file is written again.
             if file.set_len(self.length).is_ok() {
                 self.file = Some(file);
             }
@@ -222,7 +222,7 @@ impl LeaseLog {
         Ok(())
     }
 
-    /// Writes the log anew, beside the old one, which it then replaces.
+    /// Writes the log again, beside the old one, which it then replaces.
     fn rewrite(&mut self, records: &[LeaseRecord], now: Timestamp) -> io::Result<()> {
         let new = self.path.with_extension("new");
         let text = HEADER.to_owned() + &batch_text(1, records, now);

@@ -4,7 +4,7 @@ use api::ids::MacAddr;
 use yaml_tree::{Shape, field, required};
 
 const MAC: Shape = Shape::Parsed {
-    what: "a hardware address",
+    what: "a MAC address",
     example: "52:54:00:12:34:56",
     accepts: |text| text.parse::<MacAddr>().is_ok(),
 };

@@ -10,7 +10,7 @@ use api::{
 pub(crate) enum Source {
     /// `docker://HOST[:PORT]/REPOSITORY[:TAG|@DIGEST]`, without the scheme.
     Registry(String),
-    /// `oci:DIR[:TAG]`, without the scheme; the folder is on the server and absolute.
+    /// `oci:DIR[:TAG]`, without the scheme; the directory is on the server and absolute.
     Layout(String),
 }
 
@@ -23,8 +23,8 @@ pub(crate) enum SourceError {
         /// As given.
         source_text: String,
     },
-    /// A folder that depends on where the server was started.
-    #[error("the folder of {source_text:?} must be an absolute path on the server")]
+    /// A directory that depends on where the server was started.
+    #[error("the directory of {source_text:?} must be an absolute path on the server")]
     Relative {
         /// As given.
         source_text: String,
@@ -68,7 +68,7 @@ impl Source {
         }
     }
 
-    /// The last part of the repository or folder, made fit.
+    /// The last part of the repository or directory, made fit.
     ///
     /// # Errors
     /// [`SourceError::Name`].

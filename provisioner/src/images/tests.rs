@@ -19,7 +19,7 @@ fn digest(bytes: &[u8]) -> Digest {
     Digest(Sha256::digest(bytes).into())
 }
 
-/// A server's state folder with an image layout beside it.
+/// A server's state directory with an image layout beside it.
 struct Site {
     directory: TempDir,
 }
@@ -62,7 +62,7 @@ impl Site {
         entries.map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect()
     }
 
-    /// Writes the layout anew.
+    /// Writes the layout again.
     fn layout(&self, architecture: &str, layers: &[Vec<u8>]) {
         let directory = self.path("layout");
         let _ = fs::remove_dir_all(&directory);
@@ -239,7 +239,7 @@ async fn sources_are_checked_before_an_operation_begins() {
     );
     assert_eq!(
         start("oci:layout").await,
-        "the folder of \"oci:layout\" must be an absolute path on the server"
+        "the directory of \"oci:layout\" must be an absolute path on the server"
     );
     assert!(images.operations().is_empty());
 }

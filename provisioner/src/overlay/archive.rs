@@ -13,7 +13,7 @@ use tar::{Builder, EntryType, Header};
 
 use super::{Content, Entry};
 
-/// Mode of folders that files need and no overlay names. On the node, folders that exist keep their mode.
+/// Mode of directories that files need and no overlay names. On the node, directories that exist keep their mode.
 const IMPLIED_DIRECTORY: u32 = 0o755;
 
 /// Bytes of a header, and what contents are filled up to (POSIX.1-2017, pax, "ustar Interchange Format").
@@ -22,7 +22,7 @@ const BLOCK: usize = 512;
 /// Blocks of zeros at the end.
 const END_BLOCKS: usize = 2;
 
-/// Every entry of an archive by its path, folders that files need included; the last of several with one path counts.
+/// Every entry of an archive by its path, directories that files need included; the last of several with one path counts.
 fn lay_out(entries: &[Entry]) -> BTreeMap<&str, (u32, &Content)> {
     let mut by_path = BTreeMap::new();
     for entry in entries {

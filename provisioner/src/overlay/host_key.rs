@@ -1,4 +1,4 @@
-//! The ssh host key of a node: made once, kept in `STATE/ssh-host-keys/NODE-ID` with mode 0600 (its folder 0700).
+//! The ssh host key of a node: made once, kept in `STATE/ssh-host-keys/NODE-ID` with mode 0600 (its directory 0700).
 //!
 //! The file is an OpenSSH private key (`PROTOCOL.key` of OpenSSH): ring makes the ed25519 key, the few fields around it
 //! are written here, because the sshd of Debian 12 does not read ring's PKCS #8 form.
@@ -36,7 +36,7 @@ impl std::fmt::Debug for HostKey {
 /// Why there is no host key.
 #[derive(Debug, thiserror::Error)]
 pub enum HostKeyError {
-    /// A file of the key folder.
+    /// A file of the key directory.
     #[error("cannot {operation} the ssh host key {}", path.display())]
     File {
         /// What was tried.
@@ -59,7 +59,7 @@ pub struct HostKeys {
 }
 
 impl HostKeys {
-    /// Keys in `STATE/ssh-host-keys`; the folder is made with the first key.
+    /// Keys in `STATE/ssh-host-keys`; the directory is made with the first key.
     #[must_use]
     pub fn new(state_dir: &Path) -> Self {
         Self { directory: state_dir.join("ssh-host-keys") }
@@ -102,7 +102,7 @@ impl HostKeys {
         }
     }
 
-    /// Temporary name, sync, rename, sync of the folder: a key that a node has seen is never lost.
+    /// Temporary name, sync, rename, sync of the directory: a key that a node has seen is never lost.
     fn write(&self, path: &Path, key: &HostKey) -> io::Result<()> {
         DirBuilder::new().recursive(true).mode(0o700).create(&self.directory)?;
         let temporary = path.with_extension("new");

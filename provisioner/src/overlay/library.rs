@@ -1,4 +1,4 @@
-//! The overlays as they lie in folders, read into memory.
+//! The overlays as they lie in directories, read into memory.
 //!
 //! `NAME/README.md` tells people what it is for; `NAME/rootfs/…` is laid over the node's root. A site
 //! overlay takes the place of the shipped one of the same name as a whole.
@@ -30,7 +30,7 @@ mod error;
 
 pub use error::LibraryError;
 
-/// Files and folders that one overlay may have.
+/// Files and directories that one overlay may have.
 pub const MAX_FILES: usize = 10_000;
 
 /// Errors that are kept of one overlay: the first few say what kind they are.
@@ -48,7 +48,7 @@ const MODE_MASK: u32 = 0o7755;
 pub struct Library {
     /// By name.
     pub overlays: BTreeMap<OverlayName, Arc<Overlay>>,
-    /// What lies beside them and is no overlay; a folder of overlays that cannot be listed.
+    /// What lies beside them and is no overlay; a directory of overlays that cannot be listed.
     pub strays: Vec<LibraryError>,
 }
 
@@ -59,7 +59,7 @@ pub struct Overlay {
     pub source: Source,
     /// First paragraph of its README.
     pub summary: String,
-    /// Its files, folders before what is in them; those that could be read.
+    /// Its files, directories before what is in them; those that could be read.
     pub files: Vec<File>,
     /// Bytes of all its files.
     pub bytes: u64,
@@ -107,7 +107,7 @@ pub enum File {
 }
 
 impl Library {
-    /// Reads both folders. A folder that is not there has no overlays. A template with a mistake is
+    /// Reads both directories. A directory that is not there has no overlays. A template with a mistake is
     /// no error here, but where it is rendered.
     #[must_use]
     pub fn load(shipped: &Path, site: &Path) -> Self {
@@ -121,7 +121,7 @@ impl Library {
         library
     }
 
-    /// Adds the overlays of one folder.
+    /// Adds the overlays of one directory.
     fn add_directory(&mut self, directory: &Path, is_site: bool) -> Result<(), LibraryError> {
         for path in entries(directory)? {
             let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
@@ -159,7 +159,7 @@ impl Library {
         Ok(())
     }
 
-    /// The site's folder cannot be listed: each shipped overlay may be one that the site replaced.
+    /// The site's directory cannot be listed: each shipped overlay may be one that the site replaced.
     fn doubt(&mut self, site: &Path, error: LibraryError) {
         if let LibraryError::Read { source, .. } | LibraryError::Closed { source, .. } = error {
             let source = Arc::new(source);
@@ -195,7 +195,7 @@ impl Library {
     pub fn broken(&self, name: &str) -> Option<String> {
         match self.get(name) {
             Some(overlay) => overlay.broken(),
-            // The shipped folder could not be listed: it may well be there.
+            // The shipped directory could not be listed: it may well be there.
             None => self.strays.iter().find(|error| error.may_pass()).map(|error| causes(error)),
         }
     }
@@ -328,7 +328,7 @@ impl File {
     }
 }
 
-/// Paths in a folder, sorted; none if there is no such folder.
+/// Paths in a directory, sorted; none if there is no such directory.
 fn entries(directory: &Path) -> Result<Vec<PathBuf>, LibraryError> {
     let failed = |source| LibraryError::read(directory, source);
     let listing = match fs::read_dir(directory) {
@@ -341,7 +341,7 @@ fn entries(directory: &Path) -> Result<Vec<PathBuf>, LibraryError> {
     Ok(paths)
 }
 
-/// A file that was read, and what is in it where it is a folder.
+/// A file that was read, and what is in it where it is a directory.
 struct Found {
     file: File,
     bytes: u64,
@@ -371,7 +371,7 @@ fn read(root: &Path, path: &Path) -> Result<Option<Found>, LibraryError> {
         return alone(plain(on_node, 0o777, Content::Link(target)), 0);
     }
     if !facts.is_file() {
-        return Err(refused("it is no file, folder or symbolic link"));
+        return Err(refused("it is no file, directory or symbolic link"));
     }
     let Some(bytes) = present(path, contents(path, MAX_FILE_BYTES as u64))? else { return Ok(None) };
     if bytes.len() > MAX_FILE_BYTES {

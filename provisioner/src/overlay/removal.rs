@@ -71,7 +71,7 @@ pub(crate) fn delete(
 
 /// Removes what a crash left of overlays that were made or deleted.
 pub(crate) fn sweep(site: &Path) {
-    // A folder that is not there has nothing; one that cannot be read is told of by the library.
+    // A directory that is not there has nothing; one that cannot be read is told of by the library.
     for entry in fs::read_dir(site).into_iter().flatten().flatten() {
         let name = entry.file_name();
         let Some(name) = name.to_str().and_then(|name| name.strip_prefix('.')) else { continue };

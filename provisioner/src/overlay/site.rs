@@ -15,7 +15,7 @@ use super::{
     template::{Template, TemplateError},
 };
 
-/// Name of a folder until it has its mode.
+/// Name of a directory until it has its mode.
 const NEW_DIRECTORY: &str = ".bedplate-new-folder";
 
 /// Why a file of an overlay was not written or removed. Nothing was changed.
@@ -57,7 +57,7 @@ pub enum SiteError {
         bytes: u64,
     },
     /// Too many files.
-    #[error("the overlay would have more than {MAX_FILES} files and folders")]
+    #[error("the overlay would have more than {MAX_FILES} files and directories")]
     TooMany,
     /// A template that cannot be used.
     #[error("the template has a mistake")]
@@ -205,13 +205,13 @@ fn check(file: &NewFile<'_>) -> Result<(), SiteError> {
     Ok(())
 }
 
-/// What is above the file in the overlay are folders, and it takes no folder's place.
+/// What is above the file in the overlay are directories, and it takes no directory's place.
 fn check_place(directory: &Path, file: &NewFile<'_>) -> Result<(), SiteError> {
     check_parents(directory, file.path)?;
     let (plain, template) = both_names(directory, file.path);
     let is_directory = |path: &Path| fs::symlink_metadata(path).is_ok_and(|facts| facts.is_dir());
     if is_directory(&plain) || is_directory(&template) {
-        let rule = "it is a folder of this overlay";
+        let rule = "it is a directory of this overlay";
         return Err(SiteError::Path { path: file.path.to_owned(), rule });
     }
     Ok(())
@@ -224,7 +224,7 @@ fn check_parents(directory: &Path, path: &str) -> Result<(), SiteError> {
     for (end, _) in relative.match_indices('/') {
         let above = fs::symlink_metadata(root.join(&relative[..end]));
         if above.is_ok_and(|facts| !facts.is_dir()) {
-            let rule = "what is above it in this overlay is a file or a link, and no folder";
+            let rule = "what is above it in this overlay is a file or a link, and no directory";
             return Err(SiteError::Path { path: path.to_owned(), rule });
         }
     }
@@ -249,7 +249,7 @@ fn check_room(present: &Overlay, directory: &Path, file: &NewFile<'_>) -> Result
     Ok(())
 }
 
-/// Puts a file into the folder of an overlay, in place of the one that was there.
+/// Puts a file into the directory of an overlay, in place of the one that was there.
 fn place(directory: &Path, file: &NewFile<'_>) -> Result<(), SiteError> {
     let (plain, template) = both_names(directory, file.path);
     let (target, other) = if file.template { (template, plain) } else { (plain, template) };
@@ -297,7 +297,7 @@ pub fn read(shipped: &Path, site: &Path, overlay: &OverlayName, path: &str) -> R
     fs::read(&found).map_err(|source| failed("read", &found, source))
 }
 
-/// Removes one file of the site's overlay, and the folders that it leaves empty.
+/// Removes one file of the site's overlay, and the directories that it leaves empty.
 ///
 /// # Errors
 /// See [`SiteError`].
@@ -342,7 +342,7 @@ fn both_names(directory: &Path, path: &str) -> (PathBuf, PathBuf) {
 fn write(overlay: &Path, target: &Path, new: &NewFile<'_>) -> Result<(), SiteError> {
     let failed = |operation, source| failed(operation, target, source);
     let directory = target.parent().unwrap_or(target);
-    make_open(overlay, directory).map_err(|source| failed("make the folder of", source))?;
+    make_open(overlay, directory).map_err(|source| failed("make the directory of", source))?;
     // Beside `rootfs`, so that half a file is never part of the overlay.
     let temporary = overlay.join(".bedplate-new");
     let written = OpenOptions::new()
@@ -364,7 +364,7 @@ fn write(overlay: &Path, target: &Path, new: &NewFile<'_>) -> Result<(), SiteErr
     })
 }
 
-/// Makes a folder of an overlay, and those that it is in, with the mode that nodes get: the process
+/// Makes a directory of an overlay, and those that it is in, with the mode that nodes get: the process
 /// makes what it makes for itself alone. Each gets its name when it has its mode, so that none that
 /// was cut off in between stays closed on nodes.
 fn make_open(overlay: &Path, directory: &Path) -> io::Result<()> {
@@ -386,7 +386,7 @@ fn make_open(overlay: &Path, directory: &Path) -> io::Result<()> {
 
 /// Copies an overlay: files with their modes, links as links.
 fn copy(from: &Path, to: &Path) -> Result<(), SiteError> {
-    // Half a copy is thrown away, so it may have folders that are not named yet in any of its own.
+    // Half a copy is thrown away, so it may have directories that are not named yet in any of its own.
     make_open(to, to).map_err(|source| failed("make", to, source))?;
     for entry in fs::read_dir(from).map_err(|source| failed("read", from, source))? {
         let entry = entry.map_err(|source| failed("read", from, source))?;
@@ -405,7 +405,7 @@ fn copy(from: &Path, to: &Path) -> Result<(), SiteError> {
                 .map_err(|source| failed("copy", &path, source))?;
         } else {
             let path = path.display().to_string();
-            return Err(SiteError::Path { path, rule: "it is no file, folder or symbolic link" });
+            return Err(SiteError::Path { path, rule: "it is no file, directory or symbolic link" });
         }
     }
     fs::File::open(to).and_then(|to| to.sync_all()).map_err(|source| failed("sync", to, source))
@@ -446,7 +446,7 @@ mod tests {
         assert_eq!(again, "the site's overlay hosts has no file /etc/hosts");
     }
 
-    /// Of one that was killed a folder is left that is its own alone; nodes would get that mode.
+    /// Of one that was killed a directory is left that is its own alone; nodes would get that mode.
     #[test]
     fn a_directory_has_its_mode_when_it_has_its_name() {
         let site = tempfile::tempdir().unwrap();
@@ -516,7 +516,7 @@ mod tests {
         for (path, expected) in [
             ("/etc/file/below", "is a file or a link"),
             ("/etc/link/below", "is a file or a link"),
-            ("/etc/folder", "is a folder of this overlay"),
+            ("/etc/folder", "is a directory of this overlay"),
         ] {
             let said = put(path).unwrap_err();
             assert!(said.contains(expected), "{path}: {said}");

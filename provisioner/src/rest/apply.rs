@@ -259,7 +259,7 @@ fn exported(cluster: &Cluster, visibility: Visibility) -> Result<String, serde_s
     let remark = match visibility {
         Visibility::Full => String::new(),
         Visibility::Public => {
-            let remark = "# tags, hardware addresses and BMCs are left out: admins read them\n";
+            let remark = "# tags, MAC addresses and BMCs are left out: admins read them\n";
             remark.to_owned() + document::PARTIAL_LINE
         }
     };

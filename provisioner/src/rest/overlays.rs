@@ -292,7 +292,7 @@ fn status_of(error: &SiteError) -> StatusCode {
     }
 }
 
-/// Edits the site's folder, one edit at a time, and reads it again.
+/// Edits the site's directory, one edit at a time, and reads it again.
 async fn edit(
     provisioner: &Provisioner,
     title: String,

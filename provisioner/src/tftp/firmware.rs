@@ -1,4 +1,4 @@
-//! The boot programs, read once at the start. Served by TFTP here and by HTTP at `/firmware/FILE`.
+//! The boot files, read once at the start. Served by TFTP here and by HTTP at `/firmware/FILE`.
 
 use std::{
     collections::BTreeMap,
@@ -11,10 +11,10 @@ use bytes::Bytes;
 
 use crate::config::FirmwareFiles;
 
-/// Largest boot program, bytes. iPXE has below 2 MB; a signed kernel image as boot program some tens.
+/// Largest boot file, bytes. iPXE has below 2 MB; a signed kernel image as boot file some tens.
 const MAX_FILE_BYTES: u64 = 128 << 20;
 
-/// Why the boot programs cannot be served.
+/// Why the boot files cannot be served.
 #[derive(Debug, thiserror::Error)]
 pub enum FirmwareError {
     /// A file cannot be read.
@@ -31,8 +31,8 @@ pub enum FirmwareError {
         #[source]
         source: io::Error,
     },
-    /// A file is no boot program.
-    #[error("{} from {setting} has {bytes} bytes; a boot program has 1 to {MAX_FILE_BYTES}", path.display())]
+    /// A file is no boot file.
+    #[error("{} from {setting} has {bytes} bytes; a boot file has 1 to {MAX_FILE_BYTES}", path.display())]
     Size {
         /// The key of the configuration file.
         setting: &'static str,
@@ -50,14 +50,14 @@ pub enum FirmwareError {
         path: PathBuf,
     },
     /// Two different files would be served under one name.
-    #[error("two boot programs have the file name {name}; rename one, they are served by this name")]
+    #[error("two boot files have the file name {name}; rename one, they are served by this name")]
     SameName {
         /// The name.
         name: String,
     },
 }
 
-/// The boot programs in memory.
+/// The boot files in memory.
 #[derive(Debug, Default)]
 pub struct Firmware {
     files: BTreeMap<String, (PathBuf, Bytes)>,
@@ -65,7 +65,7 @@ pub struct Firmware {
 }
 
 impl Firmware {
-    /// Reads all configured boot programs.
+    /// Reads all configured boot files.
     ///
     /// # Errors
     /// The first that cannot be served.

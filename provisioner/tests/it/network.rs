@@ -18,7 +18,7 @@ const PREFIX: &str = "bpit-";
 pub(crate) const SERVER_INTERFACE: &str = "boot0";
 /// The client's interface.
 pub(crate) const CLIENT_INTERFACE: &str = "eth0";
-/// The client's hardware address.
+/// The client's MAC address.
 pub(crate) const CLIENT_MAC: [u8; 6] = [0x52, 0x54, 0, 0xb0, 0x07, 0x01];
 
 /// A pair of namespaces; removed when dropped.

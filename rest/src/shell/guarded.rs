@@ -24,7 +24,7 @@ pub(super) struct Timer(Option<Pin<Box<Sleep>>>);
 
 impl Timer {
     /// Is it so late? Otherwise the task is woken when it is, or before, and has to ask again: what is
-    /// put off with every request is not set anew each time.
+    /// put off with every request is not set again each time.
     pub(super) fn poll_at(&mut self, at: Instant, context: &mut Context<'_>) -> Poll<()> {
         let sleep = self.0.get_or_insert_with(|| Box::pin(sleep_until(at)));
         if sleep.deadline() > at || (sleep.is_elapsed() && sleep.deadline() != at) {

@@ -118,7 +118,7 @@ async fn firmware(site: &Site, exchange: &Arc<Exchange>, seed: u64) -> anyhow::R
     });
     let repeats = Arc::new(AtomicU64::new(0));
     let (own, server) = (network::address(IN_FIRMWARE), lease.next_server);
-    let downloads = Bystander::new("TFTP, boot program", move || {
+    let downloads = Bystander::new("TFTP, boot file", move || {
         let (file, repeats) = (lease.file.clone(), repeats.clone());
         let wish = FileRequest { file, block_bytes: BLOCK_BYTES, window_blocks: 4, only_size: false };
         async move { tftp::fetch(own, server, wish, &repeats).await.map(drop) }

@@ -76,7 +76,7 @@ impl Stage {
     pub(super) fn as_str(self) -> &'static str {
         match self {
             Self::FirmwareLease => "DHCP of the firmware",
-            Self::BootProgram => "TFTP of the boot program",
+            Self::BootProgram => "TFTP of the boot file",
             Self::IpxeLease => "DHCP of iPXE",
             Self::Script => "boot script",
             Self::Kernel => "kernel and initramfs",
@@ -161,7 +161,7 @@ impl Machine {
         Ok(Powered { number: self.number, on, laps: self.laps, _agent: agent })
     }
 
-    /// A lease, the length of the boot program, the boot program.
+    /// A lease, the length of the boot file, the boot file.
     async fn firmware(&mut self) -> anyhow::Result<()> {
         let speaker = self.speaker(false);
         let lease = self.exchange.lease(&speaker, &mut self.dice).await.context("DHCP of the firmware")?;
@@ -176,8 +176,8 @@ impl Machine {
         let wish =
             |only_size| FileRequest { file: lease.file.clone(), block_bytes, window_blocks, only_size };
         let fetch = |only_size| tftp::fetch(own, lease.next_server, wish(only_size), &self.repeats.tftp);
-        let size = fetch(true).await.context("TFTP, length of the boot program")?;
-        let bytes = fetch(false).await.context("TFTP of the boot program")?;
+        let size = fetch(true).await.context("TFTP, length of the boot file")?;
+        let bytes = fetch(false).await.context("TFTP of the boot file")?;
         ensure!(size == bytes && size > 0, "{} has {size} bytes and {bytes} came", lease.file);
         self.passed(Stage::BootProgram);
         Ok(())

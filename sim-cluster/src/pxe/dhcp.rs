@@ -111,7 +111,7 @@ impl DhcpClientKind {
         Ok(packet)
     }
 
-    /// Type 0 and a UUID (RFC 4578 section 2.3) that ends in the hardware address.
+    /// Type 0 and a UUID (RFC 4578 section 2.3) that ends in the MAC address.
     fn machine(&self) -> Vec<u8> {
         [&[0; 11], &self.mac.0[..]].concat()
     }

@@ -1,7 +1,7 @@
 //! The runs of a simulated node. What is held, and what an order does to it, are the substrate's own rules
 //! ([`substrate::agent::runs::state`]); only the work is pretended.
 //!
-//! The keeper outlives the agent, as a node's containers and folders do: a new agent finds all runs again. It ends with
+//! The keeper outlives the agent, as a node's containers and directories do: a new agent finds all runs again. It ends with
 //! the node's power. A job's command says how it goes:
 //!
 //! | command | does |

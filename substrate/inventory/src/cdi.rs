@@ -25,7 +25,7 @@ use crate::edits::{Edits, Mount, Node, NodeKind};
 /// Versions of the specification that are read: major, and least and greatest minor number.
 const VERSIONS: [(u32, u32, u32); 2] = [(0, 3, 8), (1, 0, 1)];
 
-/// Folders of a container that are made anew for each, and are no place for what a spec brings.
+/// Directories of a container that are made again for each, and are no place for what a spec brings.
 const MADE_AGAIN: [&str; 3] = ["/proc", "/sys", "/dev"];
 
 /// Mounts in `/dev` that hold no devices.

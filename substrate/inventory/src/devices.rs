@@ -23,7 +23,7 @@ use api::{
 
 use crate::{cdi, edits::Edits, pci, read::Reader};
 
-/// Where specs are; the same device in a later folder counts (CDI, "General considerations").
+/// Where specs are; the same device in a later directory counts (CDI, "General considerations").
 pub const SPEC_DIRECTORIES: [&str; 2] = ["/etc/cdi", "/var/run/cdi"];
 
 /// What describes a device that no spec does.
@@ -156,7 +156,7 @@ impl Described {
     }
 }
 
-/// The names of all specs, and the kinds of these. What two of one folder describe is offered by neither.
+/// The names of all specs, and the kinds of these. What two of one directory describe is offered by neither.
 fn from_specs(read: &mut Reader<'_>) -> (BTreeMap<DeviceName, Described>, BTreeSet<DeviceKind>) {
     let (mut found, mut kinds) = (BTreeMap::new(), BTreeSet::new());
     for directory in SPEC_DIRECTORIES {

@@ -110,7 +110,7 @@ fn unit_serial_number(page: &[u8]) -> Option<String> {
     (!text.is_empty() && text.bytes().all(|c| c.is_ascii_graphic() || c == b' ')).then(|| text.to_owned())
 }
 
-/// Folders of a disk that have a `partition`, which is its number.
+/// Directories of a disk that have a `partition`, which is its number.
 fn partitions(read: &mut Reader<'_>, disk: &str) -> Vec<Partition> {
     let directory = format!("{DIRECTORY}/{disk}");
     let mut partitions = Vec::new();

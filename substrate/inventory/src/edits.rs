@@ -57,7 +57,7 @@ impl Node {
     }
 }
 
-/// A file or folder of the node.
+/// A file or directory of the node.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Mount {
     /// On the node.
@@ -84,7 +84,7 @@ pub struct Link {
 pub struct Edits {
     /// Device nodes.
     pub nodes: Vec<Node>,
-    /// Files and folders.
+    /// Files and directories.
     pub mounts: Vec<Mount>,
     /// `NAME=VALUE`.
     pub env: Vec<String>,
@@ -92,7 +92,7 @@ pub struct Edits {
     pub gids: Vec<u32>,
     /// Links, made when the mounts are there.
     pub links: Vec<Link>,
-    /// Folders in which the loader of the container shall look for libraries.
+    /// Directories in which the loader of the container shall look for libraries.
     pub library_directories: Vec<String>,
     /// What is asked for and cannot be done, in words.
     pub refused: Vec<String>,

@@ -125,7 +125,7 @@ impl Memory {
         }
     }
 
-    /// The device works anew.
+    /// The device works again.
     pub(crate) fn release(&mut self, pci: &str) {
         self.latched.remove(pci);
     }

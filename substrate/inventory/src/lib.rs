@@ -4,7 +4,7 @@
 //! Nothing here fails: what is missing, unreadable, too large or no text becomes a [`api::inventory::Gap`]. Every read
 //! has a limit ([`MAX_FILE_BYTES`], [`MAX_ENTRIES`]) and the one child process a deadline ([`NVIDIA_SMI_DEADLINE`]).
 //!
-//! The root is `/`, or a folder that holds a capture of a machine:
+//! The root is `/`, or a directory that holds a capture of a machine:
 //!
 //! ```text
 //! ROOT/sys, ROOT/proc, ROOT/etc     as on the machine
@@ -158,8 +158,8 @@ impl Collector {
     }
 
     /// What the kernel's log told ([`health::kernel_log`]). A device with an [`api::inventory::FaultLevel::Error`] is out of
-    /// service from the next [`Self::collect`] on, until [`Self::rebound`]; all else is a warning for ten looks. An agent that begins anew
-    /// reads the log from its start. What its driver counts of it is asked anew when [`Parts::GPUS`] are next read.
+    /// service from the next [`Self::collect`] on, until [`Self::rebound`]; all else is a warning for ten looks. An agent that begins again
+    /// reads the log from its start. What its driver counts of it is asked again when [`Parts::GPUS`] are next read.
     pub fn incident(&mut self, incident: &health::Incident) {
         self.health.keep(incident);
         if incident.pci.is_some() {

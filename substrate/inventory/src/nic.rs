@@ -151,7 +151,7 @@ fn first_word(text: &str) -> String {
     text.split_whitespace().next().unwrap_or_default().to_owned()
 }
 
-/// Addresses by interface, without IPv6 link-local ones: they follow from the hardware address.
+/// Addresses by interface, without IPv6 link-local ones: they follow from the MAC address.
 fn addresses(read: &mut Reader<'_>) -> BTreeMap<String, BTreeSet<IpAddr>> {
     let mut by_name: BTreeMap<String, BTreeSet<IpAddr>> = BTreeMap::new();
     match nix::ifaddrs::getifaddrs() {

@@ -6,7 +6,7 @@
 //! | `topo -m` | `nvidia-topo.txt` | `matrix.rs` |
 //! | `-L` | `nvidia-list.txt` | `list.rs` |
 //!
-//! A sick GPU can make it hang in the kernel, where no signal reaches it. So nothing waits for it past [`DEADLINE`], and
+//! An unhealthy GPU can make it hang in the kernel, where no signal reaches it. So nothing waits for it past [`DEADLINE`], and
 //! while one is still dying no second is started.
 
 mod list;

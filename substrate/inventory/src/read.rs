@@ -13,7 +13,7 @@ use nix::{errno::Errno, fcntl::OFlag};
 /// Most bytes read of one file. A sysfs attribute has at most a page; `/proc/meminfo` two kilobytes.
 pub const MAX_FILE_BYTES: u64 = 64 << 10;
 
-/// Most entries of one folder that are looked at. The largest machines have some thousand PCI functions.
+/// Most entries of one directory that are looked at. The largest machines have some thousand PCI functions.
 pub const MAX_ENTRIES: usize = 8192;
 
 /// Room made for a file: most attributes of sysfs fit, and are read at once.
@@ -148,7 +148,7 @@ impl<'a> Reader<'a> {
         self.number(&format!("{device}/numa_node")).and_then(|node| u32::try_from(node).ok())
     }
 
-    /// Names in a folder, sorted.
+    /// Names in a directory, sorted.
     pub(crate) fn names(&mut self, directory: &str) -> Vec<String> {
         let entries = match fs::read_dir(self.at(directory)) {
             Ok(entries) => entries,

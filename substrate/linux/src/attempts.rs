@@ -102,7 +102,7 @@ pub fn set_up_ring() -> io::Result<()> {
     done(unsafe { libc::syscall(libc::SYS_io_uring_setup, 1, parameters.as_mut_ptr()) }).map(drop)
 }
 
-/// Opens a file of the file system of `near` by its handle, past every folder.
+/// Opens a file of the file system of `near` by its handle, past every directory.
 ///
 /// # Errors
 /// As the calls.

@@ -1,4 +1,4 @@
-//! Small eBPF programs for control groups (kernel: `Documentation/bpf/`), written as instructions: they need no tool and no
+//! Small eBPF programs for cgroups (kernel: `Documentation/bpf/`), written as instructions: they need no tool and no
 //! file, and the kernel's verifier has the last word on them. What they decide is in [`crate::egress`] and
 //! [`crate::device_filter`]; here is how a program is put together, loaded and attached.
 //!
@@ -158,7 +158,7 @@ impl Program {
         Ok(Self { kind, fd })
     }
 
-    /// Attaches it to a control group (version 2); it stays there as long as the group does.
+    /// Attaches it to a cgroup (version 2); it stays there as long as the group does.
     ///
     /// # Errors
     /// `EBADF` or `EINVAL` for what is no such group, `EPERM` if a parent forbids filters below.

@@ -1,4 +1,4 @@
-//! Control groups, version 2 (kernel: `Documentation/admin-guide/cgroup-v2.rst`): a folder each, one small module for each
+//! Cgroups, version 2 (kernel: `Documentation/admin-guide/cgroup-v2.rst`): a directory each, one small module for each
 //! controller. What is made here is what the caller asked for; a limit that cannot be set is an error, never a warning.
 //!
 //! ```text
@@ -32,7 +32,7 @@ const EMPTY_DEADLINE: Duration = Duration::from_secs(5);
 /// Pause between two looks whether it is.
 const EMPTY_PAUSE: Duration = Duration::from_millis(5);
 
-/// A control group.
+/// A cgroup.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Cgroup {
     path: PathBuf,
@@ -51,7 +51,7 @@ impl Cgroup {
         Self { path: self.path.join(name) }
     }
 
-    /// Its folder.
+    /// Its directory.
     #[must_use]
     pub fn path(&self) -> &Path {
         &self.path
@@ -94,7 +94,7 @@ impl Cgroup {
         self.write("cgroup.procs", &pid.to_string())
     }
 
-    /// The folder, opened: where `clone3` puts a child, and what a BPF program is attached to.
+    /// The directory, opened: where `clone3` puts a child, and what a BPF program is attached to.
     ///
     /// # Errors
     /// `ENOENT` if it is not there.
@@ -175,7 +175,7 @@ fn value_of(text: &str, key: &str) -> Option<u64> {
 pub(crate) mod tests {
     use super::*;
 
-    /// A folder with empty control files, in the place of a kernel that has them.
+    /// A directory with empty control files, in the place of a kernel that has them.
     pub(crate) fn directory(files: &[(&str, &str)]) -> (tempfile::TempDir, Cgroup) {
         let directory = tempfile::tempdir().unwrap();
         for (name, content) in files {

@@ -1,4 +1,4 @@
-//! Which devices a control group may open: what is not granted is refused with `EPERM`, whatever node somebody finds or makes
+//! Which devices a cgroup may open: what is not granted is refused with `EPERM`, whatever node somebody finds or makes
 //! for it (kernel: `Documentation/admin-guide/cgroup-v2.rst`, "Device controller").
 //!
 //! ```text

@@ -1,4 +1,4 @@
-//! A filter for what leaves a control group: packets to given IPv4 addresses and ports are dropped.
+//! A filter for what leaves a cgroup: packets to given IPv4 addresses and ports are dropped.
 //!
 //! An eBPF program of type `BPF_PROG_TYPE_CGROUP_SKB` (kernel: `Documentation/bpf/`), written here as instructions, attached
 //! to the group's egress. The program sees each packet from its IP header on. It needs no tool and no file, and the kernel's

@@ -23,17 +23,17 @@ pub use rustix::mount::{MountAttrFlags as Attributes, MountFlags as Flags};
 pub const INERT: Attributes =
     Attributes::MOUNT_ATTR_NOSUID.union(Attributes::MOUNT_ATTR_NODEV).union(Attributes::MOUNT_ATTR_NOEXEC);
 
-/// Makes the folder `path` with `mode`, and its parents, unless it exists. An existing one gets `mode` too.
+/// Makes the directory `path` with `mode`, and its parents, unless it exists. An existing one gets `mode` too.
 ///
 /// # Errors
-/// A parent is no folder, or the file system is read-only.
+/// A parent is no directory, or the file system is read-only.
 pub fn make_directory(path: &Path, mode: u32) -> Result<()> {
     fs::DirBuilder::new()
         .recursive(true)
         .mode(mode)
         .create(path)
         .and_then(|()| fs::set_permissions(path, fs::Permissions::from_mode(mode)))
-        .map_err(|errno| LinuxError::path("make the folder", path, errno))
+        .map_err(|errno| LinuxError::path("make the directory", path, errno))
 }
 
 /// Mounts `source` of file system `kind` on `target` with the kernel's `options` (comma-separated).
@@ -57,7 +57,7 @@ pub fn remount(target: &Path, flags: MountFlags, options: &str) -> Result<()> {
         .map_err(|errno| LinuxError::path("remount", target, errno))
 }
 
-/// Mounts an overlay of `upper` over `lower` on `target`. `work` is an empty folder on the file system of `upper`.
+/// Mounts an overlay of `upper` over `lower` on `target`. `work` is an empty directory on the file system of `upper`.
 ///
 /// # Errors
 /// As [`mount`]. The three paths must not hold `,`, `:` or `\`, which overlayfs reads as separators: `EINVAL`.
@@ -82,7 +82,7 @@ pub fn move_to(from: &Path, to: &Path) -> Result<()> {
     })
 }
 
-/// Mounts the folder `source` on `target` as well.
+/// Mounts the directory `source` on `target` as well.
 ///
 /// # Errors
 /// Either path does not exist.
@@ -113,7 +113,7 @@ pub fn new(kind: &str, options: &[(&str, &str)], attributes: Attributes) -> Resu
     make().map_err(|errno| LinuxError::new("make the file system", kind, errno))
 }
 
-/// An overlay of the folder `upper` over `lower`, mounted nowhere yet. `work` is an empty folder on the file system of `upper`.
+/// An overlay of the directory `upper` over `lower`, mounted nowhere yet. `work` is an empty directory on the file system of `upper`.
 ///
 /// # Errors
 /// As [`mount_overlay`].
@@ -129,7 +129,7 @@ pub fn new_overlay(lower: &Path, upper: &Path, work: &Path, attributes: Attribut
     new("overlay", &options, attributes)
 }
 
-/// A copy of what is mounted at `path`, or of the folder or file there, that is attached nowhere yet: it can be taken into a
+/// A copy of what is mounted at `path`, or of the directory or file there, that is attached nowhere yet: it can be taken into a
 /// root from which `path` cannot be seen (`open_tree(2)`).
 ///
 /// # Errors
@@ -173,16 +173,16 @@ pub fn restrict(tree: BorrowedFd<'_>, attributes: Attributes) -> Result<()> {
 /// Attaches what [`new`] or [`detached`] gave at `target`.
 ///
 /// # Errors
-/// `target` does not exist, or one is a folder and the other a file (`ENOTDIR`).
+/// `target` does not exist, or one is a directory and the other a file (`ENOTDIR`).
 pub fn attach(tree: BorrowedFd<'_>, target: &Path) -> Result<()> {
     rustix::mount::move_mount(tree, "", CWD, target, MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH)
         .map_err(|errno| LinuxError::path("mount on", target, errno))
 }
 
-/// As [`attach`], at a folder or file that was opened; `name` is what it is called in errors.
+/// As [`attach`], at a directory or file that was opened; `name` is what it is called in errors.
 ///
 /// # Errors
-/// One is a folder and the other a file (`ENOTDIR`).
+/// One is a directory and the other a file (`ENOTDIR`).
 pub fn attach_at(tree: BorrowedFd<'_>, place: BorrowedFd<'_>, name: &Path) -> Result<()> {
     let flags = MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH | MoveMountFlags::MOVE_MOUNT_T_EMPTY_PATH;
     rustix::mount::move_mount(tree, "", place, "", flags)
@@ -190,7 +190,7 @@ pub fn attach_at(tree: BorrowedFd<'_>, place: BorrowedFd<'_>, name: &Path) -> Re
 }
 
 /// Makes the mount at `new_root` the root of this mount namespace and lets go of the old one (`pivot_root(2)`, the form
-/// that needs no folder for the old root).
+/// that needs no directory for the old root).
 ///
 /// # Errors
 /// `EINVAL` if `new_root` is no mount point, if a mount propagates, or if the present root is the initramfs.

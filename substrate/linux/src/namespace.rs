@@ -38,7 +38,7 @@ pub fn make_mounts_private() -> Result<()> {
         .map_err(|errno| LinuxError::new("make private", "every mount", errno))
 }
 
-/// Makes this process's control group the root of what it sees of them. (`CLONE_NEWCGROUP` of `clone3` would take the
+/// Makes this process's cgroup the root of what it sees of them. (`CLONE_NEWCGROUP` of `clone3` would take the
 /// caller's group instead: the kernel makes the namespace before it moves the child.)
 ///
 /// # Errors

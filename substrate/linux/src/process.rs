@@ -1,4 +1,4 @@
-//! Making a process in a control group and new namespaces, and what a process gives up before it runs a user's program.
+//! Making a process in a cgroup and new namespaces, and what a process gives up before it runs a user's program.
 
 use std::{
     convert::Infallible,
@@ -84,7 +84,7 @@ impl Threads {
     }
 }
 
-/// Makes a copy of this process in a control group (version 2) and in new namespaces (`clone3(2)`).
+/// Makes a copy of this process in a cgroup (version 2) and in new namespaces (`clone3(2)`).
 ///
 /// # Errors
 /// `EBUSY` if this process has several threads: locks that another one holds would stay locked in the copy for ever.

@@ -1,9 +1,9 @@
-//! Reading and writing below a root folder that is not trusted to hold harmless links.
+//! Reading and writing below a root directory that is not trusted to hold harmless links.
 //!
-//! Every path is resolved by the kernel as if the folder were `/` (`openat2(2)` with `RESOLVE_IN_ROOT`): a symbolic
+//! Every path is resolved by the kernel as if the directory were `/` (`openat2(2)` with `RESOLVE_IN_ROOT`): a symbolic
 //! link that points to `/etc` leads to `ROOT/etc`, and `..` cannot leave. The last component is never followed when
 //! something is written or removed. A file appears complete or not at all: it is written under a temporary name
-//! in its folder and renamed. Nothing is flushed to disk: a node's root is in RAM.
+//! in its directory and renamed. Nothing is flushed to disk: a node's root is in RAM.
 
 use std::{
     fs::File,
@@ -64,7 +64,7 @@ impl Identity<'_> {
 /// What is at a path, links not followed.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Entry {
-    /// A folder.
+    /// A directory.
     Directory(Ownership),
     /// A regular file of this many bytes.
     File(Ownership, u64),
@@ -80,7 +80,7 @@ pub fn own_ids() -> (u32, u32) {
     (rustix::process::geteuid().as_raw(), rustix::process::getegid().as_raw())
 }
 
-/// A folder that is treated as `/`.
+/// A directory that is treated as `/`.
 #[derive(Debug)]
 pub struct Root {
     directory: OwnedFd,
@@ -88,14 +88,14 @@ pub struct Root {
 }
 
 impl Root {
-    /// Opens the folder at `path`, which itself is trusted.
+    /// Opens the directory at `path`, which itself is trusted.
     ///
     /// # Errors
-    /// It does not exist or is no folder.
+    /// It does not exist or is no directory.
     pub fn open(path: &Path) -> Result<Self> {
         let directory =
             rustix::fs::open(path, OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())
-                .map_err(|errno| LinuxError::path("open the folder", path, errno))?;
+                .map_err(|errno| LinuxError::path("open the directory", path, errno))?;
         Ok(Self { directory, path: path.to_owned() })
     }
 
@@ -112,7 +112,7 @@ impl Root {
         }
     }
 
-    /// `true` if `path` is a folder or a link to one.
+    /// `true` if `path` is a directory or a link to one.
     #[must_use]
     pub fn leads_to_directory(&self, path: &Path) -> bool {
         self.resolve(path, OFlags::PATH | OFlags::DIRECTORY).is_ok()
@@ -127,11 +127,11 @@ impl Root {
         })
     }
 
-    /// Makes the folder at `path` this process's working folder. Links are followed within the root, those of `/proc` to what
+    /// Makes the directory at `path` this process's working directory. Links are followed within the root, those of `/proc` to what
     /// a process has open are not.
     ///
     /// # Errors
-    /// It is no folder, or not to be entered by this user.
+    /// It is no directory, or not to be entered by this user.
     pub fn enter(&self, path: &Path) -> Result<()> {
         self.resolve(path, OFlags::PATH | OFlags::DIRECTORY)
             .and_then(rustix::process::fchdir)
@@ -167,7 +167,7 @@ impl Root {
         open().map_err(|errno| self.error("read", path, errno))
     }
 
-    /// `true` if `path` is a folder, links followed within the root, that somebody may write to: as
+    /// `true` if `path` is a directory, links followed within the root, that somebody may write to: as
     /// the permission bits of it say, and of those that are named on the way to it.
     #[must_use]
     pub fn may_write(&self, path: &Path, who: Identity<'_>) -> bool {
@@ -186,7 +186,7 @@ impl Root {
         stat.is_ok_and(|stat| who.may(ownership(stat.st_uid, stat.st_gid, stat.st_mode), wanted))
     }
 
-    /// Makes a folder in a folder that exists.
+    /// Makes a directory in a directory that exists.
     ///
     /// # Errors
     /// Something has its name (`EEXIST`), or its parent does not exist.
@@ -198,14 +198,14 @@ impl Root {
             let directory = rustix::fs::openat(&parent, name, flags, Mode::empty())?;
             set_ownership(&directory, as_)
         };
-        make().map_err(|errno| self.error("make the folder", path, errno))
+        make().map_err(|errno| self.error("make the directory", path, errno))
     }
 
-    /// The folder at `path`, to mount something on. It and the folders above it are made if they do not exist; links are
+    /// The directory at `path`, to mount something on. It and the directories above it are made if they do not exist; links are
     /// followed within the root.
     ///
     /// # Errors
-    /// Something on the way is no folder, or a link that leads nowhere.
+    /// Something on the way is no directory, or a link that leads nowhere.
     pub fn ensure_mount_point(&self, path: &Path, mode: u32) -> Result<OwnedFd> {
         let flags = OFlags::PATH | OFlags::DIRECTORY;
         if let Ok(found) = self.resolve(path, flags) {
@@ -242,7 +242,7 @@ impl Root {
         place().map_err(|errno| self.error("make a place for", path, errno))
     }
 
-    /// Makes the folders above `path` that do not exist, with mode 0755.
+    /// Makes the directories above `path` that do not exist, with mode 0755.
     ///
     /// # Errors
     /// As [`Self::ensure_mount_point`].
@@ -253,10 +253,10 @@ impl Root {
         }
     }
 
-    /// Gives a folder another owner and mode.
+    /// Gives a directory another owner and mode.
     ///
     /// # Errors
-    /// It is no folder.
+    /// It is no directory.
     pub fn set_directory_ownership(&self, path: &Path, as_: Ownership) -> Result<()> {
         self.resolve(path, OFlags::RDONLY | OFlags::DIRECTORY)
             .and_then(|directory| set_ownership(&directory, as_))
@@ -266,7 +266,7 @@ impl Root {
     /// Writes a regular file, in place of a file or link of that name, with the `content` up to its end.
     ///
     /// # Errors
-    /// The parent does not exist, a folder has its name, the file system is full, or `content` cannot be read.
+    /// The parent does not exist, a directory has its name, the file system is full, or `content` cannot be read.
     pub fn write_file(&self, path: &Path, content: &mut dyn Read, as_: Ownership) -> Result<()> {
         self.replace_file(path, content, as_, |_| Ok(()))
     }
@@ -336,19 +336,19 @@ impl Root {
     /// Removes a file or link. `false` if there was none.
     ///
     /// # Errors
-    /// It is a folder.
+    /// It is a directory.
     pub fn remove_file(&self, path: &Path) -> Result<bool> {
         self.remove(path, AtFlags::empty()).map_err(|errno| self.error("remove", path, errno))
     }
 
-    /// Removes a folder if it is empty. `false` if there was none or it is not empty.
+    /// Removes a directory if it is empty. `false` if there was none or it is not empty.
     ///
     /// # Errors
-    /// It is no folder.
+    /// It is no directory.
     pub fn remove_empty_directory(&self, path: &Path) -> Result<bool> {
         match self.remove(path, AtFlags::REMOVEDIR) {
             Err(Errno::NOTEMPTY | Errno::EXIST | Errno::BUSY) => Ok(false),
-            other => other.map_err(|errno| self.error("remove the folder", path, errno)),
+            other => other.map_err(|errno| self.error("remove the directory", path, errno)),
         }
     }
 
@@ -389,7 +389,7 @@ impl Root {
         })
     }
 
-    /// The folder that holds `path`, and the last component.
+    /// The directory that holds `path`, and the last component.
     fn parent<'p>(&self, path: &'p Path) -> rustix::io::Result<(OwnedFd, &'p std::ffi::OsStr)> {
         let name = path.file_name().ok_or(Errno::INVAL)?;
         let parent = path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));

@@ -1,4 +1,4 @@
-//! System-call filters (kernel: `Documentation/userspace-api/seccomp_filter.rst`): classic BPF over `struct seccomp_data`.
+//! Seccomp filters (kernel: `Documentation/userspace-api/seccomp_filter.rst`): classic BPF over `struct seccomp_data`.
 //! Which calls a program may make is the caller's to say.
 //!
 //! The kernel walks and compiles a filter at each start of a program, so it must be short: calls with neighbouring numbers
@@ -103,7 +103,7 @@ impl Filter {
     /// `ENOSYS` where the kernel has no filters, `EACCES` if an older filter forbids it, `EINVAL` for a filter of more than
     /// 4,096 instructions.
     pub fn install(&self) -> Result<()> {
-        let error = |errno: io::Error| LinuxError::new("install", "the system-call filter", errno);
+        let error = |errno: io::Error| LinuxError::new("install", "the seccomp filter", errno);
         rustix::thread::set_no_new_privs(true).map_err(|errno| error(errno.into()))?;
         let program = libc::sock_fprog {
             len: libc::c_ushort::try_from(self.program.len()).unwrap_or(libc::c_ushort::MAX),

@@ -13,7 +13,7 @@ use crate::{LinuxError, Result, mount};
 /// `f_type` of ramfs and tmpfs (`linux/magic.h`): what an initramfs is unpacked into.
 const RAM_FILE_SYSTEMS: [u64; 2] = [0x8584_58f6, 0x0102_1994];
 
-/// Deeper folders are left alone: an initramfs has a tenth of it, and the recursion needs a bound.
+/// Deeper directories are left alone: an initramfs has a tenth of it, and the recursion needs a bound.
 const MAX_DEPTH: usize = 64;
 
 /// Makes the file system mounted at `new_root` the root of this process and frees the files of the old root.
@@ -88,7 +88,7 @@ fn delete(
     let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
     let inner = rustix::fs::openat(directory, name, flags, Mode::empty())?;
     let emptied = empty_directory(&inner, device, depth + 1);
-    // A folder that carries a mount stays: EBUSY.
+    // A directory that carries a mount stays: EBUSY.
     match rustix::fs::unlinkat(directory, name, AtFlags::REMOVEDIR) {
         Err(Errno::BUSY | Errno::NOTEMPTY) => emptied,
         other => emptied.and(other),

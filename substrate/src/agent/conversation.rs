@@ -139,7 +139,7 @@ impl Channel {
     /// Speaks until the connection breaks or one side wants an end. `welcomed` is called when the server has said yes.
     ///
     /// # Errors
-    /// [`ChannelError`]. The next connection carries on, or starts anew if [`Self::needs_new_session`].
+    /// [`ChannelError`]. The next connection carries on, or starts again if [`Self::needs_new_session`].
     pub async fn converse<T: AsyncRead + AsyncWrite + Unpin>(
         &mut self,
         socket: WebSocketStream<T>,
@@ -225,8 +225,8 @@ impl Channel {
 
     /// Begins a session with a server that does not know the last one. What both sides know comes from the welcome.
     async fn begin_session(&mut self, agreed: Capabilities) -> Result<(), ChannelError> {
-        // The inventory is sent anew below; a heartbeat of the past says nothing.
-        // Runs are all told anew: what was to be said of one might be behind the list.
+        // The inventory is sent again below; a heartbeat of the past says nothing.
+        // Runs are all told again: what was to be said of one might be behind the list.
         let survives = |message: &FromAgent| {
             use FromAgent::{Heartbeat, Inventory, Refusing, Run, RunNews, Runs, Topology, Usage};
             let told_again = matches!(
@@ -399,7 +399,7 @@ impl Channel {
         }
     }
 
-    /// Gives the session up, with what waits in it. The server does not know the new instance and so starts anew, too.
+    /// Gives the session up, with what waits in it. The server does not know the new instance and so starts again, too.
     pub fn begin_new_session(&mut self, instance: String) {
         self.about.instance = instance;
         self.session = Session::default();

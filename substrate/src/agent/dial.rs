@@ -118,11 +118,11 @@ fn own_certificate(error: &std::io::Error) -> Option<&'static str> {
     match alert {
         AlertDescription::CertificateExpired => Some(
             "it is not valid by the server's clock: one of the two clocks is wrong, or the certificate was not renewed \
-             in time; compare the clocks, then reboot the node, which enrols it anew",
+             in time; compare the clocks, then reboot the node, which enrols it again",
         ),
         AlertDescription::UnknownCA | AlertDescription::DecryptError => Some(
             "it is of another CA than the server's: the server's `ca/` was replaced; reboot the node, which enrols it \
-             anew",
+             again",
         ),
         _ => None,
     }

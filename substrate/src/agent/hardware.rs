@@ -1,6 +1,6 @@
 //! Keeps the inventory: collected at the start, and then what the kernel says has changed ([`events`]).
 //!
-//! Two plain threads, because a sick device can hold a read of sysfs for ever. One listens and tells the rest of the agent,
+//! Two plain threads, because an unhealthy device can hold a read of sysfs for ever. One listens and tells the rest of the agent,
 //! the other collects. When that one hangs, what was collected before is told all the same, with a gap that names what it
 //! hangs at; and everything else of the agent goes on.
 
@@ -83,7 +83,7 @@ pub fn keep(root: PathBuf, ioctls: Box<dyn Ioctls>) -> io::Result<Hardware> {
 #[derive(Debug)]
 struct CollectorRequest {
     parts: Parts,
-    /// PCI devices whose driver took them anew.
+    /// PCI devices whose driver took them again.
     rebound: Vec<String>,
     incidents: Vec<Incident>,
 }

@@ -66,7 +66,7 @@ pub async fn renew_certificates(kept: Arc<KeptIdentity>) {
                 let error = anyhow::Error::from(error);
                 if expired {
                     tracing::error!(
-                        "{error:#}; the old certificate has expired: reboot the node to enrol it anew"
+                        "{error:#}; the old certificate has expired: reboot the node to enrol it again"
                     );
                 } else {
                     tracing::warn!(until = %present.not_after, "{error:#}; trying again");

@@ -13,7 +13,7 @@
 //! | [`life`], [`report`] | a run from its acceptance to its end; what it tells of itself |
 //! | [`job`], [`node_containers`], [`artifacts`], [`images`] | containers, and what they need |
 //! | [`devices`] | what granted devices are, and which run has them |
-//! | [`volumes`], [`transfer`], [`public_http`], [`reach`] | folders of workflows; files into and out of them |
+//! | [`volumes`], [`transfer`], [`public_http`], [`reach`] | directories of workflows; files into and out of them |
 //! | [`fitness`], [`site_programs`] | whether jobs can begin here; what the site wants done before and after each |
 //! | [`log`] | logs to the server |
 //! | [`servers`] | the fleet port with the certificate of the moment |
@@ -93,7 +93,7 @@ const LOOK_INTERVAL: Duration = Duration::from_secs(10);
 /// How long the word that a run has begun may wait: of one that is over by then only the end is told.
 const NEWS_PAUSE: Duration = Duration::from_millis(200);
 
-/// Folders that are packed for the server at once: each costs a thread, and descriptors as deep as
+/// Directories that are packed for the server at once: each costs a thread, and descriptors as deep as
 /// it is.
 const MAX_PACKINGS: usize = 3;
 
@@ -122,10 +122,10 @@ pub struct Listed {
     pub volumes: Vec<WorkflowId>,
 }
 
-/// Where everything lies: fixed paths on a node, folders in tests.
+/// Where everything lies: fixed paths on a node, directories in tests.
 #[derive(Debug, Clone)]
 pub struct Places {
-    /// Folders of runs, on tmpfs.
+    /// Directories of runs, on tmpfs.
     pub runs: PathBuf,
     /// Mount points of images.
     pub images: PathBuf,
@@ -179,7 +179,7 @@ pub struct Node<C> {
     /// Devices that runs have.
     pub claims: Claims,
     changes: changes::Changes,
-    /// Folders that may still begin to be packed.
+    /// Directories that may still begin to be packed.
     packings: Arc<Semaphore>,
 }
 
@@ -253,7 +253,7 @@ struct RunSupervisor<C> {
 /// Keeps the runs for ever.
 ///
 /// # Errors
-/// [`DirectoryError`]: the folder of runs cannot be used at all.
+/// [`DirectoryError`]: the directory of runs cannot be used at all.
 pub async fn keep<C: Containers>(
     node: Node<C>,
     mut requests: mpsc::Receiver<Request>,

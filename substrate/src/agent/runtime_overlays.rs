@@ -93,7 +93,7 @@ impl RuntimeOverlayError {
     }
 }
 
-/// Where overlays are applied: `/` and its state on a node, folders in tests.
+/// Where overlays are applied: `/` and its state on a node, directories in tests.
 #[derive(Debug, Clone)]
 pub struct OverlayTarget {
     /// What is changed.
@@ -116,7 +116,7 @@ impl OverlayTarget {
     pub fn applied(&self) -> Applied {
         match read_bounded(&self.state) {
             Ok(bytes) => serde_json::from_slice(&bytes).unwrap_or_else(|error| {
-                tracing::warn!(%error, path = %self.state.display(), "the list of applied overlays is damaged; starting anew");
+                tracing::warn!(%error, path = %self.state.display(), "the list of applied overlays is damaged; starting again");
                 Applied::default()
             }),
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => Applied::default(),

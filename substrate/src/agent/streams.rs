@@ -58,7 +58,7 @@ struct Streams {
     changes: Changes,
 }
 
-/// Serves streams for ever. `runs` is the folder of all runs.
+/// Serves streams for ever. `runs` is the directory of all runs.
 pub async fn keep(
     runs: PathBuf,
     identity: watch::Receiver<Arc<AgentIdentity>>,

@@ -11,9 +11,9 @@ pub enum Safeguard {
     Capabilities,
     /// The process is the user, not root.
     User,
-    /// `no_new_privs`. The system-call filter sets it too.
+    /// `no_new_privs`. The seccomp filter sets it too.
     NoNewPrivileges,
-    /// The system-call filter.
+    /// The seccomp filter.
     SystemCalls,
     /// Devices that were not granted cannot be opened.
     DeviceFilter,
@@ -25,7 +25,7 @@ pub enum Safeguard {
     ReadOnlyProc,
     /// `/sys` is read-only.
     ReadOnlySys,
-    /// The job's control group is shown read-only.
+    /// The job's cgroup is shown read-only.
     ReadOnlyCgroup,
     /// Files of `/proc` and `/sys` that are covered.
     MaskedPaths,

@@ -1,5 +1,5 @@
 //! `/dev` of a container: a tmpfs with the devices that every program expects, and those that were granted. What else may be
-//! opened, wherever its node lies, the device filter of the job's control group decides.
+//! opened, wherever its node lies, the device filter of the job's cgroup decides.
 
 use std::{
     os::{
@@ -41,7 +41,7 @@ const fn every(major: u32, minor: Option<u32>) -> Grant {
 /// Makes `/dev`; `shm_bytes` is the size of `/dev/shm`.
 ///
 /// # Errors
-/// `/dev` is no folder.
+/// `/dev` is no directory.
 pub fn make(root: &Root, shm_bytes: u64) -> Result<(), LinuxError> {
     let dev = Path::new("/dev");
     let attributes = Attributes::MOUNT_ATTR_NOSUID | Attributes::MOUNT_ATTR_NOEXEC;
@@ -86,7 +86,7 @@ pub fn grant(root: &Root, nodes: &[DeviceNode]) -> Result<(), LinuxError> {
 /// Puts what belongs to a device, taken as a detached mount, to its place.
 ///
 /// # Errors
-/// There is a folder where a file comes, or a file where a folder comes.
+/// There is a directory where a file comes, or a file where a directory comes.
 pub fn mount(root: &Root, mount: &DeviceMount, tree: &OwnedFd, users: Attributes) -> Result<(), LinuxError> {
     let mut attributes = users;
     attributes.set(Attributes::MOUNT_ATTR_RDONLY, mount.read_only);

@@ -13,7 +13,7 @@ use api::run::Outcome;
 pub enum Due {
     /// SIGTERM to the payload's process group.
     Terminate,
-    /// SIGKILL to every process of the payload's control group.
+    /// SIGKILL to every process of the payload's cgroup.
     Kill,
 }
 

@@ -3,7 +3,7 @@
 //!
 //! The copy opens the container init as a pidfd, so that no later process of the same number is
 //! meant, joins its namespaces in one step and makes the entered process ([`super::entered`]) in
-//! the job's own control group: limits, filters and the kill at the job's end hold for it. Then the
+//! the job's own cgroup: limits, filters and the kill at the job's end hold for it. Then the
 //! copy waits for the end of what it made, or of who wanted it. The agent is told in answers
 //! ([`super::answer`]).
 //!
@@ -16,8 +16,8 @@
 //! - CVE-2019-5736 (a program of the node overwritten through `/proc/PID/exe`): nothing of the image is executed before the
 //!   process is the user, who may not write the node's file. An image whose program leads to `/proc/self/exe` starts the
 //!   substrate as that user, in the container, without a right; its text is no secret, every node fetches it.
-//! - CVE-2024-21626 (a descriptor or working folder of the node): every descriptor but the answers' is closed before anything
-//!   else, that one at `exec`; the working folder is looked for within the container's root, as the user.
+//! - CVE-2024-21626 (a descriptor or working directory of the node): every descriptor but the answers' is closed before anything
+//!   else, that one at `exec`; the working directory is looked for within the container's root, as the user.
 //! - The spawner's memory, of which the entered process has a copy, holds no key and no certificate: it is another program's
 //!   start than the agent's.
 
@@ -62,7 +62,7 @@ const HANG_UP_GRACE: Duration = Duration::from_secs(5);
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub struct EnterRequest {
-    /// The run's folder.
+    /// The run's directory.
     #[serde(rename = "folder")]
     pub directory: PathBuf,
     /// What is wanted inside.
@@ -91,7 +91,7 @@ pub struct Entering {
     pub entry: EnterRequest,
     /// Where answers go.
     pub answers: OwnedFd,
-    /// The job's control group.
+    /// The job's cgroup.
     pub group: Result<OwnedFd, LinuxError>,
     /// What the entered process may ask of the kernel.
     pub system_calls: seccomp::Filter,

@@ -1,5 +1,5 @@
 //! The process in the container that a stream wants: it becomes one of the job's and then a program, or does the little that is
-//! wanted itself, under the job's system-call filter. [`super::enter`] makes it and tells why that is safe.
+//! wanted itself, under the job's seccomp filter. [`super::enter`] makes it and tells why that is safe.
 
 use std::{
     convert::Infallible,

@@ -9,7 +9,7 @@
 //! FOLDER     tmpfs of the size that the job may write, its memory: upper, work
 //!   over it  overlay of upper over the image: becomes /
 //! ```
-//! Both are mounted over the run's folder, in this mount namespace only: they need no place of their own on the node.
+//! Both are mounted over the run's directory, in this mount namespace only: they need no place of their own on the node.
 
 use std::{
     fs::File,
@@ -31,7 +31,7 @@ use super::{
     spec::{Bind, ContainerSpec, DeviceMount, Placed},
 };
 
-/// Folders that only root of the node needs to see. Those that a kernel has not are passed over.
+/// Directories that only root of the node needs to see. Those that a kernel has not are passed over.
 pub const MASKED_DIRECTORIES: [&str; 5] =
     ["/proc/acpi", "/proc/asound", "/proc/scsi", "/sys/firmware", "/sys/devices/virtual/powercap"];
 
@@ -233,7 +233,7 @@ fn protect(spec: &ContainerSpec) -> Result<(), LinuxError> {
         return Ok(());
     }
     let adapters = devices::withheld(Path::new(devices::VERBS), &spec.devices)?;
-    // Classes of devices are links to folders, and nothing is mounted on a link.
+    // Classes of devices are links to directories, and nothing is mounted on a link.
     let of_adapters =
         adapters.iter().flat_map(devices::Withheld::directories).filter_map(|path| path.canonicalize().ok());
     let mut empty: Option<PathBuf> = None;
@@ -262,7 +262,7 @@ fn detached_if_there(path: &Path) -> Result<Option<OwnedFd>, LinuxError> {
     }
 }
 
-/// The user's home folder beside the `image`, in folders as the image has them.
+/// The user's home directory beside the `image`, in directories as the image has them.
 fn home(spec: &ContainerSpec, image: &Root, written: &Root) -> Result<(), LinuxError> {
     let Some(home) = spec.home.as_deref().map(Path::new) else { return Ok(()) };
     let mut above: Vec<&Path> = home.ancestors().skip(1).filter(|path| path.parent().is_some()).collect();

@@ -1,4 +1,4 @@
-//! The control groups of jobs, below the delegated unit `bedplate-jobs.service`:
+//! The cgroups of jobs, below the delegated unit `bedplate-jobs.service`:
 //!
 //! ```text
 //! system.slice/bedplate-jobs.service/   CONTROLLERS for what is below
@@ -31,13 +31,13 @@ use super::{defence::Safeguard, devices, spec::ContainerSpec};
 /// Where the kernel shows them.
 pub const ROOT: &str = "/sys/fs/cgroup";
 
-/// The unit's folder, relative to [`ROOT`].
+/// The unit's directory, relative to [`ROOT`].
 pub const UNIT: &str = "system.slice/bedplate-jobs.service";
 
-/// The folder of all runs in the unit's.
+/// The directory of all runs in the unit's.
 pub const RUNS: &str = "runs";
 
-/// The folder of the container inits in the unit's.
+/// The directory of the container inits in the unit's.
 pub const INITS: &str = "inits";
 
 /// Controllers that jobs need.
@@ -112,7 +112,7 @@ impl Groups {
             })
     }
 
-    /// The folder of a run's group that is there, for a further process of its job.
+    /// The directory of a run's group that is there, for a further process of its job.
     ///
     /// # Errors
     /// `ENOENT` if it is not, or not any more.
@@ -120,7 +120,7 @@ impl Groups {
         let name = name.unwrap_or(Path::new(""));
         let flags = OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
         rustix::fs::openat(&self.runs_directory, name, flags, Mode::empty())
-            .map_err(|errno| LinuxError::new("open the control group of run", name.display(), errno))
+            .map_err(|errno| LinuxError::new("open the cgroup of run", name.display(), errno))
     }
 
     fn limit(&mut self, group: &Cgroup, spec: &ContainerSpec) -> Result<OwnedFd, LinuxError> {
@@ -156,7 +156,7 @@ impl Groups {
 }
 
 impl RunGroup {
-    /// Its folder, where processes are made.
+    /// Its directory, where processes are made.
     #[must_use]
     pub fn directory(&self) -> BorrowedFd<'_> {
         self.directory.as_fd()
@@ -174,7 +174,7 @@ impl RunGroup {
     }
 }
 
-/// A group whose folder is open, by a path that holds in a container as well: its `/proc` leads to what
+/// A group whose directory is open, by a path that holds in a container as well: its `/proc` leads to what
 /// is open. It holds as long as `directory` is open.
 #[must_use]
 pub fn opened(directory: &OwnedFd) -> Cgroup {

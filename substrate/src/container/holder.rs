@@ -1,4 +1,4 @@
-//! `substrate jobs-holder`: the one process that systemd sees in `bedplate-jobs.service`. It keeps the unit's control group
+//! `substrate jobs-holder`: the one process that systemd sees in `bedplate-jobs.service`. It keeps the unit's cgroup
 //! alive, prepares it for runs and sleeps. systemd has delegated the group (`Delegate=yes`) and leaves alone what is below.
 
 use std::path::Path;

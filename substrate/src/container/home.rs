@@ -1,11 +1,11 @@
-//! Which folder is a user's `HOME`: the image's where they may write there, else one where they may.
+//! Which directory is a user's `HOME`: the image's where they may write there, else one where they may.
 //! Nearly every program keeps something in it, and images are made for users of their own.
 //!
 //! | | taken if |
 //! |---|---|
 //! | 1 | the document sets `HOME`: whatever it says |
-//! | 2 | `HOME` of the image, the home folder of its `/etc/passwd`: the user may write there |
-//! | 3 | the working folder: it lies in a volume, which outlasts the run, and the user may write there |
+//! | 2 | `HOME` of the image, the home directory of its `/etc/passwd`: the user may write there |
+//! | 3 | the working directory: it lies in a volume, which outlasts the run, and the user may write there |
 //! | 4 | `/home/NAME`: the user may write there, or it can be made in the run's own layer |
 //! | 5 | `/tmp` |
 //!
@@ -38,7 +38,7 @@ pub struct User<'a> {
     pub groups: &'a [u32],
 }
 
-/// A home folder.
+/// A home directory.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct HomeDirectory {
     /// In the container.
@@ -70,7 +70,7 @@ pub fn choose(image: &Path, binds: &[Bind], user: &User<'_>, env: &[String], job
     if seen.can_make(Path::new(&own)) { HomeDirectory { path: own, is_made: true } } else { found(LAST) }
 }
 
-/// The user's name where it can name a folder.
+/// The user's name where it can name a directory.
 fn last_part(user: &User<'_>) -> String {
     let mut parts = Path::new(user.name).components();
     match (parts.next(), parts.next()) {
@@ -194,7 +194,7 @@ mod tests {
         assert_eq!(owner("HOME=/none", "/data/none", "/data"), "/home/ada (made)");
         assert_eq!(owner("HOME=/none", "/", "/home/ada"), "/home/ada");
         assert_eq!(owner("HOME=/none", "/", "/home"), "/tmp");
-        // The image's own working folder is no home.
+        // The image's own working directory is no home.
         assert_eq!(owner("HOME=/none", "/root", "/data"), "/home/ada (made)");
     }
 

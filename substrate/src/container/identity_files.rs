@@ -6,7 +6,7 @@ use std::collections::BTreeSet;
 /// Longest file read, bytes: images have some kilobytes.
 pub const MAX_FILE_BYTES: u64 = 1 << 20;
 
-/// Where a user is whose own home folder cannot stand in a line.
+/// Where a user is whose own home directory cannot stand in a line.
 const NO_HOME: &str = "/";
 
 /// Fields of a line, from 0 (passwd(5), group(5)).
@@ -34,7 +34,7 @@ fn free_name(text: &[u8], name: &str, number: u32) -> String {
     if is_taken { format!("{name}-{number}") } else { name.to_owned() }
 }
 
-/// The home folder that `/etc/passwd` gives to a user.
+/// The home directory that `/etc/passwd` gives to a user.
 #[must_use]
 pub fn home_of(passwd: &[u8], uid: u32) -> Option<String> {
     field(line_of(passwd, uid)?, HOME).map(str::to_owned)

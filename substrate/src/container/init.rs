@@ -73,11 +73,11 @@ pub fn signals() -> SigSet {
 pub struct Init {
     /// What it shall be.
     pub spec: ContainerSpec,
-    /// The run's folder, as the node sees it.
+    /// The run's directory, as the node sees it.
     pub directory: PathBuf,
     /// The same.
     pub record: Record,
-    /// The job's control group.
+    /// The job's cgroup.
     pub group: RunGroup,
     /// The room that its log shares with those of other jobs.
     pub log_room: Option<LogRoom>,

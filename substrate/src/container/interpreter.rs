@@ -2,7 +2,7 @@
 //! interpreter of a script (execve(2)) or the dynamic loader of a program (elf(5), `PT_INTERP`).
 //!
 //! It is asked for by the process that could not become the program, as the user and under the
-//! system-call filter. What it reads is an image's, so every length is bounded.
+//! seccomp filter. What it reads is an image's, so every length is bounded.
 
 use std::{
     ffi::OsStr,

@@ -93,7 +93,7 @@ fn words_of(command: &[String], program_words: &[String], env: &[String]) -> Vec
     program_words.iter().chain(command.iter().skip(1)).cloned().collect()
 }
 
-/// Gives up what a process of the job may not have: limits, identity, and the way out of its root. The system-call filter
+/// Gives up what a process of the job may not have: limits, identity, and the way out of its root. The seccomp filter
 /// comes last, with the program.
 ///
 /// # Errors
@@ -107,7 +107,7 @@ pub(super) fn drop_to_job_context(spec: &ContainerSpec) -> Result<(), LinuxError
     let groups = spec.groups.clone();
     become_user(spec, &Identity { uid: spec.uid, gid: spec.gid, groups })?;
     rustix::process::umask(rustix::fs::Mode::from_raw_mode(0o022));
-    // As the user: a folder that they may not enter must not be theirs. And within the root: see CVE-2024-21626.
+    // As the user: a directory that they may not enter must not be theirs. And within the root: see CVE-2024-21626.
     enter(spec)
 }
 
@@ -177,7 +177,7 @@ fn enter(spec: &ContainerSpec) -> Result<(), LinuxError> {
     std::env::set_current_dir(&spec.cwd).map_err(|errno| LinuxError::new("enter", &spec.cwd, errno))
 }
 
-/// The job's own control group, read-only, as the root of what it sees of them.
+/// The job's own cgroup, read-only, as the root of what it sees of them.
 fn show_cgroup(spec: &ContainerSpec) -> Result<(), LinuxError> {
     let mut attributes = INERT;
     attributes.set(Attributes::MOUNT_ATTR_RDONLY, spec.keeps(Safeguard::ReadOnlyCgroup));
@@ -201,7 +201,7 @@ fn value_of<'a>(env: &'a [String], key: &str) -> Option<&'a str> {
     env.iter().rev().find_map(|pair| pair.strip_prefix(key)?.strip_prefix('='))
 }
 
-/// The program as a shell would find it: a name with `/` is a path, else the folders of `PATH` are searched.
+/// The program as a shell would find it: a name with `/` is a path, else the directories of `PATH` are searched.
 fn find(name: &str, env: &[String]) -> Result<PathBuf, PayloadError> {
     if name.contains('/') {
         let path = PathBuf::from(name);
@@ -240,7 +240,7 @@ fn hint(program: &Path, errno: &io::Error) -> &'static str {
         Some(libc::ENOENT) if program.exists() => {
             "the interpreter or loader that it names is not in the image"
         }
-        Some(libc::EACCES) if program.is_dir() => "it is a folder",
+        Some(libc::EACCES) if program.is_dir() => "it is a directory",
         Some(libc::EACCES) => "it is not executable for the user",
         Some(libc::ENOEXEC) => {
             "no program for this machine: is the image made for x86-64? A script begins with #!"

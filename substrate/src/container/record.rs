@@ -15,20 +15,20 @@ use serde::{Serialize, de::DeserializeOwned};
 
 use crate::run_directory::{JsonFile, LOG, MAX_JSON_BYTES, draft_name};
 
-/// The folder of a run.
+/// The directory of a run.
 #[derive(Debug)]
 pub struct Record {
     directory: OwnedFd,
 }
 
 impl Record {
-    /// Opens the folder.
+    /// Opens the directory.
     ///
     /// # Errors
     /// It is none.
     pub fn open(directory: &Path) -> Result<Self, LinuxError> {
         let directory = File::open(directory)
-            .map_err(|errno| LinuxError::new("open the folder of the run", directory.display(), errno))?;
+            .map_err(|errno| LinuxError::new("open the directory of the run", directory.display(), errno))?;
         Ok(Self { directory: directory.into() })
     }
 

@@ -7,7 +7,7 @@
 //! s · path of the run's directory      start its container; the run's lock
 //! e · JSON of EnterRequest                 enter its container (`enter.rs`); a socket for answers
 //! ```
-//! A start has no answer: what becomes of the run is in its folder; the lock is free when neither spawner nor init hold it any
+//! A start has no answer: what becomes of the run is in its directory; the lock is free when neither spawner nor init hold it any
 //! more. A spawner ends when the agent has closed its end; the container inits live on.
 
 use std::{
@@ -45,7 +45,7 @@ use crate::run_directory::END;
 enum StartError {
     #[error("cannot read container.json of the run")]
     Spec(#[source] std::io::Error),
-    #[error("cannot make the job's control group")]
+    #[error("cannot make the job's cgroup")]
     Groups(#[source] LinuxError),
     #[error("cannot make the container's process")]
     Clone(#[source] LinuxError),

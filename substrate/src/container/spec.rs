@@ -14,7 +14,7 @@ pub const FILE: JsonFile<ContainerSpec> = JsonFile::new(CONTAINER_NAME);
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields)]
 pub struct ContainerSpec {
-    /// The mounted image, a folder, read-only.
+    /// The mounted image, a directory, read-only.
     pub lower: PathBuf,
     /// Program and arguments, not empty.
     pub command: Vec<String>,
@@ -24,12 +24,12 @@ pub struct ContainerSpec {
     pub program_words: Vec<String>,
     /// `NAME=VALUE`.
     pub env: Vec<String>,
-    /// Working folder, absolute.
+    /// Working directory, absolute.
     pub cwd: String,
     /// It is made, in the run's own layer, where no layer has it.
     #[serde(default, skip_serializing_if = "is_false")]
     pub makes_cwd: bool,
-    /// Home folder of the user's line in `/etc/passwd`, as `HOME` in `env`. The working folder in
+    /// Home directory of the user's line in `/etc/passwd`, as `HOME` in `env`. The working directory in
     /// a description that an agent of before wrote.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub home: Option<String>,
@@ -46,7 +46,7 @@ pub struct ContainerSpec {
     pub groups: Vec<u32>,
     /// Name of the user, for `/etc/passwd`.
     pub user_name: String,
-    /// Folders of the node.
+    /// Directories of the node.
     pub binds: Vec<Bind>,
     /// Files of the node, read-only.
     pub files: Vec<Placed>,
@@ -60,7 +60,7 @@ pub struct ContainerSpec {
     pub pids: u32,
     /// Device nodes granted.
     pub devices: Vec<DeviceNode>,
-    /// Files and folders of the node that belong to granted devices.
+    /// Files and directories of the node that belong to granted devices.
     pub device_mounts: Vec<DeviceMount>,
     /// Links that belong to them.
     pub device_links: Vec<DeviceLink>,
@@ -107,7 +107,7 @@ fn is_false(flag: &bool) -> bool {
     !*flag
 }
 
-/// A folder of the node in the container.
+/// A directory of the node in the container.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields)]
 pub struct Bind {
@@ -143,7 +143,7 @@ pub struct DeviceNode {
     pub gid: u32,
 }
 
-/// A file or folder of the node that belongs to a device.
+/// A file or directory of the node that belongs to a device.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields)]
 pub struct DeviceMount {

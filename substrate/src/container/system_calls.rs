@@ -29,7 +29,7 @@ macro_rules! calls {
 
 const ALLOWED: &[Group] = &[
     Group {
-        why: "Files, folders and descriptors: permissions, the mount flags and the device filter decide.",
+        why: "Files, directories and descriptors: permissions, the mount flags and the device filter decide.",
         calls: calls! {
             SYS_read, SYS_write, SYS_open, SYS_close, SYS_stat, SYS_fstat, SYS_lstat, SYS_poll, SYS_lseek,
             SYS_pread64, SYS_pwrite64, SYS_readv, SYS_writev, SYS_access, SYS_pipe, SYS_select, SYS_dup,
@@ -164,7 +164,7 @@ const REFUSED: &[Group] = &[
             SYS_swapon, SYS_swapoff, SYS_quotactl, SYS_quotactl_fd, SYS_acct, SYS_syslog, SYS_vhangup,
         },
     },
-    Group { why: "Files by their numbers, past every folder.", calls: calls! { SYS_open_by_handle_at } },
+    Group { why: "Files by their numbers, past every directory.", calls: calls! { SYS_open_by_handle_at } },
     Group {
         why: "Programs, counters and page faults in the kernel: large, and the source of many holes.",
         calls: calls! { SYS_bpf, SYS_perf_event_open, SYS_userfaultfd },

@@ -38,7 +38,7 @@ const LOOK_AGAIN: Duration = Duration::from_millis(100);
 pub enum NetworkError {
     /// The card did not appear.
     #[error(
-        "no network card has the hardware address {mac} after {} s; there are: {present}. \
+        "no network card has the MAC address {mac} after {} s; there are: {present}. \
          Does the image have the card's driver?", CARD_LIMIT.as_secs()
     )]
     NoCard {

@@ -42,14 +42,14 @@ pub enum DhcpError {
     Silence {
         /// The interface.
         interface: String,
-        /// Its hardware address.
+        /// Its MAC address.
         mac: MacAddr,
         /// How long it was tried.
         seconds: u64,
     },
 }
 
-/// One round of asking on `interface`, whose hardware address is `mac`.
+/// One round of asking on `interface`, whose MAC address is `mac`.
 ///
 /// # Errors
 /// [`DhcpError`]; [`DhcpError::Silence`] after about half a minute.

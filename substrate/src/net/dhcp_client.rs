@@ -11,7 +11,7 @@
 //! | `Requesting` | `Timer` | `Requesting`, REQUEST sent again, or `Selecting` after the last |
 //! | `Bound`, `GaveUp` | any | unchanged |
 //!
-//! Everything else that is received is dropped. The client names itself by its hardware address, in the client identifier
+//! Everything else that is received is dropped. The client names itself by its MAC address, in the client identifier
 //! too (type 1 and the address, RFC 2132 section 9.14): iPXE asked so before it and the node's own network asks so after
 //! it, so that a site's server finds the same lease for all three. It asks for broadcast replies, because the interface
 //! has no address yet. The lease is not renewed: stage 1 gives the address up again.

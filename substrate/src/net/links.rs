@@ -62,7 +62,7 @@ pub struct Link {
     pub index: u32,
     /// Its name.
     pub name: String,
-    /// Its present hardware address.
+    /// Its present MAC address.
     pub mac: Option<MacAddr>,
     /// It is a bond or a VLAN on another link.
     pub stacked: bool,
@@ -155,7 +155,7 @@ impl Links {
         self.set(message, "add to the bond the link", member).await
     }
 
-    /// Makes a bond with the hardware address of the card that booted.
+    /// Makes a bond with the MAC address of the card that booted.
     ///
     /// # Errors
     /// [`LinkError::BondMode`], [`LinkError::Request`] without the module `bonding`.

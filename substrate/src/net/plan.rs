@@ -1,7 +1,7 @@
 //! Which links stage 1 makes on top of the card that booted: pure.
 //!
-//! The card is known by its hardware address. If a declared bond lists it as a member, the bond is made over all
-//! members that have a hardware address. A VLAN is made if the card's own record has one, or if the address that the
+//! The card is known by its MAC address. If a declared bond lists it as a member, the bond is made over all
+//! members that have a MAC address. A VLAN is made if the card's own record has one, or if the address that the
 //! server gives this node for booting is declared on a VLAN of the card or its bond.
 
 use std::collections::BTreeMap;
@@ -30,7 +30,7 @@ pub struct Bond {
     pub name: String,
     /// Kernel name of its mode.
     pub mode: String,
-    /// Hardware addresses of its members, the card that booted among them.
+    /// MAC addresses of its members, the card that booted among them.
     pub members: Vec<MacAddr>,
 }
 

@@ -1,4 +1,4 @@
-//! Archives in, trees out, in temporary folders. They run as any user: owners are those of the test.
+//! Archives in, trees out, in temporary directories. They run as any user: owners are those of the test.
 
 use std::{
     fs,
@@ -8,7 +8,7 @@ use std::{
 
 use super::*;
 
-/// An archive of (path, content); a path that ends in `/` is a folder, a content `-> X` a link to X.
+/// An archive of (path, content); a path that ends in `/` is a directory, a content `-> X` a link to X.
 fn archive(entries: &[(&str, &str)]) -> Vec<u8> {
     let (uid, gid) = linux::root::own_ids();
     let mut tar = tar::Builder::new(Vec::new());
@@ -60,7 +60,7 @@ fn tree(root: &Path) -> Vec<String> {
     lines
 }
 
-/// Where implied folders need no root right to be given to root.
+/// Where implied directories need no root right to be given to root.
 fn is_root() -> bool {
     linux::root::own_ids() == (0, 0)
 }
@@ -109,7 +109,7 @@ fn an_archive_comes_changes_and_goes() {
     assert_eq!(summary, Summary { written: 1, removed: 0 });
     assert_eq!((stamp("etc/hosts"), stamp("etc/link")), (before.0, before.1));
 
-    // All leave: the image's own come back, made folders go. It is given as JSON, as a caller keeps it.
+    // All leave: the image's own come back, made directories go. It is given as JSON, as a caller keeps it.
     let manifest: Manifest = serde_json::from_slice(&serde_json::to_vec(&manifest).unwrap()).unwrap();
     let (manifest, summary) =
         apply(root.path(), archive(&[]).as_slice(), &manifest, Some(lower.path())).unwrap();
@@ -169,7 +169,7 @@ fn hostile_archives_change_nothing() {
         (archive(&[("good", "x"), ("../bad", "x")]), "`..`"),
         (archive(&[("good", "x"), ("/etc/bad", "x")]), "relative"),
         (archive(&[("good", "x"), ("a/../../bad", "x")]), "`..`"),
-        (archive(&[("good", "x"), ("good/inner", "x")]), "its folder is a file"),
+        (archive(&[("good", "x"), ("good/inner", "x")]), "its directory is a file"),
     ] {
         let error = apply(root.path(), bad.as_slice(), &Manifest::default(), None).unwrap_err();
         assert!(error.to_string().contains(rule), "{error}");

@@ -19,7 +19,7 @@ const SYSTEM_DIRECTORY: Ownership = Ownership { uid: 0, gid: 0, mode: 0o755 };
 /// Copies the running program into the root, as the agent.
 ///
 /// # Errors
-/// The file or a folder of its path cannot be written.
+/// The file or a directory of its path cannot be written.
 pub fn install_agent(root: &Path) -> anyhow::Result<()> {
     let root = Root::open(root)?;
     let agent = Path::new(AGENT);

@@ -21,7 +21,7 @@ const NEEDED: [&str; 4] = ["loop", "squashfs", "overlay", "af_packet"];
 /// Rounds of looking for new devices: buses behind buses are three or four deep.
 const MAX_ROUNDS: u32 = 16;
 
-/// Folders below `/sys/devices` are at most this deep; a bound for the walk.
+/// Directories below `/sys/devices` are at most this deep; a bound for the walk.
 const MAX_DEPTH: u32 = 48;
 
 /// Where kernels keep their modules.
@@ -43,7 +43,7 @@ impl Modules {
     /// Reads the files of the running kernel.
     ///
     /// # Errors
-    /// None of the folders has modules for this kernel: the text names them. A kernel that has everything built in
+    /// None of the directories has modules for this kernel: the text names them. A kernel that has everything built in
     /// needs none, so this is for the console, no reason to stop.
     pub fn open(command_line: &CommandLine) -> anyhow::Result<Self> {
         let release = linux::module::kernel_release()?;

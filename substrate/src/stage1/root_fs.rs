@@ -96,7 +96,7 @@ pub fn mount_root(image: &Path, directory: &Path, root: &Path, size: Option<&str
     mount::mount(device.path(), &lower, "squashfs", Flags::RDONLY, "")?;
     mount::mount(Path::new("tmpfs"), &writable, "tmpfs", Flags::empty(), &format!("mode=0755,size={size}"))?;
     let (upper, work) = (writable.join("upper"), writable.join("work"));
-    // The overlay's root folder has the owner and mode of the upper one.
+    // The overlay's root directory has the owner and mode of the upper one.
     let image_root = fs::metadata(&lower).with_context(|| format!("cannot look at {}", lower.display()))?;
     mount::make_directory(&upper, image_root.permissions().mode() & 0o7777)?;
     chown(&upper, Some(image_root.uid()), Some(image_root.gid()))

@@ -69,7 +69,7 @@ pub(crate) fn run(rounds: u32) -> anyhow::Result<()> {
     crate::agent::memory_with(MANY as usize)
 }
 
-/// clone3 into a control group and namespaces, a new root, the program.
+/// clone3 into a cgroup and namespaces, a new root, the program.
 fn kernel_alone(group: &Cgroup) -> anyhow::Result<Duration> {
     let start = monotonic();
     let kinds = Namespaces::CLONE_NEWPID

@@ -81,7 +81,7 @@ enum Otherwise {
     Uncontained,
 }
 
-/// A container with its run's folder, not started yet.
+/// A container with its run's directory, not started yet.
 #[derive(Debug)]
 struct Run<'a> {
     ours: &'a Ours,

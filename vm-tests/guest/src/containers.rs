@@ -1,4 +1,4 @@
-//! Containers as the agent has them: asked of the spawner, their ends awaited in the folders of their runs.
+//! Containers as the agent has them: asked of the spawner, their ends awaited in the directories of their runs.
 
 use std::{
     fs::{self, File},
@@ -77,14 +77,14 @@ impl Ours {
         Ok(Self { spawner, changes: Inotify::init(InitFlags::IN_CLOEXEC)? })
     }
 
-    /// Has a container started; its run's folder.
+    /// Has a container started; its run's directory.
     pub(crate) fn begin(&self, number: u32, spec: &ContainerSpec) -> anyhow::Result<PathBuf> {
         let directory = self.prepare(number, spec)?;
         self.launch(&directory)?;
         Ok(directory)
     }
 
-    /// Makes a run's folder.
+    /// Makes a run's directory.
     pub(crate) fn prepare(&self, number: u32, spec: &ContainerSpec) -> anyhow::Result<PathBuf> {
         let directory = Path::new(RUNS).join(format!("run-{number}"));
         fs::create_dir(&directory)?;
@@ -93,7 +93,7 @@ impl Ours {
         Ok(directory)
     }
 
-    /// Has the container of a run's folder started.
+    /// Has the container of a run's directory started.
     pub(crate) fn launch(&self, directory: &Path) -> anyhow::Result<()> {
         let lock = File::create(directory.join(LAUNCHING))?;
         Ok(self.spawner.spawn(directory, lock.as_fd())?)
@@ -112,7 +112,7 @@ impl Ours {
         Ok(fs::remove_dir_all(directory)?)
     }
 
-    /// Waits until a file is in a run's folder.
+    /// Waits until a file is in a run's directory.
     pub(crate) fn wait_for(&self, directory: &Path, name: &str) -> anyhow::Result<()> {
         while !directory.join(name).exists() {
             self.changes.read_events()?;

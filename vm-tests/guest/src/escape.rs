@@ -43,7 +43,7 @@ pub(crate) const SEGMENT: i32 = 0xbed;
 /// An abstract socket of the machine.
 pub(crate) const SOCKET: &str = "bedplate-escape";
 
-/// A folder of the machine that is a volume of every container.
+/// A directory of the machine that is a volume of every container.
 const VOLUME: &str = "/volume";
 
 /// Descriptors that are tried where an attempt needs the number of one that the init has open.
@@ -67,7 +67,7 @@ enum What {
     Call(&'static [&'static str]),
     /// A script inside: its exit status tells.
     Script(&'static str),
-    /// Another description of the container; the machine looks for the effect, the run's folder in hand.
+    /// Another description of the container; the machine looks for the effect, the run's directory in hand.
     Special(fn(&mut ContainerSpec, u32), fn(&Path) -> bool),
 }
 
@@ -251,7 +251,7 @@ const ATTEMPTS: &[Attempt] = &[
         ),
     },
     Attempt {
-        name: "begin in a folder of the node that the init has open (CVE-2024-21626)",
+        name: "begin in a directory of the node that the init has open (CVE-2024-21626)",
         defences: &[ClosedDescriptors, PathsInRoot],
         what: Special(
             |spec, descriptor| {

@@ -4,7 +4,7 @@ use std::{fs, path::Path};
 
 use anyhow::Context as _;
 
-/// Copies a file, a link, or a folder with all that is in it.
+/// Copies a file, a link, or a directory with all that is in it.
 pub(crate) fn copy(from: &Path, to: &Path) -> anyhow::Result<()> {
     let kind = fs::symlink_metadata(from).with_context(|| format!("no {}", from.display()))?.file_type();
     if kind.is_symlink() {

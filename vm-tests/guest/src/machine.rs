@@ -105,7 +105,7 @@ fn set_up() -> anyhow::Result<Child> {
     anyhow::bail!("the holder did not prepare {}", runs.path().display())
 }
 
-/// Moves this process into a control group and becomes a program.
+/// Moves this process into a cgroup and becomes a program.
 pub(crate) fn become_in_group(group: &str, path: &str, arguments: &[&str]) -> anyhow::Result<()> {
     Cgroup::at(group).add(std::process::id())?;
     Err(program(path).args(arguments).exec()).with_context(|| format!("cannot execute {path}"))

@@ -5,7 +5,7 @@ use std::{fs, path::Path};
 use anyhow::Context as _;
 use substrate::container::groups;
 
-/// What there is of processes, mounts and control groups.
+/// What there is of processes, mounts and cgroups.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct ResourceCounts {
     processes: usize,

@@ -49,7 +49,7 @@ fn outcome(text: &str) -> anyhow::Result<Outcome> {
             ["thousand", millis, "left", left @ ..] => {
                 more.push(alone("1,000 containers, eight at once", "s", millis, 1e3)?);
                 outcome.note(format!(
-                    "1,000 containers left behind: {} processes, mounts, control groups",
+                    "1,000 containers left behind: {} processes, mounts, cgroups",
                     left.join(", ")
                 ));
             }
@@ -71,7 +71,7 @@ fn outcome(text: &str) -> anyhow::Result<Outcome> {
     outcome.rows.push(times);
     outcome.rows.extend(more);
     outcome.note(
-        "crun and runc make the same container: limits, device and system-call filters, mounts, namespaces",
+        "crun and runc make the same container: limits, device and seccomp filters, mounts, namespaces",
     );
     Ok(outcome)
 }

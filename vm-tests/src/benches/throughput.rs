@@ -46,7 +46,7 @@ const STATE_SIZE: &str = "8G";
 /// How long the machine may take where the processor itself runs it.
 const LIMIT: Duration = Duration::from_secs(900);
 
-/// Boot programs of Debian's package `ipxe`: the server does not start without.
+/// Boot files of Debian's package `ipxe`: the server does not start without.
 const FIRMWARE: &str = "/usr/lib/ipxe";
 
 /// Where `cargo xtask peers` leaves HyperQueue.
@@ -150,7 +150,7 @@ fn make_programs(checkout_paths: &CheckoutPaths, option: &str, disk: &Path) -> a
     make_disk(disk, "programs", PROGRAMS_SIZE, Some(&directory))
 }
 
-/// An ext4 file system in a sparse file, with what is in a folder.
+/// An ext4 file system in a sparse file, with what is in a directory.
 fn make_disk(disk: &Path, label: &str, size: &str, content: Option<&PathBuf>) -> anyhow::Result<()> {
     let content = content.map(|directory| directory.display().to_string());
     let mut arguments = vec!["-q", "-t", "ext4", "-L", label];

@@ -22,7 +22,7 @@ const STOP_LIMIT: Duration = Duration::from_secs(60);
 /// and when it was written (24 KiB).
 const KEPT_KIB: u64 = (64 << 10) + 64 + 32;
 
-/// The control group of the container inits on a node.
+/// The cgroup of the container inits on a node.
 const INITS: &str = "/sys/fs/cgroup/system.slice/bedplate-jobs.service/inits";
 
 /// How far the kernel's count may be behind: each processor has its own for a while.
@@ -120,12 +120,12 @@ fn node_is_spared(cluster: &Cluster, address: &str) -> anyhow::Result<()> {
     let told = cluster.on_node(address, &script)?;
     let mut lines = told.lines();
     let most: u64 = lines.next().and_then(|line| line.parse().ok()).unwrap_or(0);
-    ensure!(most <= KEPT_KIB, "a run's folder on {address} has {most} KiB");
+    ensure!(most <= KEPT_KIB, "a run's directory on {address} has {most} KiB");
     let counted = lines.next().and_then(|line| line.parse::<u64>().ok());
     let counted = counted.with_context(|| format!("no count of {INITS} in {told:?}"))? >> 10;
     ensure!(
         counted + UNCOUNTED_KIB >= most,
-        "a run's folder on {address} has {most} KiB, of which the kernel counts {counted} KiB"
+        "a run's directory on {address} has {most} KiB, of which the kernel counts {counted} KiB"
     );
     Ok(())
 }

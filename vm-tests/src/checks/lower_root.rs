@@ -12,7 +12,7 @@ use crate::{
     process,
 };
 
-/// Lists everything below the current folder. A line begins with a letter that says what it tells.
+/// Lists everything below the current directory. A line begins with a letter that says what it tells.
 const LIST: &str = r#"
 find . -printf 'e\t%i\t%n\t%y\t%m\t%U\t%G\t%s\t%l\t%p\n'
 find . \( -type b -o -type c \) -exec stat --printf 'd\t%t:%T\t%n\n' {} +

@@ -52,7 +52,7 @@ pub(crate) fn token(cluster: &mut Cluster, _: &mut Memory) -> anyhow::Result<()>
     Ok(())
 }
 
-/// Key and certificate of the agent, the program's folders, host keys.
+/// Key and certificate of the agent, the program's directories, host keys.
 pub(crate) fn files(cluster: &mut Cluster, _: &mut Memory) -> anyhow::Result<()> {
     cluster
         .on_node(ADDRESSES[0], "test -s /run/bedplate/agent.json && test -s /etc/ssh/ssh_host_ed25519_key")?;

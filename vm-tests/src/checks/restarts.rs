@@ -34,7 +34,7 @@ pub(crate) fn reboot(cluster: &mut Cluster, memory: &mut Memory) -> anyhow::Resu
 }
 
 /// A power cut: nobody announced a boot, the server finds out by itself and lets the node boot again. The job that ran there
-/// begins anew, and that is no attempt of its user's.
+/// begins again, and that is no attempt of its user's.
 pub(crate) fn power_cut(cluster: &mut Cluster, _: &mut Memory) -> anyhow::Result<()> {
     cluster.server.cli(&["node", "drain", "n1", "--reason", "the job shall run on n2"])?;
     let id = workflow::start(cluster, "ticks")?;
@@ -50,7 +50,7 @@ pub(crate) fn power_cut(cluster: &mut Cluster, _: &mut Memory) -> anyhow::Result
     begun_again(cluster, &id)
 }
 
-/// The job of a node that was booted anew runs again.
+/// The job of a node that was rebooted runs again.
 fn begun_again(cluster: &Cluster, id: &str) -> anyhow::Result<()> {
     let limit = cluster.accelerator().stretch(LEAVE_LIMIT);
     let attempts = clock::wait_for("the job to begin again", limit, || {

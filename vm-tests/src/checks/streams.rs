@@ -91,7 +91,7 @@ pub(crate) fn programs(cluster: &mut Cluster, _: &mut Memory) -> anyhow::Result<
     Ok(())
 }
 
-/// It is the job's user, in its control group, without a right and without a descriptor of the node.
+/// It is the job's user, in its cgroup, without a right and without a descriptor of the node.
 fn rights(cluster: &Cluster) -> anyhow::Result<()> {
     let (uid, gid, group) = workflow::NUMBERS;
     let facts = "echo id=$(id -u):$(id -g):$(id -G)
@@ -305,7 +305,7 @@ pub(crate) fn copies(cluster: &mut Cluster, _: &mut Memory) -> anyhow::Result<()
     ensure!(fs::read_to_string(&one)?.ends_with("echo copied\n"), "another file came");
     for (from, to, words) in [
         (format!("{STREAMS}:web:/no/such"), "none", "cannot copy /no/such"),
-        (here.clone(), "", "cannot make the folder /etc/tree"),
+        (here.clone(), "", "cannot make the directory /etc/tree"),
     ] {
         let place = cluster.checkout_paths().of_run("state/copies/none").display().to_string();
         let to = if to.is_empty() { format!("{STREAMS}:web:/etc") } else { place.clone() };

@@ -202,7 +202,7 @@ impl Cluster {
         self.machine(number, number)
     }
 
-    /// A machine with the hardware address of one node and the address of another.
+    /// A machine with the MAC address of one node and the address of another.
     #[expect(clippy::unused_self, reason = "there is no machine without a cluster")]
     pub(crate) fn machine(&self, mac_of: u8, address_of: u8) -> SimulatedNode {
         let server = SocketAddr::from((SERVER, HTTP_PORT));

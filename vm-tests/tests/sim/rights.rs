@@ -38,7 +38,7 @@ const TAG: &str = "TAG-THAT-ADMINS-READ";
 /// Address of a BMC.
 const BMC: &str = "10.99.99.99";
 
-/// What no route tells a user who is no admin: see docs/security.md. The third: how the hardware addresses
+/// What no route tells a user who is no admin: see docs/security.md. The third: how the MAC addresses
 /// of the simulated nodes begin.
 const PRIVATE: [&str; 4] = [TAG, BMC, "52:54:00:88:", SERIAL];
 

@@ -61,7 +61,7 @@ pub(super) fn findings(files: &[String]) -> anyhow::Result<Vec<String>> {
     Ok(findings)
 }
 
-/// The folder of the crate that a file is of: the deepest that has a manifest.
+/// The directory of the crate that a file is of: the deepest that has a manifest.
 fn owner<'a>(path: &str, directories: &[&'a str]) -> Option<&'a str> {
     directories
         .iter()

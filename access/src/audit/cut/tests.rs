@@ -12,7 +12,7 @@ use crate::{
 
 const DAYS_30: AuditKeep = AuditKeep { days: Some(30), max_bytes: None };
 
-/// A server on the database of a folder, with heads that are kept in a file.
+/// A server on the database of a directory, with heads that are kept in a file.
 struct Site {
     database: Database,
     access: Access,
@@ -285,7 +285,7 @@ async fn a_log_that_does_not_fit_its_heads_stays_whole() {
     std::fs::write(directory.path().join("heads"), other_line).unwrap();
     let due = site.access.due(in_days(31), FIRST_AGE_TURN).await.unwrap().unwrap();
     site.access.verify_against_saved(&site.heads, 5, false).await.unwrap();
-    assert!(site.access.audit_alarms().broken.unwrap().contains("was written anew: line 3"));
+    assert!(site.access.audit_alarms().broken.unwrap().contains("was written again: line 3"));
     site.access.keep_within_limits(in_days(31), FIRST_AGE_TURN).await.unwrap();
     assert_eq!((site.access.audit_cut(), site.stored().await), (None, 5));
 

@@ -1,5 +1,5 @@
 //! The log beside the heads that were kept of it. At the start, before the first head is appended, the newest head at
-//! the end of the file is held against its row. A log that does not fit it was cut off or written anew: that is an
+//! the end of the file is held against its row. A log that does not fit it was cut off or written again: that is an
 //! alarm, and no head is appended behind those that prove it, until the file is another one or its head fits.
 
 use std::{
@@ -31,7 +31,7 @@ const NEW_KEY: &str = "audit-key";
 pub struct AuditAlarms {
     /// The log does not fit the file of heads, its chain is broken, or a cut of it is not signed.
     pub broken: Option<String>,
-    /// The key was lost, and made anew at this start.
+    /// The key was lost, and made again at this start.
     pub new_key: Option<String>,
     /// The log comes near the size at which its oldest lines go.
     pub filling: Option<String>,
@@ -106,7 +106,7 @@ impl AuditHeads {
         let number = head.number;
         let what = match line {
             Some(line) if head.hash.eq_ignore_ascii_case(&hex::encode(line.hash)) => return self.set_fits(),
-            Some(_) => format!("was written anew: line {number} is not the one whose head"),
+            Some(_) => format!("was written again: line {number} is not the one whose head"),
             None if last < number => {
                 format!("was cut off: it ends with line {last}, and a head of line {number}")
             }
@@ -171,7 +171,7 @@ impl AuditHeads {
 }
 
 impl Access {
-    /// Call it before anything is changed. Of a key that was made anew, though the log has rows of a server that had
+    /// Call it before anything is changed. Of a key that was made again, though the log has rows of a server that had
     /// one, the log gets a row.
     pub async fn note_new_audit_key(&self) {
         if let Err(error) = self.try_note_new_key().await {
@@ -197,7 +197,7 @@ impl Access {
         heads.saved_heads().new_key = Some(why);
         let request =
             Request { principal: "server", action: NEW_KEY, subject: "audit.key", ..Request::default() };
-        self.record_of_object(request, &key, "made anew").await
+        self.record_of_object(request, &key, "made again").await
     }
 
     /// What wants attention of the audit log.
@@ -324,7 +324,7 @@ mod tests {
         let head = heads.newest_saved(second(0), false).await.unwrap();
         assert!(!heads.may_append(), "nobody knows yet");
         heads.compare(&head, Some(&line("409")), 1);
-        assert!(heads.broken().unwrap().contains("was written anew: line 1 is not"));
+        assert!(heads.broken().unwrap().contains("was written again: line 1 is not"));
         heads.compare(&head, None, 0);
         assert!(heads.broken().unwrap().contains("was cut off: it ends with line 0"));
         heads.write(&line("409"), second(1), true).await;

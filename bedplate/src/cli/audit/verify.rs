@@ -77,7 +77,7 @@ enum VerifyError {
     },
     /// A line is not the one that a head was made of.
     #[error(
-        "the audit log was written anew: line {number} is not the one whose head was kept, so lines up to there were \
+        "the audit log was written again: line {number} is not the one whose head was kept, so lines up to there were \
          changed"
     )]
     Rewritten { number: u64 },
@@ -137,8 +137,8 @@ async fn explained(client: &Client, error: VerifyError, own: &AuditHead) -> Veri
 
 fn format_key(row: Option<u64>) -> String {
     let told = match row {
-        Some(row) => format!("the server's key was made anew, as line {row} of the log tells"),
-        None => "the server's key may have been made anew (no line of the log tells of it)".to_owned(),
+        Some(row) => format!("the server's key was made again, as line {row} of the log tells"),
+        None => "the server's key may have been made again (no line of the log tells of it)".to_owned(),
     };
     told + ": give the old key and the new one, each with --key, if you know that they are the server's"
 }

@@ -61,7 +61,7 @@ cause. The line tells when the step began and how long the one before took. What
 terminal and in a pipe. A server that goes away is asked again until it is back.
 
 With --until it ends when each node is in that phase, or has failed or was deleted meanwhile. A node
-that has failed before is waited for. One that was added anew under the same name is another node.
+that has failed before is waited for. One that was added again under the same name is another node.
 
 -o json and yaml print an object for each line, csv a row; `after` holds the phase before and how
 long it took.
@@ -306,7 +306,7 @@ impl Seen {
     }
 }
 
-/// The firmware began anew in the phase in which it was.
+/// The firmware began again in the phase in which it was.
 fn is_another_boot(last: &NodeStatus, now: &NodeStatus) -> bool {
     matches!(now.phase, Phase::Offered | Phase::Firmware) && now.since > last.since
 }

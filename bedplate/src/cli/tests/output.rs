@@ -155,7 +155,7 @@ fn every_command_takes_the_option() {
     walk(&command);
 }
 
-/// `docs/reference/output.md` ends with what this test writes: `UPDATE_EXPECT=1` makes it anew.
+/// `docs/reference/output.md` ends with what this test writes: `UPDATE_EXPECT=1` makes it again.
 #[test]
 fn the_page_of_columns_is_true() {
     let mut page = include_str!("output.md").to_owned();

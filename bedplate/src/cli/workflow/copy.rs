@@ -1,4 +1,4 @@
-//! `workflow cp`: files and folders out of a running job, and into it.
+//! `workflow cp`: files and directories out of a running job, and into it.
 
 use std::{
     io::{self, Read, Write},
@@ -45,8 +45,8 @@ const TICK: Duration = Duration::from_millis(200);
 #[derive(Debug, Args)]
 #[command(
     after_help = "One of the two is in a job: WORKFLOW:/PATH, or WORKFLOW:JOB:/PATH where the workflow has several. As with `cp -r`: into a
-folder that is there, else to the new name. The image needs no tar. Links that lead out of what is copied, and what is neither
-file, folder nor link, are left out and told.
+directory that is there, else to the new name. The image needs no tar. Links that lead out of what is copied, and what is neither
+file, directory nor link, are left out and told.
 
 Examples:
   bedplate workflow cp train:/work/model.pt .
@@ -160,7 +160,7 @@ async fn out(client: &Client, of: &StreamOf, path: String, to: &Path) -> anyhow:
 /// From here into a job; `None` if the person left.
 async fn into(client: &Client, of: &StreamOf, from: &Path, path: String) -> anyhow::Result<Option<Copied>> {
     let whole = from.canonicalize().with_context(|| format!("cannot copy {}", from.display()))?;
-    // A link at the top is followed and keeps its name; `.` has the folder's.
+    // A link at the top is followed and keeps its name; `.` has the directory's.
     let name = from.file_name().or(whole.file_name()).map(|name| name.to_string_lossy().into_owned());
     let name = name.with_context(|| format!("{} has no name: copy what is in it", from.display()))?;
     let total = size_of(from);

@@ -1,4 +1,4 @@
-//! Files that a workflow brings to its user: fetched into a folder, never over something by accident.
+//! Files that a workflow brings to its user: fetched into a directory, never over something by accident.
 
 use std::{
     ffi::OsString,
@@ -20,13 +20,13 @@ use super::super::{
     words::size,
 };
 
-/// Pieces of a folder that wait for the disk.
+/// Pieces of a directory that wait for the disk.
 const MAX_PIECES: usize = 8;
 
 /// Where files go.
 #[derive(Debug, Args)]
 pub(in super::super) struct Destination {
-    /// Folder for the workflow's files.
+    /// Directory for the workflow's files.
     #[arg(long, value_name = "FOLDER", default_value = ".")]
     dest: PathBuf,
     /// Overwrite existing files.
@@ -86,7 +86,7 @@ pub(super) async fn fetch(
     for file in here {
         let place = destination.dest.join(inside(&file.destination)?);
         if !destination.force && place.symlink_metadata().is_ok() {
-            bail!("{} exists: --force writes over it, --dest names another folder", place.display());
+            bail!("{} exists: --force writes over it, --dest names another directory", place.display());
         }
         places.push((file, place));
     }
@@ -105,7 +105,7 @@ pub(super) async fn fetch(
     Ok(Fetched { written, missing })
 }
 
-/// A path below the folder for files, whatever the document says.
+/// A path below the directory for files, whatever the document says.
 fn inside(destination: &str) -> anyhow::Result<PathBuf> {
     let mut inside = PathBuf::new();
     for part in Path::new(destination).components() {
@@ -113,7 +113,7 @@ fn inside(destination: &str) -> anyhow::Result<PathBuf> {
             Component::Normal(name) => inside.push(name),
             Component::RootDir | Component::CurDir => {}
             Component::ParentDir | Component::Prefix(_) => {
-                bail!("the workflow wants to write {destination:?}, which leaves the folder: not done");
+                bail!("the workflow wants to write {destination:?}, which leaves the directory: not done");
             }
         }
     }
@@ -155,7 +155,7 @@ async fn write(client: &Client, id: &str, file: &ClientFile, place: &Path) -> an
     Ok(fs::rename(&draft, place)?)
 }
 
-/// Makes a folder beside the place and puts it there when it is whole; into one that is there its
+/// Makes a directory beside the place and puts it there when it is whole; into one that is there its
 /// files go one by one.
 async fn write_directory(client: &Client, id: &str, file: &ClientFile, place: &Path) -> anyhow::Result<()> {
     let (parent, name) = match (place.parent(), place.file_name().and_then(|name| name.to_str())) {

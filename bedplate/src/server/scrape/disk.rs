@@ -1,4 +1,4 @@
-//! The file system of the state directory, and what lies in its folders.
+//! The file system of the state directory, and what lies in its directories.
 
 use std::{
     fs, io,
@@ -11,13 +11,13 @@ use metrics::Exposition;
 use rustix::fs::statvfs;
 use tokio::time::Instant;
 
-/// Folders of the state directory that grow: images of nodes and of jobs, logs and files of jobs.
+/// Directories of the state directory that grow: images of nodes and of jobs, logs and files of jobs.
 const DIRECTORIES: [&str; 4] = ["images", "jobs", "logs", "files"];
 
-/// How often the folders are walked through, at most: a million files take some seconds.
+/// How often the directories are walked through, at most: a million files take some seconds.
 const WALK_EVERY: Duration = Duration::from_secs(600);
 
-/// Files of one folder that are looked at. Of a folder with more no size is told.
+/// Files of one directory that are looked at. Of a directory with more no size is told.
 const MAX_ENTRIES: u64 = 1_000_000;
 
 /// Writes the room on the file system. Blocks as long as it takes to answer.
@@ -55,7 +55,7 @@ pub(super) fn expose(state_dir: &Path, out: &mut Exposition) {
     }
 }
 
-/// Sizes of folders as they were when they were last walked through.
+/// Sizes of directories as they were when they were last walked through.
 #[derive(Debug)]
 pub(super) struct Directories {
     state_dir: PathBuf,
@@ -78,7 +78,7 @@ impl Directories {
     /// Writes the sizes that are known, and has them looked at again if it is time. Must be called
     /// within the runtime. The first scrape after a start has none.
     pub(super) fn expose(&self, out: &mut Exposition) {
-        let help = "Size of a folder of the state directory, looked at every ten minutes.";
+        let help = "Size of a directory of the state directory, looked at every ten minutes.";
         let mut family = out.gauge("bedplate_state_folder_bytes", help);
         let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
         for (directory, size) in DIRECTORIES.iter().zip(known.sizes) {
@@ -95,7 +95,7 @@ impl Directories {
     }
 }
 
-/// Looks at all folders. A server that stops waits for this, so it ends when nobody wants to know
+/// Looks at all directories. A server that stops waits for this, so it ends when nobody wants to know
 /// any more.
 fn walk(state_dir: &Path, known: &Weak<Mutex<Known>>) {
     let is_wanted = || known.strong_count() > 0;
@@ -122,7 +122,7 @@ impl Drop for Running<'_> {
     }
 }
 
-/// Bytes of the files below a folder, without following links; 0 if it is not there.
+/// Bytes of the files below a directory, without following links; 0 if it is not there.
 fn size_of(directory: &Path, most: u64, is_wanted: impl Fn() -> bool) -> io::Result<u64> {
     let (mut bytes, mut entries) = (0_u64, 0);
     let mut directories = vec![directory.to_owned()];

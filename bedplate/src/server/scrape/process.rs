@@ -47,7 +47,7 @@ fn start_seconds() -> Option<u64> {
     Some(booted + ticks.checked_div(per_second)?)
 }
 
-/// Open files: since Linux 6.2 the size of the folder is their number; before, they are counted.
+/// Open files: since Linux 6.2 the size of the directory is their number; before, they are counted.
 fn open_files() -> Option<u64> {
     let directory = "/proc/self/fd";
     match fs::metadata(directory).ok()?.len() {

@@ -240,7 +240,7 @@ fn a_release_is_written_with_its_runs() {
     assert_eq!(
         accepted,
         runs.into_keys().collect::<BTreeSet<_>>(),
-        "one of them would be begun anew after a reboot"
+        "one of them would be begun again after a reboot"
     );
     let is_release = |write: &Write| matches!(write, Write::Attempt(row) if row.released.is_some());
     assert!(written.iter().any(is_release), "{written:?}");

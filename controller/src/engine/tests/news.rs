@@ -50,7 +50,7 @@ fn a_failed_try_is_shown_at_once_and_until_the_file_is_there() {
     stage.news(&failed(1, "http://host/in.tar: refused\n\u{1b}[31m"), 3);
     let told = "try 1 of 6 failed: http://host/in.tar: refused  [31m; the next 8 s later".to_owned();
     assert_eq!(stage.reasons(id, 3), (Some(told.clone()), vec![told]));
-    // A session that begins anew tells it again.
+    // A session that begins again tells it again.
     stage.news(&failed(1, "http://host/in.tar: refused\n\u{1b}[31m"), 4);
     stage.news(&failed(2, "http://host/in.tar answers 503"), 5);
     stage.news(&RunNews::Remark { text: "left out: a (a socket)".to_owned() }, 6);

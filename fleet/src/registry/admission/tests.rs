@@ -273,7 +273,7 @@ fn a_conflict_is_in_the_history_once() {
         assert_eq!(site.redeem(token, 3).0, Verdict::Granted);
         site.second += 100;
     }
-    assert!(site.conflict().unwrap().cause.contains("anew as 7"), "{:?}", site.conflict());
+    assert!(site.conflict().unwrap().cause.contains("again as 7"), "{:?}", site.conflict());
     let (batch, _) = site.registry.take(false);
     let is_alarm = |(_, event): &&(u64, api::status::NodeEvent)| event.severity == Severity::Security;
     assert_eq!(batch.events.iter().filter(is_alarm).count(), 1, "{:?}", batch.events);
@@ -292,7 +292,7 @@ fn a_stage_1_that_asks_again_after_the_server_was_away_gets_its_certificate_and_
     assert_eq!(site.redeem(token, 9), (Verdict::Granted, 1));
     let status = site.registry.status(site.id).unwrap();
     assert_eq!((status.conflict, status.armed, status.overdue_seconds), (None, false, None));
-    // It is lost once more; the boot has its time anew.
+    // It is lost once more; the boot has its time again.
     site.second += 150;
     site.registry.tick(site.now());
     assert_eq!(site.redeem(token, 9), (Verdict::Granted, 1));

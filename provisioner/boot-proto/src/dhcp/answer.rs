@@ -1,4 +1,4 @@
-//! What an answer holds: the server's address, the settings of the subnet, the boot program.
+//! What an answer holds: the server's address, the settings of the subnet, the boot file.
 
 use std::net::Ipv4Addr;
 
@@ -15,7 +15,7 @@ use crate::{
 };
 
 impl DhcpServer {
-    /// An OFFER or ACK with an address, and a boot program if the client is one that boots.
+    /// An OFFER or ACK with an address, and a boot file if the client is one that boots.
     pub(super) fn grant(
         &mut self,
         asked: &NodeRequest<'_>,

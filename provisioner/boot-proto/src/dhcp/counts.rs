@@ -16,7 +16,7 @@ use crate::{
 pub(super) enum Refusal {
     /// It is no DHCP request of an Ethernet client.
     Unreadable,
-    /// No node has the hardware address.
+    /// No node has the MAC address.
     Unregistered,
     NoAddress(RefusedAddress),
     /// Nothing is configured for the architecture of the firmware.

@@ -5,9 +5,9 @@
 //!
 //! | request | authoritative | proxy, port 67 | proxy, port 4011 |
 //! |---|---|---|---|
-//! | DISCOVER | OFFER | OFFER of a boot program | ACK of a boot program |
-//! | REQUEST | ACK, NAK, or silence if it chose another server | silence | ACK of a boot program |
-//! | INFORM | ACK without an address | silence | ACK of a boot program |
+//! | DISCOVER | OFFER | OFFER of a boot file | ACK of a boot file |
+//! | REQUEST | ACK, NAK, or silence if it chose another server | silence | ACK of a boot file |
+//! | INFORM | ACK without an address | silence | ACK of a boot file |
 //! | DECLINE, RELEASE | the pool takes note | silence | silence |
 //!
 //! A machine that is not registered gets no answer at all, so that Bedplate can share a network.
@@ -63,15 +63,15 @@ const OFFER_HOLD_SECONDS: u32 = 60;
 const COMPLAINT_INTERVAL_SECONDS: i64 = 60;
 
 /// Machines whose complaints are remembered; beyond it, new ones wait for the oldest to age. Bounds memory when somebody
-/// invents hardware addresses.
+/// invents MAC addresses.
 const MAX_COMPLAINTS: usize = 4096;
 
 /// How the server takes part.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Mode {
-    /// Gives addresses and boot programs.
+    /// Gives addresses and boot files.
     Authoritative,
-    /// Gives boot programs only, beside a server that gives addresses.
+    /// Gives boot files only, beside a server that gives addresses.
     Proxy,
 }
 
@@ -105,7 +105,7 @@ pub struct Config {
     pub lease_seconds: u32,
     /// Port of the HTTP boot listener, on the same address as the DHCP server.
     pub http_port: u16,
-    /// Boot programs.
+    /// Boot files.
     pub firmware: FirmwareMap,
 }
 
@@ -138,7 +138,7 @@ pub enum Destination {
     Broadcast,
     /// An address that answers ARP: a bound client, a relay, a PXE client on port 4011.
     Unicast(SocketAddrV4),
-    /// A client that has no address yet and wants a frame to its hardware address (broadcast flag clear, RFC 2131
+    /// A client that has no address yet and wants a frame to its MAC address (broadcast flag clear, RFC 2131
     /// section 4.1).
     Hardware {
         /// The address that it is being given; the IP destination.
@@ -415,7 +415,7 @@ impl DhcpServer {
                 self.refuse(Refusal::TooManyChanges);
                 Vec::new()
             }
-            // There is no boot program: the answer is silence, and no lease.
+            // There is no boot file: the answer is silence, and no lease.
             Grant::New(_) => effects,
             Grant::Renewed(record) => {
                 effects.extend(record.map(Effect::Record));

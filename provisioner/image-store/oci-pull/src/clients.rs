@@ -18,7 +18,7 @@ use crate::{
     registries::{HostSettings, Proxy, RegistryHost},
 };
 
-/// Registries whose clients are kept. Past it all are dropped and made anew as they are asked for.
+/// Registries whose clients are kept. Past it all are dropped and made again as they are asked for.
 const MAX_KEPT: usize = 64;
 
 /// How long a connection may take to open.

@@ -83,7 +83,7 @@ impl Reach {
 }
 
 /// Whether a connection to an address stays on this machine: only its own addresses can be bound.
-/// Asked anew each time, for addresses come and go. No packet is sent.
+/// Asked again each time, for addresses come and go. No packet is sent.
 fn is_of_this_machine(address: IpAddr) -> bool {
     UdpSocket::bind((address, 0)).is_ok()
 }

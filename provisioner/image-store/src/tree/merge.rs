@@ -1,8 +1,8 @@
 //! Lays one layer over the tree, entry by entry, as `umoci unpack` and containerd do on a disk.
 //!
 //! - Whiteouts (OCI image-spec, `layer.md`): `.wh.NAME` removes NAME, `.wh..wh..opq` removes all that lower layers put
-//!   into its folder. Neither touches what the same layer writes, whichever comes first.
-//! - A folder over a folder keeps what is in it and takes the new metadata. Anything else replaces what was there.
+//!   into its directory. Neither touches what the same layer writes, whichever comes first.
+//! - A directory over a directory keeps what is in it and takes the new metadata. Anything else replaces what was there.
 //! - Parents that are symbolic links are followed inside the tree; missing ones are made (0755, root). The last part
 //!   of a path is never followed.
 
@@ -23,17 +23,17 @@ const OPAQUE: &[u8] = b".wh..wh..opq";
 /// Why an entry cannot be merged.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum MergeError {
-    #[error("a folder on the way to it is not a folder")]
+    #[error("a directory on the way to it is not a directory")]
     NotADirectory,
     #[error("too many symbolic links lie on the way to it (a loop?)")]
     LinkLoop,
-    #[error("it lies more than {MAX_DEPTH} folders deep")]
+    #[error("it lies more than {MAX_DEPTH} directories deep")]
     TooDeep,
     #[error("it is a hard link to {0}, which is not there")]
     NoLinkTarget(String),
-    #[error("it is a hard link to the folder {0}")]
+    #[error("it is a hard link to the directory {0}")]
     LinkToDirectory(String),
-    #[error("it would replace the root folder")]
+    #[error("it would replace the root directory")]
     Root,
     #[error("names that begin with .wh. are whiteouts, which name a file and hold nothing")]
     Whiteout,
@@ -111,7 +111,7 @@ impl Tree {
         Ok(())
     }
 
-    /// Removes everything in and below a folder that `layer` did not write.
+    /// Removes everything in and below a directory that `layer` did not write.
     ///
     /// What a layer adds is its own, so a directory that was cleaned once for a layer stays clean
     /// until the next one, and is not walked again however often it is hidden.
@@ -157,7 +157,7 @@ impl Tree {
         self.directory(directory)?.get(name).copied()
     }
 
-    /// The folder that `parts` lead to, if it is there; links are followed.
+    /// The directory that `parts` lead to, if it is there; links are followed.
     fn parent(&self, parts: &[&[u8]]) -> Result<Option<InodeId>, MergeError> {
         let mut way = PathToRoot::new(parts);
         while let Some(part) = way.next_part() {
@@ -175,7 +175,7 @@ impl Tree {
         Ok(Some(way.here()))
     }
 
-    /// As [`Self::parent`], and makes what is missing. The folders on the way are marked as written by `layer`, so
+    /// As [`Self::parent`], and makes what is missing. The directories on the way are marked as written by `layer`, so
     /// that its whiteouts leave them.
     fn make_parents(&mut self, layer: usize, parts: &[&[u8]]) -> Result<InodeId, MergeError> {
         let mut way = PathToRoot::new(parts);
@@ -205,7 +205,7 @@ impl Tree {
     }
 }
 
-/// The folders from the root to where a path has led so far, and the parts that are left.
+/// The directories from the root to where a path has led so far, and the parts that are left.
 struct PathToRoot {
     directories: Vec<InodeId>,
     todo: VecDeque<Vec<u8>>,
@@ -392,8 +392,8 @@ mod tests {
         for (script, want) in [
             ("s a b\ns b a\nf a/x", "too many symbolic links"),
             ("l a missing", "missing, which is not there"),
-            ("d d\nl a d", "hard link to the folder d"),
-            ("f a\nf a/b", "not a folder"),
+            ("d d\nl a d", "hard link to the directory d"),
+            ("f a\nf a/b", "not a directory"),
             ("f ..", "replace the root"),
             ("f .wh.", "which name a file"),
             ("f .wh...", "which name a file"),
@@ -524,13 +524,13 @@ mod tests {
         })
     }
 
-    /// Every folder is reached by one name (no cycles), no name is `.`, `..`, empty or a whiteout.
+    /// Every directory is reached by one name (no cycles), no name is `.`, `..`, empty or a whiteout.
     fn assert_sound(tree: &Tree) {
         let walked = walk(tree);
         let mut directories = std::collections::BTreeSet::from([ROOT]);
         for (path, inode) in &walked {
             if tree.directory(*inode).is_some() {
-                assert!(directories.insert(*inode), "folder {inode} has two names");
+                assert!(directories.insert(*inode), "directory {inode} has two names");
             }
             let last = path.rsplit(|byte| *byte == b'/').next().unwrap();
             assert!(!matches!(last, b"" | b"." | b".."), "{path:?}");

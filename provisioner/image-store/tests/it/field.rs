@@ -3,7 +3,7 @@
 //! links.
 //!
 //! `cases.rs` says for each what is right, and where the two differ, why. The test prints what came
-//! of each as a table, and leaves that as `layouts-of-the-field.txt` in Cargo's folder for temporary
+//! of each as a table, and leaves that as `layouts-of-the-field.txt` in Cargo's directory for temporary
 //! files (`target/tmp`). Root is needed for owners, devices and capabilities.
 
 mod archive;
@@ -144,7 +144,7 @@ fn differences(theirs: &Tree, ours: &Tree) -> Vec<(String, String)> {
     let both = |path: &&String| (theirs.get(*path).unwrap_or(&absent), ours.get(*path).unwrap_or(&absent));
     let differ = |path: &&String| {
         let (theirs, ours) = both(path);
-        // Folders that no layer describes have the time of the unpacking, or none.
+        // Directories that no layer describes have the time of the unpacking, or none.
         let is_implied = ours.starts_with("dir ") && ours.contains(" @0");
         let without_time = |line: &str| {
             let words = line.split(' ').filter(|word| !(is_implied && word.starts_with('@')));

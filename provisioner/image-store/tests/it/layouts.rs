@@ -13,7 +13,7 @@ fn import(directory: &TempDir, reference: &str) -> Result<OciImage, OciError> {
     import_layout(&store, &reference, &Platform::default(), &NoProgress)
 }
 
-/// The error and its cause, without the folder of this run.
+/// The error and its cause, without the directory of this run.
 fn told(directory: &TempDir, error: &OciError) -> String {
     let cause = error.source().map(|cause| format!(": {cause}")).unwrap_or_default();
     format!("{error}{cause}").replace(&directory.path().display().to_string(), "TMP")

@@ -1,4 +1,4 @@
-//! The store, image layouts and builds on real folders, with the real `tar2sqfs`.
+//! The store, image layouts and builds on real directories, with the real `tar2sqfs`.
 //!
 //! Tests that need root (a file system of their own that can be full) are named `privileged_…`.
 

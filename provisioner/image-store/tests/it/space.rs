@@ -57,7 +57,7 @@ fn privileged_a_full_disk_refuses_layers_before_it_writes() {
         else {
             panic!("imported onto a full disk")
         };
-        // 10 MiB of layer, 16 MiB that are left alone; 18 MiB are free, less the small layer and some folders.
+        // 10 MiB of layer, 16 MiB that are left alone; 18 MiB are free, less the small layer and some directories.
         assert_eq!(needed, 26 << 20);
         assert!((17 << 20..=18 << 20).contains(&available), "{available}");
         assert_eq!(

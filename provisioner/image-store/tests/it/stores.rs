@@ -195,7 +195,7 @@ fn a_removal_spares_what_is_in_use() {
     assert!(holds(&[needed]));
 }
 
-/// Either the work finds the blob and it stays, or it makes it anew: never is it gone while in use.
+/// Either the work finds the blob and it stays, or it makes it again: never is it gone while in use.
 #[test]
 fn work_and_removals_meet() {
     let directory = tempfile::tempdir().unwrap();

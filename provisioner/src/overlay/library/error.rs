@@ -12,7 +12,7 @@ use rustix::process::geteuid;
 /// Why a part of the overlays cannot be read.
 #[derive(Debug, thiserror::Error)]
 pub enum LibraryError {
-    /// A file or folder.
+    /// A file or directory.
     #[error("cannot read {}{}", path.display(), if_denied(source))]
     Read {
         /// Path of the file or directory that it is about.
@@ -21,18 +21,18 @@ pub enum LibraryError {
         #[source]
         source: io::Error,
     },
-    /// A file or folder of the server's own, whose mode closes it to its owner.
+    /// A file or directory of the server's own, whose mode closes it to its owner.
     #[error(
         "cannot read {}, since mode {mode:04o} closes it to its owner too: {}",
         path.display(),
         for_owner(*mode, *is_directory)
     )]
     Closed {
-        /// Which; for what lies in a folder that cannot be entered, the folder.
+        /// Which; for what lies in a directory that cannot be entered, the directory.
         path: PathBuf,
         /// Its permission bits.
         mode: u32,
-        /// It is a folder.
+        /// It is a directory.
         is_directory: bool,
         /// What the system says.
         #[source]
@@ -47,18 +47,18 @@ pub enum LibraryError {
         rule: &'static str,
     },
     /// Whether the site has an overlay of this name is not known.
-    #[error("the folder {} of the site's overlays cannot be read, and may have one of this name", path.display())]
+    #[error("the directory {} of the site's overlays cannot be read, and may have one of this name", path.display())]
     Site {
-        /// The site's folder.
+        /// The site's directory.
         path: PathBuf,
         /// What the system says: rights, or a link that leads nowhere.
         #[source]
         source: Arc<io::Error>,
     },
-    /// A folder whose name no overlay can have.
+    /// A directory whose name no overlay can have.
     #[error("{} is no overlay: a name has 1 to 63 lower-case letters, digits and inner hyphens", path.display())]
     Name {
-        /// The folder.
+        /// The directory.
         path: PathBuf,
     },
 }
@@ -79,8 +79,8 @@ impl LibraryError {
     }
 }
 
-/// The file, or the folder on the way to it that cannot be entered, if it is this process's own and its
-/// mode is why it cannot be read; its mode, and whether it is a folder.
+/// The file, or the directory on the way to it that cannot be entered, if it is this process's own and its
+/// mode is why it cannot be read; its mode, and whether it is a directory.
 fn closed_to_owner(path: &Path) -> Option<(PathBuf, u32, bool)> {
     let look = |path: &Path| Some((path.to_owned(), fs::symlink_metadata(path).ok()?));
     let (path, facts) = path.ancestors().find_map(look)?;

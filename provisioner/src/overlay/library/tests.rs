@@ -39,7 +39,7 @@ const DAMAGES: [(&str, Damage); 8] = [
     ("it is larger than 16 MiB", |root| {
         fs::File::create(root.join("large")).unwrap().set_len(MAX_FILE_BYTES as u64 + 1).unwrap();
     }),
-    ("it is no file, folder or symbolic link", |root| {
+    ("it is no file, directory or symbolic link", |root| {
         mkfifo(&root.join("pipe"), Mode::S_IRUSR).unwrap();
     }),
     ("its name is not UTF-8", |root| {
@@ -100,7 +100,7 @@ fn a_link_that_leads_nowhere_does_not_bring_the_shipped_one_back() {
 fn without_the_sites_directory_nobody_knows_what_it_replaces() {
     let directories = Directories::new();
     let file = directories.site.path().join("file");
-    fs::write(&file, "no folder").unwrap();
+    fs::write(&file, "no directory").unwrap();
     let library = Library::load(directories.shipped.path(), &file);
     let why = library.broken("hosts").unwrap();
     assert!(why.contains("may have one of this name"), "{why}");

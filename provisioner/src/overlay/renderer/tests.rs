@@ -1,6 +1,6 @@
 //! The shipped overlays, rendered for nodes of several kinds.
 
-#![expect(clippy::too_many_lines, reason = "the text of a whole folder is one expectation")]
+#![expect(clippy::too_many_lines, reason = "the text of a whole directory is one expectation")]
 
 use std::path::Path;
 

@@ -1,4 +1,4 @@
-//! What is not deleted: images that nodes run or are booting, also after the server was started anew.
+//! What is not deleted: images that nodes run or are booting, also after the server was started again.
 
 use std::{net::Ipv4Addr, path::Path as FilePath, sync::Arc, time::Duration};
 
@@ -98,7 +98,7 @@ fn offered(provisioner: &Provisioner) {
 }
 
 const RUNS: &str = "n1 runs it, or is booting it, whatever it boots next; `bedplate node reboot` boots those \
-                    nodes anew, and a node that is no more can be deleted";
+                    nodes again, and a node that is no more can be deleted";
 
 #[tokio::test]
 async fn what_a_node_may_be_booting_is_kept_until_it_boots_again() {

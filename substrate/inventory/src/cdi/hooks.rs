@@ -4,8 +4,8 @@
 //! | hook of `nvidia-cdi-hook` or `nvidia-ctk hook` | here |
 //! |---|---|
 //! | `create-symlinks` | the links are made |
-//! | `update-ldcache` | the folders go to the end of `LD_LIBRARY_PATH`; links by the names that libraries give themselves |
-//! | `chmod` of a folder of `/dev` to 755 | folders there have that mode |
+//! | `update-ldcache` | the directories go to the end of `LD_LIBRARY_PATH`; links by the names that libraries give themselves |
+//! | `chmod` of a directory of `/dev` to 755 | directories there have that mode |
 //! | `disable-device-node-modification` | jobs cannot make or change device nodes |
 //! | `enable-cuda-compat`, `update-application-profile` | left out: newer CUDA than the driver's, choice of GPU by EGL |
 //!
@@ -67,7 +67,7 @@ fn known<'a>(name: &str, words: &[&'a str]) -> Option<KnownHook<'a>> {
         "create-symlinks" => values(&["link"]).map(KnownHook::Links),
         "update-ldcache" => {
             let directories = values(&["folder", "ldconfig-path"])?;
-            // `:` separates folders in LD_LIBRARY_PATH.
+            // `:` separates directories in LD_LIBRARY_PATH.
             directories
                 .iter()
                 .all(|directory| is_plain(directory) && !directory.contains(':'))

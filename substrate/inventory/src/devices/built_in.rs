@@ -25,7 +25,7 @@ const VERBS: &str = "/sys/class/infiniband_verbs";
 const OF_NVIDIA: [&str; 4] =
     ["/dev/nvidiactl", "/dev/nvidia-uvm", "/dev/nvidia-uvm-tools", "/dev/nvidia-modeset"];
 
-/// Classes in which a device node has a folder of its name.
+/// Classes in which a device node has a directory of its name.
 const CLASSES: [&str; 3] = [DRM, VERBS, "/sys/class/accel"];
 
 /// All of them: name, what is its own, and what all of its kind get.

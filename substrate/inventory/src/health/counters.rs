@@ -39,7 +39,7 @@ impl Counters {
         if has_grown {
             counter.still = 0;
         }
-        // A driver that is loaded anew begins at 0.
+        // A driver that is loaded again begins at 0.
         counter.value = value;
         has_grown
     }
@@ -75,7 +75,7 @@ mod tests {
             assert_eq!(counters.grows("ce"), look < STILL, "{look}");
         }
         counters.tick();
-        assert!(!counters.observe("ce", 0), "the driver was loaded anew");
+        assert!(!counters.observe("ce", 0), "the driver was loaded again");
         assert!(counters.observe("ce", 1) && counters.grows("ce"));
         assert!(!counters.grows("other"));
     }

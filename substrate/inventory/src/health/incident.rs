@@ -61,7 +61,7 @@ fn incident(level: FaultLevel, subject: impl Into<String>, message: impl Into<St
     Some(Incident { level, subject: subject.into(), message: message.into(), pci: None })
 }
 
-/// What drivers say of a GPU or adapter. An error is what only a driver bound anew mends: `amdgpu` and `mlx5_core` reset
+/// What drivers say of a GPU or adapter. An error is what only a driver bound again mends: `amdgpu` and `mlx5_core` reset
 /// their devices themselves, and what stays wrong is seen in their counts and ports. As in `NVRM: GPU 0000:3b:00.0: GPU has fallen off the bus.`,
 /// `amdgpu 0000:05:00.0: amdgpu: 1 uncorrectable hardware errors detected in umc block`.
 fn gpu(text: &str) -> Option<Incident> {

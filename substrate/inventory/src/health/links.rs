@@ -140,7 +140,7 @@ mod tests {
             let again = PciLink { width: 16, max_width: 16, speed_mts: 16_000, max_speed_mts: 16_000 };
             (address.to_owned(), again)
         });
-        assert!(told(&inventory, &seen.into()).is_empty(), "they were trained anew");
+        assert!(told(&inventory, &seen.into()).is_empty(), "they were trained again");
         for device in &mut inventory.pci {
             device.physical_function = Some("root".to_owned());
         }

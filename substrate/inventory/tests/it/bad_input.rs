@@ -64,7 +64,7 @@ fn files_with_any_content() {
     }
 }
 
-/// Pipes, of which an open would wait for a writer, and folders, in place of files.
+/// Pipes, of which an open would wait for a writer, and directories, in place of files.
 #[test]
 fn entries_that_are_no_files() {
     for capture in CAPTURES {

@@ -36,7 +36,9 @@ fn told(inventory: &Inventory, of: &str) -> String {
         faults.map(|fault| format!("{:?} {}: {}", fault.level, fault.subject, fault.message)).collect();
     let unhealthy =
         inventory.devices.iter().filter_map(|device| Some((&device.name, device.unhealthy.as_ref()?)));
-    lines.extend(unhealthy.filter(|(_, why)| why.starts_with(of)).map(|(name, _)| format!("{name} is sick")));
+    lines.extend(
+        unhealthy.filter(|(_, why)| why.starts_with(of)).map(|(name, _)| format!("{name} is unhealthy")),
+    );
     lines.join("\n")
 }
 
@@ -208,7 +210,7 @@ fn what_the_log_told_of_a_gpu_lasts_until_its_driver_is_bound_again() {
     for incident in [&fatal, &fatal, &mild] {
         collector.incident(incident);
     }
-    let expected = "Error gpu 0000:1b:00.0: Xid 79: has fallen off the bus\nnvidia.com/gpu=0 is sick";
+    let expected = "Error gpu 0000:1b:00.0: Xid 79: has fallen off the bus\nnvidia.com/gpu=0 is unhealthy";
     for parts in [Parts::HEALTH, Parts::DEVICES, Parts::ALL] {
         let inventory = collector.collect(parts);
         assert_eq!(told(&inventory, "gpu 0000:1b"), expected);

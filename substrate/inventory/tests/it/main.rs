@@ -1,7 +1,7 @@
 //! Whole machines: captures in, inventory out.
 //!
 //! `captures/NAME/tree` is a file system, one entry a line: `path = text`, `path = hex DIGITS`, `path -> target` for a
-//! link, `path <<` for lines up to a single `.`; `#` starts a comment. Folders are made as needed. What else lies in
+//! link, `path <<` for lines up to a single `.`; `#` starts a comment. Directories are made as needed. What else lies in
 //! `captures/NAME` is copied beside it. The values are public facts of such machines, written down by hand.
 
 #![allow(clippy::unwrap_used)]
@@ -132,7 +132,7 @@ fn devices_of_cdi_specs() {
     check("cdi", &expect_file!["captures/cdi/expected.json"]);
 }
 
-/// What a job gets with one GPU of the spec in the folder that counts more.
+/// What a job gets with one GPU of the spec in the directory that counts more.
 #[test]
 fn a_granted_gpu_brings_its_driver() {
     let offers = inventory::devices::offers(unpack("cdi").path());

@@ -63,7 +63,7 @@ const MAX_INCIDENTS: usize = 64;
 pub struct Seen {
     /// What may have changed.
     pub parts: Parts,
-    /// PCI devices whose driver took them anew.
+    /// PCI devices whose driver took them again.
     pub rebound: Vec<String>,
     /// What the kernel's log told, each once.
     pub incidents: Vec<Incident>,
@@ -120,7 +120,7 @@ impl Events {
         }
     }
 
-    /// Listens for changes in the folders of specs. A folder that does not exist is heard of when it is made; one that is
+    /// Listens for changes in the directories of specs. A directory that does not exist is heard of when it is made; one that is
     /// watched already stays so.
     pub fn watch_specs(&self) {
         let Some(specs) = &self.specs else { return };
@@ -288,7 +288,7 @@ fn parts_of(subsystem: &str, name: &str) -> Parts {
 }
 
 /// What a record of the log tells, if it is new enough, and not of what stage 1 did itself. Xids count for as long as
-/// the driver is not loaded anew.
+/// the driver is not loaded again.
 fn news(record: &str, uptime: Duration, taken_down: &TakenDown) -> Option<Incident> {
     let logged = Duration::from_micros(record.split(',').nth(2)?.parse().ok()?);
     let incident = kernel_log(record)?;

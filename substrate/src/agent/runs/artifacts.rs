@@ -145,7 +145,7 @@ pub fn needed_by(spec: &RunSpec) -> Vec<Digest> {
 
 type Locks = Mutex<BTreeMap<Digest, Arc<tokio::sync::Mutex<()>>>>;
 
-/// The folder of artifacts.
+/// The directory of artifacts.
 #[derive(Debug)]
 pub struct Artifacts {
     directory: PathBuf,
@@ -157,7 +157,7 @@ pub struct Artifacts {
 }
 
 impl Artifacts {
-    /// Files of these servers in this folder.
+    /// Files of these servers in this directory.
     #[must_use]
     pub fn new(directory: PathBuf, servers: Servers) -> Self {
         Self { directory, servers, fetching: Mutex::default(), shelf: Mutex::default() }

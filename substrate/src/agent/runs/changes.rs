@@ -1,4 +1,4 @@
-//! Hears of files that appear in the folders of runs (`inotify(7)`), so that the start and the end of a container are told at
+//! Hears of files that appear in the directories of runs (`inotify(7)`), so that the start and the end of a container are told at
 //! once. What counts is in the files: who hears nothing looks now and then.
 
 use std::{
@@ -13,7 +13,7 @@ use nix::{
 };
 use tokio::sync::Notify;
 
-/// Every folder that somebody watches.
+/// Every directory that somebody watches.
 #[derive(Debug, Default)]
 pub(in crate::agent) struct Changes {
     heard: OnceLock<Option<Arc<WatchState>>>,
@@ -22,11 +22,11 @@ pub(in crate::agent) struct Changes {
 #[derive(Debug)]
 struct WatchState {
     source: Inotify,
-    /// Who waits for changes in which folder.
+    /// Who waits for changes in which directory.
     waiting: Mutex<HashMap<WatchDescriptor, Arc<Notify>>>,
 }
 
-/// One folder that is watched, until this is dropped.
+/// One directory that is watched, until this is dropped.
 #[derive(Debug)]
 pub(in crate::agent) struct Watched {
     heard: Arc<WatchState>,
@@ -35,7 +35,7 @@ pub(in crate::agent) struct Watched {
 }
 
 impl Changes {
-    /// Watches a folder; `None` if the kernel gives no watch.
+    /// Watches a directory; `None` if the kernel gives no watch.
     pub(in crate::agent) fn watch(&self, directory: &Path) -> Option<Watched> {
         let heard = self.heard.get_or_init(WatchState::start).clone()?;
         let notify = Arc::new(Notify::new());
@@ -62,7 +62,7 @@ impl WatchState {
                 .spawn(move || hearing.watch_forever())?;
             Ok(heard)
         };
-        start().inspect_err(|error| tracing::warn!(%error, "folders of runs are not watched")).ok()
+        start().inspect_err(|error| tracing::warn!(%error, "directories of runs are not watched")).ok()
     }
 
     /// In a thread of its own, as long as the agent lives.
@@ -81,7 +81,7 @@ impl WatchState {
                 }
                 Err(Errno::EINTR) => {}
                 Err(error) => {
-                    tracing::error!(%error, "folders of runs are not watched any more");
+                    tracing::error!(%error, "directories of runs are not watched any more");
                     return;
                 }
             }
@@ -99,7 +99,7 @@ impl Watched {
 impl Drop for Watched {
     fn drop(&mut self) {
         self.heard.waiting.lock().unwrap_or_else(PoisonError::into_inner).remove(&self.descriptor);
-        // The kernel has done so already if the folder is gone.
+        // The kernel has done so already if the directory is gone.
         let _ = self.heard.source.rm_watch(self.descriptor);
     }
 }

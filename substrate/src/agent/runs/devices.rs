@@ -1,9 +1,9 @@
 //! Granted devices: from the names in an order to what the container's start makes, and which run has what.
 //!
-//! What a name means is read anew for each run (`inventory::devices`): specs and nodes may have changed since the inventory was
+//! What a name means is read again for each run (`inventory::devices`): specs and nodes may have changed since the inventory was
 //! sent. The server grants no device twice; a run whose device another one has is refused all the same, by name and by the
-//! numbers of the nodes that are no shared ones. What a run has is in `devices.json` of its folder, so that an agent that
-//! starts anew knows it.
+//! numbers of the nodes that are no shared ones. What a run has is in `devices.json` of its directory, so that an agent that
+//! starts again knows it.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -30,7 +30,7 @@ use crate::{
     run_directory::{DEVICES_NAME, JsonFile},
 };
 
-/// Variable in which the loader of a container finds folders of libraries (ld.so(8)).
+/// Variable in which the loader of a container finds directories of libraries (ld.so(8)).
 const LIBRARY_PATH: &str = "LD_LIBRARY_PATH";
 
 /// Why a run does not get its devices.
@@ -104,7 +104,7 @@ impl DeviceError {
 pub struct Granted {
     /// Device nodes.
     pub nodes: Vec<DeviceNode>,
-    /// Files and folders.
+    /// Files and directories.
     pub mounts: Vec<DeviceMount>,
     /// Links.
     pub links: Vec<DeviceLink>,
@@ -112,14 +112,14 @@ pub struct Granted {
     pub gids: Vec<u32>,
     /// `NAME=VALUE`.
     pub env: Vec<String>,
-    /// Folders of libraries.
+    /// Directories of libraries.
     pub library_directories: Vec<String>,
     /// What it has alone.
     pub claim: Claim,
 }
 
 impl Granted {
-    /// The environment of a job with that of its devices: theirs counts where both have a variable. Folders of libraries are
+    /// The environment of a job with that of its devices: theirs counts where both have a variable. Directories of libraries are
     /// searched after those of the job.
     #[must_use]
     pub fn environment(&self, job: &[String]) -> Vec<String> {
@@ -296,7 +296,7 @@ fn made(node: &Node, numbers: DeviceNumbers, mode: u32, user: &RunUser) -> Devic
     }
 }
 
-/// The links of a spec, and those that `ldconfig` would make in its folders of libraries: by the names that libraries give
+/// The links of a spec, and those that `ldconfig` would make in its directories of libraries: by the names that libraries give
 /// themselves.
 fn links(root: &Path, edits: &Edits) -> Result<Vec<DeviceLink>, DeviceError> {
     let mut links: BTreeMap<String, String> =

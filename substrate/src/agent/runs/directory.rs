@@ -22,7 +22,7 @@ use crate::run_directory::{
     StopOrder, draft_name,
 };
 
-/// Why a folder cannot be used.
+/// Why a directory cannot be used.
 #[derive(Debug, thiserror::Error)]
 #[error("cannot {step} {}", path.display())]
 pub struct DirectoryError {
@@ -40,14 +40,14 @@ fn failed(step: &'static str, path: &Path) -> impl FnOnce(io::Error) -> Director
     move |source| DirectoryError { step, path, source }
 }
 
-/// The folder of one run.
+/// The directory of one run.
 #[derive(Debug, Clone)]
 pub struct RunDirectory {
     path: PathBuf,
 }
 
 impl RunDirectory {
-    /// Makes the folder of a new run.
+    /// Makes the directory of a new run.
     ///
     /// # Errors
     /// [`DirectoryError`]; nothing is left behind that counts.
@@ -61,7 +61,7 @@ impl RunDirectory {
         Ok(Self { path })
     }
 
-    /// The folder of a run that is held.
+    /// The directory of a run that is held.
     #[must_use]
     pub fn existing(runs: &Path, run: RunId) -> Option<Self> {
         let path = runs.join(run.to_string());
@@ -71,7 +71,7 @@ impl RunDirectory {
     /// All runs in `runs`, which is made if it does not exist; drafts are removed, damaged ones are told and left out.
     ///
     /// # Errors
-    /// [`DirectoryError`]: the folder cannot be made or read.
+    /// [`DirectoryError`]: the directory cannot be made or read.
     pub fn all(runs: &Path) -> Result<Vec<(Self, RunSpec)>, DirectoryError> {
         fs::create_dir_all(runs).map_err(failed("make", runs))?;
         let mut found = Vec::new();
@@ -85,7 +85,7 @@ impl RunDirectory {
             let directory = Self { path };
             match directory.read(SPEC) {
                 Ok(Some(spec)) => found.push((directory, spec)),
-                Ok(None) => tracing::warn!(run = name, "the folder of a run has no spec.json"),
+                Ok(None) => tracing::warn!(run = name, "the directory of a run has no spec.json"),
                 Err(error) => tracing::warn!(run = name, "{:#}", anyhow::Error::from(error)),
             }
         }
@@ -118,7 +118,7 @@ impl RunDirectory {
         }
     }
 
-    /// How the run is, by what lies in its folder.
+    /// How the run is, by what lies in its directory.
     #[must_use]
     pub fn state(&self) -> RunState {
         if let Some(end) = self.end().filter(|_| !self.owes_epilog()) {
@@ -352,7 +352,7 @@ mod tests {
         assert_eq!(end.log_bytes, 6);
         assert_eq!(directory.state(), RunState::Ended(Box::new(end)));
 
-        // An agent that starts anew.
+        // An agent that starts again.
         fs::create_dir(runs.join(format!("{}.new", RunId(uuid::Uuid::from_u128(9))))).unwrap();
         let all = RunDirectory::all(&runs).unwrap();
         assert_eq!(all.len(), 1);

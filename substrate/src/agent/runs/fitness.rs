@@ -29,7 +29,7 @@ const AFTER_FAILURE: Duration = Duration::from_secs(60);
 /// What the node has; see the module.
 #[derive(Debug)]
 pub struct Fitness {
-    /// Folders in which a job needs room: of runs, of artifacts.
+    /// Directories in which a job needs room: of runs, of artifacts.
     directories: Vec<PathBuf>,
     /// What logs have that the server has not taken.
     logs: LogRoom,
@@ -90,7 +90,7 @@ pub fn memory_shortage(machine: &Path, is_in_memory: bool) -> Option<String> {
         .then(|| format!("{has} MiB of memory are available and not granted to jobs, and {needs} are needed"))
 }
 
-/// Memory that the control groups below `runs` may still take, bytes.
+/// Memory that the cgroups below `runs` may still take, bytes.
 fn unused_grants(runs: &Path) -> u64 {
     let bytes = |group: &Path, file: &str| -> Option<u64> {
         std::fs::read_to_string(group.join(file)).ok()?.trim().parse().ok()

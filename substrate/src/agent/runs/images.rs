@@ -21,7 +21,7 @@ const KEEP_SECONDS: i64 = 600;
 /// How images are mounted: by the kernel on a node, in tests as the test wants.
 #[derive(Debug, Clone, Copy)]
 pub struct Mounting {
-    /// Mounts a file on a folder.
+    /// Mounts a file on a directory.
     pub mount: fn(&Path, &Path) -> linux::Result<()>,
     /// Takes the mount down.
     pub unmount: fn(&Path) -> linux::Result<()>,
@@ -41,7 +41,7 @@ fn mount_squashfs(file: &Path, target: &Path) -> linux::Result<()> {
     mount::mount(device.path(), target, "squashfs", flags, "")
 }
 
-/// A mount has another device number than the folder that it is in.
+/// A mount has another device number than the directory that it is in.
 fn is_mounted(target: &Path) -> bool {
     let device = |path: &Path| fs::symlink_metadata(path).map(|found| found.dev());
     match (device(target), target.parent().map(device)) {
@@ -60,7 +60,7 @@ pub struct Images {
 }
 
 impl Images {
-    /// Images below this folder.
+    /// Images below this directory.
     #[must_use]
     pub fn new(directory: PathBuf, mounting: Mounting) -> Self {
         Self { directory, mounting, idle: Mutex::default() }
@@ -119,7 +119,7 @@ impl Images {
 mod tests {
     use super::*;
 
-    /// A file in the folder is the mount.
+    /// A file in the directory is the mount.
     fn pretend() -> Mounting {
         Mounting {
             mount: |file, target| {
@@ -152,7 +152,7 @@ mod tests {
         assert_eq!(images.sweep(&used, at(0)), used);
         assert_eq!(images.sweep(&unused, at(10_000)), used);
         assert_eq!(images.sweep(&unused, at(10_599)), used);
-        // Used once more: the time begins anew.
+        // Used once more: the time begins again.
         images.mount(digest, &file).unwrap();
         assert_eq!(images.sweep(&unused, at(10_600)), used);
         assert_eq!(images.sweep(&unused, at(11_200)), unused);

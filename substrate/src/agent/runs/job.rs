@@ -79,7 +79,7 @@ pub struct Parts<'a> {
     pub job: &'a JobSpec,
     /// Root of the mounted image.
     pub image: PathBuf,
-    /// Folders of the volumes, in the order of [`JobSpec::mounts`].
+    /// Directories of the volumes, in the order of [`JobSpec::mounts`].
     pub volumes: Vec<PathBuf>,
     /// Files, in the order of [`JobSpec::files`].
     pub files: Vec<PathBuf>,
@@ -114,7 +114,7 @@ pub enum JobError {
     /// No device.
     #[error(transparent)]
     Device(#[from] DeviceError),
-    /// The run's folder.
+    /// The run's directory.
     #[error(transparent)]
     Directory(#[from] DirectoryError),
     /// The spawner.
@@ -188,7 +188,7 @@ impl<C: Containers> Job<'_, C> {
         reporter: &RunReporter,
     ) -> Result<(), JobError> {
         self.prepare().await?;
-        // One that was released before its agent started anew is not held again: others run.
+        // One that was released before its agent started again is not held again: others run.
         if self.spec.awaits_release && !*released.borrow() {
             reporter.report(RunState::Prepared {}).await;
             if released.wait_for(|is_released| *is_released).await.is_err() {

@@ -47,7 +47,7 @@ pub async fn run_to_completion<C: Containers>(
     reporter.report(RunState::Ended(Box::new(end))).await;
 }
 
-/// Volumes and transfers: they can be begun again, so an agent that starts anew does just that.
+/// Volumes and transfers: they can be begun again, so an agent that starts again does just that.
 async fn transfer<C: Containers>(
     node: &Node<C>,
     directory: &RunDirectory,

@@ -39,7 +39,7 @@ const TAIL_INTERVAL: Duration = Duration::from_millis(50);
 pub struct Log {
     /// The attempt that writes it; the server's URL names it.
     pub run: RunId,
-    /// The file of its head in the run's folder; segments of the tail lie beside it.
+    /// The file of its head in the run's directory; segments of the tail lie beside it.
     pub path: PathBuf,
     /// It may have a gap, and the server knows what that is.
     pub has_tail: bool,

@@ -14,7 +14,7 @@ use super::reach::{Forbidden, Reach};
 /// Time to reach a server.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(15);
 
-/// Time without a byte after which a transfer is begun anew.
+/// Time without a byte after which a transfer is begun again.
 const READ_TIMEOUT: Duration = Duration::from_secs(60);
 
 /// Redirects that are followed.

@@ -124,7 +124,7 @@ impl Resolve for Reach {
     }
 }
 
-/// Made anew for each lookup: the node's name servers change, and transfers are few.
+/// Made again for each lookup: the node's name servers change, and transfers are few.
 fn resolver() -> Result<TokioResolver, hickory_resolver::net::NetError> {
     let mut builder = TokioResolver::builder_tokio().unwrap_or_else(|_| {
         // Without /etc/resolv.conf there is still /etc/hosts.

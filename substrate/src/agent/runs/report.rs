@@ -32,7 +32,7 @@ impl RunReporter {
     }
 
     pub(super) async fn report(&self, state: RunState) {
-        // Nobody listens only while the agent ends; the next one reads it from the folder.
+        // Nobody listens only while the agent ends; the next one reads it from the directory.
         let _ = self.reports.send(RunProgress::Report(RunReport { run: self.run, state })).await;
     }
 

@@ -59,10 +59,10 @@ impl When {
 /// Why a program did not do its work.
 #[derive(Debug, thiserror::Error)]
 pub enum SiteProgramError {
-    /// The folder cannot be read.
+    /// The directory cannot be read.
     #[error("cannot read {}", path.display())]
     Directory {
-        /// The folder.
+        /// The directory.
         path: PathBuf,
         /// Why.
         #[source]

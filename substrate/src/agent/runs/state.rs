@@ -57,7 +57,7 @@ pub enum ServerRequest {
 /// What is to be done.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Effect {
-    /// Write the run's folder, then begin it. If it cannot be written: [`Core::not_accepted`].
+    /// Write the run's directory, then begin it. If it cannot be written: [`Core::not_accepted`].
     Accept(Box<RunSpec>),
     /// Write down that it shall end, and tell it.
     Stop {
@@ -77,7 +77,7 @@ pub enum Effect {
     },
     /// Write down that it is released, and tell it.
     Release(RunId),
-    /// Stop sending its log, delete its folder.
+    /// Stop sending its log, delete its directory.
     Delete(RunId),
     /// Delete the volumes of a workflow.
     RemoveVolumes(WorkflowId),
@@ -177,7 +177,7 @@ impl Core {
         over
     }
 
-    /// The run's folder could not be written; it never begins.
+    /// The run's directory could not be written; it never begins.
     pub fn not_accepted(&mut self, run: RunId, why: String, now: Timestamp) {
         self.runs.remove(&run);
         self.say(run, never(now, Outcome::Failed { why, transient: true }));

@@ -1,5 +1,5 @@
 //! The keeper with all its tasks against a server that is played by the test over mutual TLS, and containers that are
-//! played by threads of the test. The agent is killed by dropping its tasks, and started anew on the same folders.
+//! played by threads of the test. The agent is killed by dropping its tasks, and started again on the same directories.
 
 use std::{
     fs::{self, File},
@@ -463,7 +463,7 @@ async fn a_log_with_a_gap_arrives_and_says_so() {
     eventually("the end of the log is known", || got(run).len() == 500).await;
     assert_eq!(got(run), [b"full 500\n".to_vec(), vec![b'?'; 491]].concat());
 
-    // An agent that begins anew finds out where the server is.
+    // An agent that begins again finds out where the server is.
     drop(agent);
     let asked = rig.asked("post");
     let _agent = rig.start();

@@ -1,7 +1,7 @@
-//! Files into and out of volumes: GET and PUT over http(s), artifacts of the server, files and folders
+//! Files into and out of volumes: GET and PUT over http(s), artifacts of the server, files and directories
 //! for the client.
 //!
-//! A transfer that breaks off is begun anew, with pauses, up to [`MAX_ATTEMPTS`] times; what another
+//! A transfer that breaks off is begun again, with pauses, up to [`MAX_ATTEMPTS`] times; what another
 //! try cannot mend is final, such as a 4xx. Each try that failed is told at once, in the run's log and
 //! to the server. A URL there is without user and password.
 
@@ -45,7 +45,7 @@ pub use progress::Progress;
 /// Times that a transfer is begun: about a minute of pauses.
 const MAX_ATTEMPTS: u32 = 6;
 
-/// Time without a byte after which an upload is begun anew: a store may take its time over the answer
+/// Time without a byte after which an upload is begun again: a store may take its time over the answer
 /// when it has all of a large file.
 const STALL: Duration = Duration::from_secs(120);
 
@@ -104,16 +104,16 @@ pub enum TransferError {
         #[source]
         source: Box<TransferError>,
     },
-    /// What is to be sent is a folder, and cannot go there.
-    #[error("{path} is a folder, and {why}; let a job pack it (`tar -cf`), and transfer the archive")]
+    /// What is to be sent is a directory, and cannot go there.
+    #[error("{path} is a directory, and {why}; let a job pack it (`tar -cf`), and transfer the archive")]
     NoDirectory {
         /// The path in the volume.
         path: String,
         /// Why not.
         why: &'static str,
     },
-    /// A folder cannot be read, or its stream broke off.
-    #[error("cannot pack the folder")]
+    /// A directory cannot be read, or its stream broke off.
+    #[error("cannot pack the directory")]
     Packing(#[source] copy_tree::CopyError),
     /// A job is still at work on it.
     #[error("{0} was changed while it was sent")]
@@ -209,7 +209,7 @@ pub struct Transfer<'a, C> {
 }
 
 impl<'a, C> Transfer<'a, C> {
-    /// A file of a volume of the run's workflow, or a folder on its way out.
+    /// A file of a volume of the run's workflow, or a directory on its way out.
     pub fn new(
         node: &'a Node<C>,
         spec: &'a RunSpec,
@@ -252,7 +252,7 @@ impl<'a, C> Transfer<'a, C> {
         Ok(())
     }
 
-    /// Sends the file, or the folder with all that is below it.
+    /// Sends the file, or the directory with all that is below it.
     ///
     /// # Errors
     /// [`TransferError`], when trying on did not help.
@@ -503,7 +503,7 @@ mod tests {
         assert!(!gave_up.is_transient());
         assert_eq!(
             format!("{:#}", anyhow::Error::from(gave_up)),
-            "gave up after 6 tries: cannot pack the folder: cannot read out/x: permission denied"
+            "gave up after 6 tries: cannot pack the directory: cannot read out/x: permission denied"
         );
     }
 }

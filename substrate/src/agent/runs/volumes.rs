@@ -32,13 +32,13 @@ mod directory;
 /// Longest name of a volume, bytes: that of a file.
 const MAX_NAME_BYTES: usize = 255;
 
-/// Folders above the volumes: passable, not readable, for containers enter them by bind mounts alone.
+/// Directories above the volumes: passable, not readable, for containers enter them by bind mounts alone.
 const ABOVE_MODE: u32 = 0o711;
 
 /// Why a volume or a file in it cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub enum VolumeError {
-    /// The name is no name of a folder.
+    /// The name is no name of a directory.
     #[error(
         "{0:?} cannot be the name of a volume; use 1 to {MAX_NAME_BYTES} bytes without / that are not . or .."
     )]
@@ -57,9 +57,9 @@ pub enum VolumeError {
         /// The path in it.
         path: String,
     },
-    /// A folder holds more than one transfer takes.
+    /// A directory holds more than one transfer takes.
     #[error(
-        "the folder {path} in the volume {volume} holds more than {limit} files and folders; let a job \
+        "the directory {path} in the volume {volume} holds more than {limit} files and directories; let a job \
          pack it (`tar -cf`), and transfer the archive"
     )]
     TooMany {
@@ -117,7 +117,7 @@ pub fn is_transient(error: &io::Error) -> bool {
 pub enum Kept {
     /// A file for reading, and its length, bytes.
     File(File, u64),
-    /// A folder with what is below it.
+    /// A directory with what is below it.
     Directory(VolumeDirectory),
 }
 
@@ -128,7 +128,7 @@ pub struct Volumes {
 }
 
 impl Volumes {
-    /// Volumes below this folder.
+    /// Volumes below this directory.
     #[must_use]
     pub fn new(directory: PathBuf) -> Self {
         Self { directory }
@@ -177,10 +177,10 @@ impl Volumes {
             }
             chown(&path, Some(user.uid), Some(user.gid))
         };
-        make().map_err(|source| self.system("make", volume, "the folder", source))
+        make().map_err(|source| self.system("make", volume, "the directory", source))
     }
 
-    /// An empty file for writing, the user's; folders on the way are made, the user's too.
+    /// An empty file for writing, the user's; directories on the way are made, the user's too.
     ///
     /// # Errors
     /// [`VolumeError`].
@@ -215,7 +215,7 @@ impl Volumes {
         Ok(file)
     }
 
-    /// A file or a folder for reading; `.` is the volume itself.
+    /// A file or a directory for reading; `.` is the volume itself.
     ///
     /// # Errors
     /// [`VolumeError`].
@@ -250,7 +250,7 @@ impl Volumes {
         kind.is_ok_and(|kind| kind == TMPFS_MAGIC || kind == OVERLAYFS_SUPER_MAGIC)
     }
 
-    /// Workflows that have volumes here, as far as their folder can be read.
+    /// Workflows that have volumes here, as far as their directory can be read.
     #[must_use]
     pub fn workflows(&self) -> Vec<WorkflowId> {
         let entries = fs::read_dir(&self.directory).into_iter().flatten().flatten();

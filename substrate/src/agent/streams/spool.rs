@@ -1,4 +1,4 @@
-//! `attach`: the log of a running job straight from its folder, as it grows, and how the job ends.
+//! `attach`: the log of a running job straight from its directory, as it grows, and how the job ends.
 //! What is left out of it, because it is longer than its limit or the user reads slower than the job
 //! writes, is told in a line on the channel of errors.
 

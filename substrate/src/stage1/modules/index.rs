@@ -126,7 +126,7 @@ impl Index {
         }
     }
 
-    /// File of a module, relative to the kernel's folder.
+    /// File of a module, relative to the kernel's directory.
     #[must_use]
     pub fn path(&self, name: &str) -> Option<&str> {
         self.modules.get(name).map(|module| module.path.as_str())

@@ -36,7 +36,7 @@ const NAMESPACES: &str = "the namespaces are the job's own";
 const NETWORK: &str = "a job that is not isolated has the node's network";
 const ISOLATED: &str = "an isolated job has loopback and nothing else";
 const PROCESSES: &str = "a job sees its own processes and its init";
-const CONTROL_GROUP: &str = "a job's control group is the root of those that it sees";
+const CONTROL_GROUP: &str = "a job's cgroup is the root of those that it sees";
 const MEMORY: &str = "the limit of memory is the kernel's";
 const OUT_OF_MEMORY: &str = "a job that needs more memory is told so";
 const PIDS: &str = "the limit of processes is the kernel's";
@@ -47,11 +47,11 @@ const UMASK: &str = "the umask is 022";
 const LIMITS: &str = "resources are limited";
 const NO_CAPABILITIES: &str = "there is no capability in any set";
 const NO_PRIVILEGES: &str = "privileges cannot be gained";
-const FILTER: &str = "the system-call filter refuses";
-const DIRECTORY: &str = "the working folder is the ordered one";
-const MADE_DIRECTORY: &str = "the working folder of the image is made where no layer has it";
+const FILTER: &str = "the seccomp filter refuses";
+const DIRECTORY: &str = "the working directory is the ordered one";
+const MADE_DIRECTORY: &str = "the working directory of the image is made where no layer has it";
 const VOLUME_DIRECTORY: &str = "in a volume it is the user who makes it";
-const HOME: &str = "the home folder is the user's alone";
+const HOME: &str = "the home directory is the user's alone";
 const LINES: &str = "the user and the groups have lines in their lists";
 const ETC_LINKS: &str = "links of an image in /etc are replaced and not written through";
 const NODE_NAMES: &str = "a job that is not isolated has the names of the node";
@@ -68,7 +68,7 @@ const OUTPUT: &str = "input is empty and output is the log";
 const STATUS: &str = "the exit status is told";
 const DEATH: &str = "death by a signal is told";
 const NO_PROGRAM: &str = "a program that is not there is told";
-const NO_DIRECTORY: &str = "a working folder that is not there is told";
+const NO_DIRECTORY: &str = "a working directory that is not there is told";
 const KNOWN: &str = "a container that runs is known by its init";
 const CHANGES: &str = "a description that changes after the start changes nothing";
 const TERM: &str = "an order to stop reaches the program as SIGTERM";
@@ -91,8 +91,7 @@ const NO_CHECKPOINT: Verdict = No("no checkpoints: a job that must outlive its n
 const NO_UPDATE: Verdict = No("limits are set before the start and are not changed");
 const NO_IO: Verdict = No("no limits of I/O yet");
 const NO_SHARES: Verdict = No("jobs have whole processors to themselves, no shares or quotas of them");
-const NO_NET_CLASSES: Verdict =
-    No("`net_cls` and `net_prio` are of control groups version 1; nodes have version 2");
+const NO_NET_CLASSES: Verdict = No("`net_cls` and `net_prio` are of cgroups version 1; nodes have version 2");
 const NO_OWN_COVERS: Verdict =
     No("the covered and the read-only paths are ours, all absolute: no job orders any");
 const NO_USER_NAMESPACES: Verdict = No("no user namespaces yet");
@@ -166,7 +165,7 @@ const RUNTIME_TOOLS: &[Case] = &[
     ("linux_cgroups_relative_pids", Check(&[PIDS])),
     ("linux_devices (character, block)", Check(&[GRANTED])),
     ("linux_devices (FIFO)", No("what is granted are devices of the node, and a FIFO is none")),
-    ("linux_masked_paths (files, folders)", Check(&[COVERED])),
+    ("linux_masked_paths (files, directories)", Check(&[COVERED])),
     ("linux_masked_paths (relative, links, device nodes)", NO_OWN_COVERS),
     ("linux_mount_label", No("no SELinux labels: a job's mounts are its own")),
     ("linux_ns_itype", Check(&[NETWORK, NODE_NAMES, NAMESPACES])),
@@ -178,7 +177,7 @@ const RUNTIME_TOOLS: &[Case] = &[
         "linux_process_apparmor_profile",
         No("no AppArmor profiles: they would have to be in the image of every node"),
     ),
-    ("linux_readonly_paths (files, folders)", Check(&[READ_ONLY])),
+    ("linux_readonly_paths (files, directories)", Check(&[READ_ONLY])),
     ("linux_readonly_paths (relative, links, device nodes)", NO_OWN_COVERS),
     ("linux_rootfs_propagation (private)", Check(&[PRIVATE])),
     ("linux_rootfs_propagation (shared, slave, unbindable)", NO_PROPAGATION),
@@ -276,7 +275,7 @@ const YOUKI: &[Case] = &[
     ("cgroup_v1_blkio::empty_200kb", NO_IO),
     ("cgroup_v1_relative_network::test_linux_cgroups_relative_network", NO_NET_CLASSES),
     ("seccomp::seccomp_test", Check(&[FILTER])),
-    ("seccomp_notify::seccomp_notify", No("the system-call filter asks nobody: it allows or refuses")),
+    ("seccomp_notify::seccomp_notify", No("the seccomp filter asks nobody: it allows or refuses")),
     ("readonly_paths::readonly_paths", Check(&[READ_ONLY])),
     ("readonly_paths::readonly_rel_paths", NO_OWN_COVERS),
     ("readonly_paths::readonly_symlinks", NO_OWN_COVERS),

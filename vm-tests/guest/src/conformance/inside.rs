@@ -304,7 +304,7 @@ pub(super) fn system_calls(_: &[String]) -> anyhow::Result<()> {
 
 pub(super) fn working_directory(_: &[String]) -> anyhow::Result<()> {
     let directory = std::env::current_dir()?;
-    ensure!(directory == Path::new(WORK), "the working folder is {}", directory.display());
+    ensure!(directory == Path::new(WORK), "the working directory is {}", directory.display());
     Ok(())
 }
 

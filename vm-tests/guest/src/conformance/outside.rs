@@ -163,7 +163,7 @@ pub(super) fn removal_refused(run: &Run<'_>) -> anyhow::Result<()> {
     run.launch()?;
     run.started()?;
     container::clean(&run.directory);
-    ensure!(own_group(run).is_populated()?, "the program's control group is empty");
+    ensure!(own_group(run).is_populated()?, "the program's cgroup is empty");
     run.stop(0)?;
     was_stopped(&run.ended()?.outcome)
 }
@@ -178,8 +178,8 @@ pub(super) fn nothing_left(run: &Run<'_>) -> anyhow::Result<()> {
         ensure!(monotonic() < deadline, "before {before:?}, after {:?}", ResourceCounts::now()?);
         std::thread::sleep(Duration::from_millis(20));
     }
-    ensure!(!own_group(run).path().exists(), "its control group is left");
-    ensure!(groups::of(Path::new(NEIGHBOUR)).path().exists(), "another run's control group is gone");
+    ensure!(!own_group(run).path().exists(), "its cgroup is left");
+    ensure!(groups::of(Path::new(NEIGHBOUR)).path().exists(), "another run's cgroup is gone");
     ensure!(Path::new(INNER).join("marker").exists(), "its volume is empty");
     Ok(())
 }

@@ -33,7 +33,7 @@ pub(super) const PIDS: u32 = 57;
 pub(super) const CHARACTER_DEVICE: (&str, u32, u32) = ("/dev/conformance-log", 1, 11);
 pub(super) const BLOCK_DEVICE: (&str, u32, u32) = ("/dev/conformance-loop", 7, 0);
 
-/// Folders of the machine that are volumes. The second holds `marker`; on [`BELOW`] something is mounted.
+/// Directories of the machine that are volumes. The second holds `marker`; on [`BELOW`] something is mounted.
 pub(super) const VOLUME: &str = "/volume";
 pub(super) const INNER: &str = "/inner";
 const BELOW: &str = "/volume/inner";
@@ -41,7 +41,7 @@ const BELOW: &str = "/volume/inner";
 /// Where the first is in a container.
 pub(super) const DATA: &str = "/data";
 
-/// A folder of the image.
+/// A directory of the image.
 pub(super) const WORK: &str = "/work";
 
 /// The user's file in the image.
@@ -66,7 +66,7 @@ pub(super) const SOCKET: &str = "bedplate-conformance";
 /// Kinds of namespaces, as in `/proc/PID/ns`.
 pub(super) const NAMESPACES: [&str; 8] = ["cgroup", "ipc", "mnt", "net", "pid", "time", "user", "uts"];
 
-/// A control group beside those of the checks, which nobody may touch.
+/// A cgroup beside those of the checks, which nobody may touch.
 pub(super) const NEIGHBOUR: &str = "neighbour";
 
 /// What the machine keeps open.

@@ -176,7 +176,7 @@ pub(super) const CHECKS: &[Check] = &[
         otherwise: &[Without(&[ProcessNamespace])],
     },
     Check {
-        name: "a job's control group is the root of those that it sees",
+        name: "a job's cgroup is the root of those that it sees",
         container: ORDINARY,
         look: Inside(inside::own_control_group),
         otherwise: &[Uncontained],
@@ -258,19 +258,19 @@ pub(super) const CHECKS: &[Check] = &[
         otherwise: &[Without(FILTERED)],
     },
     Check {
-        name: "the system-call filter refuses",
+        name: "the seccomp filter refuses",
         container: ORDINARY,
         look: Inside(inside::system_calls),
         otherwise: &[Without(&[SystemCalls])],
     },
     Check {
-        name: "the working folder is the ordered one",
+        name: "the working directory is the ordered one",
         container: |spec| spec.cwd = WORK.to_owned(),
         look: Inside(inside::working_directory),
         otherwise: &[Described(|spec| spec.cwd = "/".to_owned())],
     },
     Check {
-        name: "the working folder of the image is made where no layer has it",
+        name: "the working directory of the image is made where no layer has it",
         container: |spec| image_directory(spec, "/made/for/it"),
         look: Inside(user::made_working_directory),
         otherwise: &[Described(|spec| spec.cwd = WORK.to_owned())],
@@ -285,7 +285,7 @@ pub(super) const CHECKS: &[Check] = &[
         otherwise: &[Described(|spec| spec.binds.clear())],
     },
     Check {
-        name: "the home folder is the user's alone",
+        name: "the home directory is the user's alone",
         container: |spec| {
             spec.env.push("HOME=/home/ada".to_owned());
             (spec.home, spec.makes_home) = (Some("/home/ada".to_owned()), true);
@@ -413,7 +413,7 @@ pub(super) const CHECKS: &[Check] = &[
         otherwise: &[Described(|spec| spec.program_words.clear())],
     },
     Check {
-        name: "a working folder that is not there is told",
+        name: "a working directory that is not there is told",
         container: |spec| spec.cwd = "/missing".to_owned(),
         look: Outside(outside::missing_directory),
         otherwise: &[Described(|spec| spec.cwd = "/".to_owned())],
@@ -483,7 +483,7 @@ pub(super) const CHECKS: &[Check] = &[
     },
 ];
 
-/// Orders a working folder as that of an image, and tells the payload of it.
+/// Orders a working directory as that of an image, and tells the payload of it.
 fn image_directory(spec: &mut ContainerSpec, directory: &str) {
     (spec.cwd, spec.makes_cwd) = (directory.to_owned(), true);
     spec.command.push(directory.to_owned());

@@ -1,4 +1,4 @@
-//! What the payload finds of its user: folders that are made for it, its lines in lists, the names of
+//! What the payload finds of its user: directories that are made for it, its lines in lists, the names of
 //! the node.
 
 use std::{env, fs, os::unix::fs::MetadataExt as _, path::Path};
@@ -22,17 +22,17 @@ fn has_lines(path: &str, wanted: &[&str]) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// The argument is the folder; as runc makes it.
+/// The argument is the directory; as runc makes it.
 pub(super) fn made_working_directory(wanted: &[String]) -> anyhow::Result<()> {
     let directory = env::current_dir()?;
-    ensure!(wanted == [directory.display().to_string()], "the working folder is {}", directory.display());
+    ensure!(wanted == [directory.display().to_string()], "the working directory is {}", directory.display());
     has_owner(&directory, (0o755, 0, 0))
 }
 
-/// The argument is the folder.
+/// The argument is the directory.
 pub(super) fn working_directory_in_a_volume(wanted: &[String]) -> anyhow::Result<()> {
     let directory = env::current_dir()?;
-    ensure!(wanted == [directory.display().to_string()], "the working folder is {}", directory.display());
+    ensure!(wanted == [directory.display().to_string()], "the working directory is {}", directory.display());
     has_owner(&directory, (0o755, 1000, 1000))
 }
 

@@ -11,7 +11,7 @@ use super::{
     tools::Tools,
 };
 
-/// Attributes of hwloc's objects that tell of the machine; not those that number them anew in each run.
+/// Attributes of hwloc's objects that tell of the machine; not those that number them again in each run.
 const ATTRIBUTES: [&str; 12] = [
     "type",
     "os_index",

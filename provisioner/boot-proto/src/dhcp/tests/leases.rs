@@ -389,7 +389,7 @@ fn a_released_address_that_could_not_be_taken_again_is_probed_before_it_is_given
     assert_eq!(in_use, (Received::Nothing, 1), "the first one is up, and nobody acknowledged it");
 }
 
-/// The records may be written anew at any time.
+/// The records may be written again at any time.
 #[test]
 fn a_released_address_stays_so_in_the_records_until_it_is_taken_again_on_disk() {
     let mut site = Site::new(1, &[FIRST, SECOND]);

@@ -28,7 +28,7 @@ pub(super) enum Make {
     Layers(fn() -> Vec<Vec<u8>>),
     /// Likewise; the peer is GNU tar.
     Sparse(fn() -> Vec<Vec<u8>>),
-    /// By hand: the folder of the layout, and one to work in.
+    /// By hand: the directory of the layout, and one to work in.
     Layout(fn(&Path, &Path)),
 }
 
@@ -206,7 +206,7 @@ pub(super) const CASES: &[Case] = &[
         vec![base(), tar([dir("usr/bin/tool/"), file("usr/bin/tool/root", b"root")])]
     }),
     layers("a file becomes a directory, unsaid", || vec![base(), tar([file("etc/passwd/root", b"root")])])
-        .but(Verdict::Neither("is not a folder")),
+        .but(Verdict::Neither("is not a directory")),
     layers("a link becomes a file, a file a link", || {
         vec![base(), tar([file("bin", b"file"), symlink("usr/bin/tool", "/bin")])]
     }),

@@ -77,7 +77,7 @@ fn causes(error: &dyn std::error::Error) -> String {
     text
 }
 
-/// All below a folder, and the folder.
+/// All below a directory, and the directory.
 fn walk(root: &Path) -> Tree {
     let (mut tree, mut todo) = (Tree::new(), vec![root.to_owned()]);
     let mut names: BTreeMap<u64, BTreeSet<String>> = BTreeMap::new();

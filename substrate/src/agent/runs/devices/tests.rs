@@ -115,7 +115,7 @@ fn what_one_run_has_no_other_gets() {
     claims.release(run(1));
     claims.take(run(3), claim(&["0"])).unwrap();
 
-    // An agent that starts anew knows it from the run's folder.
+    // An agent that starts again knows it from the run's directory.
     let json = serde_json::to_string(&claim(&["1"])).unwrap();
     let claims = Claims::default();
     claims.adopt(run(2), serde_json::from_str(&json).unwrap());

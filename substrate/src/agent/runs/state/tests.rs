@@ -246,7 +246,7 @@ fn what_happened_is_said_before_the_end_and_again_in_each_session() {
     assert!(core.has_urgent());
     assert_eq!(news(&mut core), Some(failed(2)), "of tries the last one matters");
     assert_eq!(news(&mut core), Some(remark()));
-    // A session begins anew: all of it, once.
+    // A session begins again: all of it, once.
     core.list();
     core.happened(run(1), failed(3));
     core.advanced(running(1));

@@ -1,5 +1,5 @@
 //! Transfers against a store that answers as the test wants: what is told of tries that failed, and
-//! folders on their way out.
+//! directories on their way out.
 
 use std::{collections::VecDeque, os::unix::fs::symlink};
 
@@ -225,7 +225,7 @@ async fn a_directory_goes_to_a_url_file_by_file() {
     let Outcome::Failed { why, transient: false } = end.outcome else { panic!("{end:?}") };
     assert_eq!(
         why,
-        "out is a folder, and a URL with a query or fragment names one file; let a job pack it (`tar -cf`), \
+        "out is a directory, and a URL with a query or fragment names one file; let a job pack it (`tar -cf`), \
          and transfer the archive"
     );
 }
@@ -245,7 +245,7 @@ async fn a_directory_goes_to_the_server_as_a_stream() {
         RunNews::Remark { text } => Some(text.as_str()),
         _ => None,
     });
-    assert_eq!(remark, Some("left out: out/socket: neither file, folder nor link"));
+    assert_eq!(remark, Some("left out: out/socket: neither file, directory nor link"));
     let streams = std::mem::take(&mut *rig.shelf.directories.lock().unwrap());
     assert_eq!(streams.len(), 1);
     let place = copy_tree::Target::of(rig.place.path(), "fetched").unwrap();

@@ -1,4 +1,4 @@
-//! A whole folder out of a volume: to a URL, one PUT a file below it; to the client, as one stream.
+//! A whole directory out of a volume: to a URL, one PUT a file below it; to the client, as one stream.
 
 use std::{
     io::{self, Write},
@@ -25,20 +25,20 @@ use super::{
     Transfer, TransferError, Tries, answer, broken, cannot, shown, unless_stalled,
 };
 
-/// Pieces of a packed folder that wait for the connection.
+/// Pieces of a packed directory that wait for the connection.
 const MAX_PIECES: usize = 8;
 
 /// Bytes of one piece.
 const PIECE_BYTES: usize = 64 << 10;
 
-/// What a packed folder may hold: as much as one that is sent file by file.
+/// What a packed directory may hold: as much as one that is sent file by file.
 const LIMITS: Limits = Limits { entries: MAX_ENTRIES, depth: MAX_DEPTH };
 
 /// Time for the thread that packs to notice that its reader is gone.
 const PACKER_PATIENCE: Duration = Duration::from_secs(5);
 
 impl<C> Transfer<'_, C> {
-    /// Sends a folder with all that is below it.
+    /// Sends a directory with all that is below it.
     pub(super) async fn send_directory(
         &self,
         directory: VolumeDirectory,
@@ -47,7 +47,7 @@ impl<C> Transfer<'_, C> {
         match destination {
             Destination::Http { url } => self.put_files(directory, url).await,
             Destination::Client { takes_directories: true } => {
-                self.progress.say("sending the folder to the server");
+                self.progress.say("sending the directory to the server");
                 let mut tries = Tries::default();
                 let copied = loop {
                     let result = self.put_directory_to_server().await;
@@ -98,7 +98,7 @@ impl<C> Transfer<'_, C> {
         Ok(())
     }
 
-    /// The URL of the folder, which those of its files begin with.
+    /// The URL of the directory, which those of its files begin with.
     fn directory_url(&self, url: &str) -> Result<url::Url, TransferError> {
         let no_directory = |why| TransferError::NoDirectory { path: self.path.to_owned(), why };
         let parsed = url::Url::parse(url).map_err(|_| no_directory("its destination is no URL"))?;
@@ -139,7 +139,7 @@ impl<C> Transfer<'_, C> {
         });
         let request = client.put(url).body(reqwest::Body::wrap_stream(body));
         let sent = unless_stalled(&moved, url, request.send()).await;
-        // Why the folder cannot be read says more than that its stream broke off.
+        // Why the directory cannot be read says more than that its stream broke off.
         match tokio::time::timeout(PACKER_PATIENCE, packing).await {
             Ok(Ok(Err(
                 error @ (CopyError::Step { .. }
@@ -167,13 +167,13 @@ impl<C> Transfer<'_, C> {
         }
     }
 
-    /// Waits until this node packs few enough folders.
+    /// Waits until this node packs few enough directories.
     async fn packing_permit(&self) -> Result<OwnedSemaphorePermit, TransferError> {
         let turns = &self.node.packings;
         if let Ok(turn) = turns.clone().try_acquire_owned() {
             return Ok(turn);
         }
-        self.progress.say("waiting for other folders that this node sends");
+        self.progress.say("waiting for other directories that this node sends");
         turns.clone().acquire_owned().await.map_err(|error| stopped("pack", error))
     }
 
@@ -191,7 +191,7 @@ fn stopped(step: &'static str, error: impl std::error::Error + Send + Sync + 'st
     TransferError::File { step, source: io::Error::other(error) }
 }
 
-/// The URL of a file below that of its folder. Names are bytes: what is no unreserved character
+/// The URL of a file below that of its directory. Names are bytes: what is no unreserved character
 /// (RFC 3986, section 2.3) is escaped.
 fn below(base: &url::Url, file: &Path) -> String {
     let mut path = base.path().trim_end_matches('/').to_owned();
@@ -210,7 +210,7 @@ fn below(base: &url::Url, file: &Path) -> String {
     url.into()
 }
 
-/// Takes the stream of a folder in pieces; fails when nobody reads any more.
+/// Takes the stream of a directory in pieces; fails when nobody reads any more.
 struct Packer {
     sender: mpsc::Sender<io::Result<Bytes>>,
     piece: Vec<u8>,

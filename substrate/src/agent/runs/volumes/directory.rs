@@ -1,7 +1,7 @@
-//! A folder of a volume with all that is below it, for a transfer out of the volume.
+//! A directory of a volume with all that is below it, for a transfer out of the volume.
 //!
-//! Jobs wrote it, and may still write to it. So every step goes from an open folder to a name in it,
-//! follows no link and crosses no mount; what is neither file nor folder is named and left out.
+//! Jobs wrote it, and may still write to it. So every step goes from an open directory to a name in it,
+//! follows no link and crosses no mount; what is neither file nor directory is named and left out.
 
 use std::{
     ffi::OsString,
@@ -18,16 +18,16 @@ use rustix::fs::{AtFlags, Dir, FileType, statat};
 
 use super::{VolumeError, open_beneath, open_directory, regular};
 
-/// Files and folders below one folder that a transfer takes: each is a request, or a path in memory.
+/// Files and directories below one directory that a transfer takes: each is a request, or a path in memory.
 pub const MAX_ENTRIES: usize = 100_000;
 
-/// Deepest folder in a folder: each is an open descriptor while it is listed or packed.
+/// Deepest directory in a directory: each is an open descriptor while it is listed or packed.
 pub const MAX_DEPTH: usize = 64;
 
 /// Lines about what is left out.
 const MAX_LEFT_OUT: usize = 20;
 
-/// An open folder of a volume.
+/// An open directory of a volume.
 #[derive(Debug)]
 pub struct VolumeDirectory {
     directory: OwnedFd,
@@ -35,10 +35,10 @@ pub struct VolumeDirectory {
     path: String,
 }
 
-/// What is below a folder.
+/// What is below a directory.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub struct Listing {
-    /// Paths of the files, relative to the folder, in order.
+    /// Paths of the files, relative to the directory, in order.
     pub files: Vec<PathBuf>,
     /// What is not among them and why, the first 20.
     pub left_out: Vec<String>,
@@ -61,7 +61,7 @@ impl VolumeDirectory {
         Self { directory, volume: volume.to_owned(), path: path.to_owned() }
     }
 
-    /// The folder itself, for whoever packs it.
+    /// The directory itself, for whoever packs it.
     ///
     /// # Errors
     /// [`VolumeError`]: no descriptors are left.
@@ -103,14 +103,14 @@ impl VolumeDirectory {
             let path = at.join(&name);
             let stat = match statat(directory, name.as_os_str(), AtFlags::SYMLINK_NOFOLLOW) {
                 Ok(stat) => stat,
-                // It was there when the folder was read.
+                // It was there when the directory was read.
                 Err(rustix::io::Errno::NOENT) => continue,
                 Err(errno) => return Err(self.failed("look at", &path, errno.into())),
             };
             match FileType::from_raw_mode(stat.st_mode) {
                 FileType::RegularFile => listing.files.push(path),
                 FileType::Directory if depth >= MAX_DEPTH => {
-                    listing.leave_out(&path, "deeper than any folder is taken");
+                    listing.leave_out(&path, "deeper than any directory is taken");
                 }
                 FileType::Directory => match open_directory(directory, &name) {
                     Ok(below) => self.list_below(&below, &path, depth + 1, listing)?,
@@ -149,7 +149,7 @@ impl VolumeDirectory {
         }
         names.sort();
         if names.is_empty() && !at.as_os_str().is_empty() {
-            listing.leave_out(at, "an empty folder");
+            listing.leave_out(at, "an empty directory");
         }
         Ok(names)
     }

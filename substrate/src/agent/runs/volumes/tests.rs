@@ -151,12 +151,12 @@ fn a_directory_is_listed_with_what_is_left_out() {
     let mut found = String::new();
     file.read_to_string(&mut found).unwrap();
     assert_eq!((found.as_str(), length), ("a/b/deep", 8));
-    // A job that is still there puts a link in the place of a file, or of a folder on the way.
+    // A job that is still there puts a link in the place of a file, or of a directory on the way.
     for (name, opened) in [("folder/secret", "out"), ("a/up/secret", "out"), ("up", "out/a")] {
         let error = directory(opened).read_file(Path::new(name)).map(drop).unwrap_err();
         assert!(text(error).contains("symbolic links are not followed"), "{name}");
     }
-    // A file of a folder that is gone by now.
+    // A file of a directory that is gone by now.
     let open = directory("out");
     fs::remove_dir_all(&out).unwrap();
     assert!(open.read_file(Path::new("z")).is_err());
