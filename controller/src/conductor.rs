@@ -24,10 +24,7 @@ use document::plan::StageId;
 use fleet::{Fleet, NodeChange, NodeLabels, RunMessage};
 use hardware::Hardware;
 use oci_pull::{Wait, Waits};
-use tokio::{
-    sync::{OwnedRwLockWriteGuard, RwLock, broadcast, mpsc, oneshot},
-    time::timeout,
-};
+use tokio::sync::{OwnedRwLockWriteGuard, RwLock, broadcast, mpsc};
 use tokio_util::sync::CancellationToken;
 
 use crate::{
@@ -41,7 +38,7 @@ use crate::{
     store::{Store, StoreError},
 };
 
-pub(crate) use orders::{Command, Removal, remove_forgotten};
+pub(crate) use orders::{Command, NoReply, ORDER_PATIENCE, Removal, ask, remove_forgotten};
 pub(crate) use removals::Removals;
 
 use commit::commit;
@@ -62,10 +59,6 @@ const MAX_KEPT: u32 = 10_000;
 
 /// How often older ones are looked for: each time at most a thousand of a user go.
 const SWEEP: Duration = Duration::from_secs(600);
-
-/// How long somebody waits for an order to be on disk: half of what clients wait for an answer, so
-/// that they are told why there is none.
-pub(crate) const ORDER_PATIENCE: Duration = Duration::from_secs(30);
 
 /// Tells the conductor when the registry of a stage's image is waited for.
 #[derive(Debug)]
@@ -474,31 +467,4 @@ fn id_of(change: &NodeChange) -> NodeId {
         NodeChange::Updated(update) => update.id,
         NodeChange::Removed { id } => *id,
     }
-}
-
-/// Why an order has no answer.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-pub(crate) enum NoReply {
-    /// The conductor is gone.
-    #[error("the server is stopping; try again when it is back")]
-    Stopping,
-    /// The database takes no writes. The order is carried out when it does.
-    #[error(
-        "the server cannot write its database at the moment, and its log says why; it goes on trying, \
-         so this may still be done: look before you send it again"
-    )]
-    NotWritten,
-}
-
-/// Hands an order over and waits for its answer, at most [`ORDER_PATIENCE`].
-pub(crate) async fn ask<T>(
-    orders: &mpsc::Sender<Command>,
-    order: impl FnOnce(oneshot::Sender<T>) -> Command,
-) -> Result<T, NoReply> {
-    let (sender, answer) = oneshot::channel();
-    let asked = async {
-        orders.send(order(sender)).await.map_err(|_| NoReply::Stopping)?;
-        answer.await.map_err(|_| NoReply::Stopping)
-    };
-    timeout(ORDER_PATIENCE, asked).await.unwrap_or(Err(NoReply::NotWritten))
 }

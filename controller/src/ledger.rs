@@ -13,6 +13,8 @@
 //!
 //! A workflow that is not known here is charged to nobody: its owner cannot be read.
 
+mod refusal;
+
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap, HashSet},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
@@ -28,6 +30,7 @@ use document::plan::{Plan, Source, StageAction, StoredFile};
 
 use crate::record::Write;
 use crate::store::{HeldWorkflow, KeptImage};
+pub(crate) use refusal::SubmissionRefused;
 
 /// What a submission is held against.
 const OF_SUBMISSIONS: [QuotaName; 5] =
@@ -36,20 +39,6 @@ const OF_SUBMISSIONS: [QuotaName; 5] =
 /// What a workflow gives back when it is over.
 const UNTIL_THE_END: [QuotaName; 4] =
     [QuotaName::Workflows, QuotaName::Tasks, QuotaName::Volumes, QuotaName::Files];
-
-/// Why a submission is not taken.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub(crate) enum SubmissionRefused {
-    /// A quota is used up.
-    #[error(transparent)]
-    Exceeded(QuotaExceeded),
-    /// Its owner is being removed, or is gone.
-    #[error("{user} is being removed, or is removed already; nothing was started")]
-    Leaving {
-        /// The user.
-        user: String,
-    },
-}
 
 /// See the module. Clones share everything.
 #[derive(Debug, Clone, Default)]

@@ -124,10 +124,10 @@ fn a_hostile_stream_writes_nothing_elsewhere() {
         the other side sends no copy: it names "/outside/x"
         the other side sends no copy: it names "other"
         the other side sends no copy: it names "copy//x"
-        cannot open the folder PLACE/to4/l
-        cannot open the folder PLACE/to5/l
-        cannot open the folder PLACE/to6/l
-        cannot open the folder PLACE/to7
+        cannot open the directory PLACE/to4/l
+        cannot open the directory PLACE/to5/l
+        cannot open the directory PLACE/to6/l
+        cannot open the directory PLACE/to7
         the other side sends no copy: it holds extensions
         the other side sends no copy: something follows its end
         the copy broke off

@@ -47,12 +47,8 @@ pub fn check(raw: &Raw, interfaces: &Interfaces) -> (Option<Checked>, Vec<Diagno
     let addresses = server_addresses(raw, &networks);
     if addresses.is_empty() && diagnostics.is_empty() {
         let hint = "name the interface that nodes boot from: `interfaces: [eth1]`".to_owned();
-        diagnostics.push(diagnostic(
-            TOP,
-            "interfaces",
-            "no address to serve nodes on".to_owned(),
-            Some(hint),
-        ));
+        let text = "no address to serve nodes on".to_owned();
+        diagnostics.push(diagnostic(TOP, "interfaces", text, Some(hint)));
     }
     let ports = ports(raw, &mut diagnostics);
     addresses_once(raw, &mut diagnostics);
@@ -88,11 +84,7 @@ pub fn check(raw: &Raw, interfaces: &Interfaces) -> (Option<Checked>, Vec<Diagno
         fleet_port: ports.fleet,
         dhcp,
         tftp: raw.tftp.as_ref().is_none_or(|tftp| tftp.value),
-        firmware: FirmwareFiles {
-            bios: Some(path(raw.firmware_bios.as_ref(), "/usr/lib/ipxe/undionly.kpxe")),
-            efi_x86_64: Some(path(raw.firmware_efi_x86_64.as_ref(), "/usr/lib/ipxe/snponly.efi")),
-            efi_arm64: raw.firmware_efi_arm64.as_ref().map(|file| PathBuf::from(&file.value)),
-        },
+        firmware: firmware(raw),
         substrate: path(raw.substrate.as_ref(), "/usr/lib/bedplate/substrate"),
         registries: registries.clone(),
     };
@@ -116,6 +108,15 @@ pub fn check(raw: &Raw, interfaces: &Interfaces) -> (Option<Checked>, Vec<Diagno
         notes,
     };
     (Some(checked), diagnostics)
+}
+
+/// The boot files, by the firmware of the client; those of Debian's ipxe package where none are named.
+fn firmware(raw: &Raw) -> FirmwareFiles {
+    FirmwareFiles {
+        bios: Some(path(raw.firmware_bios.as_ref(), "/usr/lib/ipxe/undionly.kpxe")),
+        efi_x86_64: Some(path(raw.firmware_efi_x86_64.as_ref(), "/usr/lib/ipxe/snponly.efi")),
+        efi_arm64: raw.firmware_efi_arm64.as_ref().map(|file| PathBuf::from(&file.value)),
+    }
 }
 
 /// The addresses that nodes reach the server at: those that are written, or else those of its networks.

@@ -345,7 +345,7 @@ fn files_that_the_server_reads_are_read_by_the_check() {
     expect![[r#"
         2:12: state-dir: TMP/file is there and is no directory (the server makes it at its first start, with mode 0700)
         4:9: firmware.bios: cannot read TMP/missing from firmware.bios; iPXE comes with the Debian package ipxe (/usr/lib/ipxe), see ipxe/README.md: No such file or directory (os error 2)
-        5:15: firmware.efi-x86-64: TMP/file from firmware.efi-x86-64 has 0 bytes; a boot program has 1 to 134217728
+        5:15: firmware.efi-x86-64: TMP/file from firmware.efi-x86-64 has 0 bytes; a boot file has 1 to 134217728
         7:14: boot.templates: cannot read boot script template boot.ipxe.j2: syntax error: unexpected end of block (in boot.ipxe.j2:2)
         8:14: boot.substrate: cannot read TMP/nothing: No such file or directory (os error 2)
         10:16: api.certificate: TMP/file holds no certificate in PEM: no items found

@@ -42,7 +42,7 @@ fn all_diagnostics_are_told_and_nothing_is_changed() {
         FILE:4:5: profiles.compute.kernel-arg: unknown key "kernel-arg" (did you mean `kernel-args`?)
         FILE:7:15: nodes.n1.profiles: profile "comptue" does not exist (did you mean `compute`?)
         FILE:7:15: nodes.n2.profiles: profile "comptue" does not exist (did you mean `compute`?)
-        FILE:10:19: nodes.login.interfaces.lan0.mac: "52:54:00:12:34" is not a hardware address (as in 52:54:00:12:34:56)
+        FILE:10:19: nodes.login.interfaces.lan0.mac: "52:54:00:12:34" is not a MAC address (as in 52:54:00:12:34:56)
         error: cannot apply the document: the document has 4 mistakes; nothing was changed
     "#]].assert_eq(&told.replace(&file, "FILE"));
     assert_eq!(server.run(&["export"]).ok(), before);

@@ -52,7 +52,7 @@ fn a_server_with_another_authority_is_not_trusted() {
     let failed = server.run(&["--context", &file.display().to_string(), "whoami"]).failed();
     expect![[r#"
         error: cannot reach the server at https://ADDRESS/: invalid peer certificate: UnknownIssuer
-        hint: the context is of another server, or of one that was set up anew: copy its admin.yaml again
+        hint: the context is of another server, or of one that was set up again: copy its admin.yaml again
     "#]]
     .assert_eq(&failed.replace(context.server.as_str(), "https://ADDRESS/"));
 }

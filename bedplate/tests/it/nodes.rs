@@ -67,7 +67,7 @@ fn what_is_refused_says_why() {
     let mac = "52:54:00:12:34:56";
     server.run(&["node", "add", "n1", "--mac", mac]).ok();
     expect![[r#"
-        error: cannot add n2: nodes.n2.interfaces.lan0.mac: hardware address 52:54:00:12:34:56 already belongs to node n1, interface lan0
+        error: cannot add n2: nodes.n2.interfaces.lan0.mac: MAC address 52:54:00:12:34:56 already belongs to node n1, interface lan0
     "#]].assert_eq(&server.run(&["node", "add", "n2", "--mac", mac]).failed());
     expect![[r#"
         error: cannot list nodes: node n7 does not exist; `bedplate node list` shows those that do

@@ -12,7 +12,7 @@ use crate::{
     labels,
     plan::Until,
     raw, units,
-    uris::{destination, inside, refuse_scheme, source, taken_out},
+    uris::{destination, image_reference, inside, source, taken_out},
 };
 
 /// A workflow.
@@ -335,22 +335,6 @@ fn job(name: &str, mut job: raw::Job, defaults: &raw::Job, notes: &mut Diagnosti
     };
     check::limits(&job, &path, notes);
     job
-}
-
-fn image_reference(uri: &str, path: &str, notes: &mut DiagnosticSink<'_>) -> Option<String> {
-    match uri.strip_prefix("docker://").filter(|reference| !reference.is_empty()) {
-        Some(reference) => {
-            if api::sources::holds_secret(reference) {
-                let why = "an image holds no user, password or query: stages are named after it";
-                notes.hint(path, why, "logins of registries are in the server's configuration");
-            }
-            Some(reference.to_owned())
-        }
-        None => {
-            refuse_scheme(uri, path, "use docker://HOST/REPOSITORY:TAG", notes);
-            None
-        }
-    }
 }
 
 /// Both spellings: volume to location, and location to volume.

@@ -641,7 +641,7 @@ fn a_directory_goes_where_directories_can() {
             ("file://out", "http://user@exa mple/x"),
         ]),
         &expect![[r#"
-            7:20: volumes.data.egress[0].destination: the source is a folder, and a URL with a query or fragment names one file (let a job pack the folder (`tar -cf`), and take the archive out)
+            7:20: volumes.data.egress[0].destination: the source is a directory, and a URL with a query or fragment names one file (let a job pack the directory (`tar -cf`), and take the archive out)
             8:15: volumes.data.egress[1].source: "file://out//" is no path inside the volume (use file://PATH without `.`, `..` and empty parts)
             10:15: volumes.data.egress[2].source: "file://.." is no path inside the volume (use file://PATH without `.`, `..` and empty parts)
             13:20: volumes.data.egress[3].destination: "https://" names no host (write http://HOST/PATH)

@@ -19,6 +19,23 @@ pub(crate) fn refuse_scheme(uri: &str, path: &str, known: &str, notes: &mut Diag
     }
 }
 
+/// The reference of an image in a registry: what follows `docker://`.
+pub(crate) fn image_reference(uri: &str, path: &str, notes: &mut DiagnosticSink<'_>) -> Option<String> {
+    match uri.strip_prefix("docker://").filter(|reference| !reference.is_empty()) {
+        Some(reference) => {
+            if api::sources::holds_secret(reference) {
+                let why = "an image holds no user, password or query: stages are named after it";
+                notes.hint(path, why, "logins of registries are in the server's configuration");
+            }
+            Some(reference.to_owned())
+        }
+        None => {
+            refuse_scheme(uri, path, "use docker://HOST/REPOSITORY:TAG", notes);
+            None
+        }
+    }
+}
+
 /// An `http` or `https` URL, which must name a host. What else may be wrong with it the node says, or
 /// the server at the other end.
 fn http_url(uri: &str, path: &str, notes: &mut DiagnosticSink<'_>) -> String {

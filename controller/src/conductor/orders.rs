@@ -6,7 +6,7 @@ use api::run::{RunId, WorkflowId};
 use database::outbox::OutboxRow;
 use document::plan::StageId;
 use tokio::{
-    sync::{OwnedMutexGuard, oneshot},
+    sync::{OwnedMutexGuard, mpsc, oneshot},
     time::timeout,
 };
 
@@ -21,6 +21,10 @@ use crate::{
 /// How long somebody who has deleted workflows waits for their files to go: whoever makes room finds
 /// it, and whoever has a million files does not wait for each.
 const REMOVAL_PATIENCE: Duration = Duration::from_secs(10);
+
+/// How long somebody waits for an order to be on disk: half of what clients wait for an answer, so
+/// that they are told why there is none.
+pub(crate) const ORDER_PATIENCE: Duration = Duration::from_secs(30);
 
 /// What the conductor is asked or told. `told`: rows that say who asked, committed with what is done.
 #[derive(Debug)]
@@ -128,4 +132,31 @@ impl PendingReply {
             }
         }
     }
+}
+
+/// Why an order has no answer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub(crate) enum NoReply {
+    /// The conductor is gone.
+    #[error("the server is stopping; try again when it is back")]
+    Stopping,
+    /// The database takes no writes. The order is carried out when it does.
+    #[error(
+        "the server cannot write its database at the moment, and its log says why; it goes on trying, \
+         so this may still be done: look before you send it again"
+    )]
+    NotWritten,
+}
+
+/// Hands an order over and waits for its answer, at most [`ORDER_PATIENCE`].
+pub(crate) async fn ask<T>(
+    orders: &mpsc::Sender<Command>,
+    order: impl FnOnce(oneshot::Sender<T>) -> Command,
+) -> Result<T, NoReply> {
+    let (sender, answer) = oneshot::channel();
+    let asked = async {
+        orders.send(order(sender)).await.map_err(|_| NoReply::Stopping)?;
+        answer.await.map_err(|_| NoReply::Stopping)
+    };
+    timeout(ORDER_PATIENCE, asked).await.unwrap_or(Err(NoReply::NotWritten))
 }

@@ -74,7 +74,7 @@ fn the_other_node_is_named() {
         ],
         &expect![[r#"
             nodes.n2.interfaces.eth0.address: address 10.0.0.1 already belongs to node n1, interface eth0
-            nodes.n2.interfaces.eth0.mac: hardware address 52:54:00:00:00:01 already belongs to node n1, interface eth0
+            nodes.n2.interfaces.eth0.mac: MAC address 52:54:00:00:00:01 already belongs to node n1, interface eth0
         "#]],
     );
 }

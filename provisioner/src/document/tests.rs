@@ -42,7 +42,7 @@ nodes: 7
             4:5: profiles.base.imgae: unknown key "imgae" (did you mean `image`?)
             5:18: profiles.base.kernel-args: this must be a list, not a single value (write `[quiet]`)
             6:3: profiles.Base: "Base" is not a valid profile name: use 1 to 63 lower-case letters, digits and hyphens, no hyphen first or last
-            11:14: nodes.n1.interfaces.eth0.mac: "52:54:00:00:00" is not a hardware address (as in 52:54:00:12:34:56)
+            11:14: nodes.n1.interfaces.eth0.mac: "52:54:00:00:00" is not a MAC address (as in 52:54:00:12:34:56)
             12:18: nodes.n1.interfaces.eth0.address: "10.0.0.1" is not an address with prefix length (as in 10.1.0.11/24)
             13:14: nodes.n1.interfaces.eth0.mtu: "big" is not a whole number from 0 to 4294967295
             14:7: nodes.n1.interfaces.eth0: the key is there twice; first in line 10

@@ -349,7 +349,7 @@ mod tests {
             &expect![[r#"
                 3:5: nodes.n1.imgae: unknown key "imgae" (did you mean `image`?)
                 4:15: nodes.n1.profiles: profile "bsae" does not exist
-                6:19: nodes.n1.interfaces.eth0.mac: "zz" is not a hardware address (as in 52:54:00:12:34:56)
+                6:19: nodes.n1.interfaces.eth0.mac: "zz" is not a MAC address (as in 52:54:00:12:34:56)
                 7:18: nodes.n2.profiles: profile "nope" does not exist
             "#]],
         );
@@ -374,7 +374,7 @@ mod tests {
             &users,
             false,
             &expect![[r#"
-                2:1: partial: the document leaves out tags, hardware addresses and BMCs, which only admins read: nodes and profiles would lose theirs (apply what an admin exported; if they shall go, take this line out)
+                2:1: partial: the document leaves out tags, MAC addresses and BMCs, which only admins read: nodes and profiles would lose theirs (apply what an admin exported; if they shall go, take this line out)
             "#]],
         );
         check(

@@ -55,7 +55,7 @@ jobs: {a: {image: docker://a, command: [x], mounts: {data: {location: /d}}}, b: 
         2   DEPENDENCY_SATISFIED data/out: may begin
         2   STAGE_STARTED data/out: started
         2   RESOURCES_ALLOCATED data/out: file data/out goes to n2
-        2   -> n2 start file data/out Egress { volume: "data", path: "out", destination: Client { takes_folders: true } }
+        2   -> n2 start file data/out Egress { volume: "data", path: "out", destination: Client { takes_directories: true } }
         2   forget 4 of 1
         2   FILE_TRANSFER_STARTED data/out: file data/out runs on n2
         2   FILE_TRANSFER_COMPLETED data/out: file data/out is done

@@ -343,8 +343,8 @@ fn arm64_without_a_file_gets_no_answer_and_names_the_file() {
     check(
         &discover().pxe(6),
         &expect![[r#"
-        warn: no answer to n1 (52:54:00:12:34:56): there is no boot program for UEFI x86-32 (type 6)
-    "#]],
+            warn: no answer to n1 (52:54:00:12:34:56): there is no boot file for UEFI x86-32 (type 6)
+        "#]],
     );
     let mut config = config(Mode::Authoritative);
     config.firmware.0.insert(FirmwareClass::EfiArm64, "snponly-arm64.efi".to_owned());
@@ -361,7 +361,7 @@ fn an_unknown_machine_gets_no_answer_and_one_line_a_minute() {
         describe(&server.handle(&stranger, &arrival(), &hosts(), now))
     };
     expect![[r#"
-        warn: no answer to 02:00:00:00:00:09 (PXE firmware, UEFI x86-64 (type 7)): no node has this hardware address; add one with `bedplate node add NAME --mac 02:00:00:00:00:09`
+        warn: no answer to 02:00:00:00:00:09 (PXE firmware, UEFI x86-64 (type 7)): no node has this MAC address; add one with `bedplate node add NAME --mac 02:00:00:00:00:09`
     "#]].assert_eq(&heard(0));
     assert_eq!(heard(59), "");
     assert_ne!(heard(60), "");
@@ -534,7 +534,7 @@ fn no_address_says_why() {
 fn proxy_offers_a_boot_program_and_no_address() {
     let mut server = DhcpServer::new(config(Mode::Proxy));
     expect![[r#"
-        info: n1 (52:54:00:12:34:56): offered a boot program to PXE firmware, BIOS (type 0)
+        info: n1 (52:54:00:12:34:56): offered a boot file to PXE firmware, BIOS (type 0)
         send 312 bytes from 10.1.0.1 to Broadcast
           yiaddr 0.0.0.0 siaddr 10.1.0.1 file undionly.kpxe
           VendorExtensions([6, 1, 8, 255])
@@ -548,7 +548,7 @@ fn proxy_offers_a_boot_program_and_no_address() {
     .assert_eq(&describe(&ask(&mut server, &discover().pxe(0))));
     let ipxe = discover().pxe(0).raw(175, &[177, 1, 1]);
     expect![[r#"
-        info: n1 (52:54:00:12:34:56): offered a boot program to iPXE
+        info: n1 (52:54:00:12:34:56): offered a boot file to iPXE
         send 351 bytes from 10.1.0.1 to Broadcast
           yiaddr 0.0.0.0 siaddr 10.1.0.1 file http://10.1.0.1:9480/boot/52-54-00-12-34-56/script?memory=${memsize}
           MessageType(Offer)

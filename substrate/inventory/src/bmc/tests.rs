@@ -139,7 +139,7 @@ fn errors_and_short_answers_are_gaps() {
         [
             "BMC: Get Device ID: its answer is too short",
             "BMC: source of its address: invalid data",
-            "BMC: MAC address of its LAN: invalid data"
+            "BMC: hardware address of its LAN: invalid data"
         ]
     );
     assert_eq!(look(&fake(&[(&[0x06, 0x01], &[])], ErrorKind::NotFound), true).1.len(), 2);

@@ -68,7 +68,7 @@ fn an_adapter_without_active_port_is_out_of_service_until_it_has_one() {
     let polling = expect![[r"
         Warning infiniband mlx5_3: its PCI Express link has 8 of 16 lanes
         Error infiniband mlx5_3 port 1: finds no link partner
-        rdma/hca=mlx5_3 is sick"]];
+        rdma/hca=mlx5_3 is unhealthy"]];
     polling.assert_eq(&told(&collector.collect(Parts::ALL), "infiniband"));
     let port = |name: &str| format!("sys/class/infiniband/mlx5_0/ports/1/{name}");
     write(root.path(), &port("state"), "1: DOWN");
@@ -77,8 +77,8 @@ fn an_adapter_without_active_port_is_out_of_service_until_it_has_one() {
         Warning infiniband mlx5_3: its PCI Express link has 8 of 16 lanes
         Error infiniband mlx5_0 port 1: is DOWN, its link Disabled
         Error infiniband mlx5_3 port 1: finds no link partner
-        rdma/hca=mlx5_0 is sick
-        rdma/hca=mlx5_3 is sick"]]
+        rdma/hca=mlx5_0 is unhealthy
+        rdma/hca=mlx5_3 is unhealthy"]]
     .assert_eq(&told(&collector.collect(Parts::HEALTH), "infiniband"));
     write(root.path(), &port("state"), "2: INIT");
     write(root.path(), &port("phys_state"), "5: LinkUp");
@@ -177,7 +177,7 @@ fn a_gpu_that_is_gone_is_out_of_service() {
     fs::write(&config, [0xff; 64]).unwrap();
     expect![[r"
         Error gpu 0000:1b:00.0: has fallen off the bus
-        nvidia.com/gpu=0 is sick"]]
+        nvidia.com/gpu=0 is unhealthy"]]
     .assert_eq(&told(&collector.collect(Parts::HEALTH), "gpu 0000:1b"));
     fs::write(&config, [0xde, 0x10, 0x30, 0x23]).unwrap();
     assert_eq!(told(&collector.collect(Parts::HEALTH), "gpu 0000:1b"), "");
@@ -252,8 +252,8 @@ fn parts_of_a_unhealthy_gpu_are_unhealthy() {
     collector.incident(&kernel_log("4,1,2,-;NVRM: Xid (PCI:0000:df:00): 95, Uncontained").unwrap());
     expect![[r"
         Error gpu 0000:df:00.0: Xid 95: uncorrected error of its memory that may have met several programs
-        nvidia.com/gpu=7:0 is sick
-        nvidia.com/gpu=7:1 is sick"]]
+        nvidia.com/gpu=7:0 is unhealthy
+        nvidia.com/gpu=7:1 is unhealthy"]]
     .assert_eq(&told(&collector.collect(Parts::HEALTH), "gpu 0000:df"));
 }
 

@@ -139,7 +139,7 @@ fn a_directory_is_listed_with_what_is_left_out() {
     assert_eq!(listing.files, ["a/b/deep", "a/x", "z"].map(PathBuf::from));
     expect_test::expect![[r#"
         a/up (a symbolic link)
-        empty (an empty folder)
+        empty (an empty directory)
         fifo (a named pipe)
         folder (a symbolic link)
         socket (a socket)"#]]
