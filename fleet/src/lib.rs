@@ -281,8 +281,7 @@ impl Fleet {
                 Event::Fetched { file: BootFile::Script { image }, address }
             }
         };
-        let ((), _soon) = self.change(id, |change| change.apply_event(event))?;
-        Ok(())
+        self.registry().observe(id, clock::now(), event).ok_or(FleetError::UnknownNode { id })
     }
 
     /// Arms a node for its next boot, even after misuse. A connected node stays unarmed until its channel is gone.

@@ -271,6 +271,16 @@ impl Registry {
         Some((value, Ticket(pending.generation)))
     }
 
+    /// Lets one node live through an event that anybody on the boot network can cause, as often as
+    /// they like: one that changes nothing costs a look. `None` if the node is not registered.
+    pub(crate) fn observe(&self, id: NodeId, now: Timestamp, event: lifecycle::Event) -> Option<()> {
+        if !self.read(id, |entry| entry.life.is_unmoved_by(&event, now))? {
+            // It looks again, and so sees what another request changed in between.
+            let ((), _soon) = self.update(id, now, |change| change.apply_event(event))?;
+        }
+        Some(())
+    }
+
     /// Waits until no batch is being written and no edit of the register is open, and holds both
     /// off.
     pub(crate) async fn writing(&self) -> tokio::sync::OwnedMutexGuard<()> {

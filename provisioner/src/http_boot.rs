@@ -9,14 +9,13 @@
 //!
 //! Nothing secret is served here but the token, and that only to the address that DHCP gave the node.
 
-use std::{io, sync::Arc};
+use std::{borrow::Cow, io, sync::Arc};
 
 use api::ids::MacAddr;
 use axum::{
     Router,
     extract::{ConnectInfo, Path, RawQuery, State},
     http::{StatusCode, header},
-    middleware,
     response::{IntoResponse, Response},
     routing::get,
 };
@@ -26,10 +25,16 @@ use rest::{
     causes,
     shell::{Listener, Opened, Shell, Transport},
 };
-use tokio::net::{TcpListener, TcpStream};
+use tokio::{
+    net::{TcpListener, TcpStream},
+    sync::Semaphore,
+};
 use tokio_util::sync::CancellationToken;
 
-use self::blob_stream::BlobStream;
+use self::{
+    blob_stream::BlobStream,
+    send_queue::{MAX_DEEP, SendQueue},
+};
 
 use crate::{clock, holds::Part, images::Unbootable, provisioner::Provisioner, store::NodeRecord};
 
@@ -38,6 +43,7 @@ mod blobs;
 mod memory;
 mod meter;
 mod node_image;
+mod send_queue;
 
 pub(crate) use meter::Meter;
 pub(crate) use node_image::ISSUE_TOKEN;
@@ -48,13 +54,16 @@ pub(crate) use rest::shell::Peer;
 struct Blobs {
     blobs: image_store::Store,
     meter: Arc<Meter>,
+    /// Places for deep send queues.
+    deep_queues: Arc<Semaphore>,
 }
 
 impl Transport for Blobs {
     type Io = BlobStream;
 
     async fn open(&self, tcp: TcpStream) -> io::Result<Opened<BlobStream>> {
-        let io = BlobStream::new(tcp, self.blobs.clone(), self.meter.clone());
+        let queue = SendQueue::new(self.deep_queues.clone());
+        let io = BlobStream::new(tcp, self.blobs.clone(), self.meter.clone(), queue);
         Ok(Opened { io, certificate: None })
     }
 }
@@ -68,12 +77,14 @@ pub(crate) async fn serve(
 ) {
     let (blobs, meter) = (provisioner.0.images.blobs().clone(), provisioner.0.meters.http.clone());
     let routes = router(provisioner);
-    shell.serve(Listener::Boot, tcp, Blobs { blobs, meter }, routes, shutdown).await;
+    let deep_queues = Arc::new(Semaphore::new(MAX_DEEP));
+    let transport = Blobs { blobs, meter, deep_queues };
+    shell.serve(Listener::Boot, tcp, transport, routes, shutdown).await;
 }
 
 /// The routes.
 pub(crate) fn router(provisioner: Provisioner) -> Router {
-    let counting = middleware::from_fn_with_state(provisioner.0.meters.http.clone(), meter::count);
+    let counting = meter::Counting(provisioner.0.meters.http.clone());
     Router::new()
         .route("/boot/{mac}/script", get(script))
         .route("/boot/{mac}/node.img", get(node_image::serve))
@@ -136,11 +147,11 @@ impl Booting {
     }
 
     /// The kernel that the node wants, or the newest, of an image whose files are there.
-    fn kernel(&self, provisioner: &Provisioner) -> Result<api::image::KernelArtifact, Box<Response>> {
+    fn kernel(&self, provisioner: &Provisioner) -> Result<&api::image::KernelArtifact, Box<Response>> {
         let refused = |status, cause| Box::new(held(provisioner, &self.record, status, Part::Image, cause));
         let (images, wanted) = (&provisioner.0.images, self.spec.kernel.as_deref());
         let kernel = images.kernel_to_boot_now(&self.image, wanted, clock::now());
-        kernel.cloned().map_err(|error| {
+        kernel.map_err(|error| {
             let status = match error {
                 Unbootable::Damaged(_) => StatusCode::INTERNAL_SERVER_ERROR,
                 Unbootable::Architecture(_) | Unbootable::NoKernel(_) => StatusCode::NOT_FOUND,
@@ -171,13 +182,15 @@ async fn script(
     RawQuery(query): RawQuery,
 ) -> Response {
     let _choosing = provisioner.0.images.choosing().await;
-    let (booting, kernel) = match Booting::find(&provisioner, &mac, peer)
-        .and_then(|booting| booting.kernel(&provisioner).map(|kernel| (booting, kernel)))
-    {
-        Ok(found) => found,
+    let booting = match Booting::find(&provisioner, &mac, peer) {
+        Ok(booting) => booting,
         Err(refusal) => return *refusal,
     };
-    if let Some(refusal) = memory::refusal(&provisioner, &booting, &kernel, peer, query.as_deref()) {
+    let kernel = match booting.kernel(&provisioner) {
+        Ok(kernel) => kernel,
+        Err(refusal) => return *refusal,
+    };
+    if let Some(refusal) = memory::refusal(&provisioner, &booting, kernel, peer, query.as_deref()) {
         return refusal;
     }
     let server = peer.local.to_string();
@@ -189,7 +202,7 @@ async fn script(
         kernel_url: url(&kernel.kernel.digest),
         stage1_url: url(&kernel.stage1.digest),
         node_url: format!("http://{server}/boot/{}/node.img", booting.mac.hyphenated()),
-        kernel_args: booting.spec.kernel_args.clone(),
+        kernel_args: Cow::Borrowed(&booting.spec.kernel_args),
         time: clock::now(),
         image_bytes: booting.image.version.root.size,
         server,

@@ -38,6 +38,7 @@ pub use limits::{Deadlines, Limits};
 pub use pace::LeastSpeed;
 pub(crate) use request_body::found_no_room;
 pub use seat::{Client, Peer, ReadGate};
+pub use serve::{MAX_UNSENT_BYTES, limit_unsent};
 pub use transport::{Opened, Tls, Transport};
 
 use book::ConnectionTable;

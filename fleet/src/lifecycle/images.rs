@@ -12,7 +12,7 @@ use api::{
     status::{Phase, UnprovenProgress},
 };
 
-use super::{Effect, NodeLifecycle, info};
+use super::{Effect, Event, NodeLifecycle, Presence, info};
 
 /// A claim is forgotten after this time, seconds: a token that was issued with it is good no longer.
 const FORGET_SECONDS: i64 = crate::arming::TOKEN_SECONDS;
@@ -103,24 +103,47 @@ impl Unproven {
     }
 
     fn took(&mut self, file: &BootFile, address: IpAddr, now: Timestamp) {
-        // In whole seconds: it is needed no finer, and what has not changed is not compared or sent.
-        // A clock that was set back is followed at once.
-        if now < self.last || now >= self.last.plus_seconds(1) {
+        if self.is_later(now) {
             self.last = now;
         }
-        if file.image().is_some() && self.image.as_deref() != file.image() {
+        if self.is_other_image(file) {
             self.image = file.image().map(str::to_owned);
         }
         let name = file.name();
-        if self.files.len() < MAX_FILES && !self.files.iter().any(|known| known == name) {
+        if self.is_new(file) {
             self.files.push(name.to_owned());
         }
-        let is_further = file.step() > self.step;
-        let is_other = (self.file.as_str(), self.address) != (name, address);
-        if is_further || (is_other && now >= self.changed.plus_seconds(SHOW_SECONDS)) {
+        if self.is_to_be_shown(file, address, now) {
             (self.step, self.address, self.changed) = (file.step(), address, now);
             name.clone_into(&mut self.file);
         }
+    }
+
+    /// Whether [`Self::took`] would change nothing.
+    fn knows(&self, file: &BootFile, address: IpAddr, now: Timestamp) -> bool {
+        !self.is_later(now)
+            && !self.is_other_image(file)
+            && !self.is_new(file)
+            && !self.is_to_be_shown(file, address, now)
+    }
+
+    /// In whole seconds: it is needed no finer, and what has not changed is not compared or sent. A
+    /// clock that was set back is followed at once.
+    fn is_later(&self, now: Timestamp) -> bool {
+        now < self.last || now >= self.last.plus_seconds(1)
+    }
+
+    fn is_other_image(&self, file: &BootFile) -> bool {
+        file.image().is_some() && self.image.as_deref() != file.image()
+    }
+
+    fn is_new(&self, file: &BootFile) -> bool {
+        self.files.len() < MAX_FILES && !self.files.iter().any(|known| known == file.name())
+    }
+
+    fn is_to_be_shown(&self, file: &BootFile, address: IpAddr, now: Timestamp) -> bool {
+        let is_other = (self.file.as_str(), self.address) != (file.name(), address);
+        file.step() > self.step || (is_other && now >= self.changed.plus_seconds(SHOW_SECONDS))
     }
 
     pub(super) fn is_over(&self, now: Timestamp) -> bool {
@@ -149,6 +172,22 @@ impl NodeLifecycle {
         match &mut self.unproven {
             Some(unproven) if !unproven.is_over(now) => unproven.took(file, address, now),
             unproven => *unproven = Some(Unproven::new(file, address, now)),
+        }
+    }
+
+    /// Whether an event changes nothing and has no effects, which is told without a copy of the
+    /// life: anybody on the boot network can fetch a node's files again and again, as fast as they
+    /// are served. `false` where only [`Self::step`] can tell.
+    pub(crate) fn is_unmoved_by(&self, event: &Event, now: Timestamp) -> bool {
+        let Event::Fetched { file, address } = event else { return false };
+        // With the initrd goes a token, and stage 1 is waited for again.
+        let is_waited_for = matches!(file, BootFile::Initrd { .. });
+        let is_known = |claim: &Unproven| !claim.is_over(now) && claim.knows(file, *address, now);
+        match self.presence {
+            // The agent is asked for a sign of life.
+            Presence::Connected => false,
+            _ if self.may_come_back() => true,
+            _ => !is_waited_for && self.unproven.as_ref().is_some_and(is_known),
         }
     }
 

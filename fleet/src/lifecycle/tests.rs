@@ -645,6 +645,44 @@ proptest::proptest! {
     }
 }
 
+proptest::proptest! {
+    /// What is found to move nothing without a step moves nothing, and of files that are fetched
+    /// again and again all but the first of each second are found.
+    #[test]
+    fn what_moves_nothing_is_found_without_a_step(
+        steps in proptest::collection::vec((-2_i64..1_200, 0_usize..9, proptest::bool::ANY), 1..40),
+    ) {
+        let (mut life, mut now) = (NodeLifecycle::new(Timestamp(0)), Timestamp(0));
+        for (tenths, which, is_other) in steps {
+            // Steps of less than a second, and of minutes.
+            now = Timestamp(now.0 + if tenths < 60 { tenths * 100_000 } else { tenths * 1_000_000 });
+            let address = if is_other { IpAddr::from([10, 0, 0, 66]) } else { A };
+            let of = |file| Event::Fetched { file, address };
+            let event = match which {
+                0 => Event::Offered { address },
+                1 => of(BootFile::Program("snponly.efi".into())),
+                2 => of(BootFile::Script { image: "d@1".into() }),
+                3 => of(BootFile::Script { image: "d@2".into() }),
+                4 => of(BootFile::Initrd { image: "d@2".into() }),
+                5 => Event::CertificateIssued { address },
+                6 => agent("i"),
+                7 => Event::Disconnected { why: "it fell".into() },
+                _ => Event::Tick,
+            };
+            for again in [false, true] {
+                let is_unmoved = life.is_unmoved_by(&event, now);
+                let (next, effects) = life.step(event.clone(), now, &limits());
+                let is_same = next == life && effects.is_empty();
+                proptest::prop_assert!(is_same || !is_unmoved, "{event:?} moves {life:?}");
+                let is_script = matches!(which, 1..=3);
+                let is_found = is_unmoved || life.presence == Presence::Connected;
+                proptest::prop_assert!(is_found || !(again && is_script), "{event:?} again in {life:?}");
+                life = next;
+            }
+        }
+    }
+}
+
 #[test]
 fn a_stage_1_that_keeps_silent_is_told_once_and_until_the_node_is_heard() {
     let fetching = vec![

@@ -2,6 +2,8 @@
 //!
 //! Unknown variables are errors with file and line; the final newline of the template is kept.
 
+use std::borrow::Cow;
+
 use api::ids::{MacAddr, NodeName, Timestamp};
 use minijinja::{AutoEscape, Environment, UndefinedBehavior, context, syntax::SyntaxConfig};
 
@@ -13,7 +15,7 @@ pub const MEMORY_PARAMETER: &str = "?memory=${memsize}";
 
 /// What a script says.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct BootScript {
+pub struct BootScript<'a> {
     /// The node.
     pub node: NodeName,
     /// The interface that it boots from.
@@ -29,7 +31,7 @@ pub struct BootScript {
     /// URL of the node's own initrd.
     pub node_url: String,
     /// Kernel arguments of the node.
-    pub kernel_args: Vec<String>,
+    pub kernel_args: Cow<'a, [String]>,
     /// The server's clock.
     pub time: Timestamp,
     /// Size of the root image, bytes: what a machine whose memory is too small needs.
@@ -204,8 +206,8 @@ impl ScriptTemplate {
     ///
     /// # Errors
     /// A variable that does not exist, with its line, or a kernel argument that iPXE cannot carry.
-    pub fn render(&self, script: &BootScript) -> Result<String, ScriptError> {
-        for argument in &script.kernel_args {
+    pub fn render(&self, script: &BootScript<'_>) -> Result<String, ScriptError> {
+        for argument in script.kernel_args.iter() {
             check_carried(argument)?;
         }
         let failed = |source| ScriptError::Render { name: self.name.clone(), source };

@@ -5,18 +5,20 @@ use std::{
     io::{self, IoSlice},
     pin::Pin,
     sync::Arc,
-    task::{Context, Poll, ready},
+    task::{Context, Poll},
 };
 
 use image_store::{Mapped, Store};
 use metrics::Entered;
 use nix::errno::Errno;
+use rest::shell::limit_unsent;
 use tokio::{
     io::{AsyncRead, AsyncWrite, Interest, ReadBuf},
     net::TcpStream,
+    time::Instant,
 };
 
-use super::Meter;
+use super::{Meter, send_queue::SendQueue};
 
 /// Shorter slices are written: looking for their blob and another system call cost more than their copy.
 const LEAST_BYTES: usize = 64 << 10;
@@ -29,13 +31,14 @@ pub(crate) struct BlobStream {
     tcp: TcpStream,
     blobs: Store,
     meter: Arc<Meter>,
+    queue: SendQueue,
     _open: Entered,
 }
 
 impl BlobStream {
-    pub(super) fn new(tcp: TcpStream, blobs: Store, meter: Arc<Meter>) -> Self {
+    pub(super) fn new(tcp: TcpStream, blobs: Store, meter: Arc<Meter>, queue: SendQueue) -> Self {
         let open = meter.enter();
-        Self { tcp, blobs, meter, _open: open }
+        Self { tcp, blobs, meter, queue, _open: open }
     }
 
     fn count(&self, sent: Poll<io::Result<usize>>) -> Poll<io::Result<usize>> {
@@ -60,11 +63,21 @@ impl BlobStream {
             Ok(rustix::fs::sendfile(&self.tcp, blob.file(), Some(&mut { *offset }), count)?)
         };
         loop {
-            ready!(self.tcp.poll_write_ready(context))?;
+            let Poll::Ready(is_ready) = self.tcp.poll_write_ready(context) else {
+                self.queue.is_full(Instant::now());
+                return Poll::Pending;
+            };
+            is_ready?;
             match self.tcp.try_io(Interest::WRITABLE, send) {
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
                 Err(error) if is_unable(&error) => return Pin::new(&mut self.tcp).poll_write(context, part),
-                sent => return Poll::Ready(sent),
+                Err(error) => return Poll::Ready(Err(error)),
+                Ok(bytes) => {
+                    if let Some(unsent_bytes) = self.queue.sent(bytes, Instant::now) {
+                        limit_unsent(&self.tcp, unsent_bytes);
+                    }
+                    return Poll::Ready(Ok(bytes));
+                }
             }
         }
     }
@@ -136,6 +149,7 @@ mod tests {
     use tokio::{
         io::{AsyncReadExt as _, AsyncWriteExt as _},
         net::TcpListener,
+        sync::Semaphore,
     };
 
     use super::*;
@@ -156,16 +170,22 @@ mod tests {
             read
         });
         let meter = Arc::new(Meter::default());
-        let mut stream = BlobStream::new(accepted.unwrap().0, store, meter.clone());
+        let deep_queues = Arc::new(Semaphore::new(1));
+        let queue = SendQueue::new(deep_queues.clone());
+        let mut stream = BlobStream::new(accepted.unwrap().0, store, meter.clone(), queue);
         let part = &blob.as_ref()[7..];
         let mut parts: &mut [IoSlice<'_>] = &mut [&b"head"[..], b"", part, b"tail"].map(IoSlice::new);
         while !parts.is_empty() {
             let written = stream.write_vectored(parts).await.unwrap();
             IoSlice::advance_slices(&mut parts, written);
         }
-        stream.write_all(part).await.unwrap();
+        let mut expected = [b"head", &content[7..], b"tail"].concat();
+        // A machine that stood still for a moment does not read fast.
+        while deep_queues.available_permits() > 0 {
+            stream.write_all(part).await.unwrap();
+            expected.extend_from_slice(&content[7..]);
+        }
         stream.shutdown().await.unwrap();
-        let expected = [b"head", &content[7..], b"tail", &content[7..]].concat();
         assert!(reading.await.unwrap() == expected);
         let mut out = metrics::Exposition::new();
         meter.expose(&mut out);
@@ -173,6 +193,7 @@ mod tests {
         let sent = format!("bedplate_http_boot_sent_bytes_total {}\n", expected.len());
         assert!(text.contains(&sent) && text.contains("bedplate_http_boot_connections 1\n"), "{text}");
         drop(stream);
+        assert_eq!(deep_queues.available_permits(), 1);
         let mut out = metrics::Exposition::new();
         meter.expose(&mut out);
         assert!(out.finish().contains("bedplate_http_boot_connections 0\n"));

@@ -1,14 +1,18 @@
 //! What the HTTP boot port tells of itself: connections, answers by what was asked for, bytes.
 
-use std::sync::Arc;
+use std::{
+    pin::Pin,
+    sync::Arc,
+    task::{Context, Poll, ready},
+};
 
 use axum::{
-    extract::{MatchedPath, Request, State},
+    extract::{MatchedPath, Request},
     http::StatusCode,
-    middleware::Next,
     response::Response,
 };
 use metrics::{Counter, Counters, Entered, Exposition, Gauge};
+use tower::{Layer, Service};
 
 /// What is asked for: the word, and the route.
 const KINDS: [(&str, &str); 5] = [
@@ -50,8 +54,7 @@ impl Meter {
         self.sent.add(bytes as u64);
     }
 
-    fn answered(&self, route: Option<&str>, status: StatusCode) {
-        let kind = KINDS.iter().position(|(_, known)| route == Some(*known)).unwrap_or(KINDS.len() - 1);
+    fn answered(&self, kind: usize, status: StatusCode) {
         self.answers[kind].inc(match status.as_u16() / 100 {
             2 => "2xx",
             3 => "3xx",
@@ -76,16 +79,68 @@ impl Meter {
     }
 }
 
-/// Counts answers as they begin: how they end shows in the bytes.
-pub(super) async fn count(
-    State(meter): State<Arc<Meter>>,
-    route: Option<MatchedPath>,
-    request: Request,
-    next: Next,
-) -> Response {
-    let response = next.run(request).await;
-    meter.answered(route.as_ref().map(MatchedPath::as_str), response.status());
-    response
+/// Index of what is asked for in [`KINDS`].
+fn kind_of(request: &Request) -> usize {
+    let route = request.extensions().get::<MatchedPath>().map(MatchedPath::as_str);
+    KINDS.iter().position(|(_, known)| route == Some(*known)).unwrap_or(KINDS.len() - 1)
+}
+
+/// Counts answers as they begin: how they end shows in the bytes. Written by hand, as scripts are
+/// answered many thousand times a second and a function as middleware allocates for each.
+#[derive(Debug, Clone)]
+pub(super) struct Counting(pub(super) Arc<Meter>);
+
+impl<S> Layer<S> for Counting {
+    type Service = Counted<S>;
+
+    fn layer(&self, inner: S) -> Counted<S> {
+        Counted { inner, meter: self.0.clone() }
+    }
+}
+
+/// A service whose answers are counted.
+#[derive(Debug, Clone)]
+pub(super) struct Counted<S> {
+    inner: S,
+    meter: Arc<Meter>,
+}
+
+impl<S> Service<Request> for Counted<S>
+where
+    S: Service<Request, Response = Response, Future: Unpin>,
+{
+    type Response = Response;
+    type Error = S::Error;
+    type Future = CountedAnswer<S::Future>;
+
+    fn poll_ready(&mut self, context: &mut Context<'_>) -> Poll<Result<(), S::Error>> {
+        self.inner.poll_ready(context)
+    }
+
+    fn call(&mut self, request: Request) -> Self::Future {
+        let (kind, meter) = (kind_of(&request), self.meter.clone());
+        CountedAnswer { answer: self.inner.call(request), kind, meter }
+    }
+}
+
+/// An answer that is counted when it begins.
+#[derive(Debug)]
+pub(super) struct CountedAnswer<F> {
+    answer: F,
+    kind: usize,
+    meter: Arc<Meter>,
+}
+
+impl<E, F: Future<Output = Result<Response, E>> + Unpin> Future for CountedAnswer<F> {
+    type Output = F::Output;
+
+    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<F::Output> {
+        let answer = ready!(Pin::new(&mut self.answer).poll(context));
+        if let Ok(response) = &answer {
+            self.meter.answered(self.kind, response.status());
+        }
+        Poll::Ready(answer)
+    }
 }
 
 #[cfg(test)]
@@ -98,11 +153,10 @@ mod tests {
     #[tokio::test]
     async fn answers_are_counted_by_route_and_never_by_what_was_asked_for() {
         let meter = Arc::new(Meter::default());
-        let layer = axum::middleware::from_fn_with_state(meter.clone(), count);
         let router = Router::new()
             .route("/boot/{mac}/script", get(async || "#!ipxe"))
             .route("/firmware/{file}", get(async || StatusCode::NOT_FOUND))
-            .layer(layer);
+            .layer(Counting(meter.clone()));
         for path in ["/boot/1/script", "/boot/2/script", "/firmware/x", "/nowhere", "/nowhere/else"] {
             let request = Request::get(path).body(Body::empty()).unwrap();
             router.clone().oneshot(request).await.unwrap();

@@ -48,8 +48,10 @@ const KEEP_ALIVE_TIMES: u32 = 4;
 
 /// What the kernel holds of an answer that it cannot send yet, bytes (`TCP_NOTSENT_LOWAT`, tcp(7)). What
 /// is on its way is not counted, so that no line is slower for it; without it, each client that
-/// does not read holds up to 4 MiB (`tcp_wmem`), of memory that no limit of ours knows.
-const MAX_UNSENT_BYTES: u32 = 256 << 10;
+/// does not read holds up to 4 MiB (`tcp_wmem`), of memory that no limit of ours knows. The server is
+/// woken for each half of it: a transport that sends much to few may [give](limit_unsent) them
+/// more.
+pub const MAX_UNSENT_BYTES: u32 = 256 << 10;
 
 /// What the connections of a listener share.
 struct Serving<T> {
@@ -63,8 +65,7 @@ struct Serving<T> {
 
 impl Shell {
     /// Serves a listener until `stop`, then for as long as requests run, at most
-    /// [`Deadlines::stop`]. Every request has [`Client`], `ConnectInfo<Peer>` and
-    /// `ConnectInfo<SocketAddr>` in its extensions.
+    /// [`Deadlines::stop`]. Every request has [`Client`] and `ConnectInfo<Peer>` in its extensions.
     ///
     /// [`Deadlines::stop`]: super::Deadlines::stop
     pub async fn serve<T: Transport>(
@@ -158,9 +159,16 @@ impl<T: Transport> Serving<T> {
     }
 }
 
+/// Sets how many bytes the kernel takes of a connection's answers beyond those that are on their
+/// way. Every connection begins with [`MAX_UNSENT_BYTES`].
+pub fn limit_unsent(tcp: &TcpStream, bytes: u32) {
+    // It only costs time or memory where it cannot be set.
+    let _ = socket2::SockRef::from(tcp).set_tcp_notsent_lowat(bytes);
+}
+
 /// They only cost time, places or memory where they cannot be set.
 fn set_options(tcp: &TcpStream) {
-    let _ = socket2::SockRef::from(tcp).set_tcp_notsent_lowat(MAX_UNSENT_BYTES);
+    limit_unsent(tcp, MAX_UNSENT_BYTES);
     let _ = tcp.set_nodelay(true);
     let _ = sockopt::set_socket_keepalive(tcp, true);
     let _ = sockopt::set_tcp_keepidle(tcp, KEEP_ALIVE_AFTER);
@@ -178,7 +186,6 @@ async fn answer(
     let (body_seat, no_room) = (seat.clone(), NoRoom::default());
     let mut request = request.map(|body| Body::new(RequestBody::new(body, body_seat, no_room.clone())));
     let extensions = request.extensions_mut();
-    extensions.insert(ConnectInfo(client.peer.remote));
     extensions.insert(ConnectInfo(client.peer));
     extensions.insert(client);
     let response = tokio::select! {

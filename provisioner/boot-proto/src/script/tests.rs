@@ -4,7 +4,7 @@ use expect_test::expect;
 
 use super::*;
 
-fn script() -> BootScript {
+fn script() -> BootScript<'static> {
     BootScript {
         node: "n1".parse().unwrap(),
         mac: "52:54:00:12:34:56".parse().unwrap(),
@@ -13,7 +13,7 @@ fn script() -> BootScript {
         kernel_url: "http://10.1.0.1:9480/blobs/sha256/aa".to_owned(),
         stage1_url: "http://10.1.0.1:9480/blobs/sha256/bb".to_owned(),
         node_url: "http://10.1.0.1:9480/boot/52-54-00-12-34-56/node.img".to_owned(),
-        kernel_args: vec!["console=ttyS0,115200".to_owned(), "quiet".to_owned()],
+        kernel_args: vec!["console=ttyS0,115200".to_owned(), "quiet".to_owned()].into(),
         time: Timestamp(1_700_000_000_000_000),
         image_bytes: 268_000_000,
     }
@@ -54,7 +54,7 @@ fn the_shipped_script() {
         shell
         goto failed
     "#]].assert_eq(&template.render(&script()).unwrap());
-    let plain = template.render(&BootScript { kernel_args: Vec::new(), ..script() }).unwrap();
+    let plain = template.render(&BootScript { kernel_args: Vec::new().into(), ..script() }).unwrap();
     assert!(plain.contains(" bedplate.time=1700000000 bedplate.image-mib=256 || goto failed\n"), "{plain}");
 }
 
@@ -108,9 +108,9 @@ fn arguments_that_ipxe_would_misread_are_refused() {
     let template = ScriptTemplate::parse(TEMPLATE_FILE, SHIPPED).unwrap();
     // As nodes have them that were registered with an earlier release.
     let split = ["dyndbg=\"file", "a.c", "+p\""].map(str::to_owned).to_vec();
-    let script_of_before = template.render(&BootScript { kernel_args: split, ..script() }).unwrap();
+    let script_of_before = template.render(&BootScript { kernel_args: split.into(), ..script() }).unwrap();
     assert!(script_of_before.contains("dyndbg=\"file a.c +p\" ||"), "{script_of_before}");
-    let injected = BootScript { kernel_args: vec!["x\nshell".to_owned()], ..script() };
+    let injected = BootScript { kernel_args: vec!["x\nshell".to_owned()].into(), ..script() };
     assert!(matches!(template.render(&injected), Err(ScriptError::KernelArgument(_))));
 }
 
