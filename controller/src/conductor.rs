@@ -21,7 +21,7 @@ use api::{
 };
 use database::outbox::OutboxRow;
 use document::plan::StageId;
-use fleet::{Fleet, NodeChange, NodeLabels, RunMessage};
+use fleet::{Fleet, NodeChange, NodeLabels, RunMessage, relabelled};
 use hardware::Hardware;
 use oci_pull::{Wait, Waits};
 use tokio::sync::{OwnedRwLockWriteGuard, RwLock, broadcast, mpsc};
@@ -408,11 +408,11 @@ impl Conductor {
     /// Labels are others: looks again at the nodes whose are.
     async fn see_labels(&mut self, labels: Arc<NodeLabels>) {
         let before = std::mem::replace(&mut self.labels, labels);
-        let statuses = self.fleet.statuses().into_iter();
-        let differs = |update: &NodeUpdate| before.get(&update.id) != self.labels.get(&update.id);
-        let changed: Vec<NodeUpdate> = statuses.filter(differs).collect();
-        for update in changed {
-            self.see_node(update).await;
+        for id in relabelled(&before, &self.labels) {
+            // One that was deleted in this moment is told as such.
+            if let Some(update) = self.fleet.node_of(id) {
+                self.see_node(update).await;
+            }
         }
     }
 

@@ -82,7 +82,7 @@ pub use certificates::{
 pub use config::{Deadlines, FleetConfig};
 pub use error::{FleetError, TokenRefused};
 pub use hardware::{HardwareReports, InventoryMoment, KeptInventory};
-pub use labels::NodeLabels;
+pub use labels::{NodeLabels, relabelled};
 pub use port::NodeIdentity;
 pub use register::{NodeChange, NodesEdit};
 pub use runs::{NodeUsage, RunMessage};
@@ -314,6 +314,12 @@ impl Fleet {
     pub fn node(&self, name: &NodeName) -> Option<NodeUpdate> {
         let id = self.registry().find(name)?;
         Some(NodeUpdate { id, name: name.clone(), status: self.status(id)? })
+    }
+
+    /// The name of a node, and what it is doing; `None` if it is not registered.
+    #[must_use]
+    pub fn node_of(&self, id: NodeId) -> Option<NodeUpdate> {
+        Some(NodeUpdate { id, name: self.registry().name(id)?, status: self.status(id)? })
     }
 
     /// What every node is doing.

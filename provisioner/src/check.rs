@@ -2,22 +2,22 @@
 //!
 //! Pure. [`check_cluster`] returns all mistakes; the caller refuses a change that adds one. A change cannot be refused
 //! for a mistake that was there before it (an overlay directory that somebody removed, say). A change of one node among
-//! thousands costs what it changes: [`recheck`] takes over what an earlier check found of all others.
+//! thousands costs what it changes: [`recheck`] takes over what an earlier check found of all others
+//! ([decision 0014](../../docs/decisions/0014-register.md)).
 
 use std::{
-    cmp::Ordering,
-    collections::{BTreeMap, BTreeSet, HashMap},
+    collections::{BTreeMap, BTreeSet},
     fmt,
-    net::IpAddr,
     sync::Arc,
 };
 
 use api::{
-    ids::{ImageName, InvalidId, MacAddr, NodeName, OverlayName, ProfileName},
+    ids::{ImageName, InvalidId, NodeName, OverlayName, ProfileName},
     machine::MachineSpec,
 };
 
 use boot_proto::AddressPlan;
+use rpds::RedBlackTreeMapSync;
 use yaml_tree::did_you_mean;
 
 use crate::{
@@ -26,10 +26,13 @@ use crate::{
 };
 
 mod addresses;
+mod claims;
 mod fields;
 mod network;
+mod recheck;
 
-pub use fields::is_domain;
+pub use self::fields::is_domain;
+pub(crate) use self::recheck::{Checked, Edited, Rechecked, check_cluster, recheck};
 
 /// What a mistake is about.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -151,139 +154,24 @@ impl ImageReference {
     }
 }
 
-/// Nodes by name, as declared.
-pub(crate) type Nodes = BTreeMap<NodeName, Arc<NodeRecord>>;
+/// Nodes by name, as declared. A copy shares all of them, and a change of one copies its path.
+pub(crate) type Nodes = RedBlackTreeMapSync<NodeName, Arc<NodeRecord>>;
 
 /// Profiles by name, as declared.
-pub(crate) type DeclaredProfiles = BTreeMap<ProfileName, Arc<ProfileRecord>>;
+pub(crate) type DeclaredProfiles = RedBlackTreeMapSync<ProfileName, Arc<ProfileRecord>>;
 
-/// What a check of a cluster found and made.
-#[derive(Debug, Default)]
-pub(crate) struct Checked {
-    /// All mistakes.
-    pub findings: BTreeSet<Finding>,
-    /// Every node with its profiles applied; those whose profiles cannot be applied are left out.
-    pub resolved: BTreeMap<NodeName, Arc<MachineSpec>>,
-    /// Mistakes of nodes by themselves; nodes without any are left out.
-    own: BTreeMap<NodeName, BTreeSet<Finding>>,
-    known: Known,
-}
-
-impl Checked {
-    /// The check was made with this knowledge.
-    #[must_use]
-    pub(crate) fn was_with(&self, known: &Known) -> bool {
-        self.known == *known
-    }
-}
-
-/// A node as it was and as it is: one that is new was not, one that is gone is not.
-pub(crate) type Difference<'a> = (Option<&'a Arc<NodeRecord>>, Option<&'a Arc<NodeRecord>>);
-
-/// The nodes whose records are not shared, by name. One pass over both: a look-up of each of
-/// thousands would cost more than the change.
-pub(crate) fn differences<'a>(before: &'a Nodes, after: &'a Nodes) -> Vec<Difference<'a>> {
-    let (mut before, mut after) = (before.iter().peekable(), after.iter().peekable());
-    let mut found = Vec::new();
-    loop {
-        let order = match (before.peek(), after.peek()) {
-            (None, None) => return found,
-            (Some(_), None) => Ordering::Less,
-            (None, Some(_)) => Ordering::Greater,
-            (Some((old, _)), Some((new, _))) => old.cmp(new),
-        };
-        let old = if order.is_le() { before.next() } else { None };
-        let new = if order.is_ge() { after.next() } else { None };
-        match (old.map(|(_, record)| record), new.map(|(_, record)| record)) {
-            (Some(old), Some(new)) if Arc::ptr_eq(old, new) => {}
-            difference => found.push(difference),
-        }
-    }
-}
-
-/// Checks a cluster.
-#[must_use]
-pub(crate) fn check_cluster(nodes: &Nodes, profiles: &DeclaredProfiles, known: &Known) -> Checked {
-    let nothing = (&Nodes::new(), &DeclaredProfiles::new(), &Checked::default());
-    recheck(nodes, profiles, known, nothing, Bounds::NONE)
-}
-
-/// Checks a cluster that came from another by a change: gives what [`check_cluster`] gives. `before` are
-/// nodes and profiles of the other and what its check found; records that are shared are not looked
-/// at again, unless a profile or what nodes may refer to is another. At one of the bounds the check ends
-/// with a mistake that the other had not, or with as many as are bounded, and what it gives is not whole.
-#[must_use]
-pub(crate) fn recheck(
-    nodes: &Nodes,
-    profiles: &DeclaredProfiles,
-    known: &Known,
-    before: (&Nodes, &DeclaredProfiles, &Checked),
-    bounds: Bounds,
-) -> Checked {
-    let most = bounds.findings;
-    let mut findings = BTreeSet::new();
-    let (nodes_before, profiles_before, checked) = before;
-    let kept = checked.was_with(known)
-        && profiles.len() == profiles_before.len()
-        && profiles.iter().zip(profiles_before).all(|(now, then)| Arc::ptr_eq(now.1, then.1));
-    let layers = Profiles::of_records(profiles);
-    check_profiles(profiles, &layers, known, &mut findings, most);
-    let none = Nodes::new();
-    let (nodes_before, mut resolved, mut own) = match kept {
-        true => (nodes_before, checked.resolved.clone(), checked.own.clone()),
-        false => (&none, BTreeMap::new(), BTreeMap::new()),
-    };
-    let mut weight = 0_usize;
-    let mut found = findings.len() + own.values().map(BTreeSet::len).sum::<usize>();
-    for (old, new) in differences(nodes_before, nodes) {
-        if found >= most {
-            break;
-        }
-        if let Some(old) = old {
-            resolved.remove(&old.name);
-            found -= own.remove(&old.name).map_or(0, |of_node| of_node.len());
-        }
-        let Some(record) = new else { continue };
-        let name = &record.name;
-        let mut of_node = BTreeSet::new();
-        let mut note = DiagnosticSink::new(&mut of_node, Subject::Node(name.clone()), most);
-        if let Some(cause) = &record.unreadable {
-            note.unreadable(cause);
-            own.insert(name.clone(), of_node);
-            continue;
-        }
-        weight = weight.saturating_add(layers.weight(&record.spec));
-        if weight > bounds.resolved_bytes {
-            let message = format!(
-                "up to here, nodes that the change concerns have more than {} bytes with their profiles",
-                bounds.resolved_bytes
-            );
-            note.add("profiles", message, Some("make the profiles smaller".to_owned()));
-            own.insert(name.clone(), of_node);
-            break;
-        }
-        if let Some(spec) = check_node(record, &layers, profiles, known, &mut note) {
-            resolved.insert(name.clone(), Arc::new(spec));
-        }
-        found += of_node.len();
-        if !of_node.is_empty() {
-            own.insert(name.clone(), of_node);
-        }
-    }
-    findings.extend(own.values().flatten().cloned());
-    check_unique(&resolved, &mut findings);
-    Checked { findings, resolved, own, known: known.clone() }
-}
+/// Nodes with their profiles applied, by name.
+pub(crate) type ResolvedNodes = RedBlackTreeMapSync<NodeName, Arc<MachineSpec>>;
 
 fn check_profiles(
     profiles: &DeclaredProfiles,
     layers: &Profiles,
     known: &Known,
-    findings: &mut BTreeSet<Finding>,
     most: usize,
-) {
+) -> BTreeSet<Finding> {
+    let mut findings = BTreeSet::new();
     for (name, record) in profiles {
-        let mut note = DiagnosticSink::new(findings, Subject::Profile(name.clone()), most);
+        let mut note = DiagnosticSink::new(&mut findings, Subject::Profile(name.clone()), most);
         if let Some(cause) = &record.unreadable {
             note.unreadable(cause);
             continue;
@@ -293,62 +181,25 @@ fn check_profiles(
             note.resolve_error(&error, profiles);
         }
     }
+    findings
 }
 
-/// The node with its profiles applied, unless they cannot be.
+/// `resolved`: the node with its profiles applied, or why they cannot be.
 fn check_node(
     record: &NodeRecord,
-    layers: &Profiles,
+    resolved: Result<&MachineSpec, &ResolveError>,
     profiles: &DeclaredProfiles,
     known: &Known,
     note: &mut DiagnosticSink<'_>,
-) -> Option<MachineSpec> {
+) {
     fields::check(&record.spec, known, note);
-    match layers.resolve(&record.spec) {
+    match resolved {
         Ok(spec) => {
-            fields::check_resolved(&spec, note);
-            network::check(&spec, note);
-            addresses::check(&spec, &known.addresses, note);
-            Some(spec)
+            fields::check_resolved(spec, note);
+            network::check(spec, note);
+            addresses::check(spec, &known.addresses, note);
         }
-        Err(error) => {
-            note.resolve_error(&error, profiles);
-            None
-        }
-    }
-}
-
-/// Every MAC address and every address belongs to one interface of one node.
-fn check_unique(resolved: &BTreeMap<NodeName, Arc<MachineSpec>>, findings: &mut BTreeSet<Finding>) {
-    let mut macs: HashMap<MacAddr, (&NodeName, &str)> = HashMap::with_capacity(resolved.len());
-    let mut addresses: HashMap<IpAddr, (&NodeName, &str)> = HashMap::with_capacity(resolved.len());
-    let mut clash = |node: &NodeName, field: &str, message: String| {
-        DiagnosticSink::new(findings, Subject::Node(node.clone()), usize::MAX).add(field, message, None);
-    };
-    for (node, spec) in resolved {
-        for (name, interface) in &spec.interfaces {
-            if let Some(mac) = interface.mac {
-                if let Some((other, other_interface)) = macs.get(&mac) {
-                    let message = format!(
-                        "MAC address {mac} already belongs to node {other}, interface {other_interface}"
-                    );
-                    clash(node, &format!("interfaces.{name}.mac"), message);
-                } else {
-                    macs.insert(mac, (node, name));
-                }
-            }
-            if let Some(address) = interface.address {
-                if let Some((other, other_interface)) = addresses.get(&address.addr()) {
-                    let message = format!(
-                        "address {} already belongs to node {other}, interface {other_interface}",
-                        address.addr()
-                    );
-                    clash(node, &format!("interfaces.{name}.address"), message);
-                } else {
-                    addresses.insert(address.addr(), (node, name));
-                }
-            }
-        }
+        Err(error) => note.resolve_error(error, profiles),
     }
 }
 

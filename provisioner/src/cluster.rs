@@ -1,21 +1,25 @@
 //! All nodes and profiles at one moment, resolved; and a draft of the next moment.
 //!
-//! Pure. The provisioner holds one [`Cluster`], makes a [`Draft`] of it for each change, has it checked as a whole, writes
-//! what differs in one transaction and then shows the new cluster to everybody. Records are shared, so that a change
-//! of one node among 10,000 copies pointers only.
+//! Pure. The provisioner holds one [`Cluster`], makes a [`Draft`] of it for each change, has it checked, writes
+//! what differs in one transaction and then shows the new cluster to everybody. Both share all that did not change,
+//! so that a change of one node among 10,000 costs what one among ten does
+//! ([decision 0014](../../docs/decisions/0014-register.md)).
 
-use std::{collections::HashMap, sync::Arc};
+mod draft;
+
+use std::{collections::BTreeSet, sync::Arc};
 
 use api::{
     hostlist,
-    ids::{MacAddr, NodeId, NodeName, ProfileName},
-    machine::MachineSpec,
+    ids::{MacAddr, NodeId, NodeName},
 };
+use rpds::RedBlackTreeMapSync;
 
+pub(crate) use self::draft::Draft;
 use crate::{
     check::{
-        Bounds, Checked, DeclaredProfiles, Finding, Known, MAX_RESOLVED_BYTES, Nodes, Subject, check_cluster,
-        differences, recheck,
+        Bounds, Checked, DeclaredProfiles, Finding, Known, MAX_RESOLVED_BYTES, Nodes, Rechecked, Subject,
+        check_cluster, recheck,
     },
     store::{NodeRecord, ProfileRecord, Write},
 };
@@ -39,8 +43,19 @@ pub(crate) struct Cluster {
     pub profiles: DeclaredProfiles,
     /// Nodes with their profiles applied, and the mistakes that there are.
     pub checked: Checked,
-    by_id: HashMap<NodeId, Arc<NodeRecord>>,
-    by_mac: HashMap<MacAddr, Arc<NodeRecord>>,
+    by_id: RedBlackTreeMapSync<NodeId, Arc<NodeRecord>>,
+}
+
+/// A checked change.
+#[derive(Debug)]
+pub(crate) struct Next {
+    /// The cluster after it.
+    pub cluster: Cluster,
+    /// What it writes; empty if it changes nothing.
+    pub writes: Vec<Write>,
+    /// The names, before and after, of all nodes that it made others: by themselves or by their
+    /// profiles. Some may be what they were.
+    pub changed: BTreeSet<NodeName>,
 }
 
 /// Why a change was refused. Nothing was changed.
@@ -151,26 +166,24 @@ impl Cluster {
     /// A cluster as stored.
     #[must_use]
     pub(crate) fn new(nodes: Vec<NodeRecord>, profiles: Vec<ProfileRecord>) -> Self {
-        let draft = Draft {
-            nodes: nodes.into_iter().map(|node| (node.name.clone(), Arc::new(node))).collect(),
-            profiles: profiles.into_iter().map(|one| (one.name.clone(), Arc::new(one))).collect(),
-        };
+        let mut draft = Draft::default();
+        nodes.into_iter().for_each(|node| draft.put_node(node));
+        profiles.into_iter().for_each(|profile| draft.put_profile(profile));
         let checked = check_cluster(&draft.nodes, &draft.profiles, &Known::default());
-        Self::assemble(draft, checked)
+        Self::default().with(draft, checked)
     }
 
-    fn assemble(draft: Draft, checked: Checked) -> Self {
-        let count = draft.nodes.len();
-        let (mut by_id, mut by_mac) = (HashMap::with_capacity(count), HashMap::with_capacity(count));
-        // Both are in the order of names, and only nodes are resolved.
-        let mut resolved = checked.resolved.iter().peekable();
-        for (name, node) in &draft.nodes {
-            by_id.insert(node.id, node.clone());
-            let spec = resolved.next_if(|(of, _)| *of == name).map(|(_, spec)| spec);
-            let interfaces = spec.into_iter().flat_map(|spec| spec.interfaces.values());
-            by_mac.extend(interfaces.filter_map(|interface| Some((interface.mac?, node.clone()))));
+    /// The cluster that a draft of this one is.
+    fn with(&self, draft: Draft, checked: Checked) -> Self {
+        let mut by_id = self.by_id.clone();
+        // All of them first: one may have another name now.
+        for old in draft.changed_nodes.iter().filter_map(|name| self.nodes.get(name)) {
+            by_id.remove_mut(&old.id);
         }
-        Self { nodes: draft.nodes, profiles: draft.profiles, checked, by_id, by_mac }
+        for new in draft.changed_nodes.iter().filter_map(|name| draft.nodes.get(name)) {
+            by_id.insert_mut(new.id, new.clone());
+        }
+        Self { nodes: draft.nodes, profiles: draft.profiles, checked, by_id }
     }
 
     /// The node with this identity.
@@ -182,68 +195,77 @@ impl Cluster {
     /// The node that has an interface with this MAC address.
     #[must_use]
     pub(crate) fn by_mac(&self, mac: MacAddr) -> Option<&Arc<NodeRecord>> {
-        self.by_mac.get(&mac)
+        self.checked.by_mac(mac)
     }
 
     /// A draft of a change.
     #[must_use]
     pub(crate) fn draft(&self) -> Draft {
-        Draft { nodes: self.nodes.clone(), profiles: self.profiles.clone() }
+        Draft { nodes: self.nodes.clone(), profiles: self.profiles.clone(), ..Draft::default() }
     }
 
-    /// Checks a draft and says what must be written.
+    /// Checks a draft of this cluster and says what must be written.
     ///
     /// # Errors
     /// [`ChangeError::Diagnostics`] with every mistake that this cluster does not have already, or with many
     /// of them if there are more than 10,000.
-    pub(crate) fn finish(&self, draft: Draft, known: &Known) -> Result<(Self, Vec<Write>), ChangeError> {
-        if draft.nodes.len() > MAX_NODES {
+    pub(crate) fn finish(&self, draft: Draft, known: &Known) -> Result<Next, ChangeError> {
+        if draft.nodes.size() > MAX_NODES {
             return Err(ChangeError::TooMany);
         }
-        let before = (&self.nodes, &self.profiles, &self.checked);
-        let most = self.checked.findings.len() + MAX_NEW_DIAGNOSTICS;
+        let most = self.checked.count() + MAX_NEW_DIAGNOSTICS;
         let bounds = Bounds { findings: most, resolved_bytes: MAX_RESOLVED_BYTES };
-        let mut after = recheck(&draft.nodes, &draft.profiles, known, before, bounds);
-        if !after.findings.is_empty() {
-            let again = (!self.checked.was_with(known))
-                .then(|| check_cluster(&self.nodes, &self.profiles, known).findings);
-            let had = again.as_ref().unwrap_or(&self.checked.findings);
-            let new = |after: &Checked| after.findings.difference(had).cloned().collect();
-            let mut findings: Vec<Finding> = new(&after);
-            // Without what is known now it had fewer: the check ended at mistakes that it has.
-            if findings.is_empty() && after.findings.len() >= most {
-                let bounds = Bounds { findings: usize::MAX, ..bounds };
-                after = recheck(&draft.nodes, &draft.profiles, known, before, bounds);
-                findings = new(&after);
-            }
-            if !findings.is_empty() {
-                return Err(ChangeError::Diagnostics { findings });
-            }
+        let mut after = recheck(&self.checked, draft.edited(), known, bounds);
+        let mut new = self.new_findings(&after, known);
+        // Without what is known now it had fewer: the check ended at mistakes that it has.
+        if new.is_empty() && !after.is_whole {
+            let bounds = Bounds { findings: usize::MAX, ..bounds };
+            after = recheck(&self.checked, draft.edited(), known, bounds);
+            new = self.new_findings(&after, known);
+        }
+        if !new.is_empty() {
+            return Err(ChangeError::Diagnostics { findings: new.into_iter().collect() });
         }
         let writes = self.writes(&draft);
-        Ok((Self::assemble(draft, after), writes))
+        let mut changed = draft.changed_nodes.clone();
+        changed.extend(after.resolved_again);
+        Ok(Next { cluster: self.with(draft, after.checked), writes, changed })
+    }
+
+    /// The mistakes after a change that this cluster does not have, by what is known now.
+    fn new_findings(&self, after: &Rechecked, known: &Known) -> BTreeSet<Finding> {
+        if let Some(new) = &after.new {
+            return new.clone();
+        }
+        let is = after.checked.findings();
+        if is.is_empty() {
+            return is;
+        }
+        let had = check_cluster(&self.nodes, &self.profiles, known).findings();
+        is.difference(&had).cloned().collect()
     }
 
     /// Deletions first, so that a name is free before it is taken again.
     fn writes(&self, draft: &Draft) -> Vec<Write> {
         let mut writes = Vec::new();
-        let nodes = differences(&self.nodes, &draft.nodes);
-        for (old, new) in &nodes {
+        let nodes = || draft.changed_nodes.iter().map(|name| (self.nodes.get(name), draft.nodes.get(name)));
+        for (old, new) in nodes() {
             if let Some(old) = old.filter(|old| new.is_none_or(|new| new.id != old.id)) {
                 writes.push(Write::DeleteNode { id: old.id, version: old.version });
             }
         }
-        for (name, profile) in &self.profiles {
-            if !draft.profiles.contains_key(name) {
-                writes.push(Write::DeleteProfile { name: name.clone(), version: profile.version });
+        let profiles = || draft.changed_profiles.iter();
+        for old in profiles().filter_map(|name| self.profiles.get(name)) {
+            if !draft.profiles.contains_key(&old.name) {
+                writes.push(Write::DeleteProfile { name: old.name.clone(), version: old.version });
             }
         }
-        for (name, profile) in &draft.profiles {
-            if self.profiles.get(name).is_none_or(|old| old.version != profile.version) {
+        for profile in profiles().filter_map(|name| draft.profiles.get(name)) {
+            if self.profiles.get(&profile.name).is_none_or(|old| old.version != profile.version) {
                 writes.push(Write::PutProfile(profile.as_ref().clone()));
             }
         }
-        for (old, new) in nodes {
+        for (old, new) in nodes() {
             let is_other =
                 |new: &Arc<NodeRecord>| old.is_none_or(|old| old.id != new.id || old.version != new.version);
             writes.extend(new.filter(|new| is_other(new)).map(|new| Write::PutNode(new.as_ref().clone())));
@@ -252,212 +274,13 @@ impl Cluster {
     }
 }
 
-/// A change under way.
-#[derive(Debug, Clone)]
-pub(crate) struct Draft {
-    /// Nodes as they shall be.
-    pub nodes: Nodes,
-    /// Profiles as they shall be.
-    pub profiles: DeclaredProfiles,
-}
-
-impl Draft {
-    /// Says whether these nodes are there.
-    ///
-    /// # Errors
-    /// [`ChangeError::NotFound`] with all that are not.
-    pub(crate) fn has_nodes(&self, names: &[NodeName]) -> Result<(), ChangeError> {
-        let missing = names.iter().filter(|name| !self.nodes.contains_key(*name));
-        let names: Vec<String> = missing.map(ToString::to_string).collect();
-        if names.is_empty() { Ok(()) } else { Err(ChangeError::NotFound { kind: "node", names }) }
-    }
-
-    /// Says whether these names of nodes are free.
-    ///
-    /// # Errors
-    /// [`ChangeError::Exists`] with all that are not.
-    pub(crate) fn are_free<'a>(
-        &self,
-        names: impl IntoIterator<Item = &'a NodeName>,
-    ) -> Result<(), ChangeError> {
-        let taken = names.into_iter().filter(|name| self.nodes.contains_key(*name));
-        let names: Vec<String> = taken.map(ToString::to_string).collect();
-        if names.is_empty() { Ok(()) } else { Err(ChangeError::Exists { kind: "node", names }) }
-    }
-
-    /// Adds a node.
-    ///
-    /// # Errors
-    /// [`ChangeError::Exists`].
-    pub(crate) fn add_node(
-        &mut self,
-        name: &NodeName,
-        id: NodeId,
-        spec: MachineSpec,
-    ) -> Result<(), ChangeError> {
-        if self.nodes.contains_key(name) {
-            return Err(ChangeError::Exists { kind: "node", names: vec![name.to_string()] });
-        }
-        let record = NodeRecord { id, name: name.clone(), spec, version: 1, unreadable: None };
-        self.nodes.insert(name.clone(), Arc::new(record));
-        Ok(())
-    }
-
-    /// Gives a node another specification; the same one is no change.
-    ///
-    /// # Errors
-    /// [`ChangeError::NotFound`], or [`ChangeError::VersionMismatch`] where `if_match` says another version.
-    pub(crate) fn set_node(
-        &mut self,
-        name: &NodeName,
-        spec: MachineSpec,
-        if_match: Option<u64>,
-    ) -> Result<(), ChangeError> {
-        let old = self.nodes.get_mut(name);
-        let old = old.ok_or_else(|| ChangeError::NotFound { kind: "node", names: vec![name.to_string()] })?;
-        check_version("node", name, old.version, if_match)?;
-        if old.spec != spec || old.unreadable.is_some() {
-            let (id, version) = (old.id, old.version + 1);
-            *old = Arc::new(NodeRecord { id, name: name.clone(), spec, version, unreadable: None });
-        }
-        Ok(())
-    }
-
-    /// Removes a node.
-    ///
-    /// # Errors
-    /// As [`Draft::set_node`].
-    pub(crate) fn remove_node(&mut self, name: &NodeName, if_match: Option<u64>) -> Result<(), ChangeError> {
-        let old = self.nodes.get(name);
-        let old = old.ok_or_else(|| ChangeError::NotFound { kind: "node", names: vec![name.to_string()] })?;
-        check_version("node", name, old.version, if_match)?;
-        self.nodes.remove(name);
-        Ok(())
-    }
-
-    /// Adds a profile.
-    ///
-    /// # Errors
-    /// [`ChangeError::Exists`].
-    pub(crate) fn add_profile(&mut self, name: &ProfileName, spec: MachineSpec) -> Result<(), ChangeError> {
-        if self.profiles.contains_key(name) {
-            return Err(ChangeError::Exists { kind: "profile", names: vec![name.to_string()] });
-        }
-        let record = ProfileRecord { name: name.clone(), spec, version: 1, unreadable: None };
-        self.profiles.insert(name.clone(), Arc::new(record));
-        Ok(())
-    }
-
-    /// Gives a profile another specification; the same one is no change.
-    ///
-    /// # Errors
-    /// As [`Draft::set_node`].
-    pub(crate) fn set_profile(
-        &mut self,
-        name: &ProfileName,
-        spec: MachineSpec,
-        if_match: Option<u64>,
-    ) -> Result<(), ChangeError> {
-        let old = self.profiles.get_mut(name);
-        let old =
-            old.ok_or_else(|| ChangeError::NotFound { kind: "profile", names: vec![name.to_string()] })?;
-        check_version("profile", name, old.version, if_match)?;
-        if old.spec != spec || old.unreadable.is_some() {
-            let version = old.version + 1;
-            *old = Arc::new(ProfileRecord { name: name.clone(), spec, version, unreadable: None });
-        }
-        Ok(())
-    }
-
-    /// Removes a profile.
-    ///
-    /// # Errors
-    /// As [`Draft::set_node`].
-    pub(crate) fn remove_profile(
-        &mut self,
-        name: &ProfileName,
-        if_match: Option<u64>,
-    ) -> Result<(), ChangeError> {
-        let old = self.profiles.get(name);
-        let old =
-            old.ok_or_else(|| ChangeError::NotFound { kind: "profile", names: vec![name.to_string()] })?;
-        check_version("profile", name, old.version, if_match)?;
-        self.profiles.remove(name);
-        Ok(())
-    }
-
-    /// Removes a profile that nothing lists.
-    ///
-    /// # Errors
-    /// As [`Draft::set_node`], and [`ChangeError::ProfileInUse`].
-    pub(crate) fn remove_unused_profile(
-        &mut self,
-        name: &ProfileName,
-        if_match: Option<u64>,
-    ) -> Result<(), ChangeError> {
-        self.remove_profile(name, if_match)?;
-        let lists = |spec: &MachineSpec| spec.profiles.iter().any(|listed| listed == name.as_str());
-        let nodes = self.nodes.values().filter(|node| lists(&node.spec)).map(|node| node.name.as_str());
-        let profiles = self.profiles.values().filter(|one| lists(&one.spec)).map(|one| one.name.as_str());
-        match users(&nodes.collect::<Vec<_>>(), &profiles.collect::<Vec<_>>()) {
-            None => Ok(()),
-            Some(users) => Err(ChangeError::ProfileInUse { name: name.to_string(), users }),
-        }
-    }
-
-    /// The specification of a node or profile, if it is there. Of one that cannot be read it is
-    /// empty: see [`Draft::readable_spec`].
-    #[must_use]
-    pub(crate) fn spec(&self, subject: &Subject) -> Option<&MachineSpec> {
-        match subject {
-            Subject::Node(name) => self.nodes.get(name).map(|node| &node.spec),
-            Subject::Profile(name) => self.profiles.get(name).map(|profile| &profile.spec),
-        }
-    }
-
-    /// Why the stored specification of a node or profile cannot be read.
-    #[must_use]
-    pub(crate) fn unreadable(&self, subject: &Subject) -> Option<&str> {
-        match subject {
-            Subject::Node(name) => self.nodes.get(name)?.unreadable.as_deref(),
-            Subject::Profile(name) => self.profiles.get(name)?.unreadable.as_deref(),
-        }
-    }
-
-    /// The specification to change a part of.
-    ///
-    /// # Errors
-    /// [`ChangeError::NotFound`]; [`ChangeError::Unreadable`]: what would be left of it is not known.
-    pub(crate) fn readable_spec(&self, subject: &Subject) -> Result<MachineSpec, ChangeError> {
-        if let Some(cause) = self.unreadable(subject) {
-            return Err(ChangeError::Unreadable { subject: subject.clone(), cause: cause.to_owned() });
-        }
-        self.spec(subject).cloned().ok_or_else(|| {
-            let (kind, name) = match subject {
-                Subject::Node(name) => ("node", name.to_string()),
-                Subject::Profile(name) => ("profile", name.to_string()),
-            };
-            ChangeError::NotFound { kind, names: vec![name] }
-        })
-    }
-}
-
-fn check_version(
-    kind: &'static str,
-    name: &impl ToString,
-    is: u64,
-    if_match: Option<u64>,
-) -> Result<(), ChangeError> {
-    match if_match {
-        Some(expected) if expected != is => {
-            Err(ChangeError::VersionMismatch { kind, name: name.to_string(), is, expected })
-        }
-        _ => Ok(()),
-    }
-}
+#[cfg(test)]
+mod properties;
 
 #[cfg(test)]
 mod tests {
+    use api::machine::MachineSpec;
+
     use super::*;
 
     fn spec(yaml: &str) -> MachineSpec {
@@ -475,7 +298,7 @@ mod tests {
         for (number, (name, yaml)) in nodes.iter().enumerate() {
             draft.add_node(&name.parse().unwrap(), id(number as u128), spec(yaml)).unwrap();
         }
-        empty.finish(draft, &Known::default()).unwrap().0
+        empty.finish(draft, &Known::default()).unwrap().cluster
     }
 
     #[test]
@@ -489,8 +312,8 @@ mod tests {
             overlays: crate::resolve::DEFAULT_BOOT_OVERLAYS.map(|o| o.parse().unwrap()).into(),
             ..Known::default()
         };
-        let (after, writes) = cluster.finish(draft, &known).unwrap();
-        assert_eq!(after.nodes.len(), 2);
+        let Next { cluster: after, writes, .. } = cluster.finish(draft, &known).unwrap();
+        assert_eq!(after.nodes.size(), 2);
         let names: Vec<String> = writes
             .iter()
             .map(|write| match write {
@@ -513,7 +336,7 @@ mod tests {
             overlays: crate::resolve::DEFAULT_BOOT_OVERLAYS.map(|o| o.parse().unwrap()).into(),
             ..Known::default()
         };
-        let (after, writes) = cluster.finish(draft, &known).unwrap();
+        let Next { cluster: after, writes, .. } = cluster.finish(draft, &known).unwrap();
         let told = writes.iter().map(|write| match write {
             Write::PutNode(node) => format!("put {} {}", node.name, node.id),
             Write::DeleteNode { id, .. } => format!("delete {id}"),
@@ -615,14 +438,14 @@ mod tests {
         let weight = crate::resolve::Profiles::of_records(&draft.profiles).weight(&node);
         let check = |resolved_bytes: usize| {
             let bounds = Bounds { findings: usize::MAX, resolved_bytes };
-            let before = (&empty.nodes, &empty.profiles, &empty.checked);
-            recheck(&draft.nodes, &draft.profiles, &Known::default(), before, bounds)
+            recheck(&empty.checked, draft.edited(), &Known::default(), bounds)
         };
         let whole = check(100 * weight);
-        assert!(whole.findings.is_empty() && whole.resolved.len() == 100, "{:?}", whole.findings);
+        assert!(whole.is_whole && whole.checked.resolved.size() == 100);
+        assert_eq!(whole.checked.findings(), BTreeSet::new());
         let cut = check(50 * weight);
-        assert_eq!(cut.resolved.len(), 50, "the others were not made");
-        let told: Vec<String> = cut.findings.iter().map(Finding::to_string).collect();
+        assert_eq!(cut.checked.resolved.size(), 50, "the others were not made");
+        let told: Vec<String> = cut.new.unwrap().iter().map(Finding::to_string).collect();
         assert_eq!(told.len(), 1);
         assert!(told[0].starts_with("nodes.n50.profiles: up to here"), "{told:?}");
     }
@@ -692,49 +515,5 @@ mod tests {
         assert_eq!(told, "nodes x,n[3-4] do not exist");
         assert_eq!(draft.are_free(&names).unwrap_err().to_string(), "nodes n[1-2] exist already");
         assert_eq!(draft.has_nodes(&names[..3]).unwrap_err().to_string(), "node \"n3\" does not exist");
-    }
-
-    const SPECS: [&str; 7] = [
-        "{}",
-        "{profiles: [base]}",
-        "{profiles: [gone]}",
-        "{boot-overlays: [gone]}",
-        "{interfaces: {e: {mac: '52:54:00:00:00:01', address: 10.0.0.1/24}}}",
-        "{profiles: [base], interfaces: {e: {mac: '52:54:00:00:00:01'}}}",
-        "{kernel-args: ['#']}",
-    ];
-
-    proptest::proptest! {
-        /// Whatever changes: what is taken over from the check before is what a whole check finds.
-        #[test]
-        fn a_check_that_goes_on_finds_what_a_whole_one_does(
-            steps in proptest::collection::vec((0..4_usize, 0..5_usize, 0..SPECS.len()), 1..20),
-        ) {
-            let overlay = |name: &str| Known { overlays: [name.parse().unwrap()].into(), ..Known::default() };
-            let mut known = Known::default();
-            let mut cluster = Cluster::default();
-            for (number, (kind, node, choice)) in steps.into_iter().enumerate() {
-                let name: NodeName = format!("n{node}").parse().unwrap();
-                let mut draft = cluster.draft();
-                match kind {
-                    0 => {
-                        draft.nodes.remove(&name);
-                        draft.add_node(&name, id(number as u128), spec(SPECS[choice])).unwrap();
-                    }
-                    1 => drop(draft.remove_node(&name, None)),
-                    2 => {
-                        draft.profiles.remove(&"base".parse::<ProfileName>().unwrap());
-                        draft.add_profile(&"base".parse().unwrap(), spec(SPECS[choice])).unwrap();
-                    }
-                    _ => known = overlay(["gone", "other"][choice % 2]),
-                }
-                let before = (&cluster.nodes, &cluster.profiles, &cluster.checked);
-                let gone_on = recheck(&draft.nodes, &draft.profiles, &known, before, Bounds::NONE);
-                let whole = check_cluster(&draft.nodes, &draft.profiles, &known);
-                proptest::prop_assert_eq!(&gone_on.findings, &whole.findings);
-                proptest::prop_assert_eq!(&gone_on.resolved, &whole.resolved);
-                cluster = Cluster::assemble(draft, gone_on);
-            }
-        }
     }
 }

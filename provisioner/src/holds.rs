@@ -4,7 +4,7 @@
 //!
 //! | part | looked at | gone |
 //! |---|---|---|
-//! | specification, image, runtime overlays | for all nodes at each change of nodes, overlays or images | at the next look |
+//! | specification, image, runtime overlays | at each change of overlays or images; of nodes, for those that changed, or for all where templates of others see it | at the next look |
 //! | boot overlays | likewise, what can be told without rendering; and when a node asks for them | at the next look, which renders them then |
 //! | boot, memory, initrd | when a node asks for its script, for its initrd | when it gets that, or has other values |
 //!
@@ -60,6 +60,34 @@ impl From<OverlaySet> for Part {
             OverlaySet::Boot => Self::BootOverlays,
             OverlaySet::Runtime => Self::RuntimeOverlays,
         }
+    }
+}
+
+/// Nodes that were not looked at since they may have become others.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum Unseen {
+    /// All of them: something that all depend on may be another.
+    All,
+    /// These, by the names that they had and have.
+    Some(BTreeSet<NodeName>),
+}
+
+impl Unseen {
+    /// Adds nodes.
+    pub(crate) fn add(&mut self, nodes: BTreeSet<NodeName>) {
+        if let Self::Some(names) = self {
+            names.extend(nodes);
+        }
+    }
+
+    /// Adds all nodes: something changed that all depend on.
+    pub(crate) fn add_all(&mut self) {
+        *self = Self::All;
+    }
+
+    /// Takes them to look at them.
+    pub(crate) fn take(&mut self) -> Self {
+        std::mem::replace(self, Self::Some(BTreeSet::new()))
     }
 }
 
@@ -405,6 +433,22 @@ mod tests {
         assert!(failed(&["n1"], "it fails otherwise").is_some());
         assert_eq!(failed(&[], ""), None);
         assert!(failed(&["n1"], "it fails otherwise").is_some(), "again, after it was mended");
+    }
+
+    #[test]
+    fn what_was_not_seen_is_looked_at_once() {
+        let names = |names: &[&str]| names.iter().map(|name| name.parse().unwrap()).collect();
+        let mut unseen = Unseen::All;
+        unseen.add(names(&["n1"]));
+        assert_eq!(unseen.take(), Unseen::All);
+        unseen.add(names(&["n1"]));
+        unseen.add(names(&["n2", "n1"]));
+        assert_eq!(unseen.take(), Unseen::Some(names(&["n1", "n2"])));
+        assert_eq!(unseen.take(), Unseen::Some(BTreeSet::new()));
+        unseen.add(names(&["n1"]));
+        unseen.add_all();
+        unseen.add(names(&["n2"]));
+        assert_eq!(unseen.take(), Unseen::All);
     }
 
     #[test]

@@ -4,7 +4,7 @@
 mod rendering;
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     net::IpAddr,
     path::PathBuf,
     sync::{Arc, Mutex, OnceLock, PoisonError},
@@ -19,7 +19,7 @@ use api::{
 };
 use boot_proto::{HostTable, script::ScriptTemplate};
 use database::{Database, MigrateError};
-use fleet::{Fleet, NodeLabels};
+use fleet::Fleet;
 use tokio::sync::{Semaphore, watch};
 use tokio_util::sync::CancellationToken;
 
@@ -30,7 +30,7 @@ use crate::{
     config::{DhcpMode, NetworkFacts, ProvisionerConfig},
     dhcp::{DhcpCore, LeaseLogError},
     feed::NodeFeed,
-    holds::Holds,
+    holds::{Holds, Unseen},
     images::{ImageTable, Images, ImagesError},
     meters::Meters,
     overlay::{
@@ -40,7 +40,7 @@ use crate::{
         renderer::{RenderError, Renderer},
         variables::{ClusterVariables, NodeFacts, SSH_HOST_KEY, Variables},
     },
-    published::{host_table, labels, same_hosts, same_labels},
+    published::{Published, host_table, labels},
     refusals::Refusals,
     register,
     store::{NodeRecord, Store, StoreError, sql::SqlStore},
@@ -153,6 +153,8 @@ pub(crate) struct Inner {
     pub(crate) meters: Meters,
     /// What each node's runtime overlays should be, as last told to fleet.
     pub(crate) generations: Mutex<BTreeMap<NodeId, Generation>>,
+    /// Nodes whose runtime overlays, and whatever holds them, are to be looked at again.
+    pub(crate) unseen: Mutex<Unseen>,
     /// What holds nodes.
     pub(crate) holds: Holds,
     renderer: Renderer,
@@ -170,13 +172,14 @@ pub(crate) struct Inner {
 pub(crate) struct View {
     pub(crate) cluster: Cluster,
     network: NetworkFacts,
-    /// Made when the first template is rendered: a change need not wait for it.
-    variables: OnceLock<ClusterVariables>,
+    /// Made when the first template is rendered: a change need not wait for it. Shared with the view
+    /// of before where templates see the same of all nodes.
+    variables: Arc<OnceLock<ClusterVariables>>,
 }
 
 impl View {
     fn new(cluster: Cluster, config: &ProvisionerConfig) -> Self {
-        Self { cluster, network: NetworkFacts::of(config), variables: OnceLock::new() }
+        Self { cluster, network: NetworkFacts::of(config), variables: Arc::default() }
     }
 
     fn variables(&self) -> &ClusterVariables {
@@ -216,13 +219,14 @@ impl Provisioner {
         let host_keys = HostKeys::new(&config.state_dir);
         register::remove_host_keys(&store, &host_keys).await;
         let hosts = host_table(&cluster);
-        fleet.set_labels(labels(&cluster, &NodeLabels::new()));
+        fleet.set_labels(labels(&cluster));
         let feed = NodeFeed::start(&fleet, crate::clock::now(), stop.clone());
         let provisioner = Self(Arc::new(Inner {
             dhcp,
             refusals: Arc::default(),
             meters: Meters::default(),
             generations: Mutex::default(),
+            unseen: Mutex::new(Unseen::All),
             holds: Holds::default(),
             renderer: Renderer::default(),
             renderings: Arc::new(Semaphore::new(available_parallelism().map_or(1, Into::into))),
@@ -250,7 +254,8 @@ impl Provisioner {
     /// under another configuration. It holds up nothing.
     fn warn_of_diagnostics(&self) {
         let view = self.view();
-        let findings = check_cluster(&view.cluster.nodes, &view.cluster.profiles, &self.known()).findings;
+        let findings = check_cluster(&view.cluster.nodes, &view.cluster.profiles, &self.known());
+        let findings = findings.findings();
         for finding in findings.iter().take(MAX_STORED_DIAGNOSTICS) {
             tracing::warn!("{finding}");
         }
@@ -296,32 +301,44 @@ impl Provisioner {
         let checked = tokio::task::spawn_blocking(move || {
             let mut draft = view.cluster.draft();
             let result = edit(&mut draft)?;
-            let (next, writes) = view.cluster.finish(draft, &known)?;
-            Ok::<_, ChangeError>((turn, result, next, writes))
+            let next = view.cluster.finish(draft, &known)?;
+            Ok::<_, ChangeError>((turn, result, next))
         });
-        let (turn, result, next, writes) =
+        let (turn, result, next) =
             checked.await.map_err(|error| EditError::Broken { cause: error.to_string() })??;
-        self.commit(turn, next, writes).await?;
+        self.commit(turn, next).await?;
         Ok(result)
     }
 
-    /// Shows a cluster that is kept to everybody.
-    pub(crate) fn publish(&self, cluster: Cluster) {
+    /// Shows a cluster that is kept to everybody. `changed`: the names of the nodes that may be others.
+    pub(crate) fn publish(&self, cluster: Cluster, changed: BTreeSet<NodeName>) {
         let before = self.view();
-        let hosts = (!same_hosts(&before.cluster, &cluster)).then(|| host_table(&cluster));
-        if !same_labels(&before.cluster, &cluster) {
-            let known = self.0.fleet.labels().borrow().clone();
-            self.0.fleet.set_labels(labels(&cluster, &known));
+        let published = Published { before: &before.cluster, after: &cluster, changed: &changed };
+        let hosts = published.hosts(&self.0.hosts.borrow());
+        let is_same_for_templates = published.is_same_for_templates();
+        self.0.fleet.change_labels(published.labels());
+        let mut view = View::new(cluster, &self.0.config);
+        if is_same_for_templates {
+            view.variables = before.variables.clone();
         }
-        self.0.cluster.send_replace(Arc::new(View::new(cluster, &self.0.config)));
-        self.0.hosts.send_if_modified(|old| {
-            let changed = hosts.filter(|hosts| **old != *hosts);
-            let is_changed = changed.is_some();
-            if let Some(hosts) = changed {
-                *old = Arc::new(hosts);
+        {
+            // Under the lock: a look that takes the names sees the view that they are of.
+            let mut unseen = self.unseen();
+            self.0.cluster.send_replace(Arc::new(view));
+            if is_same_for_templates {
+                unseen.add(changed);
+            } else {
+                unseen.add_all();
             }
-            is_changed
-        });
+        }
+        if let Some(hosts) = hosts {
+            self.0.hosts.send_replace(Arc::new(hosts));
+        }
+    }
+
+    /// What is to be looked at again of nodes.
+    pub(crate) fn unseen(&self) -> std::sync::MutexGuard<'_, Unseen> {
+        self.0.unseen.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     pub(crate) fn generations(&self) -> std::sync::MutexGuard<'_, BTreeMap<NodeId, Generation>> {

@@ -1,115 +1,150 @@
-//! What others are told of the cluster whenever it changes: the boot servers of hosts, the fleet of labels.
+//! What others are told of the cluster whenever it changes: the boot servers of hosts, the fleet of
+//! labels. Of a change they are told what it changes, so that it costs no look at all other nodes.
 
-use std::{net::IpAddr, sync::Arc};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    net::{IpAddr, Ipv4Addr},
+    sync::Arc,
+};
 
-use api::machine::MachineSpec;
+use api::{
+    ids::{NodeId, NodeName},
+    labels::Labels,
+    machine::MachineSpec,
+};
 use boot_proto::{Host, HostTable};
 use fleet::NodeLabels;
 use ipnet::IpNet;
 
-use crate::cluster::Cluster;
+use crate::{cluster::Cluster, overlay::variables::seen_by_others, store::NodeRecord};
 
-/// Labels of the nodes that have some, those of their profiles among them. Those of a node that has
-/// the same in `known` are shared with it: most changes are of one node among many.
-pub(crate) fn labels(cluster: &Cluster, known: &NodeLabels) -> NodeLabels {
-    let labelled = cluster.checked.resolved.iter().filter(|(_, spec)| !spec.labels.is_empty());
-    let with_id = labelled.filter_map(|(name, spec)| {
-        let id = cluster.nodes.get(name)?.id;
-        let same = known.get(&id).filter(|known| ***known == spec.labels);
-        Some((id, same.cloned().unwrap_or_else(|| Arc::new(spec.labels.clone()))))
-    });
-    with_id.collect()
-}
-
-/// Two clusters have the same nodes with the same labels: [`labels`] makes the same of them.
-pub(crate) fn same_labels(one: &Cluster, other: &Cluster) -> bool {
-    is_same_of_all(one, other, |one, other| one.labels == other.labels)
-}
-
-/// Two clusters have the same nodes, at the same addresses: [`host_table`] makes the same of them.
-pub(crate) fn same_hosts(one: &Cluster, other: &Cluster) -> bool {
-    is_same_of_all(one, other, |one, other| one.interfaces == other.interfaces && one.dns == other.dns)
-}
-
-/// Two clusters have the same nodes, and `is_same` holds of each whose specification is another one.
-fn is_same_of_all(
-    one: &Cluster,
-    other: &Cluster,
-    is_same: impl Fn(&MachineSpec, &MachineSpec) -> bool,
-) -> bool {
-    let (one_resolved, other_resolved) = (&one.checked.resolved, &other.checked.resolved);
-    let same_ids = one.nodes.len() == other.nodes.len()
-        && one.nodes.values().zip(other.nodes.values()).all(|(one, other)| one.id == other.id);
-    same_ids
-        && one_resolved.len() == other_resolved.len()
-        && one_resolved.iter().zip(other_resolved).all(|((name, spec), (other_name, other_spec))| {
-            name == other_name && (Arc::ptr_eq(spec, other_spec) || is_same(spec, other_spec))
-        })
+/// Labels of the nodes that have some, those of their profiles among them.
+pub(crate) fn labels(cluster: &Cluster) -> NodeLabels {
+    let nodes = cluster.nodes.keys().filter_map(|name| declared(cluster, name));
+    nodes.filter_map(|(node, spec)| Some((node.id, labels_of(spec)?))).collect()
 }
 
 /// What DHCP and HTTP boot know of the nodes.
 pub(crate) fn host_table(cluster: &Cluster) -> HostTable {
-    let mut hosts = Vec::new();
-    let mut others = Vec::new();
-    for (name, spec) in &cluster.checked.resolved {
-        let Some(node) = cluster.nodes.get(name) else { continue };
+    let mut table = HostTable::default();
+    for (node, spec) in cluster.nodes.keys().filter_map(|name| declared(cluster, name)) {
+        NodeHosts::of(node, spec).add_to(&mut table);
+    }
+    table
+}
+
+/// What a change of nodes changes for others. `changed`: the names of those that may be others.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Published<'a> {
+    pub before: &'a Cluster,
+    pub after: &'a Cluster,
+    pub changed: &'a BTreeSet<NodeName>,
+}
+
+impl Published<'_> {
+    /// Labels of the nodes that have others; `None` of those that have none any more.
+    pub(crate) fn labels(&self) -> BTreeMap<NodeId, Option<Arc<Labels>>> {
+        let mut changes = BTreeMap::new();
+        // A node that has another name now is gone under the old one, so all old ones come first.
+        for (node, spec) in self.changed.iter().filter_map(|name| declared(self.before, name)) {
+            if !spec.labels.is_empty() {
+                changes.insert(node.id, None);
+            }
+        }
+        for (node, spec) in self.changed.iter().filter_map(|name| declared(self.after, name)) {
+            if let Some(labels) = labels_of(spec) {
+                changes.insert(node.id, Some(labels));
+            }
+        }
+        changes
+    }
+
+    /// The table of hosts after the change; `None` if it is the same. `known`: that of before.
+    pub(crate) fn hosts(&self, known: &HostTable) -> Option<HostTable> {
+        let mut table = None;
+        for name in self.changed {
+            let of = |cluster| declared(cluster, name).map(|(node, spec)| NodeHosts::of(node, spec));
+            let (old, new) = (of(self.before), of(self.after));
+            if old == new {
+                continue;
+            }
+            let table = table.get_or_insert_with(|| known.clone());
+            old.into_iter().for_each(|old| old.remove_from(table));
+            new.into_iter().for_each(|new| new.add_to(table));
+        }
+        table
+    }
+
+    /// Whether templates see the same of all nodes.
+    pub(crate) fn is_same_for_templates(&self) -> bool {
+        self.changed.iter().all(|name| {
+            let spec = |cluster: &Cluster| cluster.checked.resolved.get(name).cloned();
+            match (spec(self.before), spec(self.after)) {
+                (None, None) => true,
+                (Some(one), Some(other)) => {
+                    Arc::ptr_eq(&one, &other) || seen_by_others(name, &one) == seen_by_others(name, &other)
+                }
+                _ => false,
+            }
+        })
+    }
+}
+
+/// A node and its values, if they can be told.
+fn declared<'a>(cluster: &'a Cluster, name: &NodeName) -> Option<(&'a NodeRecord, &'a MachineSpec)> {
+    Some((cluster.nodes.get(name)?, cluster.checked.resolved.get(name)?))
+}
+
+fn labels_of(spec: &MachineSpec) -> Option<Arc<Labels>> {
+    (!spec.labels.is_empty()).then(|| Arc::new(spec.labels.clone()))
+}
+
+/// What the table of hosts has of one node.
+#[derive(Debug, PartialEq, Eq)]
+struct NodeHosts {
+    hosts: Vec<Host>,
+    others: Vec<Ipv4Addr>,
+}
+
+impl NodeHosts {
+    fn of(node: &NodeRecord, spec: &MachineSpec) -> Self {
+        let mut of_node = Self { hosts: Vec::new(), others: Vec::new() };
+        let v4 = |address: IpAddr| match address {
+            IpAddr::V4(address) => Some(address),
+            IpAddr::V6(_) => None,
+        };
         let dns = spec.dns.clone().unwrap_or_default();
+        let servers: Vec<Ipv4Addr> = dns.servers.iter().copied().filter_map(v4).collect();
         for interface in spec.interfaces.values() {
-            let v4 = |address: IpAddr| match address {
-                IpAddr::V4(address) => Some(address),
-                IpAddr::V6(_) => None,
+            of_node.others.extend(interface.gateway.and_then(v4));
+            of_node.others.extend(&servers);
+            let Some(mac) = interface.mac else {
+                of_node.others.extend(interface.address.and_then(|address| v4(address.addr())));
+                continue;
             };
-            let own = interface.address.map(|address| address.addr());
-            others.extend([own, interface.gateway].into_iter().flatten().filter_map(v4));
-            others.extend(dns.servers.iter().copied().filter_map(v4));
-            let Some(mac) = interface.mac else { continue };
-            hosts.push(Host {
+            of_node.hosts.push(Host {
                 id: node.id,
-                name: name.clone(),
+                name: node.name.clone(),
                 mac,
                 address: match interface.address {
                     Some(IpNet::V4(address)) => Some(address),
                     _ => None,
                 },
                 gateway: interface.gateway.and_then(v4),
-                dns: dns.servers.iter().copied().filter_map(v4).collect(),
+                dns: servers.clone(),
                 domain: dns.search.first().cloned(),
             });
         }
-    }
-    let table: HostTable = hosts.into_iter().collect();
-    table.with_others(others)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::store::NodeRecord;
-
-    fn cluster(specs: [&str; 2]) -> Cluster {
-        let record = |(number, spec): (u128, &str)| NodeRecord {
-            id: api::ids::NodeId(uuid::Uuid::from_u128(number)),
-            name: format!("n{number}").parse().unwrap(),
-            spec: serde_saphyr::from_str(spec).unwrap(),
-            version: 1,
-            unreadable: None,
-        };
-        Cluster::new((1..).zip(specs).map(record).collect(), vec![])
+        of_node
     }
 
-    #[test]
-    fn labels_that_did_not_change_are_not_made_again() {
-        let before = cluster(["{labels: {rack: a1}}", "{labels: {rack: a2}}"]);
-        let known = labels(&before, &NodeLabels::new());
-        assert_eq!(known.len(), 2);
-        let commented = cluster(["{labels: {rack: a1}, comment: x}", "{labels: {rack: a2}}"]);
-        assert!(same_labels(&before, &commented) && same_hosts(&before, &commented));
-        let moved = cluster(["{labels: {rack: a1}}", "{labels: {rack: b2}}"]);
-        assert!(!same_labels(&before, &moved) && same_hosts(&before, &moved));
-        let after = labels(&moved, &known);
-        let pairs = known.values().zip(after.values());
-        let shared: Vec<bool> = pairs.map(|(one, other)| Arc::ptr_eq(one, other)).collect();
-        assert_eq!(shared, [true, false]);
-        assert_eq!(after, labels(&moved, &NodeLabels::new()));
+    fn add_to(self, table: &mut HostTable) {
+        self.hosts.into_iter().for_each(|host| table.add(host));
+        self.others.into_iter().for_each(|address| table.add_other(address));
+    }
+
+    fn remove_from(self, table: &mut HostTable) {
+        self.hosts.iter().for_each(|host| table.remove(host));
+        self.others.into_iter().for_each(|address| table.remove_other(address));
     }
 }

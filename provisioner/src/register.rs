@@ -16,7 +16,7 @@ mod told;
 
 use self::told::told;
 use crate::{
-    cluster::Cluster,
+    cluster::Next,
     overlay::host_key::HostKeys,
     provisioner::{EditError, Provisioner},
     store::{
@@ -86,26 +86,22 @@ impl Provisioner {
     ///
     /// # Errors
     /// [`EditError::Store`]: nothing was changed.
-    pub(crate) async fn commit(
-        &self,
-        turn: OwnedMutexGuard<()>,
-        next: Cluster,
-        writes: Vec<Write>,
-    ) -> Result<(), EditError> {
-        if writes.is_empty() {
+    pub(crate) async fn commit(&self, turn: OwnedMutexGuard<()>, next: Next) -> Result<(), EditError> {
+        if next.writes.is_empty() {
             return Ok(());
         }
-        told(&self.view().cluster, &writes);
+        told(&self.view().cluster, &next.writes);
         let provisioner = self.clone();
         let keeping = tokio::spawn(outbox::carry(async move {
-            let kept = provisioner.keep(next, &writes).await;
+            let kept = provisioner.keep(next).await;
             drop(turn);
             kept
         }));
         keeping.await.map_err(|error| EditError::Broken { cause: error.to_string() })?
     }
 
-    async fn keep(&self, next: Cluster, writes: &[Write]) -> Result<(), EditError> {
+    async fn keep(&self, next: Next) -> Result<(), EditError> {
+        let Next { cluster, writes, changed } = next;
         let named = writes.iter().filter_map(|write| match write {
             Write::PutNode(node) => Some((node.id, node.name.clone())),
             _ => None,
@@ -125,14 +121,14 @@ impl Provisioner {
             false => self.0.database.begin_long().await,
         };
         let mut transaction = begun.map_err(database)?;
-        if let Err(error) = self.0.store.write(&mut transaction, writes).await {
+        if let Err(error) = self.0.store.write(&mut transaction, &writes).await {
             transaction.rollback().await.map_err(database)?;
             return Err(error.into());
         }
         edit.write(&mut transaction, named, &removed).await.map_err(database)?;
         transaction.commit("commit a change of nodes").await.map_err(database)?;
         edit.committed();
-        self.publish(next);
+        self.publish(cluster, changed);
         if !removed.is_empty() {
             {
                 let mut generations = self.generations();

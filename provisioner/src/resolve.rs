@@ -5,10 +5,7 @@
 //! an element `~x` removes `x`, and an element that comes again moves to the end. Of labels a key `~x` removes `x`.
 //! Pure; used on every change.
 
-use std::{
-    collections::{BTreeMap, HashMap},
-    sync::Arc,
-};
+use std::collections::{BTreeMap, HashMap};
 
 use api::{
     ids::ProfileName,
@@ -17,7 +14,7 @@ use api::{
 };
 use serde_json::{Map, Value, json};
 
-use crate::{spread::bytes_of, store::ProfileRecord};
+use crate::{check::DeclaredProfiles, spread::bytes_of};
 
 /// Lists that append over layers. All other lists replace.
 pub(crate) const APPENDED: [&str; 4] = ["kernel-args", "boot-overlays", "runtime-overlays", "groups"];
@@ -100,7 +97,7 @@ impl Profiles {
 
     /// Prepares profiles as they are stored.
     #[must_use]
-    pub(crate) fn of_records(profiles: &BTreeMap<ProfileName, Arc<ProfileRecord>>) -> Self {
+    pub(crate) fn of_records(profiles: &DeclaredProfiles) -> Self {
         let mut layers = Self::new(profiles.iter().map(|(name, record)| (name, &record.spec)));
         for (name, record) in profiles {
             if let Some(layer) = layers.0.get_mut(name.as_str()) {

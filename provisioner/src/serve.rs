@@ -8,7 +8,7 @@ use std::{
     time::Duration,
 };
 
-use api::overlay::Generation;
+use api::{ids::NodeName, overlay::Generation};
 use notify::{RecursiveMode, Watcher as _};
 use rest::shell::Shell;
 use tokio::{
@@ -22,6 +22,7 @@ use tokio_util::sync::CancellationToken;
 use crate::{
     boot_log::MAX_WAITING_EVENTS,
     dhcp::{self, DhcpError},
+    holds::Unseen,
     http_boot,
     overlay::library::Library,
     provisioner::Provisioner,
@@ -201,14 +202,20 @@ impl Provisioner {
         let mut images = self.0.images.watch();
         let mut only_held = false;
         loop {
+            let mut look_at = Unseen::Some(BTreeSet::new());
             if !only_held {
-                // What changes from here on is seen by the next round of all.
+                // What changes from here on is seen by the next round. The mark comes before the names
+                // are taken: what is added between the two wakes the next round for nothing.
                 cluster.mark_unchanged();
-                library.mark_unchanged();
-                images.mark_unchanged();
+                let is_other = has_changed(&mut library) | has_changed(&mut images);
+                let mut unseen = self.unseen();
+                if is_other {
+                    unseen.add_all();
+                }
+                look_at = unseen.take();
             }
             let (provisioner, begun) = (self.clone(), Instant::now());
-            tokio::task::spawn_blocking(move || provisioner.publish_generations(only_held))
+            tokio::task::spawn_blocking(move || provisioner.publish_generations(look_at))
                 .await
                 .map_err(ServeError::Broken)?;
             let pause = pause_after(begun.elapsed());
@@ -216,8 +223,14 @@ impl Provisioner {
             only_held = tokio::select! {
                 () = stop.cancelled() => return Ok(()),
                 _ = cluster.changed() => false,
-                _ = library.changed() => false,
-                _ = images.changed() => false,
+                _ = library.changed() => {
+                    self.unseen().add_all();
+                    false
+                }
+                _ = images.changed() => {
+                    self.unseen().add_all();
+                    false
+                }
                 // A file that was missing may have been put back.
                 () = tokio::time::sleep(RECHECK) => true,
             };
@@ -228,23 +241,30 @@ impl Provisioner {
         }
     }
 
-    /// Renders the runtime overlays of every node, or of those that are held, and looks at what else
-    /// holds it. Blocking.
-    fn publish_generations(&self, only_held: bool) {
-        let held = only_held.then(|| self.0.holds.nodes());
+    /// Renders the runtime overlays of nodes, and looks at what else holds them: of these, and of all
+    /// that are held. Blocking.
+    fn publish_generations(&self, look_at: Unseen) {
         let mut standing = self.standing();
         let view = self.view();
-        for (name, record) in &view.cluster.nodes {
-            if held.as_ref().is_some_and(|held| !held.contains(&record.id)) {
-                continue;
+        let nodes = &view.cluster.nodes;
+        let is_at_all = matches!(look_at, Unseen::All);
+        let names: BTreeSet<NodeName> = match look_at {
+            Unseen::All => nodes.keys().cloned().collect(),
+            Unseen::Some(mut names) => {
+                let held = self.0.holds.nodes();
+                names.extend(held.iter().filter_map(|id| Some(view.cluster.by_id(*id)?.name.clone())));
+                names
             }
+        };
+        for name in &names {
+            let Some(record) = nodes.get(name) else { continue };
             let generation = self.generation(name);
             standing.judge(name, record, generation.as_ref().err());
             if let Ok(generation) = generation {
                 self.publish_generation(record.id, generation);
             }
         }
-        standing.end(!only_held);
+        standing.end(is_at_all);
     }
 
     fn publish_generation(&self, id: api::ids::NodeId, generation: Generation) {
@@ -255,9 +275,19 @@ impl Provisioner {
     }
 }
 
-/// How long the next round of all nodes waits for further changes after one that took so long: who
-/// edits ten thousand nodes one by one must not wait for a processor that renders all of them for
-/// each edit.
+/// Whether there was a change that was not seen; it is seen now.
+fn has_changed<T>(watched: &mut watch::Receiver<T>) -> bool {
+    // The senders live as long as whoever asks.
+    let has_changed = watched.has_changed().unwrap_or(false);
+    if has_changed {
+        watched.mark_unchanged();
+    }
+    has_changed
+}
+
+/// How long the next round waits for further changes after one that took so long: who gives ten
+/// thousand nodes other addresses one by one must not wait for a processor that renders all of them
+/// for each.
 fn pause_after(round: Duration) -> Duration {
     (round * 3).clamp(SETTLE, LONGEST_PAUSE)
 }

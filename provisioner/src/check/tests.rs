@@ -40,7 +40,7 @@ fn check_among(
     known.not_bootable.insert(("raspi".parse().unwrap(), 2), why);
     known.overlays.insert("hostname".parse().unwrap());
     let checked = check_cluster(&nodes, &profiles, &known);
-    let text: String = checked.findings.iter().map(|finding| format!("{finding}\n")).collect();
+    let text: String = checked.findings().iter().map(|finding| format!("{finding}\n")).collect();
     expect.assert_eq(&text);
 }
 

@@ -194,7 +194,7 @@ mod tests {
             draft.add_node(&name.parse().unwrap(), id, spec(yaml)).unwrap();
         }
         let known = Known { overlays: ["motd", "other"].map(name).into(), ..Known::default() };
-        empty.finish(draft, &known).unwrap().0
+        empty.finish(draft, &known).unwrap().cluster
     }
 
     fn directories() -> (tempfile::TempDir, tempfile::TempDir) {
@@ -295,7 +295,7 @@ mod tests {
     fn what_cannot_be_told_may_use_it() {
         let (shipped, site) = directories();
         let mut cluster = cluster(&[("base", "{}")], &[("n1".to_owned(), "{}")]);
-        cluster.checked.resolved.clear();
+        cluster.checked.resolved = Default::default();
         let deleted = delete(&cluster, shipped.path(), site.path(), &name("motd"));
         let message = deleted.unwrap_err().to_string();
         assert!(message.contains("n1") && message.contains("cannot be told"), "{message}");

@@ -74,18 +74,7 @@ impl ClusterVariables {
         nodes: impl IntoIterator<Item = (&'a NodeName, &'a MachineSpec)>,
         server_addresses: &[std::net::IpAddr],
     ) -> Self {
-        let nodes: Vec<Json> = nodes
-            .into_iter()
-            .map(|(name, spec)| {
-                let interfaces: Vec<Json> = spec
-                    .interfaces
-                    .iter()
-                    .filter_map(|(name, interface)| Some((name, interface.address?)))
-                    .map(|(name, address)| json!({"name": name, "ip": address.addr()}))
-                    .collect();
-                json!({"name": name, "interfaces": interfaces, "groups": spec.groups})
-            })
-            .collect();
+        let nodes: Vec<Json> = nodes.into_iter().map(|(name, spec)| seen_by_others(name, spec)).collect();
         Self {
             nodes: Variable::new(nodes.into()),
             server: Variable::new(json!({ "addresses": server_addresses })),
@@ -123,6 +112,15 @@ impl ClusterVariables {
         }
         servers
     }
+}
+
+/// What the templates of all nodes see of one.
+#[must_use]
+pub(crate) fn seen_by_others(name: &NodeName, spec: &MachineSpec) -> Json {
+    let addressed = spec.interfaces.iter().filter_map(|(name, interface)| Some((name, interface.address?)));
+    let interfaces: Vec<Json> =
+        addressed.map(|(name, address)| json!({"name": name, "ip": address.addr()})).collect();
+    json!({"name": name, "interfaces": interfaces, "groups": spec.groups})
 }
 
 /// What the variables of one node are made of.

@@ -26,12 +26,11 @@ use yaml_tree::Diagnostics;
 use super::{refuse_document, refuse_edit};
 use crate::{
     check::{Known, Subject},
-    cluster::{ChangeError, Cluster, Draft},
+    cluster::{ChangeError, Cluster, Draft, Next},
     document::{self, Document},
     identity,
     provisioner::{EditError, Provisioner},
     resolve::{collect_leaves, to_json},
-    store::Write,
 };
 
 /// Largest request, bytes: a document of the largest size with every character escaped.
@@ -82,7 +81,7 @@ async fn apply(
         let (turn, plan) = again.map_err(|error| Refusal::internal(TITLE, &error))?;
         (turn, plan.map_err(refuse)?)
     };
-    let committed = provisioner.commit(turn, plan.next, plan.writes).await;
+    let committed = provisioner.commit(turn, plan.next).await;
     committed.map_err(|error| refuse_edit(TITLE, &error))?;
     Ok(Json(Applied { changes: plan.changes }))
 }
@@ -110,8 +109,7 @@ impl From<ChangeError> for Refused {
 
 #[derive(Debug)]
 struct Plan {
-    next: Cluster,
-    writes: Vec<Write>,
+    next: Next,
     changes: Vec<Change>,
 }
 
@@ -143,7 +141,7 @@ fn plan(cluster: &Cluster, wanted: &ParsedDocument, known: &Known) -> Result<Pla
     }
     let mut diagnostics = diagnostics.clone();
     match cluster.finish(draft, known) {
-        Ok((next, writes)) if diagnostics.is_empty() => Ok(Plan { next, writes, changes }),
+        Ok(next) if diagnostics.is_empty() => Ok(Plan { next, changes }),
         Ok(_) => Err(Refused::Diagnostics(diagnostics.told())),
         Err(ChangeError::Diagnostics { findings }) => {
             findings.iter().for_each(|finding| document.note(finding, &mut diagnostics));
@@ -176,8 +174,8 @@ fn set(draft: &mut Draft, subject: &Subject, spec: &MachineSpec) -> Result<Optio
 /// Removes what the document does not name.
 fn prune(draft: &mut Draft, document: &Document, changes: &mut Vec<Change>) -> Result<(), Refused> {
     let named: BTreeSet<&Subject> = document.entries.iter().map(|entry| &entry.subject).collect();
-    let nodes: Vec<NodeName> = draft.nodes.keys().cloned().collect();
-    let profiles: Vec<ProfileName> = draft.profiles.keys().cloned().collect();
+    let nodes: Vec<NodeName> = draft.nodes().keys().cloned().collect();
+    let profiles: Vec<ProfileName> = draft.profiles().keys().cloned().collect();
     let all = nodes.into_iter().map(Subject::Node).chain(profiles.into_iter().map(Subject::Profile));
     for subject in all.filter(|subject| !named.contains(subject)) {
         let old = draft.spec(&subject).cloned().unwrap_or_default();
@@ -302,7 +300,7 @@ mod tests {
                         change.fields.join(", ")
                     )
                 };
-                (plan.changes.iter().map(line).collect::<String>(), Some(plan.next))
+                (plan.changes.iter().map(line).collect::<String>(), Some(plan.next.cluster))
             }
             Err(Refused::Diagnostics(diagnostics)) => {
                 (diagnostics.iter().map(|diagnostic| format!("{diagnostic}\n")).collect(), None)

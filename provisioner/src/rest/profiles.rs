@@ -106,7 +106,7 @@ async fn replace(
     }
     let (spec, edited) = (body.checked()?, name.clone());
     let changed = provisioner.change(move |draft| {
-        if version.is_none() && !draft.profiles.contains_key(&edited) {
+        if version.is_none() && !draft.profiles().contains_key(&edited) {
             return draft.add_profile(&edited, spec);
         }
         draft.set_profile(&edited, spec, version)

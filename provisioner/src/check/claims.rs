@@ -1,0 +1,134 @@
+//! Whose each MAC address and each network address is. Every one belongs to one interface of
+//! one node; where several have it, the first by the names of node and interface keeps it, and each
+//! of the others has a mistake.
+//!
+//! Kept beside the nodes and changed with them, so that a change looks at the addresses that it
+//! touches and at no others.
+
+use std::{collections::BTreeSet, net::IpAddr, sync::Arc};
+
+use api::{ids::MacAddr, machine::MachineSpec};
+use rpds::HashTrieMapSync;
+
+use super::{DiagnosticSink, Finding, ResolvedNodes, Subject};
+use crate::store::NodeRecord;
+
+/// What one interface alone may have.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub(crate) enum OwnAddress {
+    /// A MAC address.
+    Hardware(MacAddr),
+    /// An IP address, whatever its prefix.
+    Network(IpAddr),
+}
+
+/// One interface that has an address.
+#[derive(Debug, Clone)]
+struct Claim {
+    node: Arc<NodeRecord>,
+    /// Place of the interface among those of the resolved node, which are sorted by name.
+    interface: usize,
+}
+
+impl Claim {
+    fn order(&self) -> (&str, usize) {
+        (self.node.name.as_str(), self.interface)
+    }
+}
+
+/// Two are equal where interfaces of the same names have the same place.
+impl PartialEq for Claim {
+    fn eq(&self, other: &Self) -> bool {
+        self.order() == other.order() && self.node.id == other.node.id
+    }
+}
+
+/// The interfaces that have each address, first the one that it belongs to. A copy shares all.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub(super) struct AddressClaims(HashTrieMapSync<OwnAddress, Vec<Claim>>);
+
+impl AddressClaims {
+    /// Of the nodes with an interface of this MAC address the last one by name: there is one
+    /// alone, but for mistakes of before.
+    pub(super) fn by_mac(&self, mac: MacAddr) -> Option<&Arc<NodeRecord>> {
+        self.0.get(&OwnAddress::Hardware(mac))?.last().map(|claim| &claim.node)
+    }
+
+    /// Adds the addresses of a node, of which it has none yet. Notes them in `touched`.
+    pub(super) fn add(
+        &mut self,
+        node: &Arc<NodeRecord>,
+        spec: &MachineSpec,
+        touched: &mut BTreeSet<OwnAddress>,
+    ) {
+        for (address, interface) in addresses(spec) {
+            touched.insert(address);
+            let claim = Claim { node: node.clone(), interface };
+            let mut claims = self.0.get(&address).cloned().unwrap_or_default();
+            let place = claims.partition_point(|other| other.order() < claim.order());
+            claims.insert(place, claim);
+            self.0.insert_mut(address, claims);
+        }
+    }
+
+    /// Takes the addresses of a node away that it has by this specification, as it was resolved.
+    pub(super) fn remove(&mut self, node: &str, spec: &MachineSpec, touched: &mut BTreeSet<OwnAddress>) {
+        for (address, _) in addresses(spec) {
+            touched.insert(address);
+            let Some(claims) = self.0.get(&address) else { continue };
+            let others = claims.iter().filter(|claim| claim.node.name.as_str() != node);
+            let others: Vec<Claim> = others.cloned().collect();
+            if others.is_empty() {
+                self.0.remove_mut(&address);
+            } else {
+                self.0.insert_mut(address, others);
+            }
+        }
+    }
+
+    /// Notes the mistakes of all that have one of these addresses and do not own it. `resolved`:
+    /// the nodes that were [added](Self::add).
+    pub(super) fn clashes<'a>(
+        &self,
+        of: impl IntoIterator<Item = &'a OwnAddress>,
+        resolved: &ResolvedNodes,
+        findings: &mut BTreeSet<Finding>,
+    ) {
+        for address in of {
+            let Some([owner, others @ ..]) = self.0.get(address).map(Vec::as_slice) else { continue };
+            if others.is_empty() {
+                continue;
+            }
+            let (what, field) = match address {
+                OwnAddress::Hardware(mac) => (format!("MAC address {mac}"), "mac"),
+                OwnAddress::Network(address) => (format!("address {address}"), "address"),
+            };
+            let owning = interface(owner, resolved);
+            let message = format!("{what} already belongs to node {}, interface {owning}", owner.node.name);
+            for claim in others {
+                let field = format!("interfaces.{}.{field}", interface(claim, resolved));
+                let subject = Subject::Node(claim.node.name.clone());
+                DiagnosticSink::new(findings, subject, usize::MAX).add(&field, message.clone(), None);
+            }
+        }
+    }
+
+    /// All mistakes. Looks at every address.
+    pub(super) fn all_clashes(&self, resolved: &ResolvedNodes, findings: &mut BTreeSet<Finding>) {
+        self.clashes(self.0.keys(), resolved, findings);
+    }
+}
+
+/// The addresses of a node, each with the place of its interface.
+fn addresses(spec: &MachineSpec) -> impl Iterator<Item = (OwnAddress, usize)> {
+    spec.interfaces.values().enumerate().flat_map(|(place, interface)| {
+        let hardware = interface.mac.map(OwnAddress::Hardware);
+        let network = interface.address.map(|address| OwnAddress::Network(address.addr()));
+        [hardware, network].into_iter().flatten().map(move |address| (address, place))
+    })
+}
+
+fn interface<'a>(claim: &Claim, resolved: &'a ResolvedNodes) -> &'a str {
+    let spec = resolved.get(&claim.node.name);
+    spec.and_then(|spec| spec.interfaces.keys().nth(claim.interface)).map_or("", String::as_str)
+}
