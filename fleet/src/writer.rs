@@ -3,6 +3,7 @@
 use std::{sync::Arc, time::Duration};
 
 use database::outbox;
+use rest::causes;
 use tokio_util::sync::CancellationToken;
 
 use crate::{
@@ -49,16 +50,4 @@ async fn write(registry: &Registry, store: &dyn Store, all: bool) -> Result<(), 
             Err(error)
         }
     }
-}
-
-/// An error and its causes in one line.
-fn causes(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut next = error.source();
-    while let Some(cause) = next {
-        text.push_str(": ");
-        text.push_str(&cause.to_string());
-        next = cause.source();
-    }
-    text
 }

@@ -21,7 +21,10 @@ pub async fn problems(database: &Database) -> Result<Vec<String>, DatabaseError>
             Err(StoreError::Decode { source, .. }) => source.to_string(),
             Err(error @ StoreError::NotWritten { .. }) => causes(&error),
         };
-        lines.push(format!("the inventory of node {name} cannot be read from the database: {cause}"));
+        lines.push(format!(
+            "the inventory of node {name} cannot be read from the database: {cause}; \
+             it is replaced when the node next reports its hardware: reboot it, or restart its agent"
+        ));
     }
     Ok(lines)
 }

@@ -246,6 +246,7 @@ pub(super) const USAGE: &[&str] = &[
     "name",
     "task",
     "attempt",
+    "member",
     "node",
     "cpus",
     "memory-limit-bytes",

@@ -110,8 +110,7 @@ pub(super) async fn log(
         }
         let over = find(&controller, &caller, &workflow.to_string(), title).await?.summary.ended.is_some();
         if !wanted.follow || over {
-            let why = format!("{} has not run (yet)", stage.name);
-            return Err(Refusal::new(StatusCode::NOT_FOUND, title, why));
+            return Err(Refusal::new(StatusCode::NOT_FOUND, title, not_run(&stage.name, &wanted)));
         }
         tokio::time::sleep(LOOK_AGAIN).await;
     };
@@ -139,6 +138,17 @@ pub(super) async fn log(
         }
     }
     Ok(response)
+}
+
+/// Why there is no log of what was asked for.
+fn not_run(stage: &str, wanted: &LogParams) -> String {
+    let part = |name: &str, number: Option<u32>| number.map(|number| format!(" {name} {number}"));
+    let parts = [("task", wanted.task), ("attempt", wanted.attempt), ("member", wanted.member)];
+    let parts: String = parts.into_iter().filter_map(|(name, number)| part(name, number)).collect();
+    match parts.is_empty() {
+        true => format!("{stage} has not run (yet)"),
+        false => format!("{stage} has no{parts} that has run (yet); `workflow show` lists those that have"),
+    }
 }
 
 pub(super) fn stage_of<'a>(

@@ -214,6 +214,10 @@ async fn running(
             format!("{name} does not run: {}", ended(outcome))
         }
         Some(_) => format!("{name} does not run yet: its container is being prepared"),
+        // Others of the stage have run.
+        None if !rows.is_empty() => {
+            format!("{name} does not run: no run of it is known; `workflow show` lists those of the stage")
+        }
         None => format!("{name} does not run: it is {}", stage.state.as_str()),
     };
     Err(Refusal::new(StatusCode::CONFLICT, title, why))

@@ -338,3 +338,4 @@ async fn upgrade(
     provisioner.0.fleet.order_upgrade(&caller, title, id, program).await?;
     Ok(StatusCode::ACCEPTED)
 }
+// x

@@ -78,9 +78,14 @@ pub(super) fn is_test(path: &str) -> bool {
     path.split('/').any(|part| matches!(part, "tests" | "benches" | "tests.rs" | "conformance.rs"))
 }
 
-/// The lines before the first test module of the file.
+/// The lines before the first test module of the file. What else is compiled for tests alone counts.
 pub(super) fn without_tests(text: &str) -> Vec<&str> {
-    text.lines().take_while(|line| line.trim() != "#[cfg(test)]").collect()
+    let lines: Vec<&str> = text.lines().collect();
+    let is_module = |pair: &[&str]| {
+        pair[0].trim() == "#[cfg(test)]" && pair[1].split_whitespace().any(|word| word == "mod")
+    };
+    let end = lines.windows(2).position(is_module).unwrap_or(lines.len());
+    lines[..end].to_vec()
 }
 
 /// Name, first line (from 1) and length of every function, told by indentation: rustfmt has been over it.

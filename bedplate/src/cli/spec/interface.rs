@@ -116,7 +116,9 @@ mod tests {
         );
         check(
             "lan1:mac=1",
-            &expect![[r#""1" is not a valid MAC address: use six hexadecimal bytes, as in 52:54:00:12:34:56"#]],
+            &expect![[
+                r#""1" is not a valid MAC address: use six hexadecimal bytes, as in 52:54:00:12:34:56"#
+            ]],
         );
         check("lan1:mtu=big", &expect!["mtu=big is not a number"]);
         check("lan1:mtu=1,mtu=2", &expect!["mtu is given twice"]);
