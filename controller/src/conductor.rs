@@ -1,15 +1,17 @@
-//! The one task that owns the engine: takes orders and what nodes say, commits, and only then tells.
+//! The one task that owns the engine: takes orders and what nodes say, commits, publishes what people
+//! see ([`crate::views`]), and only then answers and tells.
 //!
 //! Everything that arrived while a batch was being written goes into the next batch, so the disk is synced once for many
 //! events.
 
 mod commit;
+mod leases;
 mod orders;
 mod removals;
 
 use std::{
     collections::{BTreeMap, BTreeSet},
-    sync::{Arc, Mutex, PoisonError},
+    sync::Arc,
     time::Duration,
 };
 
@@ -24,7 +26,7 @@ use document::plan::StageId;
 use fleet::{Fleet, NodeChange, NodeLabels, RunMessage, relabelled};
 use hardware::Hardware;
 use oci_pull::{Wait, Waits};
-use tokio::sync::{OwnedRwLockWriteGuard, RwLock, broadcast, mpsc};
+use tokio::sync::{broadcast, mpsc};
 use tokio_util::sync::CancellationToken;
 
 use crate::{
@@ -36,8 +38,10 @@ use crate::{
     record::{ToldFetchError, Write},
     results::Results,
     store::{Store, StoreError},
+    views::Publisher,
 };
 
+pub(crate) use leases::Leases;
 pub(crate) use orders::{Command, NoReply, ORDER_PATIENCE, Removal, ask, remove_forgotten};
 pub(crate) use removals::Removals;
 
@@ -78,7 +82,8 @@ impl Waits for StageWaits {
 
 /// See the module.
 pub(crate) struct Conductor {
-    pub(crate) engine: Arc<Mutex<Engine>>,
+    pub(crate) engine: Engine,
+    pub(crate) publisher: Publisher,
     pub(crate) store: Arc<dyn Store>,
     pub(crate) fleet: Fleet,
     pub(crate) hardware: Hardware,
@@ -90,8 +95,6 @@ pub(crate) struct Conductor {
     pub(crate) sender: mpsc::Sender<Command>,
     /// Workflows that look different now.
     pub(crate) changed: broadcast::Sender<WorkflowId>,
-    /// Held while the engine is ahead of the store: who reads both waits for it.
-    pub(crate) commit_lock: Arc<RwLock<()>>,
     /// Runs that a node listed in this session, and whether they are paused, until its list is complete.
     pub(crate) lists: BTreeMap<NodeId, BTreeMap<RunId, bool>>,
     /// What jobs may use of each node, and of which [`Fleet::inventory_revision`] that is.
@@ -102,6 +105,8 @@ pub(crate) struct Conductor {
     pub(crate) done: Vec<(NodeId, Option<WorkflowId>, RunId)>,
     /// Rows that are committed with the next batch.
     pub(crate) told: Vec<OutboxRow>,
+    /// What holds images and files of the next batch.
+    pub(crate) leases: Leases,
     /// What was swept away.
     pub(crate) removals: Removals,
 }
@@ -119,64 +124,45 @@ impl Conductor {
         tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         let mut answers = Vec::new();
         loop {
-            let turn = tokio::select! {
+            tokio::select! {
                 () = shutdown.cancelled() => return,
                 Some(order) = self.orders.recv() => {
-                    let turn = self.turn().await;
                     self.take(order, &mut answers);
                     while answers.len() < MAX_BATCH && let Ok(order) = self.orders.try_recv() {
                         self.take(order, &mut answers);
                     }
-                    turn
                 }
                 Some(message) = messages.recv() => {
-                    let turn = self.turn().await;
                     self.on_node_message(message, &mut answers);
                     while answers.len() < MAX_BATCH && let Ok(message) = messages.try_recv() {
                         self.on_node_message(message, &mut answers);
                     }
-                    turn
                 }
                 update = updates.recv() => {
-                    let turn = self.turn().await;
                     match update {
                         Ok(change) => self.see_nodes(change, &mut updates).await,
                         Err(broadcast::error::RecvError::Lagged(_)) => self.see_all_nodes().await,
                         Err(broadcast::error::RecvError::Closed) => return,
                     }
-                    turn
                 }
                 Ok(()) = labels.changed() => {
-                    let turn = self.turn().await;
                     let now = labels.borrow_and_update().clone();
                     self.see_labels(now).await;
-                    turn
                 }
                 _ = sweep.tick() => {
-                    let turn = self.turn().await;
                     if let Err(error) = self.sweep().await {
                         tracing::error!("old workflows cannot be forgotten: {}", causes(&error));
                     }
-                    turn
                 }
                 _ = tick.tick() => {
-                    let turn = self.turn().await;
                     self.forget_done();
-                    self.engine().tick(clock::now(), clock::uptime());
-                    turn
+                    self.engine.tick(clock::now(), clock::uptime());
                 }
-            };
+            }
             if !self.commit_and_dispatch(&mut answers, &shutdown).await {
-                // The engine is ahead of the store for good: nobody reads it any more.
-                std::mem::forget(turn);
                 return;
             }
-            drop(turn);
         }
-    }
-
-    async fn turn(&self) -> OwnedRwLockWriteGuard<()> {
-        self.commit_lock.clone().write_owned().await
     }
 
     /// Forgets the oldest workflows that are over. Their logs and files are removed beside what
@@ -217,29 +203,25 @@ impl Conductor {
         swept
     }
 
-    fn engine(&self) -> std::sync::MutexGuard<'_, Engine> {
-        self.engine.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
     fn take(&mut self, order: Command, answers: &mut Vec<PendingReply>) {
         let now = clock::now();
         match order {
             Command::Submit { submission, turn, lease, charge, done, told } => {
                 self.told.extend(told);
-                self.engine().submit(*submission, now);
+                self.engine.submit(*submission, now);
                 charge.keep();
-                drop(lease);
+                self.leases.keep(*lease);
                 answers.push(PendingReply::Submitted(done, turn));
             }
             Command::Stop { workflow, why, done, told } => {
-                let stopped = self.engine().stop(workflow, &why, now);
+                let stopped = self.engine.stop(workflow, &why, now);
                 // What changed nothing is refused, and told as that.
                 self.told.extend(told.into_iter().filter(|_| stopped));
                 self.images.pulls().leave(workflow);
                 answers.push(PendingReply::Flag(done, stopped));
             }
             Command::Pause { workflow, paused, by, done, told } => {
-                let changed = self.engine().pause(workflow, paused, &by, now);
+                let changed = self.engine.pause(workflow, paused, &by, now);
                 self.told.extend(told.into_iter().filter(|_| changed));
                 answers.push(PendingReply::Flag(done, changed));
             }
@@ -247,17 +229,15 @@ impl Conductor {
                 let Delivery { fetched, lease } = *delivery;
                 let has_failed = fetched.is_err();
                 let fetched = fetched.map_err(|error| ToldFetchError::from(&*error));
-                self.engine().image_fetched(workflow, stage, fetched, now);
-                drop(lease);
-                if has_failed {
-                    self.images.fetch_failed();
-                }
+                self.engine.image_fetched(workflow, stage, fetched, now);
+                self.leases.keep(lease);
+                self.leases.is_of_failure |= has_failed;
             }
             Command::ImageWaits { workflow, stage, why } => {
-                self.engine().image_waits(workflow, stage, why);
+                self.engine.image_waits(workflow, stage, why);
             }
             Command::Forget { workflows, done, told } => {
-                let forgotten = self.engine().forget(&workflows);
+                let forgotten = self.engine.forget(&workflows);
                 self.told.extend(told.into_iter().filter(|_| forgotten));
                 answers.push(match forgotten {
                     true => PendingReply::Forgotten {
@@ -269,8 +249,8 @@ impl Conductor {
                     false => PendingReply::StillHeld(done),
                 });
             }
-            Command::Log { run, length } => self.engine().log_grew(run, length),
-            Command::QuotaMet { run, what } => self.engine().quota_met(run, &what, now),
+            Command::Log { run, length } => self.engine.log_grew(run, length),
+            Command::QuotaMet { run, what } => self.engine.quota_met(run, &what, now),
         }
     }
 
@@ -278,10 +258,10 @@ impl Conductor {
         let now = clock::now();
         let RunMessage { node, runs, news, paused, volumes, complete, list, done } = message;
         for report in &runs {
-            self.engine().handle_report(node, report, now);
+            self.engine.handle_report(node, report, now);
         }
         if let Some((run, news)) = news {
-            self.engine().run_news(node, run, &news, now);
+            self.engine.run_news(node, run, &news, now);
         }
         if list {
             let listed = self.lists.entry(node).or_default();
@@ -290,20 +270,21 @@ impl Conductor {
         if complete {
             let listed = self.lists.remove(&node).unwrap_or_default();
             let boot = self.fleet.boot_of(node).unwrap_or_default();
-            self.engine().runs_listed(node, &boot, &listed, now);
-            self.engine().volumes_listed(node, &volumes);
+            self.engine.runs_listed(node, &boot, &listed, now);
+            self.engine.volumes_listed(node, &volumes);
         }
         answers.push(PendingReply::Plain(done));
     }
 
-    /// Commits what the engine wants, then does it. `false`: the server stops, and the database does
-    /// not take it; nothing was told then, and nothing acknowledged.
+    /// Commits what the engine wants, publishes it, then does it. `false`: the server stops, and the
+    /// database does not take it; nobody was told of any of it then, and nobody reads it.
     async fn commit_and_dispatch(
         &mut self,
         answers: &mut Vec<PendingReply>,
         shutdown: &CancellationToken,
     ) -> bool {
-        let effects = self.engine().proceed(clock::now());
+        let now = clock::now();
+        let effects = self.engine.proceed(now);
         let told = std::mem::take(&mut self.told);
         let (store, writes) = (self.store.as_ref(), &effects.writes);
         if !writes.is_empty() && !commit(store, writes, &told, shutdown).await {
@@ -312,6 +293,12 @@ impl Conductor {
         // Who is answered looks whether somebody may write the row of the request yet.
         drop(told);
         self.ledger.follow(&effects.writes);
+        self.publisher.publish(self.engine.view(now));
+        // The view names what they held.
+        if self.leases.end() {
+            self.images.fetch_failed();
+        }
+        // Who is answered, or told that a workflow has changed, finds it changed.
         answers.drain(..).for_each(PendingReply::give);
         self.act(effects);
         true
@@ -323,7 +310,7 @@ impl Conductor {
         }
         for (workflow, stage, reference) in effects.fetch {
             // It may have been stopped in the batch that began it.
-            let Some(user) = self.engine().wants_image(workflow, stage) else { continue };
+            let Some(user) = self.engine.wants_image(workflow, stage) else { continue };
             let sender = self.sender.clone();
             let waits = Arc::new(StageWaits { workflow, stage, orders: sender.clone() });
             let requester = Requester { workflow, stage, user, waits };
@@ -395,11 +382,11 @@ impl Conductor {
     async fn see_all_nodes(&mut self) {
         let statuses = self.fleet.statuses();
         let known: BTreeSet<NodeId> = statuses.iter().map(|update| update.id).collect();
-        let engine = self.engine().node_ids();
+        let engine = self.engine.node_ids();
         for id in engine.into_iter().filter(|id| !known.contains(id)) {
             self.see_removed(id);
         }
-        self.engine().abandon_all_but(&known, clock::now());
+        self.engine.abandon_all_but(&known, clock::now());
         for update in statuses {
             self.see_node(update).await;
         }
@@ -418,7 +405,7 @@ impl Conductor {
 
     fn see_removed(&mut self, id: NodeId) {
         self.capacities.remove(&id);
-        self.engine().node_removed(id, clock::now());
+        self.engine.node_removed(id, clock::now());
     }
 
     async fn see_node(&mut self, update: NodeUpdate) {
@@ -437,7 +424,7 @@ impl Conductor {
             labels: self.labels.get(&id).map(|labels| labels.as_ref().clone()).unwrap_or_default(),
             capacity,
         };
-        self.engine().node_is(facts, clock::now());
+        self.engine.node_is(facts, clock::now());
     }
 
     /// What jobs may use of a node. Its inventory is read only when it is another one: nodes that come and go by the

@@ -19,6 +19,7 @@
 //! |---|---|
 //! | [`effects`] | what is to be done |
 //! | [`workflow_state`] | a workflow in memory |
+//! | [`workflow_states`] | all of them, and the stages of one, shared with views |
 //! | [`task`] | the tasks of a stage, and when one is tried again |
 //! | [`advance`] | stages begin, end, and take others with them |
 //! | [`attempt`], [`members`] | runs that start and end together |
@@ -32,7 +33,7 @@
 //! | [`schedule`] | ready tasks are put on nodes |
 //! | [`spared`] | what cannot be read is left alone on nodes |
 //! | [`spec`] | what a node is told of a run |
-//! | [`view`] | what people see |
+//! | [`view`] | all that people see, at one moment |
 
 mod advance;
 mod attempt;
@@ -52,9 +53,10 @@ mod task;
 mod turns;
 mod view;
 mod workflow_state;
+mod workflow_states;
 
 use std::{
-    collections::{BTreeMap, BTreeSet, HashMap},
+    collections::{BTreeSet, HashMap},
     net::SocketAddr,
     sync::Arc,
     time::Duration,
@@ -65,13 +67,15 @@ use api::{
     run::{RunId, WorkflowId},
     workflow::{EventKind, State},
 };
-use document::plan::{Plan, StageId};
+use document::plan::StageId;
+use rpds::RedBlackTreeMapSync;
 
 pub(crate) use effects::Effects;
 pub(crate) use nodes::NodeFacts;
 pub(crate) use schedule::{not_near, too_large};
-pub(crate) use view::RunningJob;
+pub(crate) use view::{RunningJob, View};
 pub(crate) use workflow_state::{KnownPlan, Submission, WorkflowState};
+pub(crate) use workflow_states::Flows;
 
 use crate::record::{FetchedImage, ToldFetchError, Write};
 
@@ -92,14 +96,12 @@ pub(crate) struct Surroundings {
 
 /// See the module.
 pub(crate) struct Engine {
-    /// By place in the order of submission.
-    workflow_states: BTreeMap<u64, WorkflowState>,
-    sequences: HashMap<WorkflowId, u64>,
+    workflow_states: Flows,
     /// Runs that are not forgotten, with the place of their workflow.
     runs: HashMap<RunId, u64>,
     /// What nodes have that the store has and cannot read.
     spared: spared::SparedState,
-    nodes: BTreeMap<NodeId, nodes::Node>,
+    nodes: nodes::Nodes,
     cluster: planner::Cluster,
     /// Where attempts of several members may go.
     for_members: planner::Allowed,
@@ -130,11 +132,10 @@ impl Engine {
     /// An engine without workflows. `new_run` makes identities that were never used.
     pub(crate) fn new(surroundings: Surroundings, new_run: Box<dyn FnMut() -> RunId + Send>) -> Self {
         Self {
-            workflow_states: BTreeMap::new(),
-            sequences: HashMap::new(),
+            workflow_states: Flows::default(),
             runs: HashMap::new(),
             spared: spared::SparedState::default(),
-            nodes: BTreeMap::new(),
+            nodes: RedBlackTreeMapSync::new_sync(),
             cluster: planner::Cluster::default(),
             for_members: planner::Allowed::Any,
             for_members_is_stale: false,
@@ -151,15 +152,13 @@ impl Engine {
     pub(crate) fn submit(&mut self, submission: Submission, now: Timestamp) {
         let (mut workflow_state, write) = WorkflowState::new(submission, now);
         self.effects.writes.push(write);
-        let name = workflow_state.name.clone();
-        let message = format!("{name} was handed in");
+        let message = format!("{} was handed in", workflow_state.name);
         workflow_state.event(&mut self.effects, now, EventKind::WorkflowStarted, None, message);
         self.adopt(workflow_state);
     }
 
     /// Takes a workflow that the last run of the server left. Call [`Self::proceed`] when all are in.
     pub(crate) fn adopt(&mut self, workflow_state: WorkflowState) {
-        self.sequences.insert(workflow_state.id, workflow_state.sequence);
         for run in workflow_state.runs.values() {
             self.runs.insert(run.id, workflow_state.sequence);
             if run.ended.is_none()
@@ -169,7 +168,7 @@ impl Engine {
                 self.cluster.occupy(schedule::placement(run.id, run.node, grant, ends));
             }
         }
-        self.workflow_states.insert(workflow_state.sequence, workflow_state);
+        self.workflow_states.insert(workflow_state);
         self.stale = true;
     }
 
@@ -196,7 +195,7 @@ impl Engine {
     /// Forgets workflows that are over, if none of them is here any more. `false`: one is, and nothing
     /// is forgotten.
     pub(crate) fn forget(&mut self, ids: &[WorkflowId]) -> bool {
-        if ids.iter().any(|id| self.sequences.contains_key(id)) {
+        if ids.iter().any(|id| self.workflow_states.of(*id).is_some()) {
             return false;
         }
         self.effects.writes.extend(ids.iter().map(|id| Write::Forget(*id)));
@@ -212,8 +211,8 @@ impl Engine {
         fetched: Result<FetchedImage, ToldFetchError>,
         now: Timestamp,
     ) {
-        let Some(&sequence) = self.sequences.get(&id) else { return };
-        let Some(workflow_state) = self.workflow_states.get_mut(&sequence) else { return };
+        let Some(sequence) = self.workflow_states.place_of(id) else { return };
+        let Some(workflow_state) = self.workflow_states.get_mut(sequence) else { return };
         let mut effects = Effects::default();
         workflow_state.image_fetched(&mut effects, stage, fetched, now);
         self.take(effects);
@@ -225,7 +224,7 @@ impl Engine {
     /// kept: a server that starts again pulls again.
     pub(crate) fn image_waits(&mut self, id: WorkflowId, stage: StageId, why: Option<String>) {
         let Some(workflow_state) = self.workflow_state_mut(id) else { return };
-        let Some(now) = workflow_state.stages.get_mut(stage.index()) else { return };
+        let Some(now) = workflow_state.stages.get_mut(stage) else { return };
         if now.state == State::Started && now.reason != why {
             now.reason = why;
             self.effects.changed.insert(id);
@@ -234,8 +233,8 @@ impl Engine {
 
     /// For which user an image is still to be fetched for a stage; `None` if it is not.
     pub(crate) fn wants_image(&self, id: WorkflowId, stage: StageId) -> Option<Arc<str>> {
-        let workflow_state = self.workflow_states.get(self.sequences.get(&id)?)?;
-        let is_wanted = workflow_state.stages.get(stage.index())?.state == State::Started;
+        let workflow_state = self.workflow_states.of(id)?;
+        let is_wanted = workflow_state.stages.get(stage)?.state == State::Started;
         is_wanted.then(|| Arc::from(workflow_state.owner.name.as_str()))
     }
 
@@ -246,7 +245,9 @@ impl Engine {
         self.abandon_late_logs(uptime);
         let due = self.workflow_states.values().any(|workflow_state| workflow_state.has_task_due(now));
         self.stale |= due;
-        for workflow_state in self.workflow_states.values_mut() {
+        for sequence in self.workflow_states.places_where(|workflow_state| workflow_state.has_pause_over(now))
+        {
+            let Some(workflow_state) = self.workflow_states.get_mut(sequence) else { continue };
             if workflow_state.end_pauses_of_tries(now) {
                 self.effects.changed.insert(workflow_state.id);
             }
@@ -256,8 +257,7 @@ impl Engine {
     /// Lets everything that can begin begin. Returns what is to be done since the last call.
     pub(crate) fn proceed(&mut self, now: Timestamp) -> Effects {
         if self.stale {
-            let sequences: Vec<u64> = self.workflow_states.keys().copied().collect();
-            for sequence in sequences {
+            for sequence in self.workflow_states.sequences() {
                 self.advance_workflow(sequence, now);
             }
             self.stale = self.schedule_all(now);
@@ -265,13 +265,8 @@ impl Engine {
         std::mem::take(&mut self.effects)
     }
 
-    /// The plan of a workflow in memory.
-    pub(crate) fn plan(&self, id: WorkflowId) -> Option<Arc<Plan>> {
-        self.workflow_states.get(self.sequences.get(&id)?).map(|workflow_state| workflow_state.plan.clone())
-    }
-
     fn workflow_state_mut(&mut self, id: WorkflowId) -> Option<&mut WorkflowState> {
-        self.workflow_states.get_mut(self.sequences.get(&id)?)
+        self.workflow_states.get_mut(self.workflow_states.place_of(id)?)
     }
 
     fn take(&mut self, more: Effects) {

@@ -3,7 +3,7 @@
 
 use std::{
     collections::{HashMap, HashSet},
-    sync::{Arc, Mutex, PoisonError},
+    sync::Arc,
 };
 
 use access::{Access, StillHeld};
@@ -18,11 +18,11 @@ use tokio::sync::mpsc;
 
 use crate::{
     conductor::{Command, Removal, ask, remove_forgotten},
-    engine::Engine,
     images::causes,
     ledger::QuotaLedger,
     results::Results,
     store::{Store, StoreError},
+    views::Views,
 };
 
 /// Workflows that are forgotten in one transaction: each takes its runs and its history with it.
@@ -46,7 +46,7 @@ const OURS: [QuotaName; 8] = [
 /// What the controller holds of users.
 pub(crate) struct Holdings {
     results: Results,
-    engine: Arc<Mutex<Engine>>,
+    views: Views,
     orders: mpsc::Sender<Command>,
 }
 
@@ -57,7 +57,7 @@ impl std::fmt::Debug for Holdings {
 }
 
 /// Counts what the last run of the server left, and removes what it left of workflows that it had
-/// forgotten: it may have been killed between the two. `plans`: [`Engine::held`].
+/// forgotten: it may have been killed between the two. `plans`: [`crate::engine::View::held`].
 pub(crate) async fn recall(
     plans: HashMap<WorkflowId, Amounts>,
     store: &Arc<dyn Store>,
@@ -122,8 +122,8 @@ fn rowless(
 }
 
 impl Holdings {
-    pub(crate) fn new(results: Results, engine: Arc<Mutex<Engine>>, orders: mpsc::Sender<Command>) -> Self {
-        Self { results, engine, orders }
+    pub(crate) fn new(results: Results, views: Views, orders: mpsc::Sender<Command>) -> Self {
+        Self { results, views, orders }
     }
 
     fn ledger(&self) -> &QuotaLedger {
@@ -132,10 +132,6 @@ impl Holdings {
 
     /// Forgets workflows that are over, with all that is here of them.
     async fn forget(&self, user: &str, workflows: Vec<WorkflowId>) -> Result<(), StillHeld> {
-        let awaits = || {
-            let engine = self.engine.lock().unwrap_or_else(PoisonError::into_inner);
-            workflows.iter().any(|id| engine.plan(*id).is_some())
-        };
         let logs_are_coming = |removed| StillHeld {
             what: format!(
                 "the logs of workflows of {user} that have just ended are still coming from their nodes: try \
@@ -143,7 +139,8 @@ impl Holdings {
                 so_far(removed, workflows.len())
             ),
         };
-        if awaits() {
+        let view = self.views.latest();
+        if workflows.iter().any(|id| view.has(*id)) {
             return Err(logs_are_coming(0));
         }
         let (mut removed, mut removals) = (0, Vec::new());

@@ -5,8 +5,9 @@
 //! | module | is |
 //! |---|---|
 //! | `engine` | pure: all workflows that are not over, and what to do next |
-//! | `conductor` | the one task that owns the engine: commits, then tells |
+//! | `conductor` | the one task that owns the engine: commits, publishes, then tells |
 //! | `record` | rows, and the writes that change them |
+//! | `views` | what was published of them last, for all who read |
 //! | `store` | where they are kept |
 //! | `images`, `files`, `results` | job images, inline files, logs and files for clients |
 //! | `ledger`, `holdings` | what the server holds of each user, for quotas |
@@ -35,6 +36,7 @@ mod results;
 mod store;
 mod stored;
 mod streams;
+mod views;
 
 use std::{
     net::SocketAddr,
@@ -59,8 +61,8 @@ use tokio_util::sync::CancellationToken;
 pub use store::{StoreError, sql::SCHEMA};
 pub use stored::{StoredWorkflows, stored_workflows};
 
-use conductor::{Command, Conductor, MAX_ORDERS, Removals};
-use engine::{Engine, Surroundings};
+use conductor::{Command, Conductor, Leases, MAX_ORDERS, Removals};
+use engine::{Engine, Surroundings, View};
 use holdings::Holdings;
 pub use images::ImageLimits;
 
@@ -68,6 +70,7 @@ use images::JobImages;
 use results::Results;
 use store::{Store, sql::SqlStore};
 use streams::{Streams, bridge::NodeSocket};
+use views::{Publisher, Views};
 
 /// Changes of workflows that wait for a slow watcher before it looks at the whole again.
 const MAX_CHANGES: usize = 1_024;
@@ -113,7 +116,7 @@ pub enum ControllerError {
 pub struct Controller(Arc<Inner>);
 
 struct Inner {
-    engine: Arc<Mutex<Engine>>,
+    views: Views,
     store: Arc<dyn Store>,
     images: JobImages,
     image_limits: ImageLimits,
@@ -123,8 +126,6 @@ struct Inner {
     streams: Streams<NodeSocket>,
     orders: mpsc::Sender<Command>,
     changed: broadcast::Sender<WorkflowId>,
-    /// Held by readers of both engine and store, so that they agree.
-    commit_lock: Arc<tokio::sync::RwLock<()>>,
     /// The run whose log grew last, for those who follow one.
     grown: watch::Sender<Option<(RunId, u64)>>,
     /// Held from the choice of a place to its commit.
@@ -135,7 +136,7 @@ struct Inner {
 
 impl std::fmt::Debug for Inner {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Controller").field("engine", &self.engine).finish_non_exhaustive()
+        f.debug_struct("Controller").field("views", &self.views).finish_non_exhaustive()
     }
 }
 
@@ -164,15 +165,17 @@ impl Controller {
         let surroundings = Surroundings { forbidden: config.forbidden, log_limit_bytes };
         let mut engine = Engine::new(surroundings, Box::new(identity::new_run));
         restore::restore(&mut engine, store.as_ref(), &images, &results).await?;
-        holdings::recall(engine.held(), &store, &results).await?;
-        let engine = Arc::new(Mutex::new(engine));
+        let held = engine.view(clock::now()).held();
+        holdings::recall(held, &store, &results).await?;
+        let publisher = Publisher::new(engine.view(clock::now()));
+        let views = publisher.readers();
         let (orders, incoming) = mpsc::channel(MAX_ORDERS);
-        let ours = Holdings::new(results.clone(), engine.clone(), orders.clone());
+        let ours = Holdings::new(results.clone(), views.clone(), orders.clone());
         access.query_holdings(Arc::new(ours));
         let changed = broadcast::channel(MAX_CHANGES).0;
-        let commit_lock = Arc::new(tokio::sync::RwLock::new(()));
         let conductor = Conductor {
-            engine: engine.clone(),
+            engine,
+            publisher,
             store: store.clone(),
             fleet: fleet.clone(),
             hardware,
@@ -182,16 +185,16 @@ impl Controller {
             orders: incoming,
             sender: orders.clone(),
             changed: changed.clone(),
-            commit_lock: commit_lock.clone(),
             lists: std::collections::BTreeMap::new(),
             capacities: std::collections::BTreeMap::new(),
             labels: Arc::default(),
             done: Vec::new(),
             told: Vec::new(),
+            leases: Leases::default(),
             removals: Removals::default(),
         };
         Ok(Self(Arc::new(Inner {
-            engine,
+            views,
             store,
             images,
             image_limits: config.images,
@@ -201,7 +204,6 @@ impl Controller {
             streams: Streams::default(),
             orders,
             changed,
-            commit_lock,
             grown: watch::channel(None).0,
             numbering: Arc::default(),
             conductor: Mutex::new(Some(conductor)),
@@ -230,10 +232,9 @@ impl Controller {
     pub async fn serve(&self, shutdown: CancellationToken) {
         let conductor = self.0.conductor.lock().unwrap_or_else(PoisonError::into_inner).take();
         if let Some(conductor) = conductor {
-            let (images, engine) = (self.0.images.clone(), self.0.engine.clone());
-            let in_use = move || engine.lock().unwrap_or_else(PoisonError::into_inner).images_in_use();
-            let commit_lock = self.0.commit_lock.clone();
-            tokio::spawn(images.remove_unused_for_ever(self.0.image_limits, commit_lock, in_use));
+            let (images, views) = (self.0.images.clone(), self.0.views.clone());
+            let in_use = move || views.latest().images_in_use();
+            tokio::spawn(images.remove_unused_for_ever(self.0.image_limits, in_use));
             conductor.run(shutdown).await;
         }
         self.0.shutdown.cancel();
@@ -257,8 +258,9 @@ impl Controller {
         let _ = self.0.orders.send(Command::QuotaMet { run, what }).await;
     }
 
-    fn engine(&self) -> std::sync::MutexGuard<'_, Engine> {
-        self.0.engine.lock().unwrap_or_else(PoisonError::into_inner)
+    /// What was published last.
+    fn view(&self) -> Arc<View> {
+        self.0.views.latest()
     }
 
     /// Wakes those who follow a log.

@@ -162,7 +162,7 @@ async fn file(
     let row = run_of(&controller, run, &node).await?;
     let title = format!("cannot take the file of run {run}");
     // A workflow that is not in memory is over, and so are its runs.
-    let plan = controller.engine().plan(row.workflow);
+    let plan = controller.view().plan(row.workflow);
     let stage = plan.as_ref().and_then(|plan| plan.stages.get(row.stage.index()));
     let is_egress = stage.is_some_and(|stage| match stage.work {
         StageAction::Egress { .. } => true,

@@ -18,8 +18,6 @@ mod usage;
 mod watch;
 mod why;
 
-use std::time::Duration;
-
 use ::document::plan::StageId;
 use access::{Caller, Denied, Resource, Routes};
 use api::{
@@ -44,15 +42,13 @@ use utoipa_axum::routes;
 use crate::{
     Controller,
     conductor::{Command, ask},
+    engine::WorkflowState,
     record::{RunKey, RunRow, WorkflowRow},
     results::TransferKind,
 };
 
 /// Workflows in one answer where the request names no limit.
 const DEFAULT_LIMIT: u32 = 100;
-
-/// How long a reader waits for the store to have what the engine says.
-const STORE_PATIENCE: Duration = Duration::from_secs(5);
 
 /// Largest request, bytes: a document of the largest size with every character escaped.
 const MAX_BODY_BYTES: usize = 2 * api::workflow::MAX_DOCUMENT_BYTES;
@@ -134,14 +130,18 @@ async fn find(
         Ok(id) => id,
         Err(_) => named(controller, caller, wanted, title).await?.ok_or_else(unknown)?,
     };
-    let _settled = commit_lock(controller, title).await?;
-    let live = controller.engine().view(id);
+    // The view before the store: what is in it no more is over, and the store has all of it.
+    let live = controller.view().workflow(id);
     let view = match live {
         Some(view) => Some(view),
         None => {
             let row = controller.0.store.workflow(id).await;
             let row = row.map_err(|error| Refusal::internal(title, &error))?;
             match row {
+                // It was handed in a moment ago, and is on disk.
+                Some(WorkflowRow { ended: None, unreadable: None, .. }) => {
+                    controller.0.views.find_soon(|view| view.workflow(id)).await
+                }
                 Some(WorkflowRow { unreadable: Some(damage), view: None, owner, .. }) => {
                     caller
                         .authorize(Resource::Owned { owner: &owner.name })
@@ -165,18 +165,6 @@ async fn find(
     Ok(view)
 }
 
-/// Waits until the store has what the engine says: a workflow that has just ended is in one of them.
-async fn commit_lock<'a>(
-    controller: &'a Controller,
-    title: &str,
-) -> Result<tokio::sync::RwLockReadGuard<'a, ()>, Refusal> {
-    tokio::time::timeout(STORE_PATIENCE, controller.0.commit_lock.read()).await.map_err(|_| {
-        let why = "the server cannot write its database at the moment, so what it would show is not on \
-                   disk yet; its log says why";
-        Refusal::new(StatusCode::SERVICE_UNAVAILABLE, title, why)
-    })
-}
-
 /// The newest workflow of a name among those that the caller may do the route's action to.
 async fn named(
     controller: &Controller,
@@ -185,14 +173,13 @@ async fn named(
     title: &str,
 ) -> Result<Option<WorkflowId>, Refusal> {
     let rows = caller.visible()?;
-    // The engine still has those whose logs are not here yet, which may be older ones of that name.
-    let is_it = |summary: &&WorkflowSummary| {
-        summary.name == name && !summary.state.is_ended() && rows.include(&summary.user)
+    // The view still has those whose logs are not here yet, which may be older ones of that name.
+    let is_it = |flow: &&WorkflowState| {
+        *flow.name == *name && !flow.state.is_ended() && rows.include(&flow.owner.name)
     };
-    let _settled = commit_lock(controller, title).await?;
-    let live = controller.engine().summaries();
-    if let Some(summary) = live.iter().find(is_it) {
-        return Ok(Some(summary.id));
+    let view = controller.view();
+    if let Some(flow) = view.workflow_states.values().rev().find(is_it) {
+        return Ok(Some(flow.id));
     }
     let newest = controller.0.store.newest(name, rows.owner()).await;
     newest.map_err(|error| Refusal::internal(title, &error))

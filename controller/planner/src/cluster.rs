@@ -1,15 +1,17 @@
 //! All nodes, and what is taken of them.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::{collections::BTreeMap, sync::Arc};
 
 use api::{ids::NodeId, run::RunId};
+use rpds::RedBlackTreeMapSync;
 
 use crate::{
     Allowed, Capacity, Node, NodeSet, Request,
     by_free::ByFree,
-    grant::{Free, Grant, least_domains},
+    grant::{Free, Grant},
     labels::{Labels, NoLabel, suits},
     node_set::Indices,
+    view::{ClusterView, NodeView},
 };
 
 /// A run on a node with what it was granted.
@@ -67,18 +69,21 @@ pub enum Unfit {
     TooMany(#[from] TooMany),
 }
 
-/// A node and what is free of it.
+/// A node and what is free of it. What readers see too ([`NodeView`]) is shared with them: it is
+/// copied when it is changed while one of them has it.
 #[derive(Debug, Clone)]
 pub(crate) struct NodeState {
-    pub(crate) node: Node,
+    pub(crate) node: Arc<Node>,
     /// Its index in a [`NodeSet`].
-    index: usize,
-    pub(crate) free: Free,
+    pub(crate) index: usize,
+    pub(crate) free: Arc<Free>,
     pub(crate) runs: BTreeMap<RunId, Placement>,
     /// Each of `runs` found free what it took, and none has the whole node: what one had can be given back
     /// by itself.
     pub(crate) are_apart: bool,
-    pub(crate) layout: Layout,
+    pub(crate) layout: Arc<Layout>,
+    /// It is listed in [`Cluster::changed`].
+    is_changed: bool,
 }
 
 impl NodeState {
@@ -88,12 +93,12 @@ impl NodeState {
     }
 
     fn take(&mut self, placement: &Placement) {
-        self.are_apart &= self.free.take(&of(placement), placement.exclusive);
+        self.are_apart &= Arc::make_mut(&mut self.free).take(&of(placement), placement.exclusive);
     }
 
     /// Counts again what is free: of runs that overlap, what one had may be another's too.
     pub(crate) fn count_free(&mut self) {
-        self.free = Free::all(&self.node.capacity);
+        self.free = Arc::new(Free::all(&self.node.capacity));
         self.are_apart = true;
         let runs = std::mem::take(&mut self.runs);
         runs.values().for_each(|placement| self.take(placement));
@@ -128,6 +133,10 @@ pub struct Cluster {
     /// Labels of all nodes, available or not.
     labels: Labels,
     runs: BTreeMap<RunId, NodeId>,
+    /// Nodes as readers were shown them last.
+    shown: RedBlackTreeMapSync<NodeId, NodeView>,
+    /// Nodes that have changed since.
+    changed: Vec<NodeId>,
 }
 
 impl Cluster {
@@ -137,23 +146,29 @@ impl Cluster {
         let index = self.indices.of(id);
         self.unlist(id);
         let before = self.places.remove(&id);
-        if let Some(place) = &before {
-            self.labels.remove(&place.node);
+        if before.as_ref().is_none_or(|place| place.node.labels != node.labels) {
+            if let Some(place) = &before {
+                self.labels.remove(&place.node);
+            }
+            self.labels.add(&node);
         }
-        self.labels.add(&node);
+        let is_changed = before.as_ref().is_some_and(|place| place.is_changed);
         let runs = before.map(|place| place.runs).unwrap_or_default();
-        let free = Free::all(&node.capacity);
-        let layout = layout(&node.capacity);
-        let mut place = NodeState { node, index, free, runs, are_apart: true, layout };
+        let free = Arc::new(Free::all(&node.capacity));
+        let layout = Arc::new(layout(&node.capacity));
+        let node = Arc::new(node);
+        let mut place = NodeState { node, index, free, runs, are_apart: true, layout, is_changed };
         place.count_free();
         self.places.insert(id, place);
         self.list(id);
+        self.note_changed(id);
     }
 
     /// Removes a node with what runs on it.
     pub fn remove_node(&mut self, id: NodeId) {
         self.unlist(id);
         if let Some(place) = self.places.remove(&id) {
+            self.changed.push(id);
             self.labels.remove(&place.node);
             for run in place.runs.keys() {
                 self.runs.remove(run);
@@ -179,6 +194,7 @@ impl Cluster {
             }
         }
         self.list(id);
+        self.note_changed(id);
     }
 
     /// Gives back what a run had. `false` if it had nothing.
@@ -187,11 +203,14 @@ impl Cluster {
         self.unlist(id);
         if let Some(place) = self.places.get_mut(&id) {
             match place.runs.remove(&run) {
-                Some(placement) if place.are_apart => place.free.give_back(of(&placement)),
+                Some(placement) if place.are_apart => {
+                    Arc::make_mut(&mut place.free).give_back(of(&placement))
+                }
                 _ => place.count_free(),
             }
         }
         self.list(id);
+        self.note_changed(id);
         true
     }
 
@@ -219,54 +238,27 @@ impl Cluster {
         self.places.get(&node).map_or(0, |place| place.free.cores.len())
     }
 
-    /// Whether so many members of a request, at least 1, fit at once on empty nodes: on `node` if
-    /// there is one, else on all that are allowed. Nodes that are not available now count, and so
-    /// do devices that are out of service. What does not fit is never placed; it holds up nothing
-    /// else.
-    ///
-    /// # Errors
-    /// [`NoLabel`] says which label no node has, [`TooLarge`] what is too much for the node that comes
-    /// nearest, [`TooMany`] how many members fit.
-    pub fn fits(&self, request: &Request, members: usize, node: Option<NodeId>) -> Result<(), Unfit> {
-        let only = node.map(Allowed::Only);
-        let allowed = only.as_ref().unwrap_or(&request.allowed);
-        if *allowed == Allowed::Any {
-            // For a label that none has no node is looked at.
-            if !self.labels.has_each(request) {
-                return Err(self.labels.no_label(request).into());
+    /// What readers see of all nodes now. It costs a step for each node that has changed since the
+    /// last call, however many nodes there are.
+    pub fn view(&mut self) -> ClusterView {
+        for id in std::mem::take(&mut self.changed) {
+            match self.places.get_mut(&id) {
+                Some(place) => {
+                    place.is_changed = false;
+                    self.shown.insert_mut(id, NodeView::of(place));
+                }
+                None => drop(self.shown.remove_mut(&id)),
             }
-            return fit_on(request, members, self.places.values(), || self.labels.no_label(request));
         }
-        let no_label = || {
-            let mut labels = Labels::default();
-            self.places_of(allowed).for_each(|place| labels.add(&place.node));
-            labels.no_label(request)
-        };
-        fit_on(request, members, self.places_of(allowed), no_label)
+        ClusterView { nodes: self.shown.clone(), labels: self.labels.clone() }
     }
 
-    /// Of how few NUMA nodes or packages, as a request asks for them, it can be had, and the name of the node
-    /// that is so near. `None`: it asks for neither, takes its node whole, or fits on no node.
-    #[must_use]
-    pub fn nearest(&self, request: &Request) -> Option<(usize, &str)> {
-        if request.exclusive {
-            return None;
+    fn note_changed(&mut self, id: NodeId) {
+        if let Some(place) = self.places.get_mut(&id)
+            && !std::mem::replace(&mut place.is_changed, true)
+        {
+            self.changed.push(id);
         }
-        // Machines come in a few kinds: of nodes that are alike one is looked at.
-        let mut seen = BTreeSet::new();
-        let mut near: Option<(usize, &str)> = None;
-        for NodeState { node, layout, .. } in self.places_of(&request.allowed) {
-            let is_new = suits(node, request) && seen.insert(layout);
-            if !is_new || self.fits(request, 1, Some(node.id)).is_err() {
-                continue;
-            }
-            let found = least_domains(&node.capacity, request).map(|count| (count, node.name.as_str()));
-            near = near.into_iter().chain(found).min();
-            if near.is_some_and(|(count, _)| count == 1) {
-                break;
-            }
-        }
-        near
     }
 
     pub(crate) fn list(&mut self, id: NodeId) {
@@ -288,98 +280,5 @@ pub(crate) fn of(placement: &Placement) -> Grant {
         cores: placement.cores.clone(),
         memory: placement.memory.clone(),
         devices: placement.devices.clone(),
-    }
-}
-
-/// Whether so many members fit on those of these nodes that have their labels. Each is looked at
-/// once: there may be tens of thousands.
-fn fit_on<'a>(
-    request: &'a Request,
-    members: usize,
-    places: impl Iterator<Item = &'a NodeState>,
-    no_label: impl FnOnce() -> NoLabel,
-) -> Result<(), Unfit> {
-    let mut largest = Largest::default();
-    // Machines come in a few kinds: of those that are alike one is tried.
-    let mut tried: BTreeMap<&Layout, usize> = BTreeMap::new();
-    let mut most = 0;
-    for place in places.filter(|place| suits(&place.node, request)) {
-        let capacity = &place.node.capacity;
-        if !largest.see(&place.node, request) {
-            continue;
-        }
-        let room = || Free::ever(capacity).room(capacity, request, members.max(1));
-        most += *tried.entry(&place.layout).or_insert_with(room);
-        if most >= members.max(1) {
-            return Ok(());
-        }
-    }
-    if most > 0 {
-        return Err(TooMany { wanted: members, most }.into());
-    }
-    if largest.cores.is_none() && !request.labels.is_empty() {
-        return Err(no_label().into());
-    }
-    Err(largest.too_large(request).into())
-}
-
-/// How much a node has, and its name.
-type LargestOf<'a> = Option<(u64, &'a str)>;
-
-/// What nodes have at most of what a request wants.
-#[derive(Debug, Default)]
-struct Largest<'a> {
-    cores: LargestOf<'a>,
-    /// Bytes.
-    memory: LargestOf<'a>,
-    /// By kind.
-    devices: BTreeMap<&'a str, LargestOf<'a>>,
-}
-
-impl<'a> Largest<'a> {
-    /// Looks at one more node. Whether it has enough of each.
-    fn see(&mut self, node: &'a Node, request: &'a Request) -> bool {
-        let capacity = &node.capacity;
-        let mut is_enough = true;
-        let mut see = |most: &mut LargestOf<'a>, has: u64, wanted: u64| {
-            is_enough &= has >= wanted;
-            if most.is_none_or(|(most, _)| has >= most) {
-                *most = Some((has, node.name.as_str()));
-            }
-        };
-        see(&mut self.cores, capacity.cores.len() as u64, request.cores.into());
-        see(&mut self.memory, capacity.memory_bytes(), request.memory_bytes);
-        for (kind, &count) in &request.devices {
-            let most = self.devices.entry(kind.as_str()).or_default();
-            see(most, capacity.count(kind).into(), count.into());
-        }
-        is_enough
-    }
-
-    /// Names the first thing that is too much for every node.
-    fn too_large(&self, request: &Request) -> TooLarge {
-        let is_short = |most: LargestOf<'_>, wanted: u64| most.is_none_or(|(most, _)| most < wanted);
-        let format_amount = |most: LargestOf<'_>, unit: &dyn Fn(u64) -> String| {
-            most.map_or_else(|| "no node".to_owned(), |(most, name)| format!("{} ({name})", unit(most)))
-        };
-        let cores = u64::from(request.cores);
-        if is_short(self.cores, cores) {
-            let unit = |count| format!("{count} cores");
-            return TooLarge { wanted: unit(cores), most: format_amount(self.cores, &unit) };
-        }
-        let memory = format!("{} MiB of memory", request.memory_bytes.div_ceil(1 << 20));
-        if is_short(self.memory, request.memory_bytes) {
-            let unit = |bytes: u64| format!("{} MiB of memory for jobs", bytes >> 20);
-            return TooLarge { wanted: memory, most: format_amount(self.memory, &unit) };
-        }
-        for (kind, &count) in &request.devices {
-            let most = self.devices.get(kind.as_str()).copied().flatten();
-            if is_short(most, count.into()) {
-                let unit = |count: u64| format!("{count} {kind}");
-                return TooLarge { wanted: unit(count.into()), most: format_amount(most, &unit) };
-            }
-        }
-        let wanted = format!("{} cores with {memory} together", request.cores);
-        TooLarge { wanted, most: "not all of it on one node".to_owned() }
     }
 }

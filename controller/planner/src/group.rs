@@ -43,7 +43,7 @@ impl Search<'_> {
         if most == 0 || guard.as_ref().is_some_and(|guard| !guard.may_spare(request)) {
             return;
         }
-        let mut free = Cow::Borrowed(&place.free);
+        let mut free = Cow::Borrowed(&*place.free);
         for member in 1..=most {
             let Some(grant) = free.grant(capacity, request) else { return };
             if guard.as_mut().is_some_and(|guard| !guard.spare(place, &grant, request.exclusive)) {

@@ -1,6 +1,6 @@
 //! Labels that a request wants of a node, and what is told where none has them.
 
-use std::collections::BTreeMap;
+use rpds::RedBlackTreeMapSync;
 
 use crate::{Node, Request};
 
@@ -37,30 +37,35 @@ pub(crate) fn unsuited(node: &Node, request: &Request) -> Option<String> {
 }
 
 /// Labels of nodes: of each value of each key how many nodes have it. So nodes by the ten thousand need
-/// not be gone through for what none of them has.
+/// not be gone through for what none of them has. Clones share what does not change.
 #[derive(Debug, Clone, Default)]
-pub(crate) struct Labels(BTreeMap<String, BTreeMap<String, usize>>);
+pub(crate) struct Labels(RedBlackTreeMapSync<String, Counts>);
+
+/// How many nodes have each value; no value has none.
+type Counts = RedBlackTreeMapSync<String, usize>;
 
 impl Labels {
     /// One node more.
     pub(crate) fn add(&mut self, node: &Node) {
         for (key, value) in &node.labels {
-            *self.0.entry(key.clone()).or_default().entry(value.clone()).or_default() += 1;
+            let mut values = self.0.get(key).cloned().unwrap_or_default();
+            let count = values.get(value).copied().unwrap_or(0);
+            values.insert_mut(value.clone(), count + 1);
+            self.0.insert_mut(key.clone(), values);
         }
     }
 
     /// A node less, with the labels that it was added with.
     pub(crate) fn remove(&mut self, node: &Node) {
         for (key, value) in &node.labels {
-            let Some(values) = self.0.get_mut(key) else { continue };
-            if let Some(count) = values.get_mut(value) {
-                *count -= 1;
-                if *count == 0 {
-                    values.remove(value);
-                }
+            let Some(mut values) = self.0.get(key).cloned() else { continue };
+            match values.get(value).copied() {
+                Some(count) if count > 1 => values.insert_mut(value.clone(), count - 1),
+                _ => drop(values.remove_mut(value)),
             }
-            if values.is_empty() {
-                self.0.remove(key);
+            match values.is_empty() {
+                true => drop(self.0.remove_mut(key)),
+                false => self.0.insert_mut(key.clone(), values),
             }
         }
     }
@@ -73,13 +78,13 @@ impl Labels {
 
     /// Why none of these nodes suits.
     pub(crate) fn no_label(&self, request: &Request) -> NoLabel {
-        let none = BTreeMap::new();
+        let none = Counts::default();
         for (key, value) in &request.labels {
             let values = self.0.get(key).unwrap_or(&none);
             if values.contains_key(value) {
                 continue;
             }
-            let there = match values.len() {
+            let there = match values.size() {
                 0 => format!("none has a label {key}"),
                 count => {
                     let named = values.keys().take(MAX_NAMED).map(|value| format!("{key}={value}"));

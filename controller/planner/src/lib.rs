@@ -25,6 +25,7 @@
 //! | [`labels`] | which nodes have the labels that are wanted |
 //! | [`by_free`] | where to look first |
 //! | [`cluster`] | all nodes, and what is taken |
+//! | [`view`] | the same at one moment, for readers |
 //! | [`group`] | on which nodes the members of a group go |
 //! | [`reservation`] | when a group that waits can begin, and where |
 //! | [`queue`] | the order, and the backfill |
@@ -44,6 +45,7 @@ mod node_set;
 mod queue;
 mod reservation;
 mod topology;
+mod view;
 mod why;
 
 pub use cluster::{Cluster, Placement, TooLarge, TooMany, Unfit};
@@ -51,6 +53,7 @@ pub use labels::NoLabel;
 pub use node_set::{Allowed, NodeSet};
 pub use queue::QueuePass;
 pub use topology::{Capacity, Core, Device, Node, NumaMemory};
+pub use view::ClusterView;
 
 use std::collections::BTreeMap;
 

@@ -45,7 +45,7 @@ impl NodeSet {
         self.words.is_empty()
     }
 
-    fn contains(&self, index: usize) -> bool {
+    pub(crate) fn contains(&self, index: usize) -> bool {
         let (word, bit) = position(index);
         self.words.get(word).is_some_and(|word| word & bit != 0)
     }

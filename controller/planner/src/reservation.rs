@@ -166,7 +166,7 @@ impl Cluster {
             let when_empty = *tried.entry(&place.layout).or_insert_with(when_empty);
             if when_empty > 0 {
                 most += when_empty;
-                let free = Cow::Borrowed(&place.free);
+                let free = Cow::Borrowed(&*place.free);
                 let room = free.room(capacity, request, members);
                 prospects.push(Prospect { place, free, room });
             }

@@ -341,6 +341,42 @@ fn only_nodes_with_the_label_are_looked_at() {
     assert_eq!(cluster.by_free.count(&Request { cores: 0, ..wants(&[("rack", "rare")]) }), 1);
 }
 
+/// What is told of a cluster that is not changed.
+impl Cluster {
+    pub(crate) fn why(&self, request: &Request, members: usize) -> Vec<String> {
+        self.clone().view().why(request, members)
+    }
+
+    pub(crate) fn fits(&self, request: &Request, members: usize, node: Option<NodeId>) -> Result<(), Unfit> {
+        self.clone().view().fits(request, members, node)
+    }
+}
+
+/// A view has what the cluster has, though only what changed was looked at.
+fn hold_view(cluster: &mut Cluster) {
+    let view = cluster.view();
+    let shown: Vec<_> = view.nodes.iter().map(|(id, one)| (id, &one.node, &one.free)).collect();
+    let places: Vec<_> = cluster.places.iter().map(|(id, one)| (id, &one.node, &one.free)).collect();
+    assert_eq!(shown, places);
+}
+
+#[test]
+fn a_view_shares_what_has_not_changed() {
+    let mut cluster = cluster((1..=100).map(|number| node(number, 1, 1, 4)).collect());
+    let before = cluster.view();
+    let placed = place(&mut cluster, &[(1, request(1, Affinity::Core, 1))], 0);
+    let after = cluster.view();
+    let is_other = |(one, other): &(&view::NodeView, &view::NodeView)| !std::ptr::eq(*one, *other);
+    assert_eq!(before.nodes.values().zip(after.nodes.values()).filter(is_other).count(), 1);
+    let node = placed[0].1.node;
+    assert_eq!(before.nodes[&node].free.cores.len(), 4, "a view stays as it is");
+    assert_eq!(after.nodes[&node].free.cores.len(), 3);
+    assert!(std::sync::Arc::ptr_eq(&before.nodes[&node].node, &after.nodes[&node].node));
+    cluster.remove_node(node);
+    hold_view(&mut cluster);
+    assert!(after.nodes.contains_key(&node));
+}
+
 /// What was kept in step with each run is what counting again gives.
 fn hold_count(cluster: &Cluster) {
     for place in cluster.places.values() {
@@ -415,6 +451,7 @@ proptest! {
             let before = cluster.clone();
             let placed = place(&mut cluster, &queue, now);
             hold(&cluster);
+            hold_view(&mut cluster);
             for (index, placement) in &placed {
                 is_as_asked(&cluster, &queue[*index].1, placement);
                 is_near(&cluster, &queue[*index].1, placement);
@@ -434,6 +471,7 @@ proptest! {
         for run in running {
             cluster.release(run);
         }
+        hold_view(&mut cluster);
         for (id, place) in &cluster.places {
             prop_assert_eq!(&place.free, &empty.places[id].free);
         }
@@ -453,6 +491,7 @@ proptest! {
                 }
             }
             hold_count(&cluster);
+            hold_view(&mut cluster);
         }
     }
 

@@ -2,18 +2,18 @@
 
 use std::collections::BTreeMap;
 
-use crate::{Capacity, Cluster, Request, cluster::NodeState, grant::Free, labels::unsuited};
+use crate::{Capacity, ClusterView, Request, grant::Free, labels::unsuited, view::NodeView};
 
 /// Nodes that are named for one reason.
 const MAX_NAMED: usize = 5;
 
-impl Cluster {
+impl ClusterView {
     /// Why a group of so many members, at least 1, does not begin now: how many of them could if
     /// there are several, and what one more lacks, by node. Nodes with the same reason are named
     /// together. Empty if all could begin.
     #[must_use]
     pub fn why(&self, request: &Request, members: usize) -> Vec<String> {
-        if self.places.is_empty() {
+        if self.nodes.is_empty() {
             return vec!["there is no node".to_owned()];
         }
         if let Err(error) = self.fits(request, members, None) {
@@ -42,7 +42,7 @@ impl Cluster {
 
 /// For how many members there is room on one node, and what another lacks there; nothing if there
 /// is room for all of so many.
-fn reason(place: &NodeState, request: &Request, members: usize) -> (usize, Option<String>) {
+fn reason(place: &NodeView, request: &Request, members: usize) -> (usize, Option<String>) {
     if let Some(why) = unsuited(&place.node, request) {
         return (0, Some(why));
     }
@@ -55,7 +55,7 @@ fn reason(place: &NodeState, request: &Request, members: usize) -> (usize, Optio
         let lack = lack(capacity, &place.free, request);
         return (usize::from(lack.is_none()), lack);
     }
-    let mut free = place.free.clone();
+    let mut free = Free::clone(&place.free);
     let room = free.fill(capacity, request, members);
     if room == members {
         return (room, None);

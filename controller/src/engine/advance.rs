@@ -1,5 +1,7 @@
 //! Stages begin when what they wait for has happened, and end when their tasks are over.
 
+use std::sync::Arc;
+
 use api::{
     channel::FromServer,
     ids::Timestamp,
@@ -13,8 +15,11 @@ use crate::record::{FetchedImage, ToldFetchError};
 impl Engine {
     /// Lets the stages of a workflow begin, end and take others with them, and the workflow end.
     pub(super) fn advance_workflow(&mut self, sequence: u64, now: Timestamp) {
-        let Some(workflow_state) = self.workflow_states.get_mut(&sequence) else { return };
-        if workflow_state.ended.is_none() {
+        let goes_on =
+            |workflow_state: &&WorkflowState| workflow_state.ended.is_none() && workflow_state.can_advance();
+        if self.workflow_states.get(sequence).filter(goes_on).is_some()
+            && let Some(workflow_state) = self.workflow_states.get_mut(sequence)
+        {
             let mut effects = Effects::default();
             workflow_state.advance(&mut effects, now);
             if workflow_state.ended.is_some() {
@@ -37,19 +42,38 @@ impl Engine {
     pub(super) fn drop_if_done(&mut self, sequence: u64) {
         let is_done =
             |workflow_state: &WorkflowState| workflow_state.ended.is_some() && workflow_state.runs.is_empty();
-        if self.workflow_states.get(&sequence).is_some_and(is_done)
-            && let Some(workflow_state) = self.workflow_states.remove(&sequence)
-        {
-            self.sequences.remove(&workflow_state.id);
+        if self.workflow_states.get(sequence).is_some_and(is_done) {
+            self.workflow_states.remove(sequence);
         }
     }
 }
 
+/// What is next for a stage.
+enum StageStep {
+    /// All its tasks are over.
+    End,
+    /// What it waits for cannot happen any more, or the workflow stops: why.
+    Cancel(String),
+    /// What it waits for has happened.
+    Begin,
+}
+
 impl WorkflowState {
-    /// Until nothing more changes. Of a blocked workflow nobody knows what comes next, so nothing
-    /// does; but it can be ended.
+    /// Whether [`Self::advance`] would change anything: most often not, and a workflow that is not
+    /// changed is not copied for its readers.
+    fn can_advance(&self) -> bool {
+        let mut stages = StageId::first(self.stages.len());
+        !self.is_nobodys() && (stages.any(|stage| self.next_step(stage).is_some()) || self.is_over())
+    }
+
+    /// Of a blocked workflow nobody knows what comes next, so nothing does; but it can be ended.
+    fn is_nobodys(&self) -> bool {
+        self.blocked.is_some() && self.stop.is_none()
+    }
+
+    /// Until nothing more changes.
     fn advance(&mut self, effects: &mut Effects, now: Timestamp) {
-        if self.blocked.is_some() && self.stop.is_none() {
+        if self.is_nobodys() {
             return;
         }
         let mut changes = true;
@@ -62,45 +86,61 @@ impl WorkflowState {
         self.end_if_finished(effects, now);
     }
 
-    fn advance_stage(&mut self, effects: &mut Effects, id: StageId, now: Timestamp) -> bool {
+    /// What is next for a stage, if anything is.
+    fn next_step(&self, id: StageId) -> Option<StageStep> {
         let stage = &self.stages[id];
         if stage.state.is_ended() {
-            return false;
+            return None;
         }
         if stage.state == State::Started && stage.tasks.is_over() {
-            self.end_stage(effects, id, now);
-            return true;
+            return Some(StageStep::End);
         }
         // Stopped while it was blocked, with stages that nobody knew of: they are canceled now.
-        if let Some(why) = self.stop.clone().filter(|_| stage.state == State::Pending) {
-            self.cancel_stage(effects, id, &why, now);
-            return self.stages[id].state.is_ended();
+        if let Some(why) = self.stop.as_ref().filter(|_| stage.state == State::Pending) {
+            return Some(StageStep::Cancel(why.clone()));
         }
         if stage.is_ready {
-            return false;
+            return None;
         }
-        if let Some(why) = self.cannot_happen(id) {
-            self.cancel_stage(effects, id, &why, now);
-            // One of whose row nothing could be read may have runs, and ends when they are over.
-            return self.stages[id].state.is_ended();
-        }
-        if self.has_what_it_waits_for(id) {
-            self.stages[id].is_ready = true;
-            if !self.plan.stages[id].after.is_empty() {
-                let message = "may begin".to_owned();
-                self.event(effects, now, EventKind::DependencySatisfied, Some(id), message);
+        let cancel = self.cannot_happen(id).map(StageStep::Cancel);
+        cancel.or_else(|| self.has_what_it_waits_for(id).then_some(StageStep::Begin))
+    }
+
+    /// Takes the next step of a stage. `false`: there is none, or it cannot be taken to its end yet.
+    fn advance_stage(&mut self, effects: &mut Effects, id: StageId, now: Timestamp) -> bool {
+        match self.next_step(id) {
+            None => false,
+            Some(StageStep::End) => {
+                self.end_stage(effects, id, now);
+                true
             }
-            if let StageAction::Image { reference } = &self.plan.stages[id].work {
-                let reference = reference.clone();
-                self.begin_stage(effects, id, now);
-                let message = format!("pulling {reference}");
-                self.event(effects, now, EventKind::ImagePullStarted, Some(id), message);
-                effects.fetch.push((self.id, id, reference));
+            Some(StageStep::Cancel(why)) => {
+                self.cancel_stage(effects, id, &why, now);
+                // One of whose row nothing could be read may have runs, and ends when they are over.
+                self.stages[id].state.is_ended()
             }
-            effects.changed.insert(self.id);
-            return true;
+            Some(StageStep::Begin) => {
+                self.make_ready(effects, id, now);
+                true
+            }
         }
-        false
+    }
+
+    /// All that a stage waits for has happened.
+    fn make_ready(&mut self, effects: &mut Effects, id: StageId, now: Timestamp) {
+        self.stages[id].is_ready = true;
+        if !self.plan.stages[id].after.is_empty() {
+            let message = "may begin".to_owned();
+            self.event(effects, now, EventKind::DependencySatisfied, Some(id), message);
+        }
+        if let StageAction::Image { reference } = &self.plan.stages[id].work {
+            let reference = reference.clone();
+            self.begin_stage(effects, id, now);
+            let message = format!("pulling {reference}");
+            self.event(effects, now, EventKind::ImagePullStarted, Some(id), message);
+            effects.fetch.push((self.id, id, reference));
+        }
+        effects.changed.insert(self.id);
     }
 
     /// All that a stage waits for has happened.
@@ -134,10 +174,10 @@ impl WorkflowState {
 
     /// The first of its tasks is on a node, or its image is being pulled.
     pub(super) fn begin_stage(&mut self, effects: &mut Effects, index: StageId, now: Timestamp) {
-        let stage = &mut self.stages[index];
-        if stage.state != State::Pending {
+        if self.stages[index].state != State::Pending {
             return;
         }
+        let stage = &mut self.stages[index];
         stage.state = State::Started;
         stage.started = Some(now);
         stage.reason = None;
@@ -221,8 +261,9 @@ impl WorkflowState {
         for run in self.runs.values().filter(|run| run.ended.is_none()) {
             effects.send(run.node, stop_run(run.id, why));
         }
-        for (stage, plan) in self.stages.iter_mut().zip(&self.plan.stages) {
-            stage.tasks.give_up_unread(plan.retries, now);
+        let plan = self.plan.clone();
+        for (stage, plan) in plan.numbered() {
+            self.stages[stage].tasks.give_up_unread(plan.retries, now);
         }
         for stage in StageId::first(self.stages.len()) {
             self.cancel_stage(effects, stage, why, now);
@@ -251,7 +292,7 @@ impl WorkflowState {
                 let message = format!("{} {how}, {} bytes", image.manifest, image.root.size);
                 self.event(effects, now, event, Some(index), message);
                 let stage = &mut self.stages[index];
-                stage.image = Some(image);
+                stage.image = Some(Arc::new(image));
                 stage.tasks.finished = stage.tasks.count;
                 stage.tasks.next = stage.tasks.count;
                 self.close_stage(effects, index, State::Finished, None, now);
@@ -260,12 +301,16 @@ impl WorkflowState {
         }
     }
 
-    /// The workflow ends when all its stages have, and no run is left: a stage fails with its volume before the runs that
-    /// were in it are known to be lost.
+    /// All its stages have ended, and no run is left: a stage fails with its volume before the runs
+    /// that were in it are known to be lost.
+    fn is_over(&self) -> bool {
+        self.stages.iter().all(|stage| stage.state.is_ended())
+            && self.runs.values().all(|run| run.ended.is_some())
+    }
+
+    /// The workflow ends when all of it is over.
     fn end_if_finished(&mut self, effects: &mut Effects, now: Timestamp) {
-        let is_over = self.stages.iter().all(|stage| stage.state.is_ended())
-            && self.runs.values().all(|run| run.ended.is_some());
-        if self.ended.is_some() || !is_over {
+        if self.ended.is_some() || !self.is_over() {
             return;
         }
         let failed = self.numbered().find(|(_, stage)| stage.state == State::Failed);
@@ -283,7 +328,7 @@ impl WorkflowState {
         self.reason.clone_from(&reason);
         self.ended = Some(now);
         self.event(effects, now, event, None, reason.unwrap_or_else(|| state.as_str().to_owned()));
-        self.final_view = Some(self.view());
+        self.final_view = Some(Arc::new(self.view()));
         self.save(effects);
     }
 }

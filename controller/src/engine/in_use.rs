@@ -5,10 +5,10 @@ use std::collections::HashMap;
 
 use api::{quota::Amounts, run::WorkflowId};
 
-use super::Engine;
+use super::View;
 use crate::{ledger, record::ImagesInUse};
 
-impl Engine {
+impl View {
     /// Images and inline files of all workflows that are here.
     pub(crate) fn images_in_use(&self) -> ImagesInUse {
         let mut in_use = ImagesInUse::default();
@@ -20,7 +20,7 @@ impl Engine {
             in_use.blobs.extend(images.flat_map(|image| [image.manifest, image.root.digest]));
             in_use.blobs.extend(workflow_state.plan.stored_files());
         }
-        if self.spared.is_any() {
+        if self.is_any_spared {
             in_use.unknown = Some("rows of workflows or runs cannot be read".to_owned());
         }
         in_use

@@ -17,7 +17,7 @@ impl Engine {
         let Some(&sequence) = self.runs.get(&run) else { return };
         if let Some(entry) = self
             .workflow_states
-            .get_mut(&sequence)
+            .get_mut(sequence)
             .and_then(|workflow_state| workflow_state.runs.get_mut(&run))
         {
             entry.log_here = entry.log_here.max(length);
@@ -29,7 +29,7 @@ impl Engine {
     /// a file. It stands in the history once.
     pub(crate) fn quota_met(&mut self, run: RunId, what: &str, now: Timestamp) {
         let sequence = self.runs.get(&run).copied();
-        let Some(workflow_state) = sequence.and_then(|sequence| self.workflow_states.get_mut(&sequence))
+        let Some(workflow_state) = sequence.and_then(|sequence| self.workflow_states.get_mut(sequence))
         else {
             return;
         };
@@ -45,20 +45,17 @@ impl Engine {
         self.take(effects);
     }
 
-    /// Whether a run is not over, or the rest of its log may still arrive.
-    pub(crate) fn holds(&self, run: RunId) -> bool {
-        self.runs.contains_key(&run)
-    }
-
     /// Logs that do not come in time are not waited for. The time is counted from the first look
     /// after the end of the run, so for one that an earlier server left, from the start of this one:
     /// nothing could arrive before.
     pub(super) fn abandon_late_logs(&mut self, uptime: Duration) {
-        for run in
-            self.workflow_states.values_mut().flat_map(|workflow_state| workflow_state.runs.values_mut())
-        {
-            if run.ended.is_some() {
-                run.log_awaited.get_or_insert(uptime);
+        for (sequence, run) in self.runs_where(|run| run.ended.is_some() && run.log_awaited.is_none()) {
+            if let Some(run) = self
+                .workflow_states
+                .get_mut(sequence)
+                .and_then(|workflow_state| workflow_state.runs.get_mut(&run))
+            {
+                run.log_awaited = Some(uptime);
             }
         }
         self.abandon_logs(&format!("they did not come within {} s", LOG_PATIENCE.as_secs()), |run| {
@@ -83,21 +80,20 @@ impl Engine {
         self.abandon_logs("their node was deleted", |run| run.node == node);
     }
 
+    /// Runs of which something holds, with the places of their workflows.
+    fn runs_where(&self, holds: impl Fn(&Run) -> bool) -> Vec<(u64, RunId)> {
+        let of_flows = self.workflow_states.iter().flat_map(|(sequence, workflow_state)| {
+            workflow_state.runs.values().map(move |run| (sequence, run))
+        });
+        of_flows.filter(|(_, run)| holds(run)).map(|(sequence, run)| (sequence, run.id)).collect()
+    }
+
     /// Waits no more for the rest of these logs of runs that are over.
     fn abandon_logs(&mut self, why: &str, which: impl Fn(&Run) -> bool) {
-        let given_up: Vec<(u64, RunId)> = self
-            .workflow_states
-            .iter()
-            .flat_map(|(sequence, workflow_state)| {
-                workflow_state.runs.values().map(move |run| (*sequence, run))
-            })
-            .filter(|(_, run)| run.ended.is_some() && which(run))
-            .map(|(sequence, run)| (sequence, run.id))
-            .collect();
-        for (sequence, run) in given_up {
+        for (sequence, run) in self.runs_where(|run| run.ended.is_some() && which(run)) {
             if let Some(entry) = self
                 .workflow_states
-                .get_mut(&sequence)
+                .get_mut(sequence)
                 .and_then(|workflow_state| workflow_state.runs.get_mut(&run))
             {
                 let (here, bytes) = (entry.log_here, entry.log_bytes);
@@ -114,16 +110,16 @@ impl Engine {
 
     /// A run that is over and whose log is here is forgotten, here and on its node.
     pub(super) fn forget_if_done(&mut self, sequence: u64, run: RunId) {
-        let Some(workflow_state) = self.workflow_states.get_mut(&sequence) else { return };
-        let is_done = |run: &Run| run.ended.is_some() && run.log_here >= run.log_bytes;
-        if !workflow_state.runs.get(&run).is_some_and(is_done) {
-            return;
-        }
-        if let Some(entry) = workflow_state.runs.remove(&run) {
-            let effects =
-                Effects { forget: vec![(entry.node, Some(workflow_state.id), run)], ..Effects::default() };
+        let is_done = |run: &&Run| run.ended.is_some() && run.log_here >= run.log_bytes;
+        let done = self
+            .workflow_states
+            .get(sequence)
+            .and_then(|workflow_state| workflow_state.runs.get(&run).filter(is_done));
+        let Some(node) = done.map(|run| run.node) else { return };
+        if let Some(workflow_state) = self.workflow_states.get_mut(sequence) {
+            workflow_state.runs.remove_mut(&run);
+            self.effects.forget.push((node, Some(workflow_state.id), run));
             self.runs.remove(&run);
-            self.take(effects);
         }
         self.drop_if_done(sequence);
     }

@@ -16,7 +16,8 @@ use document::plan::{StageId, TaskId};
 use planner::Allowed;
 
 use super::{
-    Effects, Engine, WorkflowState, attempt::Attempt, effects::stop_run, nodes::Node, workflow_state::Run,
+    Effects, Engine, View, WorkflowState, attempt::Attempt, effects::stop_run, nodes::Node,
+    workflow_state::Run,
 };
 
 impl Engine {
@@ -47,15 +48,6 @@ impl Engine {
         };
     }
 
-    /// Why there may be too few nodes for an attempt of several members.
-    pub(super) fn why_not_for_members(&self) -> Option<String> {
-        let (old, all) = (self.of_before.len(), self.nodes.len());
-        let why = || {
-            format!("the agents of {old} of {all} nodes know no attempts of several members: upgrade them")
-        };
-        (old > 0).then(why)
-    }
-
     /// An agent that knows no attempts of several members must never get one: it would start it at once.
     /// Those that the node did not get yet are refused in its name.
     pub(super) fn refuse_members(&mut self, node: NodeId, now: Timestamp) {
@@ -71,6 +63,17 @@ impl Engine {
                        upgrade it with `bedplate node upgrade`";
             self.end_here(run, Outcome::Refused { why: why.to_owned() }, now);
         }
+    }
+}
+
+impl View {
+    /// Why there may be too few nodes for an attempt of several members.
+    pub(super) fn why_not_for_members(&self) -> Option<String> {
+        let (old, all) = (self.of_before, self.nodes.size());
+        let why = || {
+            format!("the agents of {old} of {all} nodes know no attempts of several members: upgrade them")
+        };
+        (old > 0).then(why)
     }
 }
 
@@ -138,8 +141,11 @@ impl WorkflowState {
         if self.is_held_back() {
             return;
         }
-        let attempt = self.stages[stage].tasks.running.get_mut(&task);
-        let Some(attempt) = attempt.filter(|attempt| attempt.may_be_released()) else { return };
+        let attempt = self.stages[stage].tasks.running.get(&task);
+        if !attempt.is_some_and(Attempt::may_be_released) {
+            return;
+        }
+        let Some(attempt) = self.stages[stage].tasks.running.get_mut(&task) else { return };
         attempt.released = Some(now);
         let runs = attempt.runs.clone();
         self.keep_attempt(effects, stage, task);
@@ -160,7 +166,9 @@ impl WorkflowState {
         let was_failing = attempt.why_stop().is_some();
         attempt.note_started(member, at);
         let (has_run, is_failing) = (attempt.has_run(), attempt.why_stop().is_some());
-        self.stages[stage].has_run |= has_run;
+        if has_run && !self.stages[stage].has_run {
+            self.stages[stage].has_run = true;
+        }
         if is_failing && !was_failing {
             self.keep_attempt(effects, stage, task);
             self.stop_members(effects, stage, task);

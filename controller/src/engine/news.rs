@@ -36,7 +36,7 @@ impl Engine {
     pub(crate) fn run_news(&mut self, node: NodeId, run: RunId, news: &RunNews, now: Timestamp) {
         let mut effects = Effects::default();
         let sequence = self.runs.get(&run).copied();
-        let Some(workflow_state) = sequence.and_then(|sequence| self.workflow_states.get_mut(&sequence))
+        let Some(workflow_state) = sequence.and_then(|sequence| self.workflow_states.get_mut(sequence))
         else {
             return;
         };
@@ -50,11 +50,19 @@ impl Engine {
 }
 
 impl WorkflowState {
+    /// The pause of a try that a node makes by itself is over.
+    pub(super) fn has_pause_over(&self, now: Timestamp) -> bool {
+        self.runs.values().any(|run| is_pause_over(run, now))
+    }
+
     /// Ends the pauses of tries that nodes make by themselves; `true` if one has ended.
     pub(super) fn end_pauses_of_tries(&mut self, now: Timestamp) -> bool {
+        let over = self.runs.values().filter(|run| is_pause_over(run, now)).map(|run| run.id);
         let mut has_ended = false;
-        for run in self.runs.values_mut() {
-            has_ended |= run.next_try.take_if(|due| *due <= now).is_some() && run.ended.is_none();
+        for id in over.collect::<Vec<_>>() {
+            let Some(run) = self.runs.get_mut(&id) else { continue };
+            run.next_try = None;
+            has_ended |= run.ended.is_none();
         }
         has_ended
     }
@@ -130,6 +138,10 @@ impl WorkflowState {
         }
         format!("attempt {attempt}{task} failed: {why}; the next {pause_seconds} s later")
     }
+}
+
+fn is_pause_over(run: &Run, now: Timestamp) -> bool {
+    run.next_try.is_some_and(|due| due <= now)
 }
 
 /// Something of a run that goes on was not taken, for a quota of its user.

@@ -1,6 +1,6 @@
 //! Nodes as the engine sees them: what they have, whether they are there, and which boot they are in.
 
-use std::collections::BTreeSet;
+use std::{collections::BTreeSet, sync::Arc};
 
 use api::{
     channel::FromServer,
@@ -10,6 +10,7 @@ use api::{
     workflow::State,
 };
 use document::plan::StageId;
+use rpds::RedBlackTreeMapSync;
 
 use super::{Effects, Engine, LOST_AFTER_SECONDS, WorkflowState};
 use crate::record::VolumePlacement;
@@ -65,6 +66,9 @@ pub(super) struct Node {
     pub(super) away: Option<Timestamp>,
 }
 
+/// All nodes. Clones share them.
+pub(super) type Nodes = RedBlackTreeMapSync<NodeId, Node>;
+
 impl Engine {
     /// A node came, went, or changed.
     pub(crate) fn node_is(&mut self, mut facts: NodeFacts, now: Timestamp) {
@@ -82,7 +86,7 @@ impl Engine {
         let is_new_boot = before.is_some_and(|before| before.facts.boot != facts.boot);
         self.cluster.put_node(super::schedule::node(&facts));
         let boot = facts.boot.clone();
-        self.nodes.insert(id, Node { facts, away });
+        self.nodes.insert_mut(id, Node { facts, away });
         self.stale = true;
         self.see_agent(id);
         if forgot_attempts {
@@ -96,8 +100,9 @@ impl Engine {
 
     /// A node was deleted.
     pub(crate) fn node_removed(&mut self, id: NodeId, now: Timestamp) {
-        let Some(node) = self.nodes.remove(&id) else { return };
-        self.give_up(id, &format!("{} was deleted", node.facts.name), now);
+        let Some(name) = self.nodes.get(&id).map(|node| node.facts.name.clone()) else { return };
+        self.nodes.remove_mut(&id);
+        self.give_up(id, &format!("{name} was deleted"), now);
         self.abandon_logs_of(id);
         self.cluster.remove_node(id);
         self.see_agent(id);
@@ -159,17 +164,21 @@ impl Engine {
     pub(super) fn volumes_lost(&mut self, id: NodeId, boot: &str, now: Timestamp) {
         // What is in the volumes of a blocked workflow is not known: its home stays as it is, and
         // the first list of the node's runs after it is read again tells that the boot is another.
-        let goes_on = |workflow_state: &&mut WorkflowState| {
-            workflow_state.ended.is_none() && workflow_state.blocked.is_none()
+        let is_lost =
+            |volume_placement: &VolumePlacement| volume_placement.node == id && volume_placement.boot != boot;
+        let concerns = |workflow_state: &WorkflowState| {
+            let goes_on = workflow_state.ended.is_none() && workflow_state.blocked.is_none();
+            goes_on && workflow_state.volumes.iter().flatten().any(is_lost)
         };
-        for workflow_state in self.workflow_states.values_mut().filter(goes_on) {
+        for sequence in self.workflow_states.places_where(concerns) {
+            let Some(workflow_state) = self.workflow_states.get_mut(sequence) else { continue };
             let mut effects = Effects::default();
             for group in 0..workflow_state.volumes.len() {
                 let is_empty = workflow_state.has_finished_none_of(group);
-                let volume_placement = workflow_state.volumes[group].as_mut();
-                if let Some(volume_placement) = volume_placement.filter(|volume_placement| {
-                    is_empty && volume_placement.node == id && volume_placement.boot != boot
-                }) {
+                let volume_placement = Arc::make_mut(&mut workflow_state.volumes)[group].as_mut();
+                if let Some(volume_placement) =
+                    volume_placement.filter(|volume_placement| is_empty && is_lost(volume_placement))
+                {
                     boot.clone_into(&mut volume_placement.boot);
                     workflow_state.save(&mut effects);
                 }
@@ -178,8 +187,7 @@ impl Engine {
             self.effects.changed.extend(effects.changed);
         }
         self.fail_volume_placements(now, |volume_placement| {
-            (volume_placement.node == id && volume_placement.boot != boot)
-                .then(|| format!("{} was rebooted", volume_placement.name))
+            is_lost(volume_placement).then(|| format!("{} was rebooted", volume_placement.name))
         });
     }
 
@@ -199,15 +207,16 @@ impl Engine {
 
     /// Fails what needs volumes that are gone.
     fn fail_volume_placements(&mut self, now: Timestamp, gone: impl Fn(&VolumePlacement) -> Option<String>) {
-        let sequences: Vec<u64> = self.workflow_states.keys().copied().collect();
-        for sequence in sequences {
-            let Some(workflow_state) = self
-                .workflow_states
-                .get_mut(&sequence)
-                .filter(|workflow_state| workflow_state.ended.is_none())
-            else {
-                continue;
-            };
+        let concerns = |workflow_state: &WorkflowState| {
+            workflow_state.ended.is_none()
+                && workflow_state
+                    .volumes
+                    .iter()
+                    .flatten()
+                    .any(|volume_placement| gone(volume_placement).is_some())
+        };
+        for sequence in self.workflow_states.places_where(concerns) {
+            let Some(workflow_state) = self.workflow_states.get_mut(sequence) else { continue };
             let mut effects = Effects::default();
             for group in 0..workflow_state.volumes.len() {
                 let Some(why) = workflow_state.volumes[group].as_ref().and_then(&gone) else { continue };

@@ -17,12 +17,12 @@ impl WorkflowState {
     ) {
         let Some(first) = rows.first() else { return };
         let Some(plan) = self.plan.stages.get(first.stage.index()) else { return };
-        let Some(stage) = self.stages.get_mut(first.stage.index()) else { return };
+        let Some(stage) = self.stages.get_mut(first.stage) else { return };
         let Some(task) = plan.tasks.task(first.task) else { return };
         let before = stage.tasks.retries.get(&task).copied().unwrap_or(RetryState::first(first.placed));
         let retry = RetryState { attempt: first.attempt, ..before };
         let attempt = recalled(rows, of, retry, plan.members);
-        stage.nodes.extend(rows.iter().map(|row| row.node_name.clone()));
+        rows.iter().for_each(|row| stage.note_node(&row.node_name));
         stage.has_run |= attempt.has_run();
         let end = attempt.end(self.stop.is_some());
         stage.tasks.begin(task, attempt);
@@ -33,7 +33,7 @@ impl WorkflowState {
         for row in rows {
             let here = log_here(row.run);
             if row.ended.is_none() || here < row.log_bytes {
-                self.runs.insert(row.run, Run::restore(row.clone(), task, here));
+                self.runs.insert_mut(row.run, Run::restore(row.clone(), task, here));
             }
         }
     }

@@ -21,11 +21,11 @@ impl Engine {
     pub(crate) fn handle_report(&mut self, node: NodeId, report: &RunReport, now: Timestamp) {
         let mut effects = Effects::default();
         let sequence = self.runs.get(&report.run).copied();
-        let workflow_state = sequence.and_then(|sequence| self.workflow_states.get_mut(&sequence));
-        let ours = workflow_state.filter(|workflow_state| {
+        let is_its = |workflow_state: &WorkflowState| {
             workflow_state.runs.get(&report.run).is_some_and(|run| run.node == node)
-        });
-        let Some(workflow_state) = ours else {
+        };
+        let ours = sequence.filter(|sequence| self.workflow_states.get(*sequence).is_some_and(is_its));
+        let Some(workflow_state) = ours.and_then(|sequence| self.workflow_states.get_mut(sequence)) else {
             if !self.spared.has_run(report.run, node) {
                 stop_unknown_run(&mut effects, node, report);
             }
@@ -63,13 +63,13 @@ impl Engine {
             .workflow_states
             .iter()
             .flat_map(|(sequence, workflow_state)| {
-                workflow_state.runs.values().map(move |run| (*sequence, run))
+                workflow_state.runs.values().map(move |run| (sequence, run))
             })
             .filter(|(_, run)| run.node == node && run.ended.is_none() && !listed.contains_key(&run.id))
             .map(|(sequence, run)| (sequence, run.id))
             .collect();
         for (sequence, run) in missing {
-            let Some(workflow_state) = self.workflow_states.get_mut(&sequence) else { continue };
+            let Some(workflow_state) = self.workflow_states.get_mut(sequence) else { continue };
             let Some(entry) = workflow_state.runs.get_mut(&run) else { continue };
             let is_over = workflow_state.stages[entry.stage].state.is_ended();
             if entry.accepted || is_over {
@@ -143,12 +143,12 @@ impl Engine {
     }
 
     pub(super) fn workflow_state_of(&self, run: RunId) -> Option<&WorkflowState> {
-        self.workflow_states.get(self.runs.get(&run)?)
+        self.workflow_states.get(*self.runs.get(&run)?)
     }
 
     /// Puts a run's order on its way, if its node is there. If it is not, its list will ask for it.
     pub(super) fn send_start(&mut self, sequence: u64, run: RunId) {
-        let Some(workflow_state) = self.workflow_states.get(&sequence) else { return };
+        let Some(workflow_state) = self.workflow_states.get(sequence) else { return };
         let Some(spec) = workflow_state.spec(run, &self.surroundings) else { return };
         if let Some(entry) = workflow_state.runs.get(&run) {
             self.effects.send(entry.node, FromServer::StartRun { spec: Box::new(spec) });
@@ -250,7 +250,7 @@ impl WorkflowState {
         };
         let goes_on = self.stop.is_none() && self.stages[stage].reason.is_none();
         let book = &mut self.stages[stage].tasks;
-        let before = book.retries.len();
+        let before = book.retries.size();
         if let Some(end) = attempt_end {
             book.record_outcome(task, &end, retries, now);
         }
@@ -262,7 +262,7 @@ impl WorkflowState {
             _ if end.outcome.is_success() => format!("{subject} is done"),
             _ => format!("{subject}: {}", describe(&end.outcome)),
         };
-        if book.retries.len() > before
+        if book.retries.size() > before
             && let Some(retry) = book.retries.get(&task)
         {
             let pause = retry.retry_at.seconds() - now.seconds();

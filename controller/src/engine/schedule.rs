@@ -1,6 +1,6 @@
 //! Ready tasks are put on nodes: transfers and volumes where the volumes are, jobs where the planner says.
 
-use std::{collections::BTreeMap, ops::Deref};
+use std::{collections::BTreeMap, sync::Arc};
 
 use api::{
     ids::{NodeId, Timestamp},
@@ -11,7 +11,7 @@ use document::plan::{AffinityPlan, ResourcePlan, StageAction, StageId, StagePlan
 use planner::{Allowed, Placement, Request};
 
 use super::{
-    Effects, Engine, NodeFacts, WorkflowState, attempt::Attempt, task::RetryState, workflow_state::Run,
+    Effects, Engine, NodeFacts, View, WorkflowState, attempt::Attempt, task::RetryState, workflow_state::Run,
 };
 use crate::record::{Grant, VolumePlacement};
 
@@ -69,7 +69,7 @@ pub(super) fn placement(run: RunId, node: NodeId, grant: &Grant, ends: Option<i6
 struct PlacedMember {
     run: RunId,
     node: NodeId,
-    grant: Option<Grant>,
+    grant: Option<Arc<Grant>>,
 }
 
 /// A task that begins.
@@ -85,8 +85,7 @@ pub(super) struct StartedTask {
 impl Engine {
     /// Puts what is ready where there is room. `true` if there was more than one pass takes.
     pub(super) fn schedule_all(&mut self, now: Timestamp) -> bool {
-        let sequences: Vec<u64> = self.workflow_states.keys().copied().collect();
-        for sequence in sequences {
+        for sequence in self.workflow_states.sequences() {
             self.schedule_transfers(sequence, now);
         }
         self.refresh_for_members();
@@ -96,13 +95,13 @@ impl Engine {
             let members = placements.into_iter().map(|placement| PlacedMember {
                 run: placement.run,
                 node: placement.node,
-                grant: Some(Grant {
+                grant: Some(Arc::new(Grant {
                     cpus: placement.cpus,
                     cores: placement.cores,
                     memory: placement.memory,
                     devices: placement.devices,
                     exclusive: placement.exclusive,
-                }),
+                })),
             });
             self.begin_attempt(sequence, stage, (task, retry), members.collect(), now);
         }
@@ -111,7 +110,7 @@ impl Engine {
 
     /// Volumes and transfers need no cores; they go where the volumes are.
     fn schedule_transfers(&mut self, sequence: u64, now: Timestamp) {
-        let Some(workflow_state) = self.workflow_states.get(&sequence) else { return };
+        let Some(workflow_state) = self.workflow_states.get(sequence) else { return };
         let is_transfer = |stage: StageId| {
             matches!(workflow_state.plan.stages[stage].work.kind(), StageKind::Volume | StageKind::File)
         };
@@ -119,7 +118,7 @@ impl Engine {
         let under_way: usize = stages
             .clone()
             .filter(|&stage| is_transfer(stage))
-            .map(|stage| workflow_state.stages[stage].tasks.running.len())
+            .map(|stage| workflow_state.stages[stage].tasks.running.size())
             .sum();
         let ready: Vec<(StageId, TaskId, RetryState)> = stages
             .filter(|&stage| is_transfer(stage) && workflow_state.may_begin(stage))
@@ -138,26 +137,26 @@ impl Engine {
 
     /// The node of a stage's volumes, chosen when it is first asked for. `None` if there is none now.
     fn volume_placement(&mut self, sequence: u64, stage: StageId, now: Timestamp) -> Option<NodeId> {
-        let workflow_state = self.workflow_states.get(&sequence)?;
+        let workflow_state = self.workflow_states.get(sequence)?;
         let group = workflow_state.plan.stages[stage].group?;
         if let Some(volume_placement) = &workflow_state.volumes[group] {
             let can_begin =
                 self.nodes.get(&volume_placement.node).is_some_and(|node| node.facts.unavailable().is_none());
             return can_begin.then_some(volume_placement.node);
         }
-        let requests = workflow_state.requests_of_group(group);
+        let (requests, cluster) = (workflow_state.requests_of_group(group), self.cluster.view());
         let fitting = |node: &&super::nodes::Node| {
             node.facts.unavailable().is_none()
-                && requests.iter().all(|request| self.cluster.fits(request, 1, Some(node.facts.id)).is_ok())
+                && requests.iter().all(|request| cluster.fits(request, 1, Some(node.facts.id)).is_ok())
         };
         let free = |node: &&super::nodes::Node| self.cluster.free_cores(node.facts.id);
         let chosen = self.nodes.values().filter(fitting).max_by_key(free)?;
         let facts = chosen.facts.clone();
         let volume_placement = VolumePlacement { node: facts.id, name: facts.name, boot: facts.boot? };
         let mut effects = Effects::default();
-        let workflow_state = self.workflow_states.get_mut(&sequence)?;
+        let workflow_state = self.workflow_states.get_mut(sequence)?;
         let message = format!("volumes go to {}", volume_placement.name);
-        workflow_state.volumes[group] = Some(volume_placement);
+        Arc::make_mut(&mut workflow_state.volumes)[group] = Some(volume_placement);
         workflow_state.event(&mut effects, now, EventKind::VolumeStorageInfo, Some(stage), message);
         workflow_state.save(&mut effects);
         self.take(effects);
@@ -173,7 +172,7 @@ impl Engine {
         members: Vec<PlacedMember>,
         now: Timestamp,
     ) {
-        let Some(workflow_state) = self.workflow_states.get_mut(&sequence) else { return };
+        let Some(workflow_state) = self.workflow_states.get_mut(sequence) else { return };
         let mut effects = Effects::default();
         let runs: Vec<RunId> = members.iter().map(|member| member.run).collect();
         let attempt = Attempt::new(runs.clone(), retry, now);
@@ -185,9 +184,9 @@ impl Engine {
             let placed = (node, facts.name.clone());
             let run = Run::new(id, (stage, task), (retry.attempt, number), placed, now);
             let run = Run { boot: facts.boot.clone().unwrap_or_default(), grant, ..run };
-            let message = granted(facts.name.as_str(), run.grant.as_ref());
-            workflow_state.stages[stage].nodes.insert(facts.name.clone());
-            workflow_state.runs.insert(id, run);
+            let message = granted(facts.name.as_str(), run.grant.as_deref());
+            workflow_state.stages[stage].note_node(&facts.name);
+            workflow_state.runs.insert_mut(id, run);
             workflow_state.save_run(&mut effects, id);
             let message = format!("{} {message}", workflow_state.subject(id));
             workflow_state.event(&mut effects, now, EventKind::ResourcesAllocated, Some(stage), message);
@@ -198,7 +197,9 @@ impl Engine {
             self.send_start(sequence, run);
         }
     }
+}
 
+impl View {
     /// Why a ready stage has tasks that wait.
     pub(super) fn why_not_placed(
         &self,
@@ -228,7 +229,7 @@ impl Engine {
             let task = task.unwrap_or_default();
             reasons.push(format!("attempt {}{task} begins in {pause} s", retry.attempt));
         }
-        if book.running.len() >= plan.tasks.concurrency as usize && plan.tasks.count > 1 {
+        if book.running.size() >= plan.tasks.concurrency as usize && plan.tasks.count > 1 {
             reasons.push(format!("its concurrency of {} is reached", plan.tasks.concurrency));
         } else if plan.work.kind() == StageKind::Job {
             if let Some(request) = workflow_state.request(stage, &self.for_members) {
@@ -296,25 +297,18 @@ impl Engine {
 }
 
 /// What of a document is larger than every node that is known, by job.
-pub(crate) fn too_large<E: Deref<Target = Engine>>(
-    engine: impl Fn() -> E,
-    document: &document::Workflow,
-) -> Vec<(usize, String)> {
-    by_job(document, usize::MAX, |request| engine().why_never(request)).take(MAX_TOO_LARGE).collect()
+pub(crate) fn too_large(view: &View, document: &document::Workflow) -> Vec<(usize, String)> {
+    by_job(document, usize::MAX, |request| view.why_never(request)).take(MAX_TOO_LARGE).collect()
 }
 
 /// What of a document asks for cores near to each other and can be so near on no node that is known, by
 /// job.
-pub(crate) fn not_near<E: Deref<Target = Engine>>(
-    engine: impl Fn() -> E,
-    document: &document::Workflow,
-) -> Vec<(usize, String)> {
-    by_job(document, MAX_SHAPES, |request| engine().why_not_near(request)).collect()
+pub(crate) fn not_near(view: &View, document: &document::Workflow) -> Vec<(usize, String)> {
+    by_job(document, MAX_SHAPES, |request| view.why_not_near(request)).collect()
 }
 
 /// What there is to say of the jobs of a document. Jobs that want the same are asked for once, at most
-/// `most_shapes` times. The engine is let go between two: the nodes are gone through for each, and
-/// everybody waits for it meanwhile.
+/// `most_shapes` times: the nodes are gone through for each.
 fn by_job(
     document: &document::Workflow,
     most_shapes: usize,

@@ -72,7 +72,7 @@ impl WorkflowState {
     }
 
     fn job_spec(&self, job: &JobPlan, image: &JobImage, run: &Run) -> Option<JobSpec> {
-        let Grant { cpus, memory, devices, .. } = run.grant.clone()?;
+        let Grant { cpus, memory, devices, .. } = run.grant.as_deref().cloned()?;
         let env = self.environment(job, image, run);
         let budget = Budget::default();
         let known = |name: &str| env.get(name).filter(|_| is_included(job, name));

@@ -1,9 +1,8 @@
 //! The tasks of a stage: which wait, which run, which are over, and when one is tried again.
 
-use std::collections::BTreeMap;
-
 use api::{ids::Timestamp, run::Outcome, workflow::TaskCounts};
 use document::plan::TaskId;
+use rpds::RedBlackTreeMapSync;
 
 use super::{
     attempt::{Attempt, AttemptEnd},
@@ -24,16 +23,17 @@ const FIRST_PAUSE_SECONDS: i64 = 1;
 /// Longest such pause, seconds.
 const LONGEST_PAUSE_SECONDS: i64 = 300;
 
-/// The tasks of a stage. Those that were never tried are a range, not a list.
+/// The tasks of a stage. Those that were never tried are a range, not a list. Clones share the others:
+/// a task that begins or ends costs its views no copy of those beside it.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct TaskTable {
     pub(crate) count: u32,
     /// Tasks from here on were never tried.
     pub(crate) next: u32,
     /// To be tried again: what attempt, and not before when.
-    pub(crate) retries: BTreeMap<TaskId, RetryState>,
+    pub(crate) retries: RedBlackTreeMapSync<TaskId, RetryState>,
     /// Tasks with an attempt on nodes, or on its way there.
-    pub(crate) running: BTreeMap<TaskId, Attempt>,
+    pub(crate) running: RedBlackTreeMapSync<TaskId, Attempt>,
     pub(crate) finished: u32,
     pub(crate) failed: u32,
     pub(crate) canceled: u32,
@@ -96,7 +96,7 @@ impl TaskTable {
     }
 
     pub(crate) fn counts(&self) -> TaskCounts {
-        let running = u32::try_from(self.running.len()).unwrap_or(u32::MAX);
+        let running = u32::try_from(self.running.size()).unwrap_or(u32::MAX);
         let over = self.finished + self.failed + self.canceled;
         TaskCounts {
             pending: self.count.saturating_sub(over + running),
@@ -109,18 +109,20 @@ impl TaskTable {
 
     /// What never ran will not.
     pub(crate) fn cancel_waiting(&mut self) {
-        let waiting = u32::try_from(self.retries.len()).unwrap_or(u32::MAX);
+        let waiting = u32::try_from(self.retries.size()).unwrap_or(u32::MAX);
         self.canceled += self.count - self.next + waiting;
         self.next = self.count;
-        self.retries.clear();
+        self.retries = RedBlackTreeMapSync::new_sync();
         self.retried = None;
     }
 
     /// A task is on nodes.
     pub(crate) fn begin(&mut self, task: TaskId, attempt: Attempt) {
         self.next = self.next.max(task.0 + 1);
-        self.retries.remove(&task);
-        self.running.insert(task, attempt);
+        if self.retries.contains_key(&task) {
+            self.retries.remove_mut(&task);
+        }
+        self.running.insert_mut(task, attempt);
     }
 
     /// The workflow is stopped: attempts whose last members' rows cannot be read are over.
@@ -140,10 +142,11 @@ impl TaskTable {
         retries: u32,
         now: Timestamp,
     ) {
-        let Some(attempt) = self.running.remove(&task) else { return };
+        let Some(attempt) = self.running.get(&task) else { return };
         // What kept one member from beginning is no reason to forget what the others did.
         let have_others_run = *has_started && attempt.has_barrier();
         let mut this = attempt.retry;
+        self.running.remove_mut(&task);
         let refusals = std::mem::take(&mut this.refusals);
         self.retried.take_if(|retried| retried.task == task);
         let goes_on = match outcome {
@@ -174,7 +177,7 @@ impl TaskTable {
         if goes_on {
             let pause = pause_seconds(this.failures + this.start_failures + this.requeues + this.refusals);
             let next = RetryState { attempt: this.attempt + 1, retry_at: now.plus_seconds(pause), ..this };
-            self.retries.insert(task, next);
+            self.retries.insert_mut(task, next);
             let why = describe(outcome);
             self.retried = Some(FailedAttempt { task, attempt: this.attempt, why, pause_seconds: pause });
         } else {

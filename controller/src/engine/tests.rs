@@ -13,7 +13,7 @@ use api::{
     run::{Outcome, RunEnd, RunReport, RunState, Usage, Work},
     workflow::{StageKind, State},
 };
-use document::plan::{self, StoredFile};
+use document::plan::{self, Plan, StoredFile};
 use expect_test::{Expect, expect};
 use planner::{Capacity, Core, NumaMemory};
 use proptest::prelude::*;
@@ -28,6 +28,7 @@ mod members;
 mod news;
 mod nodes;
 mod retries;
+mod sharing;
 mod stops;
 mod turns;
 mod volumes;
@@ -224,7 +225,7 @@ fn hello() {
         4   WORKFLOW_FINISHED : finished
         4   forget 1 of 1
     "#]]);
-    assert!(stage.engine.workflow_states.is_empty(), "a workflow that is over is in the store alone");
+    assert!(stage.engine.workflow_states.len() == 0, "a workflow that is over is in the store alone");
 }
 
 #[test]

@@ -20,7 +20,7 @@ use document::plan::{StageAction, StageId, TaskId};
 use planner::{Allowed, QueuePass, Request};
 
 use super::{
-    Engine, WorkflowState,
+    Engine, Flows, View, WorkflowState,
     schedule::{MAX_PLACED, StartedTask},
     task::RetryState,
 };
@@ -65,13 +65,13 @@ impl<'a> Queue<'a> {
                 }
                 false => {
                     let of_one = u64::from(job.resource.cores) * u64::from(plan.members);
-                    of_one.saturating_mul(book.running.len() as u64)
+                    of_one.saturating_mul(book.running.size() as u64)
                 }
             };
             if !workflow_state.may_begin(stage) {
                 continue;
             }
-            let room = (plan.tasks.concurrency as usize).saturating_sub(book.running.len());
+            let room = (plan.tasks.concurrency as usize).saturating_sub(book.running.size());
             let Some(request) = workflow_state.request(stage, for_members) else { continue };
             let due: Box<dyn Iterator<Item = _>> = Box::new(book.due(now).take(room.min(MAX_PLACED)));
             let mut due = due.peekable();
@@ -111,13 +111,9 @@ fn held(workflow_state: &WorkflowState, run: RunId) -> u64 {
 
 /// The queues of all users who have something to offer. `for_members`: nodes for attempts of several
 /// members.
-fn queues<'a>(
-    workflow_states: &'a BTreeMap<u64, WorkflowState>,
-    for_members: &Allowed,
-    now: Timestamp,
-) -> Vec<Queue<'a>> {
+fn queues<'a>(workflow_states: &'a Flows, for_members: &Allowed, now: Timestamp) -> Vec<Queue<'a>> {
     let mut users: BTreeMap<&str, Queue<'_>> = BTreeMap::new();
-    for (&sequence, workflow_state) in workflow_states {
+    for (sequence, workflow_state) in workflow_states.iter() {
         users.entry(&workflow_state.owner.name).or_default().add(sequence, workflow_state, for_members, now);
     }
     users.into_values().filter(|user| user.turn().is_some()).collect()
@@ -136,7 +132,7 @@ fn head(queues: &[Queue<'_>], pass: &mut QueuePass<'_>) -> Option<((u64, StageId
     })
 }
 
-impl Engine {
+impl View {
     /// Jobs with tasks that are due, by place of their workflow and stage, in the order in which the
     /// next pass offers them as long as none of them can begin: with each one that begins, its
     /// user's others come later.
@@ -151,7 +147,9 @@ impl Engine {
         queue.sort_unstable();
         queue.into_iter().map(|(_, _, sequence, stage)| (sequence, stage)).collect()
     }
+}
 
+impl Engine {
     /// Offers jobs to the planner. Tasks of a stage want the same: behind the first that has to wait the
     /// others are not looked at, so a large array costs no more than a small one.
     pub(super) fn schedule_jobs(&mut self, now: Timestamp) -> Vec<StartedTask> {

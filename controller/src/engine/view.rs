@@ -1,15 +1,21 @@
-//! What people see of a workflow that is not over, and why it waits.
+//! All that people see, at one moment: workflows that are not over, and why they wait.
+//!
+//! A [`View`] is immutable and shares everything with the engine that it was made of. Making one
+//! costs a few pointers; what the engine changes afterwards it copies first, so a commit costs its
+//! readers a copy of what it touched and of the paths there: of one task of a hundred thousand its
+//! run, its place among those that run, its stage and its workflow.
 
-use std::collections::BTreeSet;
+use std::{collections::BTreeSet, sync::Arc};
 
 use api::{
     ids::{NodeId, Timestamp},
     run::{RunId, WorkflowId},
     workflow::{ClientFile, Stage, StageKind, State, TaskUsage, Waiting, Workflow, WorkflowSummary},
 };
-use document::plan::{Dependency, Destination, StageAction, StageId, Until};
+use document::plan::{Dependency, Destination, Plan, StageAction, StageId, Until};
+use planner::{Allowed, ClusterView};
 
-use super::{Engine, WorkflowState};
+use super::{Engine, Flows, WorkflowState, nodes::Nodes, workflow_state::StageState};
 use crate::record::{PullsOfWorkflow, workflow_status};
 
 /// Stages named in one reason.
@@ -24,31 +30,86 @@ pub(crate) struct RunningJob {
     pub(crate) task: TaskUsage,
 }
 
+/// See the module.
+pub(crate) struct View {
+    /// When it was made: what ended later is not over in it.
+    pub(crate) at: Timestamp,
+    pub(crate) workflow_states: Flows,
+    pub(super) nodes: Nodes,
+    pub(super) cluster: ClusterView,
+    /// Where attempts of several members may go.
+    pub(super) for_members: Allowed,
+    /// Nodes whose agents know no attempts of several members.
+    pub(super) of_before: usize,
+    /// Place and stage of the job that is next, if it was passed over.
+    pub(super) passed_over: Option<(u64, StageId)>,
+    /// Something that is on nodes cannot be read.
+    pub(super) is_any_spared: bool,
+}
+
+impl std::fmt::Debug for View {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("View")
+            .field("at", &self.at)
+            .field("flows", &self.workflow_states.len())
+            .finish_non_exhaustive()
+    }
+}
+
 impl Engine {
+    /// What people see now. `now`: not before anything that was told to the engine.
+    pub(crate) fn view(&mut self, now: Timestamp) -> View {
+        View {
+            at: now,
+            workflow_states: self.workflow_states.clone(),
+            nodes: self.nodes.clone(),
+            cluster: self.cluster.view(),
+            for_members: self.for_members.clone(),
+            of_before: self.of_before.len(),
+            passed_over: self.passed_over,
+            is_any_spared: self.spared.is_any(),
+        }
+    }
+}
+
+impl View {
+    /// Whether a workflow is not over, or the rest of a log of it may still arrive.
+    pub(crate) fn has(&self, id: WorkflowId) -> bool {
+        self.workflow_states.of(id).is_some()
+    }
+
+    /// The plan of a workflow.
+    pub(crate) fn plan(&self, id: WorkflowId) -> Option<Arc<Plan>> {
+        self.workflow_states.of(id).map(|workflow_state| workflow_state.plan.clone())
+    }
+
+    /// Whether a run of a workflow is not over, or the rest of its log may still arrive.
+    pub(crate) fn holds(&self, id: WorkflowId, run: RunId) -> bool {
+        self.workflow_states.of(id).is_some_and(|workflow_state| workflow_state.runs.contains_key(&run))
+    }
+
     /// The tasks of a workflow whose processes run, by stage and task.
     pub(crate) fn running_jobs(&self, id: WorkflowId) -> Vec<RunningJob> {
-        let workflow_state = self.sequences.get(&id).and_then(|sequence| self.workflow_states.get(sequence));
         let mut jobs: Vec<RunningJob> =
-            workflow_state.into_iter().flat_map(WorkflowState::running_jobs).collect();
+            self.workflow_states.of(id).into_iter().flat_map(WorkflowState::running_jobs).collect();
         jobs.sort_by_key(|job| (job.task.stage, job.task.task, job.task.attempt, job.task.member));
         jobs
     }
 
-    /// All workflows in memory, newest first.
-    pub(crate) fn summaries(&self) -> Vec<WorkflowSummary> {
-        self.workflow_states.values().rev().map(WorkflowState::summary).collect()
+    /// All workflows, newest first.
+    pub(crate) fn summaries(&self) -> impl Iterator<Item = WorkflowSummary> {
+        self.workflow_states.values().rev().map(WorkflowState::summary)
     }
 
-    /// A workflow in memory.
-    pub(crate) fn view(&self, id: WorkflowId) -> Option<Workflow> {
-        let workflow_state = self.workflow_states.get(self.sequences.get(&id)?)?;
+    /// A workflow.
+    pub(crate) fn workflow(&self, id: WorkflowId) -> Option<Workflow> {
+        let workflow_state = self.workflow_states.of(id)?;
         if let Some(view) = workflow_state.final_view.as_ref().filter(|_| workflow_state.ended.is_some()) {
             // It waits for the rest of a log alone, and of what is over not all is in memory.
-            return Some(view.clone());
+            return Some(Workflow::clone(view));
         }
         let mut view = workflow_state.view();
-        let waiting = self.waiting_reasons(id);
-        for (stage, reason) in waiting {
+        for (stage, reason) in workflow_state.waiting_reasons() {
             if let Some(stage) = view.stages.get_mut(stage.index()) {
                 stage.reason = Some(reason);
             }
@@ -72,11 +133,11 @@ impl Engine {
         pulls: &PullsOfWorkflow,
         now: Timestamp,
     ) -> Option<Vec<Waiting>> {
-        let sequence = *self.sequences.get(&id)?;
-        let workflow_state = self.workflow_states.get(&sequence)?;
+        let sequence = self.workflow_states.place_of(id)?;
+        let workflow_state = self.workflow_states.get(sequence)?;
         if let Some(why) = workflow_state.blocked.as_ref().filter(|_| workflow_state.ended.is_none()) {
             let reasons = vec![format!("the workflow is blocked: {why}")];
-            return Some(vec![Waiting { stage: 0, name: workflow_state.name.clone(), reasons }]);
+            return Some(vec![Waiting { stage: 0, name: workflow_state.name.to_string(), reasons }]);
         }
         let wanted = of.map(|of| workflow_state.needed_by(of));
         let queue = std::cell::LazyCell::new(|| self.queue(now));
@@ -107,32 +168,6 @@ impl Engine {
         }
         Some(waiting)
     }
-
-    /// A short reason for each stage that has not begun.
-    fn waiting_reasons(&self, id: WorkflowId) -> Vec<(StageId, String)> {
-        let Some(workflow_state) =
-            self.sequences.get(&id).and_then(|sequence| self.workflow_states.get(sequence))
-        else {
-            return Vec::new();
-        };
-        if workflow_state.blocked.is_some() {
-            return Vec::new();
-        }
-        let pending = |index: &StageId| {
-            let stage = &workflow_state.stages[*index];
-            stage.state == State::Pending && stage.reason.is_none()
-        };
-        StageId::first(workflow_state.stages.len())
-            .filter(pending)
-            .map(|index| {
-                let ready = workflow_state.stages[index].is_ready;
-                (
-                    index,
-                    if ready { "waits for resources".to_owned() } else { workflow_state.waits_for(index) },
-                )
-            })
-            .collect()
-    }
 }
 
 /// Where a job stands in the queue of all jobs; nothing if none of its tasks is due.
@@ -145,12 +180,26 @@ fn position_in(queue: &[(u64, StageId)], job: (u64, StageId)) -> Option<String> 
 }
 
 impl WorkflowState {
+    /// A short reason for each stage that has not begun.
+    fn waiting_reasons(&self) -> Vec<(StageId, String)> {
+        if self.blocked.is_some() {
+            return Vec::new();
+        }
+        let pending =
+            |(_, stage): &(StageId, &StageState)| stage.state == State::Pending && stage.reason.is_none();
+        let reason = |(index, stage): (StageId, &StageState)| match stage.is_ready {
+            true => (index, "waits for resources".to_owned()),
+            false => (index, self.waits_for(index)),
+        };
+        self.numbered().filter(pending).map(reason).collect()
+    }
+
     /// A stage, and those that are not over and that it waits for, over any number of steps.
     fn needed_by(&self, stage: StageId) -> BTreeSet<StageId> {
         let mut needed = BTreeSet::new();
         let mut open = vec![stage];
         while let Some(index) = open.pop() {
-            let is_open = self.stages.get(index.index()).is_some_and(|now| now.state != State::Finished);
+            let is_open = self.stages.get(index).is_some_and(|now| now.state != State::Finished);
             if is_open && needed.insert(index) {
                 let after = self.plan.stages[index].after.iter();
                 open.extend(after.filter(|after| !self.has_happened(**after)).map(|after| after.stage));
@@ -161,7 +210,7 @@ impl WorkflowState {
 
     /// What was stored at its end, of one whose stages are not known.
     fn stored_view(&self) -> Option<&Workflow> {
-        self.final_view.as_ref().filter(|_| self.blocked.is_some())
+        self.final_view.as_deref().filter(|_| self.blocked.is_some())
     }
 
     pub(super) fn summary(&self) -> WorkflowSummary {
@@ -177,7 +226,7 @@ impl WorkflowState {
         WorkflowSummary {
             status: Some(workflow_status(self.state, stop, paused, blocked.as_ref(), is_on_nodes)),
             id: self.id,
-            name: self.name.clone(),
+            name: self.name.to_string(),
             user: self.owner.name.clone(),
             state: self.state,
             stages_finished: count(finished),

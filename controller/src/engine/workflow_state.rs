@@ -1,11 +1,7 @@
 //! A workflow in memory: its stages and its runs. Every change goes through a method that also writes
 //! it.
 
-use std::{
-    collections::{BTreeMap, BTreeSet},
-    sync::Arc,
-    time::Duration,
-};
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use api::{
     ids::{Digest, NodeId, NodeName, Timestamp},
@@ -13,8 +9,9 @@ use api::{
     workflow::{EventKind, State, Workflow, WorkflowEvent},
 };
 use document::plan::{Plan, StageAction, StageId, StagePlan, TaskId};
+use rpds::{RedBlackTreeMapSync, RedBlackTreeSetSync};
 
-use super::{Effects, attempt::Attempt, task::TaskTable};
+use super::{Effects, attempt::Attempt, task::TaskTable, workflow_states::Stages};
 use crate::record::{
     AttemptRow, Damage, Grant, JobImage, Owner, Rows, RunRow, StageRow, SubmissionKey, SubmittedRow,
     VolumePlacement, WorkflowRow, Write,
@@ -39,14 +36,14 @@ pub(crate) struct Submission {
     pub(crate) key: Option<(SubmissionKey, Digest)>,
 }
 
-/// A workflow.
-#[derive(Debug)]
+/// A workflow. It is copied once after each view that has it, so whatever may be large is shared.
+#[derive(Debug, Clone)]
 pub(crate) struct WorkflowState {
     pub(crate) id: WorkflowId,
     /// Place in the order of submission.
     pub(crate) sequence: u64,
-    pub(crate) name: String,
-    pub(crate) owner: Owner,
+    pub(crate) name: Arc<str>,
+    pub(crate) owner: Arc<Owner>,
     pub(crate) submitted: Timestamp,
     pub(crate) started: Option<Timestamp>,
     pub(crate) ended: Option<Timestamp>,
@@ -58,9 +55,9 @@ pub(crate) struct WorkflowState {
     /// Who paused it.
     pub(crate) paused: Option<String>,
     /// Where each group of volumes is, once that is chosen.
-    pub(crate) volumes: Vec<Option<VolumePlacement>>,
+    pub(crate) volumes: Arc<Vec<Option<VolumePlacement>>>,
     /// What is shown of it, once it is over.
-    pub(crate) final_view: Option<Workflow>,
+    pub(crate) final_view: Option<Arc<Workflow>>,
     /// What of its row could not be read.
     pub(crate) damage: Option<Damage>,
     /// Of a blocked workflow: stages that stand in for those that are not known.
@@ -68,9 +65,9 @@ pub(crate) struct WorkflowState {
     /// Why its plan is not known to this release. Then what is on nodes is followed to its end, and
     /// nothing else happens but that somebody stops it.
     pub(crate) blocked: Option<String>,
-    pub(crate) stages: Vec<StageState>,
+    pub(crate) stages: Stages,
     /// Runs that are not forgotten.
-    pub(crate) runs: BTreeMap<RunId, Run>,
+    pub(crate) runs: RedBlackTreeMapSync<RunId, Run>,
     /// Lines of its history.
     pub(crate) events: u64,
 }
@@ -104,7 +101,7 @@ pub(crate) struct Run {
     /// The boot of the node that it was given to.
     pub(crate) boot: String,
     /// Of a job.
-    pub(crate) grant: Option<Grant>,
+    pub(crate) grant: Option<Arc<Grant>>,
     pub(crate) placed: Timestamp,
     /// The node said that it has it.
     pub(crate) accepted: bool,
@@ -172,7 +169,7 @@ impl Run {
         let placed = (row.node, row.node_name);
         Self {
             boot: row.boot,
-            grant: row.grant,
+            grant: row.grant.map(Arc::new),
             accepted: row.accepted,
             started: row.started,
             ended: row.ended,
@@ -192,13 +189,13 @@ pub(crate) struct StageState {
     pub(crate) reason: Option<String>,
     pub(crate) started: Option<Timestamp>,
     pub(crate) ended: Option<Timestamp>,
-    pub(crate) image: Option<JobImage>,
+    pub(crate) image: Option<Arc<JobImage>>,
     /// All that it waits for has happened.
     pub(crate) is_ready: bool,
     /// All members of an attempt of one of its tasks have begun, whatever became of them since.
     pub(crate) has_run: bool,
     pub(crate) tasks: TaskTable,
-    pub(crate) nodes: BTreeSet<NodeName>,
+    pub(crate) nodes: RedBlackTreeSetSync<NodeName>,
 }
 
 impl StageState {
@@ -212,13 +209,20 @@ impl StageState {
             is_ready: false,
             has_run: false,
             tasks: TaskTable::new(plan.tasks.count),
-            nodes: BTreeSet::new(),
+            nodes: RedBlackTreeSetSync::new_sync(),
         }
     }
 
     /// `false` for an image that was being fetched when the server ended: it is fetched again.
     fn image_is_known(&self, plan: &StagePlan) -> bool {
         !matches!(plan.work, StageAction::Image { .. }) || self.state.is_ended()
+    }
+
+    /// One of its tasks is on a node.
+    pub(crate) fn note_node(&mut self, name: &NodeName) {
+        if !self.nodes.contains(name) {
+            self.nodes.insert_mut(name.clone());
+        }
     }
 
     pub(crate) fn nodes_shown(&self) -> Vec<NodeName> {
@@ -251,14 +255,14 @@ impl WorkflowState {
     }
 
     fn of(row: WorkflowRow, plan: Arc<Plan>, blocked: Option<String>) -> Self {
-        let stages = plan.stages.iter().map(StageState::new).collect();
+        let stages = Stages::new(plan.stages.iter().map(StageState::new));
         let WorkflowRow { id, sequence, name, owner, submitted, started, ended, state, .. } = row;
         let WorkflowRow { reason, stop, paused, volume_placements, view, unreadable, .. } = row;
         Self {
             id,
             sequence,
-            name,
-            owner,
+            name: name.into(),
+            owner: Arc::new(owner),
             submitted,
             started,
             ended,
@@ -266,13 +270,13 @@ impl WorkflowState {
             reason,
             stop,
             paused,
-            volumes: volume_placements,
-            final_view: view,
+            volumes: Arc::new(volume_placements),
+            final_view: view.map(Arc::new),
             damage: unreadable,
             plan,
             blocked,
             stages,
-            runs: BTreeMap::new(),
+            runs: RedBlackTreeMapSync::new_sync(),
             events: 0,
         }
     }
@@ -282,8 +286,8 @@ impl WorkflowState {
         WorkflowRow {
             id: self.id,
             sequence: self.sequence,
-            name: self.name.clone(),
-            owner: self.owner.clone(),
+            name: self.name.to_string(),
+            owner: Owner::clone(&self.owner),
             submitted: self.submitted,
             started: self.started,
             ended: self.ended,
@@ -291,8 +295,8 @@ impl WorkflowState {
             reason: self.reason.clone(),
             stop: self.stop.clone(),
             paused: self.paused.clone(),
-            volume_placements: self.volumes.clone(),
-            view: self.final_view.clone(),
+            volume_placements: Vec::clone(&self.volumes),
+            view: self.final_view.as_deref().cloned(),
             unreadable: self.damage.clone(),
         }
     }
@@ -309,7 +313,7 @@ impl WorkflowState {
             node: run.node,
             node_name: run.node_name.clone(),
             boot: run.boot.clone(),
-            grant: run.grant.clone(),
+            grant: run.grant.as_deref().cloned(),
             placed: run.placed,
             accepted: run.accepted,
             started: run.started,
@@ -351,18 +355,20 @@ impl WorkflowState {
         let mut workflow_state = Self::of(row, Arc::new(plan), blocked);
         workflow_state.events = events;
         for row in stages {
-            let Some(stage) = workflow_state.stages.get_mut(row.stage.index()) else { continue };
+            let Some(stage) = workflow_state.stages.get_mut(row.stage) else { continue };
             stage.state = row.state;
             stage.reason = row.reason;
             stage.started = row.started;
             stage.ended = row.ended;
-            stage.image = row.result;
+            stage.image = row.result.map(Arc::new);
         }
         let attempts: BTreeMap<_, _> = attempts.into_iter().map(|row| (row.key(), row)).collect();
         for runs in runs.chunk_by(|one, other| one.attempt_key() == other.attempt_key()) {
             workflow_state.recall(runs, attempts.get(&runs[0].attempt_key()), &log_here);
         }
-        for (stage, plan) in workflow_state.stages.iter_mut().zip(&workflow_state.plan.stages) {
+        let plan = workflow_state.plan.clone();
+        for (stage, plan) in plan.numbered() {
+            let stage = &mut workflow_state.stages[stage];
             if matches!(stage.state, State::Canceled | State::Failed) || workflow_state.stop.is_some() {
                 stage.tasks.cancel_waiting();
             } else if plan.tasks.count > 0 && stage.state == State::Finished && stage.tasks.finished == 0 {
@@ -380,7 +386,7 @@ impl WorkflowState {
 
     /// The stages with their numbers.
     pub(super) fn numbered(&self) -> impl Iterator<Item = (StageId, &StageState)> {
-        StageId::first(self.stages.len()).zip(&self.stages)
+        StageId::first(self.stages.len()).zip(self.stages.iter())
     }
 
     /// Writes the workflow's own row.
@@ -399,7 +405,7 @@ impl WorkflowState {
             reason: stage.reason.clone(),
             started: stage.started,
             ended: stage.ended,
-            result: stage.image.clone(),
+            result: stage.image.as_deref().cloned(),
         })));
         effects.changed.insert(self.id);
     }

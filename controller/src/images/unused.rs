@@ -10,7 +10,7 @@
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap, HashSet},
     ops::RangeInclusive,
-    sync::{Arc, PoisonError},
+    sync::PoisonError,
     time::Duration,
 };
 
@@ -19,8 +19,6 @@ use image_store::{
     Removed,
     oci::{Document, MAX_DOCUMENT_BYTES, digest_of},
 };
-
-use tokio::{sync::RwLock, time::timeout};
 
 use super::{JobImages, causes};
 use crate::{
@@ -37,9 +35,6 @@ const FIRST: Duration = Duration::from_secs(60);
 
 /// Pause between two looks, however many fetches fail.
 const LEAST_PAUSE: Duration = Duration::from_secs(60);
-
-/// How long a write of the database is waited for.
-const DISK_PATIENCE: Duration = Duration::from_secs(30);
 
 /// Time that a workflow has to name an image that was brought for it, where its user has no room for
 /// others, seconds.
@@ -95,7 +90,6 @@ impl JobImages {
     pub(crate) async fn remove_unused_for_ever(
         self,
         limits: ImageLimits,
-        commit_lock: Arc<RwLock<()>>,
         in_use: impl Fn() -> ImagesInUse + Send + Sync,
     ) {
         let mut pause = FIRST;
@@ -107,7 +101,7 @@ impl JobImages {
                 () = tokio::time::sleep(pause) => {}
                 () = self.failed.notified(), if pause == EVERY => {}
             }
-            match self.remove_unused(clock::now(), limits, &commit_lock, &in_use).await {
+            match self.remove_unused(clock::now(), limits, &in_use).await {
                 Ok(None) => told = None,
                 Ok(Some(unknown)) if told.as_ref() == Some(&unknown) => {}
                 Ok(Some(unknown)) => {
@@ -124,22 +118,18 @@ impl JobImages {
     }
 
     /// Removes what nothing needs, once. Says why it does not, if what workflows need is not known.
+    /// `in_use`: what those on disk need. What was decided and is not on disk yet may not have happened
+    /// after a crash, so it frees nothing.
     pub(super) async fn remove_unused(
         &self,
         now: Timestamp,
         limits: ImageLimits,
-        commit_lock: &RwLock<()>,
         in_use: &(impl Fn() -> ImagesInUse + Send + Sync),
     ) -> Result<Option<String>, RemovalError> {
         // Before it is found out what is in use, so that what begins to be in use from now on
         // stays.
         let removal = self.blobs.begin_removal();
-        // What was decided and is not on disk yet may not have happened after a crash.
-        let Ok(commit_lock) = timeout(DISK_PATIENCE, commit_lock.read()).await else {
-            return Ok(Some("the database cannot be written".to_owned()));
-        };
         let ImagesInUse { blobs: mut needed, unknown } = in_use();
-        drop(commit_lock);
         if unknown.is_some() {
             return Ok(unknown);
         }

@@ -183,7 +183,7 @@ async fn owner(controller: &Controller, caller: &Caller, wanted: Option<&str>) -
 /// The document, or its mistakes. What no node can run is one. Of a client that has gone none are told.
 fn parse(controller: &Controller, text: &str, abandoned: &Abandoned) -> Result<Parsed, Vec<Diagnostic>> {
     let parsed = document::parse_while(text, &|| !abandoned.is_set()).unwrap_or(Err(Vec::new()))?;
-    let too_large = engine::too_large(|| controller.engine(), &parsed.workflow);
+    let too_large = engine::too_large(&controller.view(), &parsed.workflow);
     if too_large.is_empty() {
         return Ok(parsed);
     }
@@ -213,7 +213,7 @@ pub(super) async fn validate(
     let checking = turns.work("cannot check the document", move |abandoned| {
         match parse(&controller, &request.document, abandoned) {
             Ok(parsed) => {
-                let far = engine::not_near(|| controller.engine(), &parsed.workflow);
+                let far = engine::not_near(&controller.view(), &parsed.workflow);
                 let far = parsed.diagnostics_of_jobs(far);
                 Checked { diagnostics: Vec::new(), warnings: [parsed.warnings, far].concat() }
             }

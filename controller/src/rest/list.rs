@@ -2,7 +2,7 @@
 //!
 //! Those that are not over come first, all on the first page; then those that are, a page at a time.
 //! Both are in the order that was asked for. So no workflow is on two pages or on none, though it
-//! ends and begins meanwhile.
+//! ends and begins meanwhile: the first page is of one view, and the others have what was over in it.
 
 use access::Caller;
 use api::{
@@ -18,7 +18,7 @@ use rest::{Page, Paging, Refusal};
 use serde::Deserialize;
 
 use super::{
-    DEFAULT_LIMIT, commit_lock,
+    DEFAULT_LIMIT,
     moment::{moment, no_moment},
 };
 use crate::{
@@ -81,10 +81,10 @@ pub(super) async fn list(
     let mut listing = wanted.order()?;
     let list = name_of(&listing);
     let behind: Option<PageCursor> = paging.after(&list)?;
-    // Before the time is taken: what ends while this is waited for is on the first page or behind it.
-    let _settled = commit_lock(&controller, TITLE).await?;
+    // Before the store is read, which may be newer: what is in the view no more, the store has.
+    let view = controller.view();
     // What ends after this was on the first page among those that were not over.
-    let at = behind.as_ref().map_or_else(crate::clock::now, |behind| behind.at);
+    let at = behind.as_ref().map_or(view.at, |behind| behind.at);
     wanted.filter(&mut listing, at)?;
     let rows = caller.visible()?;
     if wanted.user.as_deref().is_some_and(|user| !rows.include(user)) {
@@ -99,14 +99,15 @@ pub(super) async fn list(
         at,
         key: one.key.clone(),
     });
-    let page = page.map(|Listed { row, .. }| of_row(&row));
     if behind.is_some() {
-        return Ok(page);
+        return Ok(page.map(|Listed { row, .. }| of_row(&row)));
     }
-    // The engine still has those whose logs are not here yet; what is over comes from the store, all of it.
-    let live = controller.engine().summaries();
-    let mut summaries = listing.pick(live);
-    summaries.extend(page.rows);
+    // The view still has those whose logs are not here yet; what is over comes from the store, all of it.
+    let mut summaries = listing.pick(view.summaries());
+    // What has ended since the view was made is not over in it.
+    let is_over = |id| view.workflow_states.of(id).is_none_or(|flow| flow.state.is_ended());
+    let over = page.rows.iter().filter(|one| is_over(one.row.id)).map(|one| of_row(&one.row));
+    summaries.extend(over);
     Ok(Page { rows: summaries, next: page.next })
 }
 

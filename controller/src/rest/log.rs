@@ -240,7 +240,7 @@ impl Reader {
     fn look(&self) -> (LogStatus, Extent) {
         let Controller(inner) = &self.controller;
         // Asked before the files are looked at: a log that is not held does not grow.
-        let is_held = self.controller.engine().holds(self.row.run);
+        let is_held = self.controller.view().holds(self.row.workflow, self.row.run);
         let node = LogNode {
             phase: inner.fleet.status(self.row.node).map(|status| status.phase),
             boot: inner.fleet.boot_of(self.row.node),

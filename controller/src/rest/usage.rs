@@ -42,7 +42,7 @@ pub(super) async fn usage(
     Path(wanted): Path<String>,
 ) -> Result<Json<Vec<TaskUsage>>, Refusal> {
     let id = find(&controller, &caller, &wanted, "cannot tell what the workflow uses").await?.summary.id;
-    let mut jobs = controller.engine().running_jobs(id);
+    let mut jobs = controller.view().running_jobs(id);
     jobs.truncate(MAX_TASKS);
     let mut told = HashMap::new();
     // Those that did not tell in time are without figures.

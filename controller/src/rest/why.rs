@@ -38,7 +38,7 @@ pub(super) async fn why(
     let of = of.stage.as_deref().map(|name| stage_of(&view, Some(name), title)).transpose()?;
     let id = view.summary.id;
     let pulls = controller.0.images.pulls().of_workflow(id);
-    let waiting =
-        controller.engine().why(id, of.map(|stage| StageId(stage.index)), &pulls, crate::clock::now());
+    let of = of.map(|stage| StageId(stage.index));
+    let waiting = controller.view().why(id, of, &pulls, crate::clock::now());
     Ok(Json(waiting.unwrap_or_default()))
 }

@@ -19,7 +19,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::*;
 use crate::{
-    engine::{Effects, NodeFacts, Surroundings},
+    engine::{Effects, NodeFacts, Surroundings, View},
     store::{
         Listing,
         sql::{SCHEMA, SqlStore},
@@ -150,7 +150,7 @@ impl Site {
 
 impl Server {
     /// What is shown of each workflow, as the routes find it.
-    async fn shown(&self) -> BTreeMap<String, Workflow> {
+    async fn shown(&mut self) -> BTreeMap<String, Workflow> {
         let mut shown: Vec<Workflow> = self
             .store
             .over(&Listing::default(), None, 100)
@@ -159,21 +159,32 @@ impl Server {
             .into_iter()
             .filter_map(|one| one.row.view)
             .collect();
-        let live = self.engine.summaries().into_iter();
-        shown.extend(live.filter_map(|summary| self.engine.view(summary.id)));
+        let view = self.live();
+        shown.extend(view.summaries().filter_map(|summary| view.workflow(summary.id)));
         shown.into_iter().map(|workflow| (workflow.summary.name.clone(), workflow)).collect()
     }
 
-    fn id(&self, name: &str) -> WorkflowId {
-        self.engine.summaries().into_iter().find(|summary| summary.name == name).unwrap().id
+    fn live(&mut self) -> View {
+        self.engine.view(clock::now())
     }
 
-    fn view(&self, name: &str) -> Workflow {
-        self.engine.view(self.id(name)).unwrap()
+    fn id(&mut self, name: &str) -> WorkflowId {
+        self.live().summaries().find(|summary| summary.name == name).unwrap().id
     }
 
-    async fn runs(&self, name: &str) -> Vec<RunRow> {
-        self.store.runs(self.id(name), None, None, u32::MAX).await.unwrap()
+    fn view(&mut self, name: &str) -> Workflow {
+        let id = self.id(name);
+        self.live().workflow(id).unwrap()
+    }
+
+    fn holds(&mut self, run: RunId) -> bool {
+        let view = self.live();
+        view.summaries().any(|summary| view.holds(summary.id, run))
+    }
+
+    async fn runs(&mut self, name: &str) -> Vec<RunRow> {
+        let id = self.id(name);
+        self.store.runs(id, None, None, u32::MAX).await.unwrap()
     }
 
     /// The nodes of the three come back in the same boot with all that they had, and list it.
@@ -377,9 +388,9 @@ async fn what_cannot_be_converted_is_blocked_and_followed_to_its_end() {
     assert!(why.contains("cannot read its document") && why.contains("balloon"), "{why}");
     assert_eq!((view.summary.state, view.stages[1].name.as_str()), (State::Started, "strange"));
     assert_eq!((view.stages[1].state, view.stages[1].nodes.len()), (State::Started, 1));
-    let waiting = server.engine.why(view.summary.id, None, &BTreeMap::new(), clock::now()).unwrap();
+    let waiting = server.live().why(view.summary.id, None, &BTreeMap::new(), clock::now()).unwrap();
     assert!(waiting[0].reasons[0].contains("balloon"), "{waiting:?}");
-    assert_eq!(server.engine.summaries().iter().filter(|summary| summary.blocked.is_some()).count(), 1);
+    assert_eq!(server.live().summaries().filter(|summary| summary.blocked.is_some()).count(), 1);
 
     let at = clock::now();
     assert_nothing_is_ended(&server.nodes_come_back(at).await);
@@ -499,11 +510,12 @@ async fn an_upgrade_writes_nothing_for_a_million_runs_that_are_over() {
     let bytes = site.number(pages).await;
     assert!(bytes > 100 << 20, "{bytes} bytes are not those of a million runs");
     let begun = clock::now();
-    let server = site.start().await;
+    let mut server = site.start().await;
     let took = clock::now().seconds() - begun.seconds();
     let after = site.number(pages).await;
     assert!(after - bytes < MOST_GROWTH_BYTES, "{} bytes more", after - bytes);
-    let live = server.engine.summaries().into_iter().filter(|summary| summary.ended.is_none());
+    let view = server.live();
+    let live = view.summaries().filter(|summary| summary.ended.is_none());
     assert_eq!(live.count(), 8);
     assert!(site.directory.path().join("db.before-9").exists(), "the way back");
     let members = "SELECT COUNT(*) FROM controller_runs WHERE member = 0";
@@ -578,9 +590,8 @@ async fn a_row_that_cannot_be_read_blocks_its_workflow_and_no_other() {
         for by in ["", "ann", "ben"] {
             let mut server = site.start().await;
             let blocked: Vec<(String, String)> = server
-                .engine
+                .live()
                 .summaries()
-                .into_iter()
                 .filter_map(|summary| Some((summary.name, summary.blocked?)))
                 .collect();
             assert!(
@@ -620,7 +631,7 @@ async fn what_runs_of_a_workflow_whose_key_cannot_be_read_goes_on() {
     site.execute("UPDATE controller_workflows SET place = 'odd' WHERE name = 'strange'").await;
     for _ in 0..2 {
         let mut server = site.start().await;
-        assert!(server.engine.summaries().iter().all(|summary| summary.name != "strange"));
+        assert!(server.live().summaries().all(|summary| summary.name != "strange"));
         assert_nothing_is_ended(&server.nodes_come_back(clock::now()).await);
         // The next workflow has a place behind those that can be read.
         let last = site.number("SELECT MAX(CAST(place AS INTEGER)) FROM controller_workflows").await;
@@ -637,8 +648,9 @@ async fn what_runs_of_a_workflow_whose_key_cannot_be_read_goes_on() {
 #[tokio::test]
 async fn a_page_of_runs_is_full_though_one_of_them_cannot_be_read() {
     let site = Site::before().await;
-    let server = site.start().await;
-    let (store, id) = (&server.store, server.id("array"));
+    let mut server = site.start().await;
+    let id = server.id("array");
+    let store = &server.store;
     let whole = store.runs(id, None, None, u32::MAX).await.unwrap();
     assert!(whole.len() > 2, "{}", whole.len());
     let damage = "UPDATE controller_runs SET used = '{' WHERE run = $1";
@@ -686,12 +698,12 @@ async fn a_log_is_awaited_that_was_under_way_when_the_server_went_down() {
         site.texts(runs).await.iter().map(|run| run.parse().unwrap()).collect::<Vec<_>>().try_into().unwrap();
 
     let mut server = site.start().await;
-    assert!(server.engine.holds(of_strange));
-    assert!(!server.engine.holds(of_ruled), "it was waited for long enough before");
+    assert!(server.holds(of_strange));
+    assert!(!server.holds(of_ruled), "it was waited for long enough before");
     let uptime = std::time::Duration::from_secs;
     server.engine.tick(clock::now(), uptime(5));
     server.engine.tick(clock::now().plus_seconds(1_000_000), uptime(604));
-    assert!(server.engine.holds(of_strange), "a clock that somebody sets counts for nothing");
+    assert!(server.holds(of_strange), "a clock that somebody sets counts for nothing");
     server.engine.tick(clock::now(), uptime(605));
-    assert!(!server.engine.holds(of_strange));
+    assert!(!server.holds(of_strange));
 }

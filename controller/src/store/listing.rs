@@ -70,9 +70,9 @@ impl Listing {
     }
 
     /// Those of the list among workflows that are not over, which come newest first.
-    pub(crate) fn pick(&self, newest_first: Vec<WorkflowSummary>) -> Vec<WorkflowSummary> {
+    pub(crate) fn pick(&self, newest_first: impl Iterator<Item = WorkflowSummary>) -> Vec<WorkflowSummary> {
         let mut picked: Vec<WorkflowSummary> =
-            newest_first.into_iter().filter(|one| !one.state.is_ended() && self.matches(one)).collect();
+            newest_first.filter(|one| !one.state.is_ended() && self.matches(one)).collect();
         // Sorting is stable: equals stay the newest first.
         match self.sort {
             WorkflowSort::Created => {}

@@ -514,7 +514,8 @@ fn a_group_larger_than_the_cluster_is_refused_and_holds_up_nobody() {
     expect!["it wants 3 cores, and the largest node for it has 2 cores (n3)"]
         .assert_eq(&refused(&cluster, &large, 7));
     // What is away counts, and what is too large is not waited for: all of the rest begins.
-    let away = Node { unavailable: Some("away".to_owned()), ..cluster.places[&node_id(3)].node.clone() };
+    let away =
+        Node { unavailable: Some("away".to_owned()), ..Node::clone(&cluster.places[&node_id(3)].node) };
     cluster.put_node(away);
     assert!(cluster.fits(&one, 6, None).is_ok());
     let unlimited = Request { limit_seconds: None, ..one.clone() };
@@ -585,7 +586,8 @@ fn a_small_set_among_many_nodes_is_gone_through_by_itself() {
 #[test]
 fn a_group_is_told_what_its_members_miss() {
     let mut cluster = racks(&["a", "a", "b"]);
-    let away = Node { unavailable: Some("draining".to_owned()), ..cluster.places[&node_id(3)].node.clone() };
+    let away =
+        Node { unavailable: Some("draining".to_owned()), ..Node::clone(&cluster.places[&node_id(3)].node) };
     cluster.put_node(away);
     let one = request(1, Affinity::Core, 1);
     assert!(cluster.pass(0).offer(&one, &runs(1, 1)).is_some());

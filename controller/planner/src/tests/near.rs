@@ -137,6 +137,7 @@ fn the_least_spread_of_a_cluster_is_known() {
         let id = crate::tests::node_id(key);
         cluster.put_node(crate::Node { id, name, labels, capacity, unavailable: None });
     }
+    let cluster = cluster.view();
     assert_eq!(cluster.nearest(&request(3, Affinity::Numa, 2)), Some((1, "n2")));
     assert_eq!(cluster.nearest(&request(3, Affinity::Numa, 9)), Some((2, "n1")));
     assert_eq!(cluster.nearest(&request(9, Affinity::Numa, 1)), None);

@@ -15,23 +15,24 @@ fn pulls() -> (Stage, WorkflowId) {
 #[test]
 fn a_registry_that_is_waited_for_is_shown() {
     let (mut stage, id) = pulls();
-    let shown = |stage: &Stage| {
-        let reasons = stage.engine.why(id, None, &BTreeMap::new(), at(2)).unwrap().remove(0).reasons;
-        (stage.engine.view(id).unwrap().stages[0].reason.clone(), reasons.concat())
+    let shown = |stage: &mut Stage| {
+        let reasons =
+            stage.engine.view(at(0)).why(id, None, &BTreeMap::new(), at(2)).unwrap().remove(0).reasons;
+        (stage.engine.view(at(0)).workflow(id).unwrap().stages[0].reason.clone(), reasons.concat())
     };
-    assert_eq!(shown(&stage), (None, "docker://a is being pulled".to_owned()));
+    assert_eq!(shown(&mut stage), (None, "docker://a is being pulled".to_owned()));
     let why = "waiting for registry.example: connection refused; next try in 8 s".to_owned();
     stage.engine.image_waits(id, StageId(0), Some(why.clone()));
     let effects = stage.engine.proceed(at(2));
     assert!(effects.changed.contains(&id) && effects.writes.is_empty(), "shown, and not kept");
-    assert_eq!(shown(&stage), (Some(why.clone()), why));
+    assert_eq!(shown(&mut stage), (Some(why.clone()), why));
     stage.engine.image_waits(id, StageId(0), None);
-    assert_eq!(shown(&stage).0, None);
+    assert_eq!(shown(&mut stage).0, None);
     stage.engine.image_waits(id, StageId(0), Some("again".to_owned()));
     stage.engine.image_fetched(id, StageId(0), Ok(image()), at(3));
     stage.engine.image_waits(id, StageId(0), Some("too late".to_owned()));
     stage.engine.image_waits(id, StageId(99), Some("nowhere".to_owned()));
-    assert_eq!(stage.engine.view(id).unwrap().stages[0].reason, None);
+    assert_eq!(stage.engine.view(at(0)).workflow(id).unwrap().stages[0].reason, None);
 }
 
 #[test]
@@ -54,26 +55,26 @@ fn who_stops_a_workflow_wants_no_image() {
 #[test]
 fn a_workflow_needs_its_images_and_files_until_it_is_over() {
     let mut stage = Stage::new(&[]);
-    assert!(stage.engine.images_in_use().blobs.is_empty());
+    assert!(stage.engine.view(at(0)).images_in_use().blobs.is_empty());
     let text = "version: v1\njobs: {hello: {image: docker://a, script: '#!/bin/sh', resource: {cpu: {cores: 2}, \
                 memory: {size: 1GiB}}}}";
     let submitted = submission(1, text);
     let id = submitted.id;
     stage.engine.submit(submitted, at(1));
-    let needed = |stage: &Stage| {
-        let in_use = stage.engine.images_in_use();
+    let needed = |stage: &mut Stage| {
+        let in_use = stage.engine.view(at(0)).images_in_use();
         assert_eq!(in_use.unknown, None);
         in_use.blobs.into_iter().map(|digest| digest.0[0]).collect::<BTreeSet<_>>()
     };
-    assert_eq!(needed(&stage), [7].into(), "the script");
+    assert_eq!(needed(&mut stage), [7].into(), "the script");
     stage.proceed(1);
-    assert_eq!(needed(&stage), [7, 8, 9].into(), "manifest and squashfs too");
+    assert_eq!(needed(&mut stage), [7, 8, 9].into(), "manifest and squashfs too");
     stage.engine.stop(id, "enough", at(2));
     stage.proceed(2);
-    assert_eq!(needed(&stage), [0; 0].into());
+    assert_eq!(needed(&mut stage), [0; 0].into());
     let any_run = crate::record::SparedRows { any_run: true, ..Default::default() };
     stage.engine.spare(None, any_run);
-    assert!(stage.engine.images_in_use().unknown.is_some());
+    assert!(stage.engine.view(at(0)).images_in_use().unknown.is_some());
 }
 
 #[test]
@@ -114,8 +115,8 @@ jobs:
         StageId::of_index(stage)
     };
     let pulls = BTreeMap::from([(stage_of("docker://b"), "pulling b: 40 MiB of 120 MiB".to_owned())]);
-    let why = |engine: &Engine, of: Option<&str>| {
-        let waiting = engine.why(id, of.map(stage_of), &pulls, at(2)).unwrap();
+    let why = |engine: &mut Engine, of: Option<&str>| {
+        let waiting = engine.view(at(0)).why(id, of.map(stage_of), &pulls, at(2)).unwrap();
         waiting.iter().map(|one| format!("{}: {}\n", one.name, one.reasons.join("; "))).collect::<String>()
     };
     expect![[r#"
@@ -124,12 +125,12 @@ jobs:
         a: waits for image docker://a
         b: waits for image docker://b
     "#]]
-    .assert_eq(&why(&engine, None));
+    .assert_eq(&why(&mut engine, None));
     expect![[r#"
         docker://b: pulling b: 40 MiB of 120 MiB
         b: waits for image docker://b
     "#]]
-    .assert_eq(&why(&engine, Some("b")));
+    .assert_eq(&why(&mut engine, Some("b")));
     let of_a = "docker://a: docker://a is being pulled\na: waits for image docker://a\n";
-    assert_eq!(why(&engine, Some("a")), of_a);
+    assert_eq!(why(&mut engine, Some("a")), of_a);
 }

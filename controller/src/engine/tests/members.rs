@@ -17,8 +17,8 @@ impl Stage {
         id
     }
 
-    fn why(&self, id: WorkflowId, now: i64) -> String {
-        let why = self.engine.why(id, None, &BTreeMap::new(), at(now)).unwrap();
+    fn why(&mut self, id: WorkflowId, now: i64) -> String {
+        let why = self.engine.view(at(0)).why(id, None, &BTreeMap::new(), at(now)).unwrap();
         why.into_iter().flat_map(|waiting| waiting.reasons).collect::<Vec<_>>().join("; ")
     }
 }

@@ -34,10 +34,10 @@ impl Stage {
     }
 
     /// The reason of the file's stage, and those that `why` gives.
-    fn reasons(&self, id: WorkflowId, now: i64) -> (Option<String>, Vec<String>) {
-        let view = self.engine.view(id).unwrap();
+    fn reasons(&mut self, id: WorkflowId, now: i64) -> (Option<String>, Vec<String>) {
+        let view = self.engine.view(at(0)).workflow(id).unwrap();
         let shown = view.stages.iter().find(|stage| stage.name == "data/in.tar").unwrap();
-        let why = self.engine.why(id, None, &BTreeMap::new(), at(now)).unwrap();
+        let why = self.engine.view(at(0)).why(id, None, &BTreeMap::new(), at(now)).unwrap();
         let why = why.into_iter().filter(|waiting| waiting.stage == shown.index);
         (shown.reason.clone(), why.flat_map(|waiting| waiting.reasons).collect())
     }
@@ -62,7 +62,7 @@ fn a_failed_try_is_shown_at_once_and_until_the_file_is_there() {
     let told = "try 3 of 6 is under way; try 2 failed: http://host/in.tar answers 503".to_owned();
     assert_eq!(stage.reasons(id, 13).0, Some(told));
     stage.end(FILE, OK, 14);
-    assert_eq!(stage.engine.view(id).unwrap().stages[2].reason, None);
+    assert_eq!(stage.engine.view(at(0)).workflow(id).unwrap().stages[2].reason, None);
     stage.check(&expect![[r#"
         3   ERROR data/in.tar: file data/in.tar: try 1 of 6: http://host/in.tar: refused  [31m; next in 8 s
         5   ERROR data/in.tar: file data/in.tar: try 2 of 6: http://host/in.tar answers 503; next in 8 s
@@ -95,7 +95,7 @@ fn a_failed_attempt_stands_with_its_stage_while_another_follows() {
     // Its own timeout says what kept it.
     let cause = Some("try 1 of 6: http://host/in.tar: refused".to_owned());
     stage.end(FILE, Outcome::TimedOut { seconds: 240, cause }, 282);
-    let view = stage.engine.view(id);
+    let view = stage.engine.view(at(0)).workflow(id);
     assert!(view.is_none(), "it is over");
     let lines = std::mem::take(&mut stage.lines);
     let last = lines.lines().find(|line| line.contains("WORKFLOW_FAILED")).unwrap();

@@ -30,6 +30,7 @@ fn devices_are_granted_by_name_and_waited_for() {
     assert_eq!(granted(&stage, "job a"), ["nvidia.com/gpu=0"]);
     let why: Vec<String> = stage
         .engine
+        .view(at(0))
         .why(id, None, &BTreeMap::new(), at(2))
         .unwrap()
         .into_iter()
@@ -125,7 +126,7 @@ fn a_node_in_conflict_gets_no_new_jobs_and_keeps_those_that_run() {
     stage.end("job a", OK, 4);
     stage.tick(20);
     assert!(stage.runs.is_empty(), "nothing new: {:?}", stage.runs);
-    let why = stage.engine.why(id, None, &BTreeMap::new(), at(20)).unwrap();
+    let why = stage.engine.view(at(0)).why(id, None, &BTreeMap::new(), at(20)).unwrap();
     assert!(why[0].reasons.concat().contains("in conflict (two claim to be it)"), "{why:?}");
     stage.engine.node_is(facts(1, 1, "boot1"), at(21));
     stage.proceed(21);
@@ -137,8 +138,8 @@ fn a_job_is_too_large_for_what_is_known_only() {
     let text = "version: v1\njobs: {a: {image: docker://a, command: [b], resource: {cpu: {cores: 4}, memory: {size: 1MiB}}}}";
     let document = document::parse(text).unwrap().workflow;
     let too_large = |nodes: &[(u128, u32)]| {
-        let stage = Stage::new(nodes);
-        super::too_large(|| &stage.engine, &document).len()
+        let view = Stage::new(nodes).engine.view(at(0));
+        super::too_large(&view, &document).len()
     };
     assert_eq!(too_large(&[]), 0, "there are no nodes yet");
     assert_eq!(too_large(&[(1, 0)]), 0, "it has not booted");
@@ -160,16 +161,16 @@ fn a_label_that_no_node_has_is_told_with_those_that_there_are() {
     };
     let mut stage = Stage::new(&[(1, 1)]);
     stage.engine.node_is(labelled("a2"), at(1));
-    let told = |stage: &Stage, rack: &str| {
+    let told = |stage: &mut Stage, rack: &str| {
         let document = document::parse(&text(rack)).unwrap().workflow;
-        too_large(|| &stage.engine, &document)
+        too_large(&stage.engine.view(at(0)), &document)
     };
-    assert_eq!(told(&stage, "a1"), [(0, "no node has rack=a1; nodes have rack=a2".to_owned())]);
-    assert!(told(&stage, "a2").is_empty());
+    assert_eq!(told(&mut stage, "a1"), [(0, "no node has rack=a1; nodes have rack=a2".to_owned())]);
+    assert!(told(&mut stage, "a2").is_empty());
     // A node that has not booted may have room for it.
     let labels = [("rack".to_owned(), "a3".to_owned())].into();
     stage.engine.node_is(NodeFacts { labels, is_ready: false, ..facts(2, 0, "boot1") }, at(1));
-    assert!(told(&stage, "a3").is_empty());
+    assert!(told(&mut stage, "a3").is_empty());
     // It is taken, and then the node's label becomes another: it waits until a node has it again.
     stage.submit(&text("a2"), 2);
     assert!(stage.runs.contains_key("job a"), "{}", stage.lines);
@@ -181,13 +182,13 @@ fn a_label_that_no_node_has_is_told_with_those_that_there_are() {
     assert!(waits.lines.contains("RESOURCES_ALLOCATED a: job a goes to n1"), "{}", waits.lines);
     // Its labels are known, though no node has told of its hardware.
     let mut unbooted = Stage::new(&[]);
-    assert!(told(&unbooted, "a1").is_empty(), "nothing is known of no node");
+    assert!(told(&mut unbooted, "a1").is_empty(), "nothing is known of no node");
     let labels = [("rack".to_owned(), "a3".to_owned())].into();
     unbooted.engine.node_is(NodeFacts { labels, is_ready: false, ..facts(1, 0, "boot1") }, at(1));
-    assert_eq!(told(&unbooted, "a1"), [(0, "no node has rack=a1; nodes have rack=a3".to_owned())]);
-    assert!(told(&unbooted, "a3").is_empty());
+    assert_eq!(told(&mut unbooted, "a1"), [(0, "no node has rack=a1; nodes have rack=a3".to_owned())]);
+    assert!(told(&mut unbooted, "a3").is_empty());
     let id = unbooted.submit(&text("a1"), 2);
-    let waiting = unbooted.engine.why(id, None, &BTreeMap::new(), at(3)).unwrap();
+    let waiting = unbooted.engine.view(at(0)).why(id, None, &BTreeMap::new(), at(3)).unwrap();
     let why: Vec<&String> = waiting.iter().flat_map(|waiting| &waiting.reasons).collect();
     assert!(why.contains(&&"no node has rack=a1; nodes have rack=a3".to_owned()), "{why:?}");
 }

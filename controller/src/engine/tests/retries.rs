@@ -100,7 +100,7 @@ fn a_refusal_is_no_attempt_and_a_reboot_is_nobodys_fault() {
     stage.proceed(15);
     refuse(&mut stage, 16);
     stage.tick(30);
-    let why = stage.engine.why(id, None, &BTreeMap::new(), at(30)).unwrap();
+    let why = stage.engine.view(at(0)).why(id, None, &BTreeMap::new(), at(30)).unwrap();
     assert!(why[0].reasons.concat().contains("refusing jobs (no memory)"), "{why:?}");
     stage.engine.node_is(facts(1, 1, "boot1"), at(31));
     stage.proceed(31);

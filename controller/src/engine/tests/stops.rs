@@ -45,13 +45,13 @@ jobs:
   c: {image: docker://a, command: [x], requires: [a, b]}",
         1,
     );
-    let told = |stage: &Stage, now| {
-        let waiting = stage.engine.why(id, None, &BTreeMap::new(), at(now)).unwrap();
+    let told = |stage: &mut Stage, now| {
+        let waiting = stage.engine.view(at(0)).why(id, None, &BTreeMap::new(), at(now)).unwrap();
         waiting.iter().map(|w| format!("{}: {}\n", w.name, w.reasons.join("; "))).collect::<String>()
     };
-    let mut lines = told(&stage, 1);
+    let mut lines = told(&mut stage, 1);
     stage.engine.node_is(NodeFacts { is_ready: false, ..facts(1, 2, "boot1") }, at(3));
-    lines += &told(&stage, 3);
+    lines += &told(&mut stage, 3);
     expect![[r#"
         b: n1: 0 of 2 cores free, 2 wanted; it is the first in the queue of jobs
         c: waits for job a, job b
@@ -65,29 +65,30 @@ jobs:
 /// The four words for a workflow that is not over, from its handing in to its end.
 #[test]
 fn a_workflow_waits_runs_stands_still_and_stops() {
-    let status = |engine: &Engine| engine.summaries()[0].status.unwrap().as_str();
+    let shown = |engine: &mut Engine| engine.view(at(0)).summaries().next().unwrap();
+    let status = |engine: &mut Engine| shown(engine).status.unwrap().as_str();
     let mut engine = engine();
     engine.submit(submission(1, "version: v1\njobs: {a: {image: docker://a, command: [x]}}"), at(1));
     let effects = engine.proceed(at(1));
-    assert_eq!(status(&engine), "waiting", "its image is pulled");
+    assert_eq!(status(&mut engine), "waiting", "its image is pulled");
     let [(id, image_stage, _)] = &effects.fetch[..] else { panic!() };
     engine.image_fetched(*id, *image_stage, Ok(image()), at(2));
     engine.proceed(at(2));
-    assert_eq!(status(&engine), "waiting", "there is no node");
-    assert_eq!(engine.summaries()[0].state, State::Started, "as clients of before have it");
+    assert_eq!(status(&mut engine), "waiting", "there is no node");
+    assert_eq!(shown(&mut engine).state, State::Started, "as clients of before have it");
     engine.node_is(facts(1, 2, "boot1"), at(3));
     let effects = engine.proceed(at(3));
-    assert_eq!(status(&engine), "running");
+    assert_eq!(status(&mut engine), "running");
     assert!(engine.pause(*id, true, "ann", at(4)));
     assert_eq!(
-        (status(&engine), engine.view(*id).unwrap().summary.status.unwrap().as_str()),
+        (status(&mut engine), engine.view(at(0)).workflow(*id).unwrap().summary.status.unwrap().as_str()),
         ("paused", "paused")
     );
     assert!(engine.pause(*id, false, "ann", at(5)));
-    assert_eq!(status(&engine), "running");
+    assert_eq!(status(&mut engine), "running");
     assert!(engine.stop(*id, "stopped by ann", at(6)));
     engine.proceed(at(6));
-    assert_eq!(status(&engine), "stopping");
+    assert_eq!(status(&mut engine), "stopping");
     let run = effects.messages.iter().find_map(|(_, message)| match message {
         FromServer::StartRun { spec } => Some(spec.run),
         _ => None,
@@ -113,9 +114,9 @@ fn a_paused_workflow_stands_still_and_begins_nothing() {
     let id = WorkflowId(uuid::Uuid::from_u128(1));
     assert!(stage.engine.pause(id, true, "ann", at(3)) && !stage.engine.pause(id, true, "ann", at(3)));
     stage.proceed(3);
-    assert_eq!(stage.engine.summaries()[0].paused.as_deref(), Some("ann"));
+    assert_eq!(stage.engine.view(at(0)).summaries().next().unwrap().paused.as_deref(), Some("ann"));
     stage.end("job a[1]", OK, 4);
-    let why = stage.engine.why(id, None, &BTreeMap::new(), at(5)).unwrap();
+    let why = stage.engine.view(at(0)).why(id, None, &BTreeMap::new(), at(5)).unwrap();
     assert_eq!(why[0].reasons, ["it is paused by ann"]);
     assert!(stage.engine.pause(id, false, "bob", at(6)));
     stage.proceed(6);

@@ -73,7 +73,7 @@ fn volumes_of_what_is_over_are_removed_when_their_node_tells_of_them() {
         "version: v4\nvolumes: {d: {}}\njobs: {a: {image: docker://a, command: [x], mounts: {/d: d}}}",
         1,
     );
-    let running = stage.engine.summaries()[0].id;
+    let running = stage.engine.view(at(0)).summaries().next().unwrap().id;
     let over = WorkflowId(uuid::Uuid::from_u128(99));
     stage.engine.volumes_listed(node_id(1), &[running, over]);
     let told = stage.engine.proceed(at(2)).messages;

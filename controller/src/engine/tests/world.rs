@@ -6,6 +6,7 @@ use std::{
     sync::atomic::{AtomicU64, Ordering},
 };
 
+use api::workflow::{Waiting, Workflow};
 use proptest::test_runner::{RngSeed, TestRunner};
 
 use super::*;
@@ -119,7 +120,12 @@ struct World {
     events: u64,
     plan: Plan,
     next_run: Arc<AtomicU64>,
+    /// A view of before, and what it told then.
+    read: Option<(View, Told)>,
 }
+
+/// What a view tells of the workflow.
+type Told = (Option<Workflow>, Option<Vec<Waiting>>);
 
 const WORLD: &str = "version: v4
 volumes: {d: {}}
@@ -129,6 +135,9 @@ jobs:
   beside: {image: docker://a, command: [x], depends-on: [{name: array, status: RUNNING}]}
   last: {image: docker://a, command: [x], depends-on: [{name: array}], policy: {retry: {attempts: 1}}}
 ";
+
+/// Happenings between two views: more of them are slow.
+const VIEW_EVERY: usize = 4;
 
 /// Tasks of [`WORLD`] with its volume.
 const TASKS: usize = 10;
@@ -173,6 +182,7 @@ impl World {
             events: 0,
             plan: submission.plan.clone(),
             next_run,
+            read: None,
         };
         world.nodes();
         world.engine.submit(submission, at(1));
@@ -437,6 +447,33 @@ impl World {
         }
     }
 
+    /// A view is what was written, and stays as it was when it was made.
+    fn hold_view(&mut self) {
+        let id = WorkflowId(uuid::Uuid::from_u128(1));
+        let told = |view: &View| -> Told {
+            let why = view.why(id, None, &BTreeMap::new(), view.at);
+            (view.workflow(id), why)
+        };
+        if let Some((view, before)) = &self.read {
+            assert_eq!(told(view), *before, "a view has changed");
+        }
+        let view = self.engine.view(at(self.now));
+        let shown: BTreeSet<RunId> = view.running_jobs(id).into_iter().map(|job| job.run).collect();
+        let is_shown = |row: &&RunRow| row.started.is_some() && row.ended.is_none() && row.grant.is_some();
+        let written: BTreeSet<RunId> = self.rows.values().filter(is_shown).map(|row| row.run).collect();
+        assert_eq!(shown, written);
+        if let (Some(workflow), Some(row)) = (view.workflow(id), &self.workflow) {
+            assert_eq!(workflow.summary.state, row.state);
+            assert_eq!(workflow.summary.paused, row.paused);
+            for stage in &workflow.stages {
+                let row = self.stages.get(&StageId(stage.index));
+                assert_eq!(stage.state, row.map_or(State::Pending, |row| row.state), "{}", stage.name);
+            }
+        }
+        let before = told(&view);
+        self.read = Some((view, before));
+    }
+
     /// What must hold at any time.
     fn hold(&self) {
         self.hold_pauses();
@@ -508,9 +545,12 @@ fn every_task_ends_once_whatever_happens() {
 
 fn ends_once(members: u32, of_last: u32, happenings: &[Happening]) -> Result<(), TestCaseError> {
     let mut world = World::new(members, of_last);
-    for happening in happenings {
+    for (number, happening) in happenings.iter().enumerate() {
         world.happens(happening);
         world.hold();
+        if number % VIEW_EVERY == 0 {
+            world.hold_view();
+        }
     }
     // From here on all goes well.
     world.dies_before_it_tells = false;
@@ -530,7 +570,7 @@ fn ends_once(members: u32, of_last: u32, happenings: &[Happening]) -> Result<(),
         world.hold();
     }
     let row = world.workflow.clone().unwrap();
-    let why = world.engine.why(row.id, None, &BTreeMap::new(), at(world.now));
+    let why = world.engine.view(at(0)).why(row.id, None, &BTreeMap::new(), at(world.now));
     prop_assert!(row.ended.is_some(), "it does not end: {why:?}");
     let open = world.rows.values().filter(|row| row.ended.is_none()).count();
     prop_assert_eq!(open, 0, "a run is left open");

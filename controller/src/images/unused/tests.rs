@@ -123,7 +123,7 @@ impl Site {
     async fn remove_unused(&self, blobs: &[Digest]) {
         let limits = ImageLimits { days: 7, bytes: None };
         let in_use = || ImagesInUse { blobs: blobs.iter().copied().collect(), unknown: None };
-        assert_eq!(self.images.remove_unused(NOW, limits, &RwLock::default(), &in_use).await.unwrap(), None);
+        assert_eq!(self.images.remove_unused(NOW, limits, &in_use).await.unwrap(), None);
     }
 
     fn holds(&self, digests: &[Digest]) -> Vec<bool> {
@@ -191,7 +191,7 @@ async fn nothing_goes_while_it_is_not_known_what_is_needed() {
     let (_, parts) = site.image("old", days_ago(100)).await;
     let unknown = || ImagesInUse { blobs: HashSet::new(), unknown: Some("workflow 1 is blocked".to_owned()) };
     let limits = ImageLimits { days: 7, bytes: None };
-    let said = site.images.remove_unused(NOW, limits, &RwLock::default(), &unknown).await.unwrap();
+    let said = site.images.remove_unused(NOW, limits, &unknown).await.unwrap();
     assert_eq!(said.as_deref(), Some("workflow 1 is blocked"));
     assert_eq!(site.holds(&parts), [true; 4]);
 }

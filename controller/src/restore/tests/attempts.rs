@@ -154,7 +154,7 @@ async fn runs_of_before_are_the_only_members_of_their_attempts() {
     let store = site.store().await;
     assert_eq!(site.number("SELECT COUNT(*) FROM controller_runs WHERE member = 0").await, before);
     assert_eq!(site.number("SELECT COUNT(*) FROM controller_attempts").await, 0);
-    let server = site.start().await;
+    let mut server = site.start().await;
     let rows = store.rows(server.id("array"), None).await.unwrap();
     assert!(!rows.runs.is_empty() && rows.runs.iter().all(|run| run.member == 0) && rows.attempts.is_empty());
 }
