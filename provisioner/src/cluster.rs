@@ -227,9 +227,8 @@ impl Cluster {
             return Err(ChangeError::Diagnostics { findings: new.into_iter().collect() });
         }
         let writes = self.writes(&draft);
-        let mut changed = draft.changed_nodes.clone();
-        changed.extend(after.resolved_again);
-        Ok(Next { cluster: self.with(draft, after.checked), writes, changed })
+        let cluster = self.with(draft, after.checked);
+        Ok(Next { cluster, writes, changed: after.resolved_again })
     }
 
     /// The mistakes after a change that this cluster does not have, by what is known now.

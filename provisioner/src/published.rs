@@ -41,7 +41,7 @@ pub(crate) struct Published<'a> {
     pub changed: &'a BTreeSet<NodeName>,
 }
 
-impl Published<'_> {
+impl<'a> Published<'a> {
     /// Labels of the nodes that have others; `None` of those that have none any more.
     pub(crate) fn labels(&self) -> BTreeMap<NodeId, Option<Arc<Labels>>> {
         let mut changes = BTreeMap::new();
@@ -63,11 +63,12 @@ impl Published<'_> {
     pub(crate) fn hosts(&self, known: &HostTable) -> Option<HostTable> {
         let mut table = None;
         for name in self.changed {
-            let of = |cluster| declared(cluster, name).map(|(node, spec)| NodeHosts::of(node, spec));
-            let (old, new) = (of(self.before), of(self.after));
-            if old == new {
+            let (old, new) = (declared(self.before, name), declared(self.after, name));
+            if is_same_host(old, new) {
                 continue;
             }
+            let of = |(node, spec)| NodeHosts::of(node, spec);
+            let (old, new) = (old.map(of), new.map(of));
             let table = table.get_or_insert_with(|| known.clone());
             old.into_iter().for_each(|old| old.remove_from(table));
             new.into_iter().for_each(|new| new.add_to(table));
@@ -78,15 +79,28 @@ impl Published<'_> {
     /// Whether templates see the same of all nodes.
     pub(crate) fn is_same_for_templates(&self) -> bool {
         self.changed.iter().all(|name| {
-            let spec = |cluster: &Cluster| cluster.checked.resolved.get(name).cloned();
-            match (spec(self.before), spec(self.after)) {
+            let resolved = |cluster: &'a Cluster| cluster.checked.resolved.get(name);
+            match (resolved(self.before), resolved(self.after)) {
                 (None, None) => true,
                 (Some(one), Some(other)) => {
-                    Arc::ptr_eq(&one, &other) || seen_by_others(name, &one) == seen_by_others(name, &other)
+                    Arc::ptr_eq(one, other)
+                        || (one.interfaces == other.interfaces && one.groups == other.groups)
+                        || seen_by_others(name, one) == seen_by_others(name, other)
                 }
                 _ => false,
             }
         })
+    }
+}
+
+/// Whether the table of hosts has the same of two states of one node.
+fn is_same_host(old: Option<(&NodeRecord, &MachineSpec)>, new: Option<(&NodeRecord, &MachineSpec)>) -> bool {
+    match (old, new) {
+        (Some((old_node, old)), Some((new_node, new))) => {
+            old_node.id == new_node.id && old.interfaces == new.interfaces && old.dns == new.dns
+        }
+        (None, None) => true,
+        _ => false,
     }
 }
 
@@ -100,7 +114,7 @@ fn labels_of(spec: &MachineSpec) -> Option<Arc<Labels>> {
 }
 
 /// What the table of hosts has of one node.
-#[derive(Debug, PartialEq, Eq)]
+#[derive(Debug)]
 struct NodeHosts {
     hosts: Vec<Host>,
     others: Vec<Ipv4Addr>,

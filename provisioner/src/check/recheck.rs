@@ -127,14 +127,13 @@ pub(crate) fn recheck(before: &Checked, edited: Edited<'_>, known: &Known, bound
     let is_known = before.was_with(known);
     let resolved_again = nodes_to_resolve(before, &edited);
     let mut under_way = UnderWay::new(before, edited, known, bounds);
-    // All of them first: a node may get the address that another one loses.
-    resolved_again.iter().for_each(|name| under_way.forget(name));
     let mut names: BTreeSet<&NodeName> = resolved_again.iter().collect();
     if !is_known {
         names.extend(edited.nodes.keys());
     }
-    let is_whole = names.into_iter().all(|name| under_way.check(name));
-    let UnderWay { after, touched, .. } = under_way;
+    let is_whole = names.into_iter().all(|name| under_way.check(name, resolved_again.contains(name)));
+    let touched = under_way.claim(&resolved_again);
+    let after = under_way.after;
     let new = is_known.then(|| new_findings(before, &after, &resolved_again, &touched));
     Rechecked { checked: after, resolved_again, new, is_whole }
 }
@@ -146,8 +145,6 @@ struct UnderWay<'a> {
     edited: Edited<'a>,
     bounds: Bounds,
     after: Checked,
-    /// Addresses whose owners may be others.
-    touched: BTreeSet<OwnAddress>,
     /// Of the nodes that were resolved, bytes.
     weight: usize,
 }
@@ -167,31 +164,28 @@ impl<'a> UnderWay<'a> {
             let of_profiles = check_profiles(edited.profiles, &after.layers, known, bounds.findings);
             after.of_profiles = Arc::new(of_profiles);
         }
-        Self { before, edited, bounds, after, touched: BTreeSet::new(), weight: 0 }
+        Self { before, edited, bounds, after, weight: 0 }
     }
 
-    /// Forgets what a node is with its profiles.
-    fn forget(&mut self, name: &NodeName) {
-        if let Some(spec) = self.before.resolved.get(name) {
-            self.after.claims.remove(name.as_str(), spec, &mut self.touched);
-            self.after.resolved.remove_mut(name);
-        }
-    }
-
-    /// Checks a node, which may be gone. False: a bound is reached.
-    fn check(&mut self, name: &NodeName) -> bool {
+    /// Checks a node, which may be gone. `is_other`: its values may be others. False: a bound is
+    /// reached.
+    fn check(&mut self, name: &NodeName, is_other: bool) -> bool {
         let Self { edited, bounds, after, .. } = self;
         if after.count() >= bounds.findings {
             return false;
         }
         after.remove_own(name);
-        let Some(record) = edited.nodes.get(name) else { return true };
+        let Some(record) = edited.nodes.get(name) else {
+            self.resolved(name, None);
+            return true;
+        };
         let mut of_node = BTreeSet::new();
         let mut note = DiagnosticSink::new(&mut of_node, Subject::Node(name.clone()), bounds.findings);
         let mut is_bounded = false;
         if let Some(cause) = &record.unreadable {
             note.unreadable(cause);
-        } else if let Some(spec) = after.resolved.get(name) {
+            self.resolved(name, None);
+        } else if let Some(spec) = after.resolved.get(name).filter(|_| !is_other) {
             check_node(record, Ok(spec), edited.profiles, &after.known, &mut note);
         } else {
             self.weight = self.weight.saturating_add(after.layers.weight(&record.spec));
@@ -205,23 +199,52 @@ impl<'a> UnderWay<'a> {
             } else {
                 let resolved = after.layers.resolve(&record.spec);
                 check_node(record, resolved.as_ref(), edited.profiles, &after.known, &mut note);
-                if let Ok(spec) = resolved {
-                    self.resolved(record, spec);
-                }
+                self.resolved(name, resolved.ok());
             }
         }
         self.after.put_own(name, of_node);
         !is_bounded && self.after.count() < self.bounds.findings
     }
 
-    fn resolved(&mut self, record: &Arc<NodeRecord>, spec: MachineSpec) {
-        // Whoever compares sees at once that it is the same.
-        let spec = match self.before.resolved.get(&record.name) {
-            Some(old) if **old == spec => old.clone(),
-            _ => Arc::new(spec),
+    /// Takes what a node is with its profiles; `None`: that cannot be told, or it is gone.
+    fn resolved(&mut self, name: &NodeName, spec: Option<MachineSpec>) {
+        match (self.before.resolved.get(name), spec) {
+            // Whoever compares sees at once that it is the same.
+            (Some(old), Some(spec)) if **old == spec => {}
+            (_, Some(spec)) => self.after.resolved.insert_mut(name.clone(), Arc::new(spec)),
+            (Some(_), None) => {
+                self.after.resolved.remove_mut(name);
+            }
+            (None, None) => {}
+        }
+    }
+
+    /// Gives nodes the addresses that they have now. Returns those whose owners may be others.
+    fn claim(&mut self, nodes: &BTreeSet<NodeName>) -> BTreeSet<OwnAddress> {
+        let Self { before, edited, after, .. } = self;
+        let is_other = |name: &&NodeName| {
+            let (old, new) = (before.resolved.get(*name), after.resolved.get(*name));
+            let is_same = match (old, new) {
+                (Some(old), Some(new)) => Arc::ptr_eq(old, new) || old.interfaces == new.interfaces,
+                (None, None) => true,
+                _ => false,
+            };
+            !is_same || edited.changed_nodes.contains(*name)
         };
-        self.after.claims.add(record, &spec, &mut self.touched);
-        self.after.resolved.insert_mut(record.name.clone(), spec);
+        let others: Vec<&NodeName> = nodes.iter().filter(is_other).collect();
+        let mut touched = BTreeSet::new();
+        // All of them first: a node may get the address that another one loses.
+        for name in &others {
+            if let Some(spec) = before.resolved.get(*name) {
+                after.claims.remove(name.as_str(), spec, &mut touched);
+            }
+        }
+        for name in others {
+            if let (Some(record), Some(spec)) = (edited.nodes.get(name), after.resolved.get(name)) {
+                after.claims.add(record, spec, &mut touched);
+            }
+        }
+        touched
     }
 }
 
