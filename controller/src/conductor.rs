@@ -119,6 +119,10 @@ impl Conductor {
         let mut labels = self.fleet.labels();
         self.labels = labels.borrow_and_update().clone();
         self.see_all_nodes().await;
+        // The first commit may be long in coming, if the disk is full. Nodes are no rows of ours, so
+        // readers see them now; workflows as they are on disk.
+        let on_disk = self.publisher.readers().latest();
+        self.publisher.publish(self.engine.view(clock::now()).with_workflows_of(&on_disk));
         let mut tick = tokio::time::interval(TICK);
         let mut sweep = tokio::time::interval(SWEEP);
         tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
@@ -181,6 +185,8 @@ impl Conductor {
             // Those whose owners cannot be read count for nobody.
             outdated = self.store.outdated(None, MAX_KEPT).await?;
         }
+        // Its last events and the rest of its logs are still written.
+        outdated.retain(|id| !self.engine.has(*id));
         let mut going = Vec::new();
         let mut swept = Ok(());
         for some in outdated.chunks(MAX_FORGOTTEN) {

@@ -75,7 +75,7 @@ pub(crate) use nodes::NodeFacts;
 pub(crate) use schedule::{not_near, too_large};
 pub(crate) use view::{RunningJob, View};
 pub(crate) use workflow_state::{KnownPlan, Submission, WorkflowState};
-pub(crate) use workflow_states::Flows;
+pub(crate) use workflow_states::WorkflowStates;
 
 use crate::record::{FetchedImage, ToldFetchError, Write};
 
@@ -96,7 +96,7 @@ pub(crate) struct Surroundings {
 
 /// See the module.
 pub(crate) struct Engine {
-    workflow_states: Flows,
+    workflow_states: WorkflowStates,
     /// Runs that are not forgotten, with the place of their workflow.
     runs: HashMap<RunId, u64>,
     /// What nodes have that the store has and cannot read.
@@ -132,7 +132,7 @@ impl Engine {
     /// An engine without workflows. `new_run` makes identities that were never used.
     pub(crate) fn new(surroundings: Surroundings, new_run: Box<dyn FnMut() -> RunId + Send>) -> Self {
         Self {
-            workflow_states: Flows::default(),
+            workflow_states: WorkflowStates::default(),
             runs: HashMap::new(),
             spared: spared::SparedState::default(),
             nodes: RedBlackTreeMapSync::new_sync(),

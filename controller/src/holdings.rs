@@ -139,8 +139,12 @@ impl Holdings {
                 so_far(removed, workflows.len())
             ),
         };
-        let view = self.views.latest();
-        if workflows.iter().any(|id| view.has(*id)) {
+        // A view that is kept for minutes keeps all that changes meanwhile in memory twice.
+        let is_any_held = {
+            let view = self.views.latest();
+            workflows.iter().any(|id| view.has(*id))
+        };
+        if is_any_held {
             return Err(logs_are_coming(0));
         }
         let (mut removed, mut removals) = (0, Vec::new());

@@ -115,6 +115,23 @@ async fn start(
     Ok((StatusCode::CREATED, Json(view.summary)))
 }
 
+/// A workflow that was on disk as not over, and that no view had soon: it came and ended between two
+/// looks, and the store has its end.
+async fn ended_meanwhile(
+    controller: &Controller,
+    id: WorkflowId,
+    title: &str,
+) -> Result<Option<Workflow>, Refusal> {
+    let row = controller.0.store.workflow(id).await;
+    match row.map_err(|error| Refusal::internal(title, &error))? {
+        Some(WorkflowRow { ended: None, .. }) => {
+            let why = "the workflow is on disk and not shown yet: try again in a moment";
+            Err(Refusal::new(StatusCode::SERVICE_UNAVAILABLE, title, why))
+        }
+        row => Ok(row.and_then(|row| row.view)),
+    }
+}
+
 /// A workflow by its id, or the newest one of a name, if the caller may do to it what the route is for.
 async fn find(
     controller: &Controller,
@@ -140,7 +157,10 @@ async fn find(
             match row {
                 // It was handed in a moment ago, and is on disk.
                 Some(WorkflowRow { ended: None, unreadable: None, .. }) => {
-                    controller.0.views.find_soon(|view| view.workflow(id)).await
+                    match controller.0.views.find_soon(|view| view.workflow(id)).await {
+                        Some(view) => Some(view),
+                        None => ended_meanwhile(controller, id, title).await?,
+                    }
                 }
                 Some(WorkflowRow { unreadable: Some(damage), view: None, owner, .. }) => {
                     caller
@@ -174,12 +194,11 @@ async fn named(
 ) -> Result<Option<WorkflowId>, Refusal> {
     let rows = caller.visible()?;
     // The view still has those whose logs are not here yet, which may be older ones of that name.
-    let is_it = |flow: &&WorkflowState| {
-        *flow.name == *name && !flow.state.is_ended() && rows.include(&flow.owner.name)
-    };
+    let is_it =
+        |one: &&WorkflowState| *one.name == *name && !one.state.is_ended() && rows.include(&one.owner.name);
     let view = controller.view();
-    if let Some(flow) = view.workflow_states.values().rev().find(is_it) {
-        return Ok(Some(flow.id));
+    if let Some(one) = view.workflow_states.values().rev().find(is_it) {
+        return Ok(Some(one.id));
     }
     let newest = controller.0.store.newest(name, rows.owner()).await;
     newest.map_err(|error| Refusal::internal(title, &error))

@@ -57,8 +57,8 @@ impl Fleet {
     }
 }
 
-/// The nodes that have other labels after than before. Looks at all that have some, but into those
-/// alone that are not shared.
+/// The nodes that have other labels after than before. Goes over all that have some, and compares
+/// the labels only where the two maps do not share them.
 #[must_use]
 pub fn relabelled(before: &NodeLabels, after: &NodeLabels) -> Vec<NodeId> {
     let (mut before, mut after) = (before.iter().peekable(), after.iter().peekable());

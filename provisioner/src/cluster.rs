@@ -54,7 +54,7 @@ pub(crate) struct Next {
     /// What it writes; empty if it changes nothing.
     pub writes: Vec<Write>,
     /// The names, before and after, of all nodes that it made others: by themselves or by their
-    /// profiles. Some may be what they were.
+    /// profiles. Some of them may not have changed.
     pub changed: BTreeSet<NodeName>,
 }
 
@@ -217,7 +217,8 @@ impl Cluster {
         let bounds = Bounds { findings: most, resolved_bytes: MAX_RESOLVED_BYTES };
         let mut after = recheck(&self.checked, draft.edited(), known, bounds);
         let mut new = self.new_findings(&after, known);
-        // Without what is known now it had fewer: the check ended at mistakes that it has.
+        // The bound counts mistakes by the old knowledge. All that were found are old ones: check
+        // again without it.
         if new.is_empty() && !after.is_whole {
             let bounds = Bounds { findings: usize::MAX, ..bounds };
             after = recheck(&self.checked, draft.edited(), known, bounds);

@@ -31,10 +31,7 @@ use tokio::{
 };
 use tokio_util::sync::CancellationToken;
 
-use self::{
-    blob_stream::BlobStream,
-    send_queue::{MAX_DEEP, SendQueue},
-};
+use self::{blob_stream::BlobStream, send_queue::SendQueue};
 
 use crate::{clock, holds::Part, images::Unbootable, provisioner::Provisioner, store::NodeRecord};
 
@@ -47,6 +44,7 @@ mod send_queue;
 
 pub(crate) use meter::Meter;
 pub(crate) use node_image::ISSUE_TOKEN;
+pub(crate) use send_queue::MAX_DEEP;
 
 pub(crate) use rest::shell::Peer;
 
@@ -68,16 +66,17 @@ impl Transport for Blobs {
     }
 }
 
-/// Serves until `shutdown`, within the limits of `shell`.
+/// Serves until `shutdown`, within the limits of `shell`. `deep_queues`: [`MAX_DEEP`] places, which
+/// all listeners share.
 pub(crate) async fn serve(
     provisioner: Provisioner,
     shell: Shell,
     tcp: TcpListener,
+    deep_queues: Arc<Semaphore>,
     shutdown: CancellationToken,
 ) {
     let (blobs, meter) = (provisioner.0.images.blobs().clone(), provisioner.0.meters.http.clone());
     let routes = router(provisioner);
-    let deep_queues = Arc::new(Semaphore::new(MAX_DEEP));
     let transport = Blobs { blobs, meter, deep_queues };
     shell.serve(Listener::Boot, tcp, transport, routes, shutdown).await;
 }

@@ -13,7 +13,7 @@ use notify::{RecursiveMode, Watcher as _};
 use rest::shell::Shell;
 use tokio::{
     net::TcpListener,
-    sync::{mpsc, watch},
+    sync::{Semaphore, mpsc, watch},
     task::{JoinError, JoinSet},
     time::Instant,
 };
@@ -92,8 +92,10 @@ impl Provisioner {
         tasks.spawn(async move { Ok(dhcp.serve(hosts, dhcp_events, dhcp_stop).await?) });
         let tftp_stop = stop.clone();
         tasks.spawn(async move { Ok(tftp.serve(events, tftp_stop).await?) });
+        let deep_queues = Arc::new(Semaphore::new(http_boot::MAX_DEEP));
         for listener in listeners {
-            let serving = http_boot::serve(self.clone(), shell.clone(), listener, stop.clone());
+            let queues = deep_queues.clone();
+            let serving = http_boot::serve(self.clone(), shell.clone(), listener, queues, stop.clone());
             tasks.spawn(async move {
                 serving.await;
                 Ok(())
@@ -268,7 +270,15 @@ impl Provisioner {
     }
 
     fn publish_generation(&self, id: api::ids::NodeId, generation: Generation) {
-        let before = self.generations().insert(id, generation);
+        let before = {
+            let mut generations = self.generations();
+            // The node may have been deleted since this round began. Whoever deletes publishes that
+            // first, and then takes its generation away.
+            if self.view().cluster.by_id(id).is_none() {
+                return;
+            }
+            generations.insert(id, generation)
+        };
         if before != Some(generation) {
             self.0.fleet.set_runtime_overlays(id, generation);
         }

@@ -235,10 +235,11 @@ impl WorkflowState {
 
     /// What has not begun will not; what runs goes on to its end.
     pub(super) fn cancel_stage(&mut self, effects: &mut Effects, index: StageId, why: &str, now: Timestamp) {
-        let stage = &mut self.stages[index];
-        if stage.state.is_ended() {
+        // To look is no change: a view keeps what is changed from being shared.
+        if self.stages[index].state.is_ended() {
             return;
         }
+        let stage = &mut self.stages[index];
         stage.tasks.cancel_waiting();
         stage.reason = Some(why.to_owned());
         if stage.tasks.running.is_empty() {
@@ -248,10 +249,10 @@ impl WorkflowState {
 
     /// Fails a stage for a reason that is none of its tasks'.
     pub(super) fn fail_stage(&mut self, effects: &mut Effects, index: StageId, why: &str, now: Timestamp) {
-        let stage = &mut self.stages[index];
-        if stage.state.is_ended() {
+        if self.stages[index].state.is_ended() {
             return;
         }
+        let stage = &mut self.stages[index];
         stage.tasks.cancel_waiting();
         self.close_stage(effects, index, State::Failed, Some(why.to_owned()), now);
     }

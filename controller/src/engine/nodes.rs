@@ -207,13 +207,14 @@ impl Engine {
 
     /// Fails what needs volumes that are gone.
     fn fail_volume_placements(&mut self, now: Timestamp, gone: impl Fn(&VolumePlacement) -> Option<String>) {
-        let concerns = |workflow_state: &WorkflowState| {
-            workflow_state.ended.is_none()
-                && workflow_state
-                    .volumes
-                    .iter()
-                    .flatten()
-                    .any(|volume_placement| gone(volume_placement).is_some())
+        // A node that is away for long is given up at each tick: what failed then is not touched again.
+        let is_open = |state: &WorkflowState, group: usize| {
+            state.stages_of(group).into_iter().any(|stage| !state.stages[stage].state.is_ended())
+        };
+        let concerns = |state: &WorkflowState| {
+            let mut placed = state.volumes.iter().enumerate();
+            let is_gone = |placement: &Option<VolumePlacement>| placement.as_ref().and_then(&gone).is_some();
+            state.ended.is_none() && placed.any(|(group, volume)| is_gone(volume) && is_open(state, group))
         };
         for sequence in self.workflow_states.places_where(concerns) {
             let Some(workflow_state) = self.workflow_states.get_mut(sequence) else { continue };

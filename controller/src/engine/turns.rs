@@ -20,7 +20,7 @@ use document::plan::{StageAction, StageId, TaskId};
 use planner::{Allowed, QueuePass, Request};
 
 use super::{
-    Engine, Flows, View, WorkflowState,
+    Engine, View, WorkflowState, WorkflowStates,
     schedule::{MAX_PLACED, StartedTask},
     task::RetryState,
 };
@@ -111,7 +111,7 @@ fn held(workflow_state: &WorkflowState, run: RunId) -> u64 {
 
 /// The queues of all users who have something to offer. `for_members`: nodes for attempts of several
 /// members.
-fn queues<'a>(workflow_states: &'a Flows, for_members: &Allowed, now: Timestamp) -> Vec<Queue<'a>> {
+fn queues<'a>(workflow_states: &'a WorkflowStates, for_members: &Allowed, now: Timestamp) -> Vec<Queue<'a>> {
     let mut users: BTreeMap<&str, Queue<'_>> = BTreeMap::new();
     for (sequence, workflow_state) in workflow_states.iter() {
         users.entry(&workflow_state.owner.name).or_default().add(sequence, workflow_state, for_members, now);

@@ -15,7 +15,7 @@ use api::{
 use document::plan::{Dependency, Destination, Plan, StageAction, StageId, Until};
 use planner::{Allowed, ClusterView};
 
-use super::{Engine, Flows, WorkflowState, nodes::Nodes, workflow_state::StageState};
+use super::{Engine, WorkflowState, WorkflowStates, nodes::Nodes, workflow_state::StageState};
 use crate::record::{PullsOfWorkflow, workflow_status};
 
 /// Stages named in one reason.
@@ -34,7 +34,7 @@ pub(crate) struct RunningJob {
 pub(crate) struct View {
     /// When it was made: what ended later is not over in it.
     pub(crate) at: Timestamp,
-    pub(crate) workflow_states: Flows,
+    pub(crate) workflow_states: WorkflowStates,
     pub(super) nodes: Nodes,
     pub(super) cluster: ClusterView,
     /// Where attempts of several members may go.
@@ -51,12 +51,17 @@ impl std::fmt::Debug for View {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("View")
             .field("at", &self.at)
-            .field("flows", &self.workflow_states.len())
+            .field("workflows", &self.workflow_states.len())
             .finish_non_exhaustive()
     }
 }
 
 impl Engine {
+    /// Whether a workflow is not over, or the rest of a log of it may still arrive.
+    pub(crate) fn has(&self, id: WorkflowId) -> bool {
+        self.workflow_states.of(id).is_some()
+    }
+
     /// What people see now. `now`: not before anything that was told to the engine.
     pub(crate) fn view(&mut self, now: Timestamp) -> View {
         View {
@@ -73,6 +78,11 @@ impl Engine {
 }
 
 impl View {
+    /// The same with the workflows of another view.
+    pub(crate) fn with_workflows_of(self, other: &Self) -> Self {
+        Self { workflow_states: other.workflow_states.clone(), at: other.at, ..self }
+    }
+
     /// Whether a workflow is not over, or the rest of a log of it may still arrive.
     pub(crate) fn has(&self, id: WorkflowId) -> bool {
         self.workflow_states.of(id).is_some()

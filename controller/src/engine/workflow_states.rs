@@ -1,8 +1,8 @@
 //! The workflows in memory, kept so that a reader's copy is cheap: a clone shares all of them, and
 //! what is changed afterwards is copied by itself.
 //!
-//! [`Flows::get_mut`] copies a workflow that a [`super::View`] has, and the path to it, once after
-//! each view. Whoever only looks takes [`Flows::get`].
+//! [`WorkflowStates::get_mut`] copies a workflow that a [`super::View`] has, and the path to it, once after
+//! each view. Whoever only looks takes [`WorkflowStates::get`].
 
 use std::ops::{Index, IndexMut};
 
@@ -14,13 +14,13 @@ use super::{WorkflowState, workflow_state::StageState};
 
 /// See the module.
 #[derive(Debug, Clone, Default)]
-pub(crate) struct Flows {
+pub(crate) struct WorkflowStates {
     /// By place in the order of submission.
     by_place: RedBlackTreeMapSync<u64, WorkflowState>,
     sequences: HashTrieMapSync<WorkflowId, u64>,
 }
 
-impl Flows {
+impl WorkflowStates {
     pub(crate) fn get(&self, sequence: u64) -> Option<&WorkflowState> {
         self.by_place.get(&sequence)
     }
@@ -79,7 +79,7 @@ impl Flows {
     }
 }
 
-/// The stages of a workflow by number. Clones share them, as [`Flows`] does: one that is changed is
+/// The stages of a workflow by number. Clones share them, as [`WorkflowStates`] does: one that is changed is
 /// copied, and the others are not.
 #[derive(Debug, Clone)]
 pub(crate) struct Stages(VectorSync<StageState>);

@@ -4,6 +4,8 @@
 //! Both are in the order that was asked for. So no workflow is on two pages or on none, though it
 //! ends and begins meanwhile: the first page is of one view, and the others have what was over in it.
 
+use std::collections::HashSet;
+
 use access::Caller;
 use api::{
     ids::Timestamp,
@@ -105,9 +107,12 @@ pub(super) async fn list(
     // The view still has those whose logs are not here yet; what is over comes from the store, all of it.
     let mut summaries = listing.pick(view.summaries());
     // What has ended since the view was made is not over in it.
-    let is_over = |id| view.workflow_states.of(id).is_none_or(|flow| flow.state.is_ended());
-    let over = page.rows.iter().filter(|one| is_over(one.row.id)).map(|one| of_row(&one.row));
-    summaries.extend(over);
+    let is_over = |id| view.workflow_states.of(id).is_none_or(|one| one.state.is_ended());
+    // Rows that cannot be read are passed over by further statements, and what ends in between moves
+    // the last row to the next one.
+    let mut seen = HashSet::new();
+    let over = page.rows.iter().filter(|one| is_over(one.row.id) && seen.insert(one.row.id));
+    summaries.extend(over.map(|one| of_row(&one.row)));
     Ok(Page { rows: summaries, next: page.next })
 }
 

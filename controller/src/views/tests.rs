@@ -1,4 +1,5 @@
-//! Readers beside a writer: over the REST routes, on a database that can be kept from being written.
+//! Readers beside a writer: over the REST routes, on a database that can be kept from being
+//! written.
 
 use std::{net::Ipv4Addr, sync::Arc, time::Duration};
 

@@ -1,6 +1,6 @@
 //! Whose each MAC address and each network address is. Every one belongs to one interface of
-//! one node; where several have it, the first by the names of node and interface keeps it, and each
-//! of the others has a mistake.
+//! one node. Where several have it, the first by the names of node and interface is no mistake and
+//! each of the others is one; such clusters are of earlier releases, and the last one is served.
 //!
 //! Kept beside the nodes and changed with them, so that a change looks at the addresses that it
 //! touches and at no others.
@@ -10,7 +10,7 @@ use std::{collections::BTreeSet, net::IpAddr, sync::Arc};
 use api::{ids::MacAddr, machine::MachineSpec};
 use rpds::HashTrieMapSync;
 
-use super::{DiagnosticSink, Finding, ResolvedNodes, Subject};
+use super::{DiagnosticSink, Finding, Subject};
 use crate::store::NodeRecord;
 
 /// What one interface alone may have.
@@ -26,17 +26,15 @@ pub(crate) enum OwnAddress {
 #[derive(Debug, Clone)]
 struct Claim {
     node: Arc<NodeRecord>,
-    /// Place of the interface among those of the resolved node, which are sorted by name.
-    interface: usize,
+    interface: Arc<str>,
 }
 
 impl Claim {
-    fn order(&self) -> (&str, usize) {
-        (self.node.name.as_str(), self.interface)
+    fn order(&self) -> (&str, &str) {
+        (self.node.name.as_str(), &self.interface)
     }
 }
 
-/// Two are equal where interfaces of the same names have the same place.
 impl PartialEq for Claim {
     fn eq(&self, other: &Self) -> bool {
         self.order() == other.order() && self.node.id == other.node.id
@@ -64,10 +62,15 @@ impl AddressClaims {
         for (address, interface) in addresses(spec) {
             touched.insert(address);
             let claim = Claim { node: node.clone(), interface };
-            let mut claims = self.0.get(&address).cloned().unwrap_or_default();
-            let place = claims.partition_point(|other| other.order() < claim.order());
-            claims.insert(place, claim);
-            self.0.insert_mut(address, claims);
+            // Ten thousand nodes may get one address by a mistyped profile: a list that others share
+            // is copied once, and not for each of them.
+            match self.0.get_mut(&address) {
+                Some(claims) => {
+                    let place = claims.partition_point(|other| other.order() < claim.order());
+                    claims.insert(place, claim);
+                }
+                None => self.0.insert_mut(address, vec![claim]),
+            }
         }
     }
 
@@ -86,12 +89,10 @@ impl AddressClaims {
         }
     }
 
-    /// Notes the mistakes of all that have one of these addresses and do not own it. `resolved`:
-    /// the nodes that were [added](Self::add).
+    /// Notes the mistakes of all that have one of these addresses and are not the first.
     pub(super) fn clashes<'a>(
         &self,
         of: impl IntoIterator<Item = &'a OwnAddress>,
-        resolved: &ResolvedNodes,
         findings: &mut BTreeSet<Finding>,
     ) {
         for address in of {
@@ -103,10 +104,10 @@ impl AddressClaims {
                 OwnAddress::Hardware(mac) => (format!("MAC address {mac}"), "mac"),
                 OwnAddress::Network(address) => (format!("address {address}"), "address"),
             };
-            let owning = interface(owner, resolved);
-            let message = format!("{what} already belongs to node {}, interface {owning}", owner.node.name);
+            let Claim { node, interface } = owner;
+            let message = format!("{what} already belongs to node {}, interface {interface}", node.name);
             for claim in others {
-                let field = format!("interfaces.{}.{field}", interface(claim, resolved));
+                let field = format!("interfaces.{}.{field}", claim.interface);
                 let subject = Subject::Node(claim.node.name.clone());
                 DiagnosticSink::new(findings, subject, usize::MAX).add(&field, message.clone(), None);
             }
@@ -114,21 +115,17 @@ impl AddressClaims {
     }
 
     /// All mistakes. Looks at every address.
-    pub(super) fn all_clashes(&self, resolved: &ResolvedNodes, findings: &mut BTreeSet<Finding>) {
-        self.clashes(self.0.keys(), resolved, findings);
+    pub(super) fn all_clashes(&self, findings: &mut BTreeSet<Finding>) {
+        self.clashes(self.0.keys(), findings);
     }
 }
 
-/// The addresses of a node, each with the place of its interface.
-fn addresses(spec: &MachineSpec) -> impl Iterator<Item = (OwnAddress, usize)> {
-    spec.interfaces.values().enumerate().flat_map(|(place, interface)| {
+/// The addresses of a node, each with the name of its interface.
+fn addresses(spec: &MachineSpec) -> impl Iterator<Item = (OwnAddress, Arc<str>)> {
+    spec.interfaces.iter().flat_map(|(name, interface)| {
         let hardware = interface.mac.map(OwnAddress::Hardware);
         let network = interface.address.map(|address| OwnAddress::Network(address.addr()));
-        [hardware, network].into_iter().flatten().map(move |address| (address, place))
+        let name: Arc<str> = name.as_str().into();
+        [hardware, network].into_iter().flatten().map(move |address| (address, name.clone()))
     })
-}
-
-fn interface<'a>(claim: &Claim, resolved: &'a ResolvedNodes) -> &'a str {
-    let spec = resolved.get(&claim.node.name);
-    spec.and_then(|spec| spec.interfaces.keys().nth(claim.interface)).map_or("", String::as_str)
 }

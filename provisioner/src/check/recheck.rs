@@ -44,7 +44,7 @@ impl Checked {
     pub(crate) fn findings(&self) -> BTreeSet<Finding> {
         let mut findings = self.of_profiles.as_ref().clone();
         findings.extend(self.own.values().flat_map(|of_node| of_node.iter()).cloned());
-        self.claims.all_clashes(&self.resolved, &mut findings);
+        self.claims.all_clashes(&mut findings);
         findings
     }
 
@@ -120,8 +120,8 @@ pub(crate) fn check_cluster(nodes: &Nodes, profiles: &DeclaredProfiles, known: &
 /// Checks a cluster that came from another by a change: what it gives is what [`check_cluster`] gives.
 /// `before`: what the check of the other one found. Looks at what changed, at the nodes that list a
 /// profile that changed, and at who has their addresses; at all nodes where what they may refer to
-/// is another. At one of the bounds the check ends with a mistake that the other had not, or with as
-/// many as are bounded, and what it gives is not whole.
+/// is another. At one of the bounds the check stops early: `is_whole` is false, and what was not
+/// reached has no addresses.
 #[must_use]
 pub(crate) fn recheck(before: &Checked, edited: Edited<'_>, known: &Known, bounds: Bounds) -> Rechecked {
     let is_known = before.was_with(known);
@@ -131,7 +131,10 @@ pub(crate) fn recheck(before: &Checked, edited: Edited<'_>, known: &Known, bound
     if !is_known {
         names.extend(edited.nodes.keys());
     }
-    let is_whole = names.into_iter().all(|name| under_way.check(name, resolved_again.contains(name)));
+    let mut left = names.into_iter();
+    let is_whole = left.all(|name| under_way.check(name, resolved_again.contains(name)));
+    // What was not reached has no addresses: its old ones may be another node's by this change.
+    left.filter(|name| resolved_again.contains(*name)).for_each(|name| under_way.resolved(name, None));
     let touched = under_way.claim(&resolved_again);
     let after = under_way.after;
     let new = is_known.then(|| new_findings(before, &after, &resolved_again, &touched));
@@ -167,11 +170,14 @@ impl<'a> UnderWay<'a> {
         Self { before, edited, bounds, after, weight: 0 }
     }
 
-    /// Checks a node, which may be gone. `is_other`: its values may be others. False: a bound is
-    /// reached.
+    /// Checks a node, which may be gone. `is_other`: its record or a profile of it changed, so it must
+    /// be resolved again. False: a bound is reached.
     fn check(&mut self, name: &NodeName, is_other: bool) -> bool {
         let Self { edited, bounds, after, .. } = self;
         if after.count() >= bounds.findings {
+            if is_other {
+                self.resolved(name, None);
+            }
             return false;
         }
         after.remove_own(name);
@@ -196,6 +202,7 @@ impl<'a> UnderWay<'a> {
                     bounds.resolved_bytes
                 );
                 note.add("profiles", message, Some("make the profiles smaller".to_owned()));
+                self.resolved(name, None);
             } else {
                 let resolved = after.layers.resolve(&record.spec);
                 check_node(record, resolved.as_ref(), edited.profiles, &after.known, &mut note);
@@ -249,7 +256,7 @@ impl<'a> UnderWay<'a> {
 }
 
 /// The nodes that must be resolved, or are gone: what changed, what a changed profile may concern, and
-/// what has mistakes, for they may name a profile that could have been meant.
+/// what has mistakes, for a hint (did you mean …) depends on which profiles there are.
 fn nodes_to_resolve(before: &Checked, edited: &Edited<'_>) -> BTreeSet<NodeName> {
     let mut names = edited.changed_nodes.clone();
     if edited.changed_profiles.is_empty() {
@@ -261,7 +268,7 @@ fn nodes_to_resolve(before: &Checked, edited: &Edited<'_>) -> BTreeSet<NodeName>
         listed.any(|name| concerned.contains(name.strip_prefix('~').unwrap_or(name)))
     };
     // Those that list them, and those that list those. What a changed profile listed before needs no
-    // look: whatever came to it came by the profile itself.
+    // look: whoever got values through it lists the changed profile, and is found by that.
     loop {
         let others = edited.profiles.iter().filter(|(name, _)| !concerned.contains(name.as_str()));
         let more = others.filter(|(_, record)| lists(&record.spec, &concerned));
@@ -294,8 +301,8 @@ fn new_findings(
         }
     }
     let (mut was, mut is) = (BTreeSet::new(), BTreeSet::new());
-    before.claims.clashes(addresses, &before.resolved, &mut was);
-    after.claims.clashes(addresses, &after.resolved, &mut is);
+    before.claims.clashes(addresses, &mut was);
+    after.claims.clashes(addresses, &mut is);
     new.extend(is.difference(&was).cloned());
     new
 }

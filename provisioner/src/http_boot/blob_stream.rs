@@ -5,7 +5,7 @@ use std::{
     io::{self, IoSlice},
     pin::Pin,
     sync::Arc,
-    task::{Context, Poll},
+    task::{Context, Poll, ready},
 };
 
 use image_store::{Mapped, Store};
@@ -81,6 +81,15 @@ impl BlobStream {
             }
         }
     }
+
+    /// Writes what is in no blob.
+    fn poll_other(&mut self, context: &mut Context<'_>, parts: &[IoSlice<'_>]) -> Poll<io::Result<usize>> {
+        let sent = ready!(Pin::new(&mut self.tcp).poll_write_vectored(context, parts));
+        if let (Ok(_), Some(unsent_bytes)) = (&sent, self.queue.sent_other()) {
+            limit_unsent(&self.tcp, unsent_bytes);
+        }
+        Poll::Ready(sent)
+    }
 }
 
 /// The file system or the system at all has no sendfile.
@@ -107,7 +116,7 @@ impl AsyncWrite for BlobStream {
     ) -> Poll<io::Result<usize>> {
         let sent = match self.blob(part) {
             Some(source) => self.poll_send(context, part, &source),
-            None => Pin::new(&mut self.tcp).poll_write(context, part),
+            None => self.poll_other(context, &[IoSlice::new(part)]),
         };
         self.count(sent)
     }
@@ -119,14 +128,14 @@ impl AsyncWrite for BlobStream {
     ) -> Poll<io::Result<usize>> {
         let found = parts.iter().enumerate().find_map(|(index, part)| Some((index, self.blob(part)?)));
         let Some((index, source)) = found else {
-            let sent = Pin::new(&mut self.tcp).poll_write_vectored(context, parts);
+            let sent = self.poll_other(context, parts);
             return self.count(sent);
         };
         let ahead = &parts[..index];
         let sent = if ahead.iter().all(|part| part.is_empty()) {
             self.poll_send(context, &parts[index], &source)
         } else {
-            Pin::new(&mut self.tcp).poll_write_vectored(context, ahead)
+            self.poll_other(context, ahead)
         };
         self.count(sent)
     }

@@ -10,7 +10,7 @@
 //! | queue | becomes |
 //! |---|---|
 //! | shallow: what the shell gives to all | deep, after [`FAST_BYTES`] without a wait of [`SHORT_WAIT`], if a place is free |
-//! | deep | draining, after a wait of [`LONG_WAIT`] |
+//! | deep | draining, after a wait of [`LONG_WAIT`] or when something else than a blob is sent: the download is over |
 //! | draining: shallow for what comes next | shallow, when more can be sent, so that less than a shallow queue is left |
 
 use std::{sync::Arc, time::Duration};
@@ -25,7 +25,7 @@ use tokio::{
 pub(super) const DEEP_BYTES: u32 = 4 << 20;
 
 /// Deep queues at once: 256 MiB in all. Where more clients are served, each of them is slower.
-pub(super) const MAX_DEEP: usize = 64;
+pub(crate) const MAX_DEEP: usize = 64;
 
 /// A client that has read so many bytes fast is likely to go on.
 const FAST_BYTES: usize = 2 << 20;
@@ -94,6 +94,24 @@ impl SendQueue {
         }
         None
     }
+
+    /// Something else than a blob was taken by the kernel: the head of an answer, a small one, or the
+    /// rest of a blob. As [`Self::sent`].
+    #[must_use]
+    pub(super) fn sent_other(&mut self) -> Option<u32> {
+        (self.waits, self.fast_bytes) = (None, 0);
+        match std::mem::replace(&mut self.depth, Depth::Shallow) {
+            Depth::Deep(place) => {
+                self.depth = Depth::Draining(place);
+                Some(MAX_UNSENT_BYTES)
+            }
+            Depth::Draining(place) => {
+                drop(place);
+                None
+            }
+            Depth::Shallow => None,
+        }
+    }
 }
 
 #[cfg(test)]
@@ -141,6 +159,19 @@ mod tests {
         assert_eq!(deep, [Some(DEEP_BYTES), Some(DEEP_BYTES), None]);
         queues.remove(0);
         assert_eq!(read(&mut queues[1], 1, fast), Some(DEEP_BYTES), "one has gone");
+    }
+
+    #[test]
+    fn a_connection_that_is_kept_gives_its_place_back() {
+        let places = Arc::new(Semaphore::new(1));
+        let mut queue = SendQueue::new(places.clone());
+        assert_eq!(queue.sent_other(), None);
+        assert_eq!(read(&mut queue, 16, Duration::ZERO), Some(DEEP_BYTES));
+        assert_eq!(queue.sent_other(), Some(MAX_UNSENT_BYTES), "the end of the download");
+        assert_eq!(places.available_permits(), 0, "the kernel still has it");
+        assert_eq!(queue.sent_other(), None, "a boot script");
+        assert_eq!(places.available_permits(), 1);
+        assert_eq!(read(&mut queue, 15, Duration::ZERO), None, "it begins again");
     }
 
     #[test]
