@@ -6,10 +6,11 @@ use std::collections::BTreeSet;
 use api::{
     hostlist,
     ids::{ImageName, NodeName},
+    machine::MachineSpec,
 };
 use fleet::ImageUse;
 
-use crate::{images::ImageTable, provisioner::Provisioner, store::NodeRecord};
+use crate::{images::ImageTable, provisioner::Provisioner};
 
 /// Nodes that one message names.
 const MAX_NAMED: usize = 50;
@@ -82,16 +83,14 @@ impl Provisioner {
             None => Ok(()),
         }
     }
+}
 
-    /// The image version that a node boots next: `debian-node@3`; `None` if it has no image, or one
-    /// that is not there.
-    pub(crate) fn next_image(&self, node: &NodeRecord, images: &ImageTable) -> Option<String> {
-        let view = self.view();
-        let reference = view.cluster.checked.resolved.get(&node.name)?.image.as_deref()?;
-        let (name, version) = images.version_of(reference)?;
-        let is_there = images.versions(&name).any(|present| present == version);
-        is_there.then(|| format!("{name}@{version}"))
-    }
+/// The image version that a node of these values boots next: `debian-node@3`; `None` if it has no
+/// image, or one that is not there.
+pub(crate) fn next_image(resolved: &MachineSpec, images: &ImageTable) -> Option<String> {
+    let (name, version) = images.version_of(resolved.image.as_deref()?)?;
+    let is_there = images.versions(&name).any(|present| present == version);
+    is_there.then(|| format!("{name}@{version}"))
 }
 
 /// A list of nodes, of bounded length; `None` if there are none.

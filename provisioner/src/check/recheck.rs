@@ -263,9 +263,9 @@ fn nodes_to_resolve(before: &Checked, edited: &Edited<'_>) -> BTreeSet<NodeName>
         return names;
     }
     let mut concerned: BTreeSet<&str> = edited.changed_profiles.iter().map(ProfileName::as_str).collect();
+    // One that is taken away with `~` came by another that lists it.
     let lists = |spec: &MachineSpec, concerned: &BTreeSet<&str>| {
-        let mut listed = spec.profiles.iter();
-        listed.any(|name| concerned.contains(name.strip_prefix('~').unwrap_or(name)))
+        spec.profiles.iter().any(|name| concerned.contains(name.as_str()))
     };
     // Those that list them, and those that list those. What a changed profile listed before needs no
     // look: whoever got values through it lists the changed profile, and is found by that.

@@ -311,6 +311,8 @@ proptest! {
         changes in prop::collection::vec(prop::collection::vec(step(), 1..5), 1..12),
         // Stored by an earlier release, or before addresses had to differ.
         stored in prop::collection::vec(0..SPECS.len(), 0..NODES),
+        // All there, and many list each other: a change of one reaches nodes over others.
+        stored_profiles in prop::collection::vec(0..PROFILE_SPECS.len(), PROFILES.len()),
     ) {
         let mut next_id = 100;
         let records = (0_u32..).zip(stored).map(|(number, choice)| NodeRecord {
@@ -320,7 +322,13 @@ proptest! {
             version: 1,
             unreadable: None,
         });
-        let mut cluster = Cluster::new(records.collect(), Vec::new());
+        let profiles = stored_profiles.iter().enumerate().map(|(number, choice)| ProfileRecord {
+            name: profile(number),
+            spec: spec(PROFILE_SPECS[*choice]),
+            version: 1,
+            unreadable: None,
+        });
+        let mut cluster = Cluster::new(records.collect(), profiles.collect());
         check_is_whole(&cluster, &Known::default())?;
         let mut known_now = known(0);
         let mut told = Told { labels: labels(&cluster), hosts: host_table(&cluster) };

@@ -25,6 +25,7 @@ use super::{explain, patch, refuse_edit, watch};
 use crate::{
     check::Subject,
     identity,
+    image_use::next_image,
     images::ImageTable,
     provisioner::{Provisioner, View},
     spread::{SpreadError, check_size, spread},
@@ -54,7 +55,7 @@ impl Provisioner {
             id: record.id,
             spec: record.spec.clone(),
             status: self.0.fleet.status(record.id)?,
-            next_image: self.next_image(record, images),
+            next_image: resolved.and_then(|spec| next_image(spec, images)),
             labels: resolved.map(|spec| spec.labels.clone()).unwrap_or_default(),
             version: record.version,
         })
