@@ -10,7 +10,7 @@
 //!
 //! No row has the number 2^64-1, so no row of one form is one of the other. No row of form 1 follows one of form 2.
 //! So no row can be changed, removed from the middle or put in without every later hash changing. That the newest
-//! rows were cut off, or that the whole chain was made again, shows only beside a [`SignedHead`] that was kept
+//! rows were cut off, or that the whole chain was rewritten, shows only beside a [`SignedHead`] that was kept
 //! elsewhere.
 //!
 //! | module | |

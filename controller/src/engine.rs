@@ -211,7 +211,7 @@ impl Engine {
         fetched: Result<FetchedImage, ToldFetchError>,
         now: Timestamp,
     ) {
-        let Some(sequence) = self.workflow_states.place_of(id) else { return };
+        let Some(sequence) = self.workflow_states.sequence_of(id) else { return };
         let Some(workflow_state) = self.workflow_states.get_mut(sequence) else { return };
         let mut effects = Effects::default();
         workflow_state.image_fetched(&mut effects, stage, fetched, now);
@@ -245,7 +245,8 @@ impl Engine {
         self.abandon_late_logs(uptime);
         let due = self.workflow_states.values().any(|workflow_state| workflow_state.has_task_due(now));
         self.stale |= due;
-        for sequence in self.workflow_states.places_where(|workflow_state| workflow_state.has_pause_over(now))
+        for sequence in
+            self.workflow_states.sequences_where(|workflow_state| workflow_state.has_pause_over(now))
         {
             let Some(workflow_state) = self.workflow_states.get_mut(sequence) else { continue };
             if workflow_state.end_pauses_of_tries(now) {
@@ -266,7 +267,7 @@ impl Engine {
     }
 
     fn workflow_state_mut(&mut self, id: WorkflowId) -> Option<&mut WorkflowState> {
-        self.workflow_states.get_mut(self.workflow_states.place_of(id)?)
+        self.workflow_states.get_mut(self.workflow_states.sequence_of(id)?)
     }
 
     fn take(&mut self, more: Effects) {

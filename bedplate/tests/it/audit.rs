@@ -207,7 +207,7 @@ fn a_log_that_was_cut_off_or_has_another_key_is_an_alarm() {
     assert_ne!(key, old);
     assert_eq!(told[0]["object"].as_str(), Some(key.trim()));
     let other = server.run(&["audit", "verify", "--head", &kept]).failed();
-    assert!(other.contains(&format!("as line {} of the log tells", told[0]["number"])), "{other}");
+    assert!(other.contains(&format!("as line {} of the log reports", told[0]["number"])), "{other}");
 }
 
 #[test]

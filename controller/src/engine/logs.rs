@@ -80,12 +80,12 @@ impl Engine {
         self.abandon_logs("their node was deleted", |run| run.node == node);
     }
 
-    /// Runs of which something holds, with the places of their workflows.
+    /// Runs of which something holds, with the sequences of their workflows.
     fn runs_where(&self, holds: impl Fn(&Run) -> bool) -> Vec<(u64, RunId)> {
-        let of_flows = self.workflow_states.iter().flat_map(|(sequence, workflow_state)| {
+        let of_workflows = self.workflow_states.iter().flat_map(|(sequence, workflow_state)| {
             workflow_state.runs.values().map(move |run| (sequence, run))
         });
-        of_flows.filter(|(_, run)| holds(run)).map(|(sequence, run)| (sequence, run.id)).collect()
+        of_workflows.filter(|(_, run)| holds(run)).map(|(sequence, run)| (sequence, run.id)).collect()
     }
 
     /// Waits no more for the rest of these logs of runs that are over.

@@ -162,7 +162,7 @@ impl Engine {
     /// The volumes of a node's earlier boots are gone with its memory. Where nothing was in them yet, they are made in this
     /// one.
     pub(super) fn volumes_lost(&mut self, id: NodeId, boot: &str, now: Timestamp) {
-        // What is in the volumes of a blocked workflow is not known: its home stays as it is, and
+        // What is in the volumes of a blocked workflow is not known: their placement stays as it is, and
         // the first list of the node's runs after it is read again tells that the boot is another.
         let is_lost =
             |volume_placement: &VolumePlacement| volume_placement.node == id && volume_placement.boot != boot;
@@ -170,7 +170,7 @@ impl Engine {
             let goes_on = workflow_state.ended.is_none() && workflow_state.blocked.is_none();
             goes_on && workflow_state.volumes.iter().flatten().any(is_lost)
         };
-        for sequence in self.workflow_states.places_where(concerns) {
+        for sequence in self.workflow_states.sequences_where(concerns) {
             let Some(workflow_state) = self.workflow_states.get_mut(sequence) else { continue };
             let mut effects = Effects::default();
             for group in 0..workflow_state.volumes.len() {
@@ -216,7 +216,7 @@ impl Engine {
             let is_gone = |placement: &Option<VolumePlacement>| placement.as_ref().and_then(&gone).is_some();
             state.ended.is_none() && placed.any(|(group, volume)| is_gone(volume) && is_open(state, group))
         };
-        for sequence in self.workflow_states.places_where(concerns) {
+        for sequence in self.workflow_states.sequences_where(concerns) {
             let Some(workflow_state) = self.workflow_states.get_mut(sequence) else { continue };
             let mut effects = Effects::default();
             for group in 0..workflow_state.volumes.len() {

@@ -46,7 +46,7 @@ struct Queue<'a> {
 }
 
 impl<'a> Queue<'a> {
-    /// Adds what a flow may begin, and counts what it holds. `for_members`: nodes for attempts of several
+    /// Adds what a workflow may start, and counts what it holds. `for_members`: nodes for attempts of several
     /// members.
     fn add(
         &mut self,

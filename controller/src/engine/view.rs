@@ -3,7 +3,7 @@
 //! A [`View`] is immutable and shares everything with the engine that it was made of. Making one
 //! costs a few pointers; what the engine changes afterwards it copies first, so a commit costs its
 //! readers a copy of what it touched and of the paths there: of one task of a hundred thousand its
-//! run, its place among those that run, its stage and its workflow.
+//! run, its entry among those that run, its stage and its workflow.
 
 use std::{collections::BTreeSet, sync::Arc};
 
@@ -143,7 +143,7 @@ impl View {
         pulls: &PullsOfWorkflow,
         now: Timestamp,
     ) -> Option<Vec<Waiting>> {
-        let sequence = self.workflow_states.place_of(id)?;
+        let sequence = self.workflow_states.sequence_of(id)?;
         let workflow_state = self.workflow_states.get(sequence)?;
         if let Some(why) = workflow_state.blocked.as_ref().filter(|_| workflow_state.ended.is_none()) {
             let reasons = vec![format!("the workflow is blocked: {why}")];

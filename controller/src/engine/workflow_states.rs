@@ -15,67 +15,67 @@ use super::{WorkflowState, workflow_state::StageState};
 /// See the module.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct WorkflowStates {
-    /// By place in the order of submission.
-    by_place: RedBlackTreeMapSync<u64, WorkflowState>,
+    /// By submission sequence.
+    by_sequence: RedBlackTreeMapSync<u64, WorkflowState>,
     sequences: HashTrieMapSync<WorkflowId, u64>,
 }
 
 impl WorkflowStates {
     pub(crate) fn get(&self, sequence: u64) -> Option<&WorkflowState> {
-        self.by_place.get(&sequence)
+        self.by_sequence.get(&sequence)
     }
 
     /// To change it: it is copied if a view has it.
     pub(super) fn get_mut(&mut self, sequence: u64) -> Option<&mut WorkflowState> {
-        self.by_place.get_mut(&sequence)
+        self.by_sequence.get_mut(&sequence)
     }
 
-    /// The place of a workflow, if it is here.
-    pub(crate) fn place_of(&self, id: WorkflowId) -> Option<u64> {
+    /// The submission sequence of a workflow, if it is here.
+    pub(crate) fn sequence_of(&self, id: WorkflowId) -> Option<u64> {
         self.sequences.get(&id).copied()
     }
 
     pub(crate) fn of(&self, id: WorkflowId) -> Option<&WorkflowState> {
-        self.get(self.place_of(id)?)
+        self.get(self.sequence_of(id)?)
     }
 
     pub(super) fn insert(&mut self, workflow_state: WorkflowState) {
         self.sequences.insert_mut(workflow_state.id, workflow_state.sequence);
-        self.by_place.insert_mut(workflow_state.sequence, workflow_state);
+        self.by_sequence.insert_mut(workflow_state.sequence, workflow_state);
     }
 
     pub(super) fn remove(&mut self, sequence: u64) {
-        if let Some(workflow_state) = self.by_place.get(&sequence) {
+        if let Some(workflow_state) = self.by_sequence.get(&sequence) {
             self.sequences.remove_mut(&workflow_state.id);
-            self.by_place.remove_mut(&sequence);
+            self.by_sequence.remove_mut(&sequence);
         }
     }
 
-    /// By place.
+    /// In the order of submission.
     pub(crate) fn iter(&self) -> impl DoubleEndedIterator<Item = (u64, &WorkflowState)> {
-        self.by_place.iter().map(|(sequence, workflow_state)| (*sequence, workflow_state))
+        self.by_sequence.iter().map(|(sequence, workflow_state)| (*sequence, workflow_state))
     }
 
-    /// By place.
+    /// In the order of submission.
     pub(crate) fn values(&self) -> impl DoubleEndedIterator<Item = &WorkflowState> {
-        self.by_place.values()
+        self.by_sequence.values()
     }
 
-    /// Places of those of which something holds.
-    pub(super) fn places_where(&self, holds: impl Fn(&WorkflowState) -> bool) -> Vec<u64> {
+    /// Sequences of those of which something holds.
+    pub(super) fn sequences_where(&self, holds: impl Fn(&WorkflowState) -> bool) -> Vec<u64> {
         self.iter()
             .filter(|(_, workflow_state)| holds(workflow_state))
             .map(|(sequence, _)| sequence)
             .collect()
     }
 
-    /// Places of all.
+    /// Sequences of all.
     pub(super) fn sequences(&self) -> Vec<u64> {
-        self.places_where(|_| true)
+        self.sequences_where(|_| true)
     }
 
     pub(crate) fn len(&self) -> usize {
-        self.by_place.size()
+        self.by_sequence.size()
     }
 }
 

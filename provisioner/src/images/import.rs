@@ -294,7 +294,7 @@ pub(super) async fn rebuild_all(images: &Images) {
         let _place = claim.permit().await;
         let title = format!("{}@{}", record.name, record.version.version);
         match rebuild(images, record).await {
-            Ok(()) => tracing::info!("{title}: stage 1 was made again for the new substrate program"),
+            Ok(()) => tracing::info!("{title}: stage 1 was rebuilt for the new substrate program"),
             Err(_) if images.0.shutdown.is_cancelled() => return,
             Err(error) => {
                 tracing::error!(

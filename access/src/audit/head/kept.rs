@@ -171,7 +171,7 @@ impl AuditHeads {
 }
 
 impl Access {
-    /// Call it before anything is changed. Of a key that was made again, though the log has rows of a server that had
+    /// Call it before anything is changed. Of a key that was replaced, though the log has rows of a server that had
     /// one, the log gets a row.
     pub async fn note_new_audit_key(&self) {
         if let Err(error) = self.try_note_new_key().await {

@@ -137,8 +137,8 @@ async fn explained(client: &Client, error: VerifyError, own: &AuditHead) -> Veri
 
 fn format_key(row: Option<u64>) -> String {
     let told = match row {
-        Some(row) => format!("the server's key was made again, as line {row} of the log tells"),
-        None => "the server's key may have been made again (no line of the log tells of it)".to_owned(),
+        Some(row) => format!("the server's key was replaced, as line {row} of the log reports"),
+        None => "the server's key may have been replaced (no line of the log reports it)".to_owned(),
     };
     told + ": give the old key and the new one, each with --key, if you know that they are the server's"
 }
