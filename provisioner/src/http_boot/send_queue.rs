@@ -28,7 +28,7 @@ pub(super) const DEEP_BYTES: u32 = 4 << 20;
 pub(crate) const MAX_DEEP: usize = 64;
 
 /// A client that has read so many bytes fast is likely to go on.
-const FAST_BYTES: usize = 2 << 20;
+const FAST_BYTES: usize = 1 << 20;
 
 /// Who is waited for so long is not fast: at 10 Mbit/s half of a shallow queue is sent in it.
 const SHORT_WAIT: Duration = Duration::from_millis(100);
@@ -121,6 +121,9 @@ mod tests {
     /// What a shallow queue takes at once.
     const PART: usize = 128 << 10;
 
+    /// Parts that make a client fast.
+    const FAST: usize = FAST_BYTES / PART;
+
     /// Reads so many parts, each after such a wait; the last change of what may be held.
     fn read(queue: &mut SendQueue, parts: usize, wait: Duration) -> Option<u32> {
         let start = Instant::now();
@@ -138,16 +141,16 @@ mod tests {
         let places = Arc::new(Semaphore::new(1));
         let mut queue = SendQueue::new(places.clone());
         let (fast, slow) = (Duration::from_millis(5), Duration::from_millis(300));
-        assert_eq!(read(&mut queue, 15, fast), None);
+        assert_eq!(read(&mut queue, FAST - 1, fast), None);
         assert_eq!(read(&mut queue, 1, slow), None, "it begins again");
-        assert_eq!(read(&mut queue, 15, fast), None);
+        assert_eq!(read(&mut queue, FAST - 1, fast), None);
         assert_eq!(read(&mut queue, 1, fast), Some(DEEP_BYTES));
         assert_eq!(read(&mut queue, 100, slow), None, "more is sent at once");
         assert_eq!(read(&mut queue, 1, LONG_WAIT), Some(MAX_UNSENT_BYTES));
         assert_eq!(places.available_permits(), 0, "the kernel still has it");
         assert_eq!(read(&mut queue, 1, LONG_WAIT), None);
         assert_eq!(places.available_permits(), 1);
-        assert_eq!(read(&mut queue, 16, fast), Some(DEEP_BYTES));
+        assert_eq!(read(&mut queue, FAST, fast), Some(DEEP_BYTES));
     }
 
     #[test]
@@ -155,7 +158,7 @@ mod tests {
         let places = Arc::new(Semaphore::new(2));
         let fast = Duration::ZERO;
         let mut queues: Vec<_> = (0..3).map(|_| SendQueue::new(places.clone())).collect();
-        let deep: Vec<_> = queues.iter_mut().map(|queue| read(queue, 20, fast)).collect();
+        let deep: Vec<_> = queues.iter_mut().map(|queue| read(queue, FAST + 4, fast)).collect();
         assert_eq!(deep, [Some(DEEP_BYTES), Some(DEEP_BYTES), None]);
         queues.remove(0);
         assert_eq!(read(&mut queues[1], 1, fast), Some(DEEP_BYTES), "one has gone");
@@ -166,12 +169,12 @@ mod tests {
         let places = Arc::new(Semaphore::new(1));
         let mut queue = SendQueue::new(places.clone());
         assert_eq!(queue.sent_other(), None);
-        assert_eq!(read(&mut queue, 16, Duration::ZERO), Some(DEEP_BYTES));
+        assert_eq!(read(&mut queue, FAST, Duration::ZERO), Some(DEEP_BYTES));
         assert_eq!(queue.sent_other(), Some(MAX_UNSENT_BYTES), "the end of the download");
         assert_eq!(places.available_permits(), 0, "the kernel still has it");
         assert_eq!(queue.sent_other(), None, "a boot script");
         assert_eq!(places.available_permits(), 1);
-        assert_eq!(read(&mut queue, 15, Duration::ZERO), None, "it begins again");
+        assert_eq!(read(&mut queue, FAST - 1, Duration::ZERO), None, "it begins again");
     }
 
     #[test]
