@@ -100,10 +100,12 @@ fn shared(path: &str, operation: &Operation) -> Vec<(StatusCode, &'static str)> 
     ];
     let parameters = || operation.parameters.iter().flatten();
     let is_if_match = |parameter: &utoipa::openapi::path::Parameter| {
-        parameter.parameter_in == ParameterIn::Header && parameter.name.eq_ignore_ascii_case("if-match")
+        parameter.parameter_in == ParameterIn::Header
+            && parameter.name.eq_ignore_ascii_case("if-match")
     };
     if parameters().any(|parameter| matches!(parameter, RefOr::T(one) if is_if_match(one))) {
-        answers.push((StatusCode::PRECONDITION_FAILED, "It has another version than `If-Match` says"));
+        answers
+            .push((StatusCode::PRECONDITION_FAILED, "It has another version than `If-Match` says"));
     }
     if path.contains('{') {
         answers.push((StatusCode::NOT_FOUND, "There is none of that name or number"));
@@ -115,7 +117,10 @@ fn shared(path: &str, operation: &Operation) -> Vec<(StatusCode, &'static str)> 
         answers.push((StatusCode::PAYLOAD_TOO_LARGE, "The body is larger than the route takes"));
         if body.content.contains_key(JSON_TYPE) {
             answers.push((StatusCode::UNSUPPORTED_MEDIA_TYPE, "The body is not said to be JSON"));
-            answers.push((StatusCode::UNPROCESSABLE_ENTITY, "The body is JSON, and not what is asked for"));
+            answers.push((
+                StatusCode::UNPROCESSABLE_ENTITY,
+                "The body is JSON, and not what is asked for",
+            ));
         }
     }
     answers
@@ -188,7 +193,10 @@ mod tests {
         assert_eq!(statuses(&paths["/plain"]["get"]), "200 401 403 429 500 503");
         assert_eq!(statuses(put), "204 400 401 403 404 409 412 413 415 422 429 500 503");
         assert_eq!(statuses(&paths["/bytes"]["post"]), "204 400 401 403 413 429 500 503");
-        assert_eq!(put["responses"]["404"]["description"], "No such thing", "a route's own words stay");
+        assert_eq!(
+            put["responses"]["404"]["description"], "No such thing",
+            "a route's own words stay"
+        );
         let problem = "#/components/schemas/Problem";
         for status in ["404", "409", "422"] {
             let content = put["responses"][status]["content"].as_object().unwrap();
@@ -197,6 +205,9 @@ mod tests {
         }
         let bytes = &paths["/bytes"]["post"]["requestBody"]["content"]["application/octet-stream"];
         assert_eq!(bytes["schema"], serde_json::json!({"type": "string", "format": "binary"}));
-        assert!(document["components"]["schemas"]["Mistake"].is_object(), "what a problem is made of");
+        assert!(
+            document["components"]["schemas"]["Mistake"].is_object(),
+            "what a problem is made of"
+        );
     }
 }

@@ -104,7 +104,9 @@ pub(crate) struct Details {
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum BrokenChain {
     /// A row is missing or out of its place.
-    #[error("the audit log is broken: line {expected} is missing, line {found} stands in its place")]
+    #[error(
+        "the audit log is broken: line {expected} is missing, line {found} stands in its place"
+    )]
     Gap {
         /// Number that should come.
         expected: u64,
@@ -133,8 +135,17 @@ pub(crate) struct Action {
 pub(crate) fn next(last: Option<&AuditLine>, what: Action, at: Timestamp) -> AuditLine {
     let Action { principal, action, subject, outcome, details } = what;
     let number = last.map_or(0, |line| line.number) + 1;
-    let mut line =
-        AuditLine { number, at, principal, action, subject, outcome, details, form: FORM, hash: [0; 32] };
+    let mut line = AuditLine {
+        number,
+        at,
+        principal,
+        action,
+        subject,
+        outcome,
+        details,
+        form: FORM,
+        hash: [0; 32],
+    };
     line.hash = chained(last.map_or([0; 32], |line| line.hash), &line);
     line
 }
@@ -249,7 +260,8 @@ mod tests {
         let mut chain: Vec<AuditLine> = Vec::new();
         for n in 0..old + new {
             let text = str::to_owned;
-            let details = Details { source: text("192.0.2.1"), token: text("ci"), ..Details::default() };
+            let details =
+                Details { source: text("192.0.2.1"), token: text("ci"), ..Details::default() };
             let what = Action {
                 principal: text("admin"),
                 action: text("POST"),

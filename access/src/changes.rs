@@ -46,7 +46,8 @@ pub(crate) struct TooManyChanges {
 
 impl IntoResponse for TooManyChanges {
     fn into_response(self) -> Response {
-        let refusal = Refusal::new(StatusCode::TOO_MANY_REQUESTS, "too many changes", self.to_string());
+        let refusal =
+            Refusal::new(StatusCode::TOO_MANY_REQUESTS, "too many changes", self.to_string());
         let mut response = refusal.into_response();
         response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from(RETRY_AFTER_SECONDS));
         response
@@ -167,14 +168,16 @@ mod tests {
     #[tokio::test]
     async fn who_changes_too_much_is_refused_before_anything_runs() {
         let directory = tempfile::tempdir().unwrap();
-        let database = Database::open(&directory.path().join("test.db"), &[&crate::SCHEMA]).await.unwrap();
+        let database =
+            Database::open(&directory.path().join("test.db"), &[&crate::SCHEMA]).await.unwrap();
         let access = Access::open(database).await.unwrap();
         let admin = access.create_admin_if_none().await.unwrap().unwrap();
         let ann = User { name: "ann".to_owned(), admin: false, account: None, comment: None };
         access.add_user(&ann).await.unwrap();
         let ann = access.replace_token("ann", "laptop").await.unwrap().token;
         let (router, _) = access.rest().into_parts(OpenApi::default());
-        let router = router.layer(axum::middleware::from_fn_with_state(access.clone(), crate::layer));
+        let router =
+            router.layer(axum::middleware::from_fn_with_state(access.clone(), crate::layer));
         let ask_with = async |method: Method, path: &str, token: &str, header: (&str, &str)| {
             let request = Request::builder().method(method).uri(path).header(header.0, header.1);
             let request = request.header("authorization", format!("Bearer {token}"));
@@ -195,14 +198,25 @@ mod tests {
         // Drained at a later time, it gets nothing back while the test runs.
         let later = clock::now().plus_seconds(3_600);
         assert!(drain(&mut access.inner.change_rates.lock().unwrap(), "ann", later) > 0);
-        assert_eq!(ask(Method::DELETE, "/v1/tokens/laptop", &ann).await, StatusCode::TOO_MANY_REQUESTS);
+        assert_eq!(
+            ask(Method::DELETE, "/v1/tokens/laptop", &ann).await,
+            StatusCode::TOO_MANY_REQUESTS
+        );
         assert_eq!(
             ask_with(Method::GET, "/v1/tokens", &ann, upgrade).await,
             StatusCode::TOO_MANY_REQUESTS,
             "a stream into a job"
         );
-        assert_eq!(ask(Method::GET, "/v1/tokens", &ann).await, StatusCode::OK, "it is there still, and read");
-        assert_eq!(ask(Method::DELETE, "/v1/tokens/none", &admin).await, StatusCode::NOT_FOUND, "an admin");
+        assert_eq!(
+            ask(Method::GET, "/v1/tokens", &ann).await,
+            StatusCode::OK,
+            "it is there still, and read"
+        );
+        assert_eq!(
+            ask(Method::DELETE, "/v1/tokens/none", &admin).await,
+            StatusCode::NOT_FOUND,
+            "an admin"
+        );
     }
 
     #[test]

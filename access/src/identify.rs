@@ -33,7 +33,10 @@ pub(crate) struct Identity {
 }
 
 /// Who asks, by the first credential that the request has. A ticket is taken out of the request.
-pub(crate) async fn identify(access: &Access, request: &mut Request) -> Result<Identity, Unidentified> {
+pub(crate) async fn identify(
+    access: &Access,
+    request: &mut Request,
+) -> Result<Identity, Unidentified> {
     let ticket = take_ticket(request);
     let (credential, found) = if request.headers().contains_key(header::AUTHORIZATION) {
         let hash = bearer(request.headers()).and_then(|bearer| token::hash(token::PREFIX, &bearer));
@@ -54,7 +57,8 @@ pub(crate) async fn identify(access: &Access, request: &mut Request) -> Result<I
 fn take_ticket(request: &mut Request) -> Option<String> {
     let uri = request.uri();
     let (secret, others) = tickets::take_parameter(uri.query()?)?;
-    let path = if others.is_empty() { uri.path().to_owned() } else { format!("{}?{others}", uri.path()) };
+    let path =
+        if others.is_empty() { uri.path().to_owned() } else { format!("{}?{others}", uri.path()) };
     let mut parts = uri.clone().into_parts();
     // The parts of a URI that was read make one again.
     parts.path_and_query = Some(PathAndQuery::try_from(path).ok()?);

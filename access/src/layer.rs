@@ -78,7 +78,8 @@ pub async fn layer(State(access): State<Access>, mut request: Request, next: Nex
         client.prove();
     }
     access.note_use(token.hash, source);
-    let ends_soon = token.ends_soon(now).and_then(|ends| HeaderValue::try_from(ends.to_string()).ok());
+    let ends_soon =
+        token.ends_soon(now).and_then(|ends| HeaderValue::try_from(ends.to_string()).ok());
     request.extensions_mut().insert(Origin { source, token: token.name.clone() });
     request.extensions_mut().insert(token);
     let mut response = answer(access, principal, credential, request, next).await;
@@ -100,10 +101,15 @@ async fn answer(
     let by_cookie = matches!(credential, Credential::Session(_));
     let foreign = (by_cookie && (changes || is_websocket))
         .then(|| {
-            sessions::same_origin(request.headers(), request.uri().authority().map(|host| host.as_str()))
+            sessions::same_origin(
+                request.headers(),
+                request.uri().authority().map(|host| host.as_str()),
+            )
         })
         .and_then(Result::err)
-        .map(|error| Refusal::new(StatusCode::FORBIDDEN, "cannot take the request", error.to_string()));
+        .map(|error| {
+            Refusal::new(StatusCode::FORBIDDEN, "cannot take the request", error.to_string())
+        });
     request.extensions_mut().insert(principal.clone());
     request.extensions_mut().insert(credential);
     let origin = request.extensions().get::<Origin>().cloned().unwrap_or_default();
@@ -130,7 +136,9 @@ async fn answer(
         return response;
     }
     let mutation = rest::detached(audited(access, principal, origin, request, next, foreign));
-    mutation.await.unwrap_or_else(|error| Refusal::internal("the request failed", &error).into_response())
+    mutation
+        .await
+        .unwrap_or_else(|error| Refusal::internal("the request failed", &error).into_response())
 }
 
 /// The action of the route that answered, if one did.

@@ -38,13 +38,15 @@ use database::{Database, MigrateError, outbox};
 
 pub use answers::document_answers;
 pub use audit::{
-    AuditAlarms, AuditChain, AuditHeads, AuditKeep, AuditQuery, BrokenChain, HeadError, KeyError, audit_key,
-    audit_problems, is_told, record_change, record_object, verify_cut, verify_head,
+    AuditAlarms, AuditChain, AuditHeads, AuditKeep, AuditQuery, BrokenChain, HeadError, KeyError,
+    audit_key, audit_problems, is_told, record_change, record_object, verify_cut, verify_head,
 };
 pub use layer::{layer, reads};
 pub use logins::LoginFailures;
 pub use public::{Public, Visibility, public_line};
-pub use quota::{Holdings, QuotaExceeded, QuotaLimits, RunningRequest, StillHeld, running_requests};
+pub use quota::{
+    Holdings, QuotaExceeded, QuotaLimits, RunningRequest, StillHeld, running_requests,
+};
 pub use rights::{Denied, Principal, Resource, Rows, authorize, permitted, visible};
 pub use routes::{ACTION_KEY, Caller, Routes};
 pub use sessions::SessionLimits;
@@ -80,7 +82,9 @@ pub enum AccessError {
     #[error("no token can be made")]
     Randomness(#[source] NoRandomness),
     /// The name of a token breaks the rule.
-    #[error("{name:?} cannot name a token: use 1 to 63 lower-case letters, digits and inner hyphens")]
+    #[error(
+        "{name:?} cannot name a token: use 1 to 63 lower-case letters, digits and inner hyphens"
+    )]
     TokenName {
         /// As given, cut to 80 characters.
         name: String,
@@ -216,7 +220,14 @@ impl Access {
         });
         let (session_limits, token_limits) = (SessionLimits::default(), TokenLimits::default());
         let (quota_limits, audit_keep) = (QuotaLimits::default(), AuditKeep::default());
-        Ok(Self { inner, session_limits, audit_heads: None, audit_keep, token_limits, quota_limits })
+        Ok(Self {
+            inner,
+            session_limits,
+            audit_heads: None,
+            audit_keep,
+            token_limits,
+            quota_limits,
+        })
     }
 
     /// The same with other limits of sessions; the default is 12 hours without use, 7 days in all.

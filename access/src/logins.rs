@@ -75,7 +75,12 @@ impl Default for Logins {
 
 impl Logins {
     /// The answer to a request of whom nobody knows who asks. It is counted; no line is logged for it.
-    pub(crate) fn refuse(&self, source: Option<IpAddr>, why: &Unidentified, now: Timestamp) -> Response {
+    pub(crate) fn refuse(
+        &self,
+        source: Option<IpAddr>,
+        why: &Unidentified,
+        now: Timestamp,
+    ) -> Response {
         match why {
             Unidentified::Nothing => not_authenticated().into_response(),
             Unidentified::Ended { user, name, at } => {
@@ -173,7 +178,10 @@ mod tests {
         assert_eq!(held.headers()["www-authenticate"], "Bearer", "time alone does not help");
         let other = Some(IpAddr::from([10, 0, 0, 2]));
         assert_eq!(logins.refuse(other, &bad, now).status(), StatusCode::UNAUTHORIZED);
-        assert_eq!(logins.refuse(one, &bad, Timestamp(60_000_000)).status(), StatusCode::UNAUTHORIZED);
+        assert_eq!(
+            logins.refuse(one, &bad, Timestamp(60_000_000)).status(),
+            StatusCode::UNAUTHORIZED
+        );
         let counted = logins.failures();
         assert_eq!(counted.by_kind[1], ("ticket", u64::from(LIMIT.failures) + 3));
         assert_eq!((counted.held_off, counted.sources), (1, 2));
@@ -183,7 +191,8 @@ mod tests {
     fn who_shows_nothing_or_an_old_token_is_not_held_off() {
         let (logins, now) = (Logins::default(), Timestamp(0));
         let source = Some(IpAddr::from([10, 0, 0, 1]));
-        let ended = Unidentified::Ended { user: "ann".into(), name: "old".into(), at: Timestamp(0) };
+        let ended =
+            Unidentified::Ended { user: "ann".into(), name: "old".into(), at: Timestamp(0) };
         for _ in 0..100 {
             for why in [&Unidentified::Nothing, &ended] {
                 assert_eq!(logins.refuse(source, why, now).status(), StatusCode::UNAUTHORIZED);

@@ -119,7 +119,13 @@ impl QuotaExceeded {
     ///
     /// # Errors
     /// Itself.
-    pub fn check(user: &str, name: QuotaName, used: u64, more: u64, limit: Option<u64>) -> Result<(), Self> {
+    pub fn check(
+        user: &str,
+        name: QuotaName,
+        used: u64,
+        more: u64,
+        limit: Option<u64>,
+    ) -> Result<(), Self> {
         match limit {
             // What adds nothing is never refused, even if a limit was lowered.
             Some(limit) if more > 0 && used.saturating_add(more) > limit => {
@@ -217,7 +223,11 @@ impl Quotas {
         locked(&self.holdings).clone()
     }
 
-    fn begin_request(&self, user: &Arc<str>, limit: Option<u64>) -> Result<RunningRequest, QuotaExceeded> {
+    fn begin_request(
+        &self,
+        user: &Arc<str>,
+        limit: Option<u64>,
+    ) -> Result<RunningRequest, QuotaExceeded> {
         let mut running = locked(&self.running);
         let of_user = running.get(user).copied().unwrap_or(0);
         QuotaExceeded::check(user, QuotaName::Requests, of_user, 1, limit)?;
@@ -261,7 +271,11 @@ impl<S: Send + Sync> FromRequestParts<S> for RunningRequest {
 
 /// Axum middleware, behind [`crate::layer()`]: counts the requests of each user until their answers
 /// have ended, and refuses those past the limit with 429.
-pub async fn running_requests(State(access): State<Access>, mut request: Request, next: Next) -> Response {
+pub async fn running_requests(
+    State(access): State<Access>,
+    mut request: Request,
+    next: Next,
+) -> Response {
     let principal = request.extensions().get::<Principal>();
     let Some(principal) = principal else { return next.run(request).await };
     let user: Arc<str> = principal.name.as_str().into();
@@ -448,7 +462,10 @@ impl Access {
 
 /// Own limits as the audit log tells them: no limit is another thing than no own one.
 fn document(limits: &OwnLimits) -> BTreeMap<&str, serde_json::Value> {
-    limits.iter().map(|(word, limit)| (word.as_str(), limit.map_or("none".into(), Into::into))).collect()
+    limits
+        .iter()
+        .map(|(word, limit)| (word.as_str(), limit.map_or("none".into(), Into::into)))
+        .collect()
 }
 
 /// A user is being removed, until this is dropped.

@@ -123,7 +123,9 @@ async fn create_token(
     let user = wanted.user.as_ref().unwrap_or(&caller.principal.name);
     caller.authorize(Resource::Owned { owner: user })?;
     let created = access.create_token(user, &wanted, &caller.principal, token.expires).await;
-    created.map(|created| (StatusCode::CREATED, Json(created))).map_err(|error| refuse(title(), &error))
+    created
+        .map(|created| (StatusCode::CREATED, Json(created)))
+        .map_err(|error| refuse(title(), &error))
 }
 
 /// Revokes one of the caller's tokens, or for admins of another user's. It stops working at once, with the sessions
@@ -144,7 +146,8 @@ async fn revoke_token(
 ) -> Result<StatusCode, Refusal> {
     let title = || format!("cannot revoke token {name:?}");
     let owner = &whose.owner(&access, &caller, &title()).await?;
-    let of = if *owner == caller.principal.name { String::new() } else { format!(" --user {owner}") };
+    let of =
+        if *owner == caller.principal.name { String::new() } else { format!(" --user {owner}") };
     match access.revoke_token(owner, &name).await {
         Ok(true) => Ok(StatusCode::NO_CONTENT),
         Ok(false) => Err(Refusal::new(
@@ -193,7 +196,8 @@ fn refuse(title: String, error: &AccessError) -> Refusal {
         (status = FORBIDDEN, body = Problem))
 )]
 async fn list_users(State(access): State<Access>, paging: Paging) -> Result<Page<User>, Refusal> {
-    let mut rows = access.users().await.map_err(|error| refuse("cannot list users".to_owned(), &error))?;
+    let mut rows =
+        access.users().await.map_err(|error| refuse("cannot list users".to_owned(), &error))?;
     rows.sort_unstable_by(|one, other| one.name.cmp(&other.name));
     paging.cut("users", rows, |user| user.name.clone(), |name, after| name > after)
 }
@@ -263,7 +267,14 @@ async fn change_user(
     responses((status = NO_CONTENT), (status = FORBIDDEN, body = Problem), (status = NOT_FOUND, body = Problem),
         (status = CONFLICT, body = Problem))
 )]
-async fn remove_user(State(access): State<Access>, Path(name): Path<String>) -> Result<StatusCode, Refusal> {
+async fn remove_user(
+    State(access): State<Access>,
+    Path(name): Path<String>,
+) -> Result<StatusCode, Refusal> {
     let title = format!("cannot remove user {name:?}");
-    access.remove_user(&name).await.map(|()| StatusCode::NO_CONTENT).map_err(|error| refuse(title, &error))
+    access
+        .remove_user(&name)
+        .await
+        .map(|()| StatusCode::NO_CONTENT)
+        .map_err(|error| refuse(title, &error))
 }

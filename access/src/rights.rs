@@ -96,7 +96,9 @@ fn by_role(principal: &Principal, action: Action, owner: Option<&str>) -> String
 fn out_of_scope(principal: &Principal, action: Action) -> String {
     let (word, name) = (action.as_str(), &principal.name);
     let mend = if action.fits_a_scope() {
-        format!("use another token of {name}, or make one with `bedplate token create NAME --allow {word}`")
+        format!(
+            "use another token of {name}, or make one with `bedplate token create NAME --allow {word}`"
+        )
     } else {
         format!("use a token of {name} without a scope")
     };
@@ -229,7 +231,11 @@ fn extent(principal: &Principal, action: Action) -> Option<Extent> {
 ///
 /// # Errors
 /// [`Denied`] if no role of the principal grants it, or its token is not for it.
-pub fn authorize(principal: &Principal, action: Action, resource: Resource<'_>) -> Result<(), Denied> {
+pub fn authorize(
+    principal: &Principal,
+    action: Action,
+    resource: Resource<'_>,
+) -> Result<(), Denied> {
     let owner = match resource {
         Resource::Site => None,
         Resource::Owned { owner } => Some(owner),

@@ -63,7 +63,11 @@ pub(crate) struct NewLogin {
 
 impl Access {
     /// Begins a session for the owner of a token.
-    pub(crate) async fn begin_session(&self, user: &str, token: TokenHash) -> Result<NewLogin, AccessError> {
+    pub(crate) async fn begin_session(
+        &self,
+        user: &str,
+        token: TokenHash,
+    ) -> Result<NewLogin, AccessError> {
         let secret = token::generate(token::SESSION_PREFIX).map_err(AccessError::Randomness)?;
         let hash = token::hash(token::SESSION_PREFIX, &secret)
             .ok_or(AccessError::Randomness(token::NoRandomness))?;
@@ -113,7 +117,11 @@ impl Access {
     }
 
     /// Ends one session of a user and forgets the user's tickets, which it may have asked for. `false` if it was over.
-    pub(crate) async fn end_session(&self, user: &str, hash: TokenHash) -> Result<bool, AccessError> {
+    pub(crate) async fn end_session(
+        &self,
+        user: &str,
+        hash: TokenHash,
+    ) -> Result<bool, AccessError> {
         self.tickets().forget(user);
         Ok(self.inner.store.end_session(hash).await?)
     }
@@ -132,21 +140,26 @@ impl Access {
 /// The hash of the session cookie of a request.
 pub(crate) fn cookie_hash(headers: &HeaderMap) -> Option<TokenHash> {
     let pairs = headers.get_all(header::COOKIE).iter().filter_map(|value| value.to_str().ok());
-    let mut pairs = pairs.flat_map(|value| value.split(';')).filter_map(|pair| pair.trim().split_once('='));
+    let mut pairs =
+        pairs.flat_map(|value| value.split(';')).filter_map(|pair| pair.trim().split_once('='));
     let (_, secret) = pairs.find(|(name, _)| *name == COOKIE)?;
     token::hash(token::SESSION_PREFIX, secret)
 }
 
 fn set_cookie(secret: &str, life: Duration) -> HeaderValue {
-    let text =
-        format!("{COOKIE}={secret}; Path=/; Secure; HttpOnly; SameSite=Strict; Max-Age={}", life.as_secs());
+    let text = format!(
+        "{COOKIE}={secret}; Path=/; Secure; HttpOnly; SameSite=Strict; Max-Age={}",
+        life.as_secs()
+    );
     // Base64url and digits are a header.
     HeaderValue::try_from(text).unwrap_or_else(|_| clear_cookie())
 }
 
 /// The header that makes a browser forget the cookie.
 pub(crate) fn clear_cookie() -> HeaderValue {
-    HeaderValue::from_static("__Host-bedplate=; Path=/; Secure; HttpOnly; SameSite=Strict; Max-Age=0")
+    HeaderValue::from_static(
+        "__Host-bedplate=; Path=/; Secure; HttpOnly; SameSite=Strict; Max-Age=0",
+    )
 }
 
 /// Why a request with a cookie is not taken.
@@ -157,21 +170,29 @@ pub(crate) enum OriginError {
          Bearer`) where there is no browser"
     )]
     Missing,
-    #[error("it was made by a page of {origin}, and only pages of https://{host} may do that with a session")]
+    #[error(
+        "it was made by a page of {origin}, and only pages of https://{host} may do that with a session"
+    )]
     Other { origin: String, host: String },
 }
 
 /// Was the request made by a page of this server? `Origin` (RFC 6454) cannot be set by a page, `Host` is where the
 /// browser sent the request to.
 pub(crate) fn same_origin(headers: &HeaderMap, host: Option<&str>) -> Result<(), OriginError> {
-    let text = |value: Option<&HeaderValue>| value.and_then(|value| value.to_str().ok()).map(str::to_owned);
+    let text = |value: Option<&HeaderValue>| {
+        value.and_then(|value| value.to_str().ok()).map(str::to_owned)
+    };
     let origin = text(headers.get(header::ORIGIN)).ok_or(OriginError::Missing)?;
     let host = text(headers.get(header::HOST)).or(host.map(str::to_owned)).unwrap_or_default();
     let default_port = |authority: &str| authority.trim_end_matches(":443").to_ascii_lowercase();
-    let is_ours = origin
-        .strip_prefix("https://")
-        .is_some_and(|authority| !host.is_empty() && default_port(authority) == default_port(&host));
-    if is_ours { Ok(()) } else { Err(OriginError::Other { origin: cut(&origin), host: cut(&host) }) }
+    let is_ours = origin.strip_prefix("https://").is_some_and(|authority| {
+        !host.is_empty() && default_port(authority) == default_port(&host)
+    });
+    if is_ours {
+        Ok(())
+    } else {
+        Err(OriginError::Other { origin: cut(&origin), host: cut(&host) })
+    }
 }
 
 /// What a stranger sent, short enough to be said again.
@@ -214,7 +235,10 @@ mod tests {
             ("null", "bedplate.example"),
             ("https://", ""),
         ] {
-            assert!(matches!(check(Some(origin), host), Err(OriginError::Other { .. })), "{origin} {host}");
+            assert!(
+                matches!(check(Some(origin), host), Err(OriginError::Other { .. })),
+                "{origin} {host}"
+            );
         }
         assert_eq!(check(None, "bedplate.example"), Err(OriginError::Missing));
     }
@@ -233,7 +257,8 @@ mod tests {
 
     #[test]
     fn a_session_ends_when_it_is_idle_or_old() {
-        let limits = SessionLimits { idle: Duration::from_secs(100), life: Duration::from_secs(1000) };
+        let limits =
+            SessionLimits { idle: Duration::from_secs(100), life: Duration::from_secs(1000) };
         let second = |seconds: i64| Timestamp(seconds * 1_000_000);
         let is_good = |used: i64, now: i64| {
             limits.is_good(&StoredSession { created: second(0), used: second(used) }, second(now))

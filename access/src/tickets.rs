@@ -86,7 +86,10 @@ impl Tickets {
             return Err(TicketError::TooMany);
         }
         let expires = after(now, TICKET_LIFE);
-        self.0.insert(hash(secret), Ticket { user: user.to_owned(), token, path: path.to_owned(), expires });
+        self.0.insert(
+            hash(secret),
+            Ticket { user: user.to_owned(), token, path: path.to_owned(), expires },
+        );
         Ok(expires)
     }
 
@@ -163,7 +166,9 @@ mod tests {
         for method in ["POST", "DELETE", "get", "HEAD"] {
             assert_eq!(issue("x", "ann", method, "/v1/nodes", NOW), Err(TicketError::Method));
         }
-        for path in ["", "v1/nodes", "/v1/nodes?limit=1", "/v1#x", &format!("/{}", "x".repeat(1024))] {
+        for path in
+            ["", "v1/nodes", "/v1/nodes?limit=1", "/v1#x", &format!("/{}", "x".repeat(1024))]
+        {
             assert_eq!(issue("x", "ann", "GET", path, NOW), Err(TicketError::Path), "{path}");
         }
         for number in 0..MAX_TICKETS_PER_USER {

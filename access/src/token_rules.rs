@@ -48,7 +48,9 @@ pub enum TokenRuleError {
         days: u64,
     },
     /// It has to end.
-    #[error("every token ends here, after {days} days at most (`api.token-max-days` of the server)")]
+    #[error(
+        "every token ends here, after {days} days at most (`api.token-max-days` of the server)"
+    )]
     MustEnd {
         /// The limit.
         days: u64,
@@ -114,7 +116,9 @@ pub(crate) fn ends(
     }
     let ends = after(now, life);
     match latest {
-        Some(latest) if ends > latest && wanted.is_some() => Err(TokenRuleError::Outlives { ends: latest }),
+        Some(latest) if ends > latest && wanted.is_some() => {
+            Err(TokenRuleError::Outlives { ends: latest })
+        }
         Some(latest) => Ok(Some(ends.min(latest))),
         None => Ok(Some(ends)),
     }
@@ -187,7 +191,8 @@ mod tests {
     #[test]
     fn no_token_outlives_its_maker_where_that_has_to_end() {
         let hour = NOW.plus_seconds(3_600);
-        let made = |wanted: Option<TokenLife>| ends(TokenLimits::default(), wanted, Some(hour), NOW);
+        let made =
+            |wanted: Option<TokenLife>| ends(TokenLimits::default(), wanted, Some(hour), NOW);
         let life = |seconds: u64| Some(TokenLife::AfterSeconds(seconds));
         assert_eq!(made(None), Ok(Some(hour)), "where nobody says how long");
         assert_eq!(made(life(3_600)), Ok(Some(hour)));
@@ -214,7 +219,11 @@ mod tests {
             scope(&wanted(Some(&[Action::NodeList]), false), Some(stop)),
             Err(TokenRuleError::Wider { word: "node-list" })
         );
-        assert_eq!(scope(&wanted(Some(&[]), false), None), Ok(Some(vec![Action::WhoAmI])), "none but this");
+        assert_eq!(
+            scope(&wanted(Some(&[]), false), None),
+            Ok(Some(vec![Action::WhoAmI])),
+            "none but this"
+        );
         for (action, word) in [(Action::UserEdit, "user-edit"), (Action::UserAdd, "user-add")] {
             assert_eq!(
                 scope(&wanted(Some(&[action]), false), None),
@@ -229,8 +238,11 @@ mod tests {
 
     #[test]
     fn to_read_alone_is_cut_to_what_the_maker_has() {
-        let wanted =
-            |scope: Option<Vec<Action>>| CreateToken { scope, read_only: true, ..CreateToken::default() };
+        let wanted = |scope: Option<Vec<Action>>| CreateToken {
+            scope,
+            read_only: true,
+            ..CreateToken::default()
+        };
         let all = scope(&wanted(None), None).unwrap().unwrap();
         assert!(all.contains(&Action::NodeList) && all.iter().all(|action| action.only_reads()));
         let with = scope(&wanted(Some(vec![Action::NodeDrain])), None).unwrap().unwrap();

@@ -82,7 +82,12 @@ pub(crate) fn in_use(
         let at = found.expires.unwrap_or(now);
         return Err(Unidentified::Ended { user: found.owner.name, name: found.name, at });
     }
-    let token = TokenInUse { name: found.name.clone(), created: found.created, expires: found.expires, hash };
+    let token = TokenInUse {
+        name: found.name.clone(),
+        created: found.created,
+        expires: found.expires,
+        hash,
+    };
     Ok((found.principal(), token))
 }
 
@@ -114,7 +119,8 @@ impl Access {
         let expires = token_rules::ends(self.token_limits, wanted.expires, latest, clock::now())?;
         self.user(user).await?;
         let _turn = self.room_for_token(user).await?;
-        let NewToken { kept, hash, secret } = self.new_token(user, &wanted.name, expires, scope).await?;
+        let NewToken { kept, hash, secret } =
+            self.new_token(user, &wanted.name, expires, scope).await?;
         if !self.inner.store.add_token(&kept, hash).await? {
             return Err(AccessError::TokenExists { user: kept.user, name: kept.name });
         }
@@ -172,9 +178,11 @@ impl Access {
         let rows = self.inner.store.tokens(user).await?;
         let uses = self.uses();
         let with_use = |(hash, token): (TokenHash, Token)| match uses.last(&hash) {
-            Some(LastUse { at, source }) => {
-                Token { last_used: Some(at), last_source: source.map(|source| source.to_string()), ..token }
-            }
+            Some(LastUse { at, source }) => Token {
+                last_used: Some(at),
+                last_source: source.map(|source| source.to_string()),
+                ..token
+            },
             None => token,
         };
         Ok(rows.into_iter().map(with_use).collect())

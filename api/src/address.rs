@@ -31,12 +31,17 @@ pub enum SpecialUse {
 }
 
 /// Metadata services of clouds that are not link-local: Azure, Alibaba Cloud, Oracle Cloud.
-pub const METADATA_V4: [Ipv4Addr; 3] =
-    [Ipv4Addr::new(168, 63, 129, 16), Ipv4Addr::new(100, 100, 100, 200), Ipv4Addr::new(192, 0, 0, 192)];
+pub const METADATA_V4: [Ipv4Addr; 3] = [
+    Ipv4Addr::new(168, 63, 129, 16),
+    Ipv4Addr::new(100, 100, 100, 200),
+    Ipv4Addr::new(192, 0, 0, 192),
+];
 
 /// Metadata services of clouds over IPv6: AWS, Google Cloud.
-pub const METADATA_V6: [Ipv6Addr; 2] =
-    [Ipv6Addr::new(0xfd00, 0xec2, 0, 0, 0, 0, 0, 0x254), Ipv6Addr::new(0xfd20, 0xce, 0, 0, 0, 0, 0, 0x254)];
+pub const METADATA_V6: [Ipv6Addr; 2] = [
+    Ipv6Addr::new(0xfd00, 0xec2, 0, 0, 0, 0, 0, 0x254),
+    Ipv6Addr::new(0xfd20, 0xce, 0, 0, 0, 0, 0, 0x254),
+];
 
 impl SpecialUse {
     /// What `address` is for; `None` if it may be a peer's. An IPv6 address that stands for an IPv4
@@ -45,7 +50,9 @@ impl SpecialUse {
     pub fn of(address: IpAddr) -> Option<Self> {
         match address {
             IpAddr::V4(address) => Self::of_v4(address),
-            IpAddr::V6(address) => Self::of_v6(address).or_else(|| embedded(address).and_then(Self::of_v4)),
+            IpAddr::V6(address) => {
+                Self::of_v6(address).or_else(|| embedded(address).and_then(Self::of_v4))
+            }
         }
     }
 
@@ -186,8 +193,13 @@ mod tests {
     #[test]
     fn one_machine_has_one_address() {
         let canonical = |text: &str| canonical(text.parse().unwrap()).to_string();
-        for text in ["192.0.2.1", "::ffff:192.0.2.1", "::192.0.2.1", "64:ff9b::c000:201", "2002:c000:201::7"]
-        {
+        for text in [
+            "192.0.2.1",
+            "::ffff:192.0.2.1",
+            "::192.0.2.1",
+            "64:ff9b::c000:201",
+            "2002:c000:201::7",
+        ] {
             assert_eq!(canonical(text), "192.0.2.1", "{text}");
         }
         for text in ["::", "::1", "2001:db8::1", "fe80::1"] {

@@ -108,7 +108,8 @@ mod tests {
 
     use super::*;
 
-    const SCHEDULE: Schedule = Schedule { first: Duration::from_secs(1), longest: Duration::from_secs(30) };
+    const SCHEDULE: Schedule =
+        Schedule { first: Duration::from_secs(1), longest: Duration::from_secs(30) };
 
     fn seconds(pauses: impl IntoIterator<Item = Duration>) -> Vec<u64> {
         pauses.into_iter().map(|pause| pause.as_secs()).collect()
@@ -116,7 +117,10 @@ mod tests {
 
     #[test]
     fn pauses_double_up_to_the_longest() {
-        assert_eq!(seconds((0..8).map(|failures| SCHEDULE.after(failures))), [1, 1, 2, 4, 8, 16, 30, 30]);
+        assert_eq!(
+            seconds((0..8).map(|failures| SCHEDULE.after(failures))),
+            [1, 1, 2, 4, 8, 16, 30, 30]
+        );
         assert_eq!(SCHEDULE.after(u32::MAX), SCHEDULE.longest);
         let steady = Schedule { first: Duration::from_secs(3), longest: Duration::from_secs(3) };
         assert_eq!(seconds([1, 2, 9].map(|failures| steady.after(failures))), [3, 3, 3]);

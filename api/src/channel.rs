@@ -26,7 +26,9 @@ use std::net::SocketAddr;
 use serde::{Deserialize, Serialize};
 
 pub use self::{
-    negotiation::{Agreement, Capabilities, Capability, MAX_PROTOCOL, MIN_PROTOCOL, NoCommonProtocol, Offer},
+    negotiation::{
+        Agreement, Capabilities, Capability, MAX_PROTOCOL, MIN_PROTOCOL, NoCommonProtocol, Offer,
+    },
     session::{Message, SendError, Session, SessionError},
 };
 
@@ -312,7 +314,8 @@ pub fn kind_of_message(text: &str) -> String {
         kind: String,
     }
     let frame: Result<Frame<Tagged>, _> = serde_json::from_str(text);
-    let kind = frame.ok().and_then(|frame| frame.message).map(|message| message.kind).unwrap_or_default();
+    let kind =
+        frame.ok().and_then(|frame| frame.message).map(|message| message.kind).unwrap_or_default();
     kind.chars().filter(|character| !character.is_control()).take(MAX_KIND_CHARS).collect()
 }
 

@@ -43,7 +43,8 @@ impl FromStr for DeviceKind {
                 && part.ends_with(|c: char| c.is_ascii_alphanumeric())
                 && part.bytes().all(|c| c.is_ascii_alphanumeric() || b".-_".contains(&c))
         };
-        let parts = text.split_once('/').filter(|(vendor, class)| is_part(vendor) && is_part(class));
+        let parts =
+            text.split_once('/').filter(|(vendor, class)| is_part(vendor) && is_part(class));
         match parts {
             Some(_) if text.len() <= MAX_LENGTH => Ok(Self(text.to_owned())),
             _ => Err(InvalidId::new("kind of devices", text, RULE)),
@@ -134,7 +135,9 @@ mod tests {
 
     #[test]
     fn names_are_those_of_the_container_device_interface() {
-        for good in ["nvidia.com/gpu=0", "nvidia.com/gpu=GPU-1b2c", "rdma/hca=mlx5_0", "a-b_c/d.e=0:1"] {
+        for good in
+            ["nvidia.com/gpu=0", "nvidia.com/gpu=GPU-1b2c", "rdma/hca=mlx5_0", "a-b_c/d.e=0:1"]
+        {
             let name: DeviceName = good.parse().unwrap();
             assert_eq!(name.to_string(), good);
             let json = serde_json::to_string(&name).unwrap();

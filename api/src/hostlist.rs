@@ -260,11 +260,13 @@ fn compress_numbers(mut numbers: Vec<(usize, u64)>) -> Vec<String> {
     }
     ranges
         .into_iter()
-        .map(
-            |(first, last)| {
-                if first == last { written(first) } else { format!("{}-{}", written(first), written(last)) }
-            },
-        )
+        .map(|(first, last)| {
+            if first == last {
+                written(first)
+            } else {
+                format!("{}-{}", written(first), written(last))
+            }
+        })
         .collect()
 }
 
@@ -311,8 +313,14 @@ mod tests {
             "\"a-b\" in host list \"n[a-b]\" is not a number or a range such as 1-16"
         );
         assert_eq!(error("n[3-1]"), "range \"3-1\" in host list \"n[3-1]\" ends before it starts");
-        assert_eq!(error("n[0-999999999]"), "host list \"n[0-999999999]\" names more than 65536 nodes");
-        assert_eq!(error("n[1-300][1-300]"), "host list \"n[1-300][1-300]\" names more than 65536 nodes");
+        assert_eq!(
+            error("n[0-999999999]"),
+            "host list \"n[0-999999999]\" names more than 65536 nodes"
+        );
+        assert_eq!(
+            error("n[1-300][1-300]"),
+            "host list \"n[1-300][1-300]\" names more than 65536 nodes"
+        );
     }
 
     #[test]
@@ -323,7 +331,10 @@ mod tests {
         let nested = "[0-9]".repeat(16);
         assert_eq!(count(&nested), Ok(10_000_000_000_000_000));
         assert_eq!(expand(&nested), Err(HostListError::TooMany { list: nested.clone() }));
-        assert_eq!(expand(&"n1,".repeat(65_536)[..3 * 65_536 - 1]).map(|names| names.len()), Ok(65_536));
+        assert_eq!(
+            expand(&"n1,".repeat(65_536)[..3 * 65_536 - 1]).map(|names| names.len()),
+            Ok(65_536)
+        );
         assert!(matches!(
             expand(&"n1,".repeat(65_537)[..3 * 65_537 - 1]),
             Err(HostListError::TooMany { .. })
@@ -339,7 +350,9 @@ mod tests {
             ("ranges in one item", &|parts| format!("n[{}]", vec!["1-3"; parts].join(","))),
             ("names of a range", &|parts| format!("n[1-{parts}]")),
             ("names of two ranges", &|parts| format!("r[1-{}]n[0-9]", parts / 10)),
-            ("ranges without a number", &|parts| format!("{},n[x]", vec!["n[1-3]"; parts].join(","))),
+            ("ranges without a number", &|parts| {
+                format!("{},n[x]", vec!["n[1-3]"; parts].join(","))
+            }),
         ];
         for (what, list) in growing {
             let steps = |parts| {

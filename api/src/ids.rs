@@ -104,7 +104,8 @@ label! {
 
 /// RFC 1123 label: lower-case letters, digits and inner hyphens, at most 63 characters.
 fn check_label(kind: &'static str, text: &str) -> Result<(), InvalidId> {
-    const RULE: &str = "use 1 to 63 lower-case letters, digits and hyphens, no hyphen first or last";
+    const RULE: &str =
+        "use 1 to 63 lower-case letters, digits and hyphens, no hyphen first or last";
     let inner = |c: u8| c.is_ascii_lowercase() || c.is_ascii_digit() || c == b'-';
     let valid = !text.is_empty()
         && text.len() <= 63
@@ -164,8 +165,13 @@ impl fmt::Display for MacAddr {
 impl FromStr for MacAddr {
     type Err = InvalidId;
     fn from_str(text: &str) -> Result<Self, InvalidId> {
-        let error =
-            || InvalidId::new("MAC address", text, "use six hexadecimal bytes, as in 52:54:00:12:34:56");
+        let error = || {
+            InvalidId::new(
+                "MAC address",
+                text,
+                "use six hexadecimal bytes, as in 52:54:00:12:34:56",
+            )
+        };
         let digits: String = text.chars().filter(|c| !matches!(c, ':' | '-' | '.')).collect();
         if digits.len() != 12 || !digits.bytes().all(|c| c.is_ascii_hexdigit()) {
             return Err(error());
@@ -278,7 +284,10 @@ mod tests {
     #[test]
     fn mac_reads_three_forms_and_prints_one() {
         for text in ["52:54:00:ab:CD:ef", "52-54-00-ab-cd-ef", "5254.00ab.cdef"] {
-            assert_eq!(text.parse::<MacAddr>().map(|m| m.to_string()), Ok("52:54:00:ab:cd:ef".to_owned()));
+            assert_eq!(
+                text.parse::<MacAddr>().map(|m| m.to_string()),
+                Ok("52:54:00:ab:cd:ef".to_owned())
+            );
         }
         assert!("52:54:00:ab:cd".parse::<MacAddr>().is_err());
     }

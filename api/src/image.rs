@@ -8,7 +8,8 @@ use crate::ids::{Digest, ImageName, InvalidId, Timestamp, string_serde};
 
 /// Where the init of an image may be, in the order of looking: those of Linux (`init/main.c`) that
 /// are an init, and systemd's own places. A node's kernel argument `init=` names another.
-pub const INITS: [&str; 4] = ["/sbin/init", "/lib/systemd/systemd", "/usr/lib/systemd/systemd", "/etc/init"];
+pub const INITS: [&str; 4] =
+    ["/sbin/init", "/lib/systemd/systemd", "/usr/lib/systemd/systemd", "/etc/init"];
 
 /// What an image runs on, in OCI's words: `linux/amd64`, `linux/arm/v6`.
 ///
@@ -27,7 +28,8 @@ impl Platform {
     pub fn new(os: &str, architecture: &str, variant: Option<&str>) -> Self {
         let said = variant.map(str::to_lowercase).filter(|variant| !variant.is_empty());
         let is_number = |variant: &str| variant.starts_with(|c: char| c.is_ascii_digit());
-        let said = said.map(|variant| if is_number(&variant) { format!("v{variant}") } else { variant });
+        let said =
+            said.map(|variant| if is_number(&variant) { format!("v{variant}") } else { variant });
         let architecture = architecture.to_lowercase();
         let (architecture, variant) = match architecture.as_str() {
             "x86_64" | "x86-64" => ("amd64", said),

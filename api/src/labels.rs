@@ -90,7 +90,9 @@ fn is_prefix(text: &str) -> bool {
             && part.len() <= MAX_NAME_BYTES
             && !part.starts_with('-')
             && !part.ends_with('-')
-            && part.bytes().all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-')
+            && part
+                .bytes()
+                .all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-')
     };
     text.len() <= MAX_PREFIX_BYTES && text.split('.').all(is_part)
 }
@@ -224,18 +226,23 @@ mod tests {
     #[test]
     fn keys_and_values() {
         let long = "x".repeat(MAX_NAME_BYTES);
-        for good in ["rack", "a", "Rack-1", "a.b_c", "example.org/zone", "nvidia.com/gpu.model", &long] {
+        for good in
+            ["rack", "a", "Rack-1", "a.b_c", "example.org/zone", "nvidia.com/gpu.model", &long]
+        {
             assert_eq!(check_key(good), Ok(()), "{good}");
         }
         let longer = "x".repeat(MAX_NAME_BYTES + 1);
-        for bad in ["", "-a", "a-", ".a", "a b", "a=b", "a,b", "~a", "!a", "a/", "a/b/c", "ä", &longer] {
+        for bad in
+            ["", "-a", "a-", ".a", "a b", "a=b", "a,b", "~a", "!a", "a/", "a/b/c", "ä", &longer]
+        {
             assert_eq!(check_key(bad), Err(LabelError::Name), "{bad}");
         }
         let prefix = format!("{}/a", "x.".repeat(127) + "x");
         for bad in ["/a", "Example.org/a", "a..b/c", "-a/b", "a_b/c", &prefix] {
             assert_eq!(check_key(bad), Err(LabelError::Prefix), "{bad}");
         }
-        for (value, is_good) in [("", true), ("a1", true), (&*long, true), (&*longer, false), ("a b", false)]
+        for (value, is_good) in
+            [("", true), ("a1", true), (&*long, true), (&*longer, false), ("a b", false)]
         {
             assert_eq!(check_value(value).is_ok(), is_good, "{value:?}");
         }

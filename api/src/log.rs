@@ -81,7 +81,9 @@ impl FromStr for LogGap {
     type Err = InvalidGap;
 
     fn from_str(text: &str) -> Result<Self, InvalidGap> {
-        let ends = text.split_once('-').and_then(|(from, to)| Some((from.parse().ok()?, to.parse().ok()?)));
+        let ends = text
+            .split_once('-')
+            .and_then(|(from, to)| Some((from.parse().ok()?, to.parse().ok()?)));
         let (from, to) = ends.filter(|(from, to)| from < to).ok_or(InvalidGap)?;
         Ok(Self { from, to })
     }

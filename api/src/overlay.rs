@@ -136,8 +136,15 @@ mod tests {
             ListedEntry { path: path.as_bytes(), mode, uid: 0, gid: 7, content }.write(&mut list);
             list
         };
-        assert_eq!(list("etc", 0o755, ListedContent::Directory), b"d\0\0\x01\xed\0\0\0\0\0\0\0\x07etc\0");
-        assert_eq!(list("a", 0, ListedContent::Link(b"b")), b"l\0\0\0\0\0\0\0\0\0\0\0\x07a\0b\0", "a link");
+        assert_eq!(
+            list("etc", 0o755, ListedContent::Directory),
+            b"d\0\0\x01\xed\0\0\0\0\0\0\0\x07etc\0"
+        );
+        assert_eq!(
+            list("a", 0, ListedContent::Link(b"b")),
+            b"l\0\0\0\0\0\0\0\0\0\0\0\x07a\0b\0",
+            "a link"
+        );
         let file = |byte| list("a", 0o644, ListedContent::File(Digest([byte; 32])));
         assert_ne!(file(1), file(2));
         assert_eq!(file(1).len(), 1 + 12 + 2 + 32);

@@ -79,7 +79,9 @@ impl QuotaName {
     #[must_use]
     pub fn unit(self) -> QuotaUnit {
         match self {
-            Self::Documents | Self::Files | Self::Logs | Self::Results | Self::Images => QuotaUnit::Bytes,
+            Self::Documents | Self::Files | Self::Logs | Self::Results | Self::Images => {
+                QuotaUnit::Bytes
+            }
             Self::Tokens
             | Self::Sessions
             | Self::Requests
@@ -306,7 +308,10 @@ mod tests {
             assert_eq!(name.as_str().parse(), Ok(name));
         }
         let unknown = "disk".parse::<QuotaName>().unwrap_err();
-        assert!(unknown.to_string().starts_with("\"disk\" is no quota; there are tokens, "), "{unknown}");
+        assert!(
+            unknown.to_string().starts_with("\"disk\" is no quota; there are tokens, "),
+            "{unknown}"
+        );
     }
 
     #[test]

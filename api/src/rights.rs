@@ -314,7 +314,8 @@ mod tests {
 
     #[test]
     fn words_of_a_newer_server_are_read() {
-        let told: Permitted = serde_json::from_str(r#"{"action": "gang-launch", "on": "group"}"#).unwrap();
+        let told: Permitted =
+            serde_json::from_str(r#"{"action": "gang-launch", "on": "group"}"#).unwrap();
         assert_eq!(told, Permitted { action: Action::Unlisted, on: Extent::Unknown });
         assert_eq!(serde_json::from_str::<Role>("\"auditor\"").unwrap(), Role::Unknown);
     }

@@ -107,7 +107,9 @@ mod tests {
     #[test]
     fn urls_in_texts_are_cut_and_the_rest_stays() {
         assert_eq!(
-            without_secrets("import docker://u:p@h/x as x: GET (https://cdn/b?sig=1) failed; ask root@site"),
+            without_secrets(
+                "import docker://u:p@h/x as x: GET (https://cdn/b?sig=1) failed; ask root@site"
+            ),
             "import docker://…@h/x as x: GET (https://cdn/b?…) failed; ask root@site"
         );
         for password in ["p)w", "p\"w", "p'w", "p<w>", "p@w)w", "p`w"] {

@@ -127,7 +127,9 @@ pub enum StreamRequest {
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum InvalidRequest {
     /// It is too long.
-    #[error("the request has {bytes} bytes, and at most {MAX_REQUEST_BYTES} are taken: shorten the command")]
+    #[error(
+        "the request has {bytes} bytes, and at most {MAX_REQUEST_BYTES} are taken: shorten the command"
+    )]
     TooLong {
         /// How long it is.
         bytes: usize,
@@ -170,7 +172,8 @@ impl StreamRequest {
         if json.len() > MAX_REQUEST_BYTES {
             return Err(InvalidRequest::TooLong { bytes: json.len() });
         }
-        let no_stream = |error: serde_json::Error| InvalidRequest::NoStream { why: error.to_string() };
+        let no_stream =
+            |error: serde_json::Error| InvalidRequest::NoStream { why: error.to_string() };
         let given: serde_json::Value = serde_json::from_str(json).map_err(no_stream)?;
         let request: Self = serde_json::from_str(json).map_err(no_stream)?;
         // `crate::strict` cannot look into an enum with a tag inside. All fields of this one are always written, so what
@@ -194,7 +197,9 @@ impl StreamRequest {
                     return Err(InvalidRequest::NoProgram);
                 }
                 command.iter().try_for_each(|word| no_zero("the command", word))?;
-                terminal.iter().try_for_each(|terminal| no_zero("the terminal's name", &terminal.name))
+                terminal
+                    .iter()
+                    .try_for_each(|terminal| no_zero("the terminal's name", &terminal.name))
             }
             Self::Unknown => Err(InvalidRequest::UnknownKind),
             Self::Attach { .. } => Ok(()),
@@ -358,7 +363,8 @@ pub fn data(channel: Channel, bytes: &[u8]) -> Vec<u8> {
 /// # Errors
 /// [`Malformed`].
 pub fn parse_data(message: &[u8]) -> Result<(Channel, &[u8]), Malformed> {
-    let (number, bytes) = message.split_first().ok_or_else(|| Malformed("an empty message".to_owned()))?;
+    let (number, bytes) =
+        message.split_first().ok_or_else(|| Malformed("an empty message".to_owned()))?;
     let channel = match number {
         0 => Channel::Input,
         1 => Channel::Output,
@@ -403,7 +409,8 @@ impl FlowWindow {
     /// [`Malformed`]: more than was sent.
     pub fn was_taken(&mut self, bytes: usize) -> Result<(), Malformed> {
         let room = self.room.checked_add(bytes).filter(|room| *room <= WINDOW_BYTES);
-        self.room = room.ok_or_else(|| Malformed(format!("{bytes} bytes taken that were not sent")))?;
+        self.room =
+            room.ok_or_else(|| Malformed(format!("{bytes} bytes taken that were not sent")))?;
         Ok(())
     }
 

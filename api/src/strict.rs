@@ -66,7 +66,9 @@ mod tests {
         assert_eq!(error(r#"{"names":"n1","spec":{"imgae":"x"}}"#), "unknown field `spec.imgae`");
         let two = r#"{"names":"n1","spec":{"root":{"size":1},"interfaces":{"lan0":{"ip":1}}}}"#;
         assert_eq!(error(two), "unknown fields `spec.root.size`, `spec.interfaces.lan0.ip`");
-        assert!(error(r#"{"names":1}"#).starts_with("invalid type: integer `1`, expected a string"));
+        assert!(
+            error(r#"{"names":1}"#).starts_with("invalid type: integer `1`, expected a string")
+        );
         assert!(from_str::<MachineSpec>("{} {}").is_err(), "more than one value");
         let many: String = (0..1_000).map(|n| format!(r#""x{n}":1,"#)).collect();
         let StrictError::UnknownFields(named) =
@@ -76,6 +78,9 @@ mod tests {
         };
         assert_eq!(named.len(), MAX_NAMED);
         let tree = serde_json::json!({"dns": {"server": []}});
-        assert_eq!(from_value::<MachineSpec>(tree).unwrap_err().to_string(), "unknown field `dns.server`");
+        assert_eq!(
+            from_value::<MachineSpec>(tree).unwrap_err().to_string(),
+            "unknown field `dns.server`"
+        );
     }
 }

@@ -80,7 +80,10 @@ mod tests {
             ("two\r\nlines\tand a tab", "two\\r\\nlines\\tand a tab"),
             ("c1 \u{9b}31m \u{85}", "c1 \\u{9b}31m \\u{85}"),
             ("\0\x7f", "\\x00\\x7f"),
-            ("a\u{202e}cod.exe\u{2066}\u{200f}\u{2028}", "a\\u{202e}cod.exe\\u{2066}\\u{200f}\\u{2028}"),
+            (
+                "a\u{202e}cod.exe\u{2066}\u{200f}\u{2028}",
+                "a\\u{202e}cod.exe\\u{2066}\\u{200f}\\u{2028}",
+            ),
             ("\u{feff}\u{e0041}", "\\u{feff}\\u{e0041}"),
         ];
         for (text, shown) in cases {

@@ -129,8 +129,12 @@ impl Checked {
         let explicit = path.is_some();
         let path = path.unwrap_or_else(|| PathBuf::from(DEFAULT_PATH));
         let text = match std::fs::metadata(&path) {
-            Ok(metadata) if metadata.len() > MAX_BYTES => return Err(ConfigError::TooLarge { path }),
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound && !explicit => String::new(),
+            Ok(metadata) if metadata.len() > MAX_BYTES => {
+                return Err(ConfigError::TooLarge { path });
+            }
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound && !explicit => {
+                String::new()
+            }
             _ => match std::fs::read_to_string(&path) {
                 Ok(text) => text,
                 Err(source) => return Err(ConfigError::Read { path, source }),
@@ -173,11 +177,14 @@ impl Checked {
     #[must_use]
     pub fn out_of_reach_of_jobs(&self) -> Vec<SocketAddr> {
         let provisioner = &self.provisioner;
-        let subnets = provisioner.dhcp.subnets.iter().map(|subnet| IpAddr::V4(subnet.network.broadcast()));
+        let subnets =
+            provisioner.dhcp.subnets.iter().map(|subnet| IpAddr::V4(subnet.network.broadcast()));
         let everybody = std::iter::once(IpAddr::V4(Ipv4Addr::BROADCAST)).chain(subnets);
         let addresses = provisioner.all_addresses().chain(everybody);
         let ports = [provisioner.boot_port(), provisioner.fleet_port].into_iter().chain(BOOT_PORTS);
-        addresses.flat_map(|address| ports.clone().map(move |port| SocketAddr::new(address, port))).collect()
+        addresses
+            .flat_map(|address| ports.clone().map(move |port| SocketAddr::new(address, port)))
+            .collect()
     }
 }
 

@@ -64,7 +64,8 @@ pub use recover::{RecoverError, Recovered, recover_admin};
 const DATABASE: &str = "bedplate.db";
 
 /// The tables of all roles.
-static SCHEMAS: &[&Schema] = &[&access::SCHEMA, &fleet::SCHEMA, &provisioner::SCHEMA, &controller::SCHEMA];
+static SCHEMAS: &[&Schema] =
+    &[&access::SCHEMA, &fleet::SCHEMA, &provisioner::SCHEMA, &controller::SCHEMA];
 
 /// First word of the command line with which the server starts itself as the converter of images.
 pub const CONVERTER: &str = "image-converter";
@@ -218,7 +219,8 @@ pub async fn run(
     let audit_stop = stop.clone();
     let keeping = tokio::spawn(async move { audit.run_audit_writer(audit_stop.cancelled()).await });
     let nodes = (fleet.clone(), hardware);
-    let served = serve(config, &database, access.clone(), nodes, (shell, converter), shutdown).await;
+    let served =
+        serve(config, &database, access.clone(), nodes, (shell, converter), shutdown).await;
     fleet.close().await;
     // The last requests and the fleet's last changes have rows, too.
     stop.cancel();
@@ -268,8 +270,11 @@ async fn serve(
     let nodes = (fleet.clone(), hardware.clone());
     let controller = Controller::open(database.clone(), workflows, nodes, access.clone()).await?;
     let api = bind(config.api_listen, "api.listen")?;
-    let fleet_listeners: Vec<TcpListener> =
-        config.fleet_listen.iter().map(|&address| bind(address, "fleet.port")).collect::<Result<_, _>>()?;
+    let fleet_listeners: Vec<TcpListener> = config
+        .fleet_listen
+        .iter()
+        .map(|&address| bind(address, "fleet.port"))
+        .collect::<Result<_, _>>()?;
     let address = api.local_addr().map_err(ServerError::Api)?;
     admin_context::write(&config.state_dir, &access, address, &fleet.ca_pem()).await?;
 
@@ -292,7 +297,8 @@ async fn serve(
     let of_nodes = provisioner.rest().merge(fleet.rest()).merge(hardware.rest(&fleet));
     let of_roles = of_nodes.merge(controller.rest()).merge(alarms.routes());
     let routes = rest::router(access, of_roles, health, &scrape);
-    let api_tls = follow_certificates(&fleet, config.api_certificate, &scrape, &alarms, &mut parts, &stop)?;
+    let api_tls =
+        follow_certificates(&fleet, config.api_certificate, &scrape, &alarms, &mut parts, &stop)?;
     parts.spawn(rest::serve(shell.clone(), api, api_tls, routes, scrape, stop.clone()));
     for listener in fleet_listeners {
         let routes = provisioner.node_routes().merge(controller.node_routes());
@@ -305,7 +311,10 @@ async fn serve(
         controller.serve(controller_stop).await;
         Ok(())
     });
-    tracing::info!("bedplate {} serves its REST API at https://{address}", env!("CARGO_PKG_VERSION"));
+    tracing::info!(
+        "bedplate {} serves its REST API at https://{address}",
+        env!("CARGO_PKG_VERSION")
+    );
     all_ended(parts, &stop).await
 }
 
@@ -370,24 +379,35 @@ fn lock(state_dir: &Path) -> Result<File, ServerError> {
         .map_err(failed)?;
     match file.try_lock() {
         Ok(()) => Ok(file),
-        Err(fs::TryLockError::WouldBlock) => Err(ServerError::Locked { path: state_dir.to_owned() }),
+        Err(fs::TryLockError::WouldBlock) => {
+            Err(ServerError::Locked { path: state_dir.to_owned() })
+        }
         Err(fs::TryLockError::Error(source)) => Err(failed(source)),
     }
 }
 
 /// Closes what an earlier release left open in the state directory.
 fn close_to_others(config: &Checked) {
-    let but = [config.provisioner.shipped_overlays.clone(), config.provisioner.site_overlays.clone()];
+    let but =
+        [config.provisioner.shipped_overlays.clone(), config.provisioner.site_overlays.clone()];
     let done = private_files::close(&config.state_dir, &but);
     let path = config.state_dir.display();
     if done.closed > 0 {
-        tracing::info!("{} files and directories of {path} are now the server's alone", done.closed);
+        tracing::info!(
+            "{} files and directories of {path} are now the server's alone",
+            done.closed
+        );
     }
     if done.is_cut {
-        tracing::warn!("{path} has more files than are looked at; {path} itself is the server's alone");
+        tracing::warn!(
+            "{path} has more files than are looked at; {path} itself is the server's alone"
+        );
     }
     if let Some((file, why)) = done.failed {
-        tracing::warn!("others may be able to read {}, its mode cannot be changed: {why}", file.display());
+        tracing::warn!(
+            "others may be able to read {}, its mode cannot be changed: {why}",
+            file.display()
+        );
     }
 }
 

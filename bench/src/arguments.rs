@@ -50,7 +50,8 @@ impl Command {
             }
             Self::Measure { name, quick, out } => {
                 let text = serde_json::to_vec_pretty(&name.run(quick)?)?;
-                std::fs::write(&out, text).with_context(|| format!("cannot write {}", out.display()))?;
+                std::fs::write(&out, text)
+                    .with_context(|| format!("cannot write {}", out.display()))?;
                 Ok(true)
             }
         }

@@ -84,7 +84,8 @@ impl Name {
     pub(crate) fn run(self, quick: bool) -> anyhow::Result<Outcome> {
         let checkout_paths = CheckoutPaths::new()?;
         checkout_paths.clear()?;
-        let measure = self.measure().with_context(|| format!("{} is measured by vm-tests", self.as_str()))?;
+        let measure =
+            self.measure().with_context(|| format!("{} is measured by vm-tests", self.as_str()))?;
         if matches!(self, Self::Import | Self::Rebuild) {
             // Packages come over the machine's own network.
             import::image::prepare(&checkout_paths)?;

@@ -53,7 +53,8 @@ impl CheckoutPaths {
     /// If a directory cannot be removed or made.
     pub(crate) fn clear(&self) -> anyhow::Result<()> {
         self.remove()?;
-        for path in [self.on_disk(""), self.in_memory(""), self.kept("data"), self.kept("results")] {
+        for path in [self.on_disk(""), self.in_memory(""), self.kept("data"), self.kept("results")]
+        {
             workspace::make(&path)?;
         }
         Ok(())

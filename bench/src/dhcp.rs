@@ -32,8 +32,8 @@ const CLIENTS: u32 = 10_000;
 
 /// Rates that are tried for the highest without loss.
 const RATES: [u32; 18] = [
-    100, 200, 300, 500, 1000, 2000, 3000, 4000, 6000, 8000, 10_000, 12_000, 14_000, 16_000, 18_000, 20_000,
-    24_000, 28_000,
+    100, 200, 300, 500, 1000, 2000, 3000, 4000, 6000, 8000, 10_000, 12_000, 14_000, 16_000, 18_000,
+    20_000, 24_000, 28_000,
 ];
 
 /// The addresses given, of `network::SERVER`'s network.
@@ -118,7 +118,9 @@ impl Bench<'_> {
     /// Starts a server and checks one of its answers.
     fn checked(&self, start: &impl Fn(&Self) -> anyhow::Result<Server>) -> anyhow::Result<Server> {
         let server = start(self)?;
-        self.frame.network.as_client(|| probe::until_right(mac(0), &POOL, BOOT_PROGRAM, START_LIMIT))?;
+        self.frame
+            .network
+            .as_client(|| probe::until_right(mac(0), &POOL, BOOT_PROGRAM, START_LIMIT))?;
         Ok(server)
     }
 
@@ -150,7 +152,9 @@ impl Bench<'_> {
     /// lease is a new one.
     fn p99(&self) -> anyhow::Result<f64> {
         let seconds = self.frame.size(CLIENTS / TIMED, 1);
-        self.perfdhcp(TIMED, seconds, &perfdhcp::TIMES, |text| perfdhcp::p99(&perfdhcp::delays(text)))
+        self.perfdhcp(TIMED, seconds, &perfdhcp::TIMES, |text| {
+            perfdhcp::p99(&perfdhcp::delays(text))
+        })
     }
 
     /// What a run says, as `read` understands it.
@@ -162,12 +166,17 @@ impl Bench<'_> {
         read: impl Fn(&str) -> Option<T>,
     ) -> anyhow::Result<T> {
         let words = perfdhcp::arguments(CLIENT_INTERFACE, rate, CLIENTS, seconds, SERVER);
-        let arguments: Vec<String> = more.iter().map(|&word| word.to_owned()).chain(words).collect();
+        let arguments: Vec<String> =
+            more.iter().map(|&word| word.to_owned()).chain(words).collect();
         let output = self.frame.network.as_client(|| process::output(&self.program, &arguments))?;
         let text = String::from_utf8_lossy(&output.stdout);
         read(&text).with_context(|| {
             let start: String = text.chars().take(4_000).collect();
-            format!("perfdhcp: {}:\n{start}{}", output.status, String::from_utf8_lossy(&output.stderr))
+            format!(
+                "perfdhcp: {}:\n{start}{}",
+                output.status,
+                String::from_utf8_lossy(&output.stderr)
+            )
         })
     }
 
@@ -175,13 +184,18 @@ impl Bench<'_> {
     fn register_nodes(&self) -> anyhow::Result<()> {
         let mut document = "nodes:\n".to_owned();
         for client in 0..CLIENTS {
-            writeln!(document, "  n{client}: {{ interfaces: {{ lan0: {{ mac: '{}' }} }} }}", mac(client))?;
+            writeln!(
+                document,
+                "  n{client}: {{ interfaces: {{ lan0: {{ mac: '{}' }} }} }}",
+                mac(client)
+            )?;
         }
         self.ours()?.apply(document).context("registering the nodes")
     }
 
     fn ours(&self) -> anyhow::Result<BedplateServer> {
-        let settings = Settings { dhcp_pool: Some(format!("{}-{}", POOL.0, POOL.1)), firmware: Vec::new() };
+        let settings =
+            Settings { dhcp_pool: Some(format!("{}-{}", POOL.0, POOL.1)), firmware: Vec::new() };
         BedplateServer::start(
             &self.frame.checkout_paths,
             &self.frame.checkout_paths.on_disk("ours"),
@@ -218,11 +232,14 @@ impl Bench<'_> {
             }],
             "loggers": [{ "name": "kea-dhcp4", "output_options": [{ "output": log }], "severity": "WARN" }],
         }});
-        fs::write(&config, text.to_string()).with_context(|| format!("cannot write {}", config.display()))?;
+        fs::write(&config, text.to_string())
+            .with_context(|| format!("cannot write {}", config.display()))?;
         let program = peers::program(&self.frame.checkout_paths, "kea-dhcp4")?;
-        let environment = [("KEA_PIDFILE_DIR", directory.as_os_str()), ("KEA_LOCKFILE_DIR", "none".as_ref())];
+        let environment =
+            [("KEA_PIDFILE_DIR", directory.as_os_str()), ("KEA_LOCKFILE_DIR", "none".as_ref())];
         let arguments = ["-c".as_ref(), config.as_os_str()];
-        let peer = Service::start_with("Kea", program, &arguments, &directory.join("out"), &environment)?;
+        let peer =
+            Service::start_with("Kea", program, &arguments, &directory.join("out"), &environment)?;
         Ok(Server { _ours: None, _peer: Some(peer) })
     }
 
@@ -254,7 +271,8 @@ impl Bench<'_> {
     fn fresh(&self, name: &str) -> anyhow::Result<PathBuf> {
         let directory = self.frame.checkout_paths.on_disk(name);
         workspace::remove(&directory)?;
-        fs::create_dir_all(&directory).with_context(|| format!("cannot make {}", directory.display()))?;
+        fs::create_dir_all(&directory)
+            .with_context(|| format!("cannot make {}", directory.display()))?;
         Ok(directory)
     }
 }

@@ -20,8 +20,8 @@ pub(crate) const MACHINE: &str = "machine";
 /// # Errors
 /// If the text has no such part.
 pub(crate) fn replaced(text: &str, name: &str, content: &str) -> anyhow::Result<String> {
-    let part =
-        part(text, name).with_context(|| format!("it has no lines `{}` and `{}`", begin(name), end(name)))?;
+    let part = part(text, name)
+        .with_context(|| format!("it has no lines `{}` and `{}`", begin(name), end(name)))?;
     Ok(format!("{}\n{}\n{}", &text[..part.start], content.trim_end(), &text[part.end..]))
 }
 

@@ -25,7 +25,9 @@ pub(crate) fn commit(workspace: &Path, written: &str) -> String {
         let directory = workspace.display().to_string();
         process::run("git", &[&["-C", directory.as_str()], arguments].concat())
     };
-    let Ok(commit) = git(&["rev-parse", "--short=10", "HEAD"]) else { return "unknown commit".to_owned() };
+    let Ok(commit) = git(&["rev-parse", "--short=10", "HEAD"]) else {
+        return "unknown commit".to_owned();
+    };
     let others = format!(":(exclude){written}");
     let is_clean =
         git(&["status", "--porcelain", "--", ".", &others]).is_ok_and(|changes| changes.is_empty());
@@ -52,7 +54,10 @@ fn processor(cpuinfo: &str) -> (String, usize) {
 }
 
 fn memory_gib(meminfo: &str) -> u64 {
-    let kib = field(meminfo, "MemTotal:").split_whitespace().next().and_then(|kib| kib.parse::<u64>().ok());
+    let kib = field(meminfo, "MemTotal:")
+        .split_whitespace()
+        .next()
+        .and_then(|kib| kib.parse::<u64>().ok());
     // What the kernel keeps for itself is not in MemTotal.
     kib.unwrap_or(0).div_ceil(1 << 20)
 }
@@ -81,7 +86,8 @@ mod tests {
 
     #[test]
     fn a_machine_is_read_from_proc() {
-        let cpuinfo = "processor\t: 0\nmodel name\t: AMD EPYC\n\nprocessor\t: 1\nmodel name\t: AMD EPYC\n";
+        let cpuinfo =
+            "processor\t: 0\nmodel name\t: AMD EPYC\n\nprocessor\t: 1\nmodel name\t: AMD EPYC\n";
         assert_eq!(processor(cpuinfo), ("AMD EPYC".to_owned(), 2));
         assert_eq!(memory_gib("MemTotal:       24601212 kB\nMemFree: 1 kB\n"), 24);
     }

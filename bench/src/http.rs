@@ -99,7 +99,8 @@ impl<'a> Bench<'a> {
     /// An image, a node, and files of the same bytes for nginx.
     fn set_up(frame: &'a Frame) -> anyhow::Result<Self> {
         let server = start(frame)?;
-        let padding = Padding { root_bytes: frame.size(IMAGE_BYTES, IMAGE_BYTES / 8), ..Padding::default() };
+        let padding =
+            Padding { root_bytes: frame.size(IMAGE_BYTES, IMAGE_BYTES / 8), ..Padding::default() };
         let source = write_layout(&frame.checkout_paths.on_disk("layout"), padding)?;
         server.import(&source, "large")?;
         let (image, name): (ImageName, NodeName) = ("large".parse()?, "n1".parse()?);
@@ -112,7 +113,10 @@ impl<'a> Bench<'a> {
             "nodes:\n  n1: {{ image: large, interfaces: {{ lan0: {{ mac: '{MAC}', address: {CLIENT}/{PREFIX} }} }}, kernel-args: [{arguments}] }}\n"
         ))?;
         let runtime = frame.network.as_client(|| {
-            Ok(tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build()?)
+            Ok(tokio::runtime::Builder::new_multi_thread()
+                .worker_threads(1)
+                .enable_all()
+                .build()?)
         })?;
         let enrolled = runtime.spawn(async move { nodes::enrol(MAC, CLIENT).await });
         let node = runtime.block_on(enrolled)?.context("enrolling the node")?;
@@ -138,16 +142,20 @@ impl<'a> Bench<'a> {
     /// Files for nginx: the blob itself, the script as it is, the answer of the API, the agent's program.
     fn lay_out(&mut self, blob: &Path, json: &[u8]) -> anyhow::Result<()> {
         let script = self.script.clone();
-        let fetched = self.runtime.spawn(async move { nodes::plain(HTTP_PORT).await?.get(&script).await });
+        let fetched =
+            self.runtime.spawn(async move { nodes::plain(HTTP_PORT).await?.get(&script).await });
         let script = self.runtime.block_on(fetched)??;
         for (what, length) in [("boot script", script.len()), ("answer of the API", json.len())] {
-            let is_near = (SMALL_BYTES - SMALL_BYTES / 4..=SMALL_BYTES + SMALL_BYTES / 4).contains(&length);
+            let is_near =
+                (SMALL_BYTES - SMALL_BYTES / 4..=SMALL_BYTES + SMALL_BYTES / 4).contains(&length);
             ensure!(is_near, "the {what} has {length} bytes, and {SMALL_BYTES} are wanted");
         }
         let root = self.frame.checkout_paths.on_disk("www");
         let link = root.join("image");
         fs::hard_link(blob, &link).with_context(|| format!("cannot link {}", link.display()))?;
-        for (name, content) in [("script", script.as_slice()), ("json", json), ("agent", &self.agent)] {
+        for (name, content) in
+            [("script", script.as_slice()), ("json", json), ("agent", &self.agent)]
+        {
             fs::write(root.join(name), content).with_context(|| format!("cannot write {name}"))?;
         }
         Ok(())
@@ -167,7 +175,8 @@ impl<'a> Bench<'a> {
     }
 
     fn nginx(&self) -> anyhow::Result<Samples> {
-        let (checkout_paths, root) = (&self.frame.checkout_paths, self.frame.checkout_paths.on_disk("www"));
+        let (checkout_paths, root) =
+            (&self.frame.checkout_paths, self.frame.checkout_paths.on_disk("www"));
         let _server = nginx::start(&peers::program(checkout_paths, "nginx")?, &root)?;
         self.load(&Paths {
             plain: nginx::PLAIN_PORT,
@@ -189,7 +198,11 @@ impl<'a> Bench<'a> {
         };
         let hash = || download::sha256(paths.plain, paths.image, self.image_bytes);
         let got = self.frame.network.as_client(hash)?;
-        ensure!(got == self.digest, "the image has the digest {got}, and {} was asked for", self.digest);
+        ensure!(
+            got == self.digest,
+            "the image has the digest {got}, and {} was asked for",
+            self.digest
+        );
         let mut samples = Vec::new();
         for _ in 0..DOWNLOADS_OF_ONE {
             samples.push((ONE.to_owned(), download(1)?));
@@ -249,7 +262,11 @@ struct Paths<'a> {
 }
 
 fn start(frame: &Frame) -> anyhow::Result<BedplateServer> {
-    BedplateServer::start(&frame.checkout_paths, &frame.checkout_paths.on_disk("ours"), &Settings::default())
+    BedplateServer::start(
+        &frame.checkout_paths,
+        &frame.checkout_paths.on_disk("ours"),
+        &Settings::default(),
+    )
 }
 
 #[expect(clippy::cast_precision_loss, reason = "bytes of seconds")]

@@ -38,7 +38,8 @@ cp "$2"/bundle/rootfs/boot/vmlinuz-* "$2/vmlinuz"
 "#;
 
 /// Fetches an image before the clock starts.
-const FETCH: &str = r#"skopeo copy --quiet --insecure-policy --src-tls-verify=false "$1" "oci:$2/oci:node""#;
+const FETCH: &str =
+    r#"skopeo copy --quiet --insecure-policy --src-tls-verify=false "$1" "oci:$2/oci:node""#;
 
 /// What a tree has, as one digest: names, kinds, modes, owners, link targets, contents.
 const FINGERPRINT: &str = r#"
@@ -90,7 +91,9 @@ impl Bench<'_> {
         let rounds = self.frame.size(3, 1);
         let sides = vec![
             Side::new(OURS, |round| self.ours(kept.as_ref(), round)),
-            Side::new("skopeo + umoci + cpio | zstd", |round| self.peer("zstd", "zstd -q -3 -T0 -c", round)),
+            Side::new("skopeo + umoci + cpio | zstd", |round| {
+                self.peer("zstd", "zstd -q -3 -T0 -c", round)
+            }),
             Side::new("skopeo + umoci + cpio | gzip", |round| self.peer("gzip", "gzip -c", round)),
         ];
         turns::take(&mut outcome, rounds, sides);
@@ -120,13 +123,25 @@ impl Bench<'_> {
         let kernel = made.kernels.first().with_context(|| format!("{version} has no kernel"))?;
         for artifact in [&made.root, &kernel.kernel, &kernel.stage1] {
             let path = server.blob(&artifact.digest);
-            let size = fs::metadata(&path).with_context(|| format!("cannot find {}", path.display()))?.len();
-            ensure!(size == artifact.size, "{} has {size} bytes, not {}", path.display(), artifact.size);
+            let size = fs::metadata(&path)
+                .with_context(|| format!("cannot find {}", path.display()))?
+                .len();
+            ensure!(
+                size == artifact.size,
+                "{} has {size} bytes, not {}",
+                path.display(),
+                artifact.size
+            );
         }
         let root = server.blob(&made.root.digest);
-        let generation =
-            run("unsquashfs", &["-cat".as_ref(), root.as_os_str(), "etc/site/generation".as_ref()])?;
-        ensure!(generation.trim() == tag.to_string(), "the image has generation {generation}, not {tag}");
+        let generation = run(
+            "unsquashfs",
+            &["-cat".as_ref(), root.as_os_str(), "etc/site/generation".as_ref()],
+        )?;
+        ensure!(
+            generation.trim() == tag.to_string(),
+            "the image has generation {generation}, not {tag}"
+        );
         if round == 0 {
             self.same_as_first("ours", |directory| {
                 let arguments = [
@@ -150,9 +165,11 @@ impl Bench<'_> {
         } else {
             workspace::remove(&directory)?;
         }
-        fs::create_dir_all(&directory).with_context(|| format!("cannot make {}", directory.display()))?;
-        let arguments =
-            |tag| [OsString::from(image::reference(tag)), directory.clone().into(), compressor.into()];
+        fs::create_dir_all(&directory)
+            .with_context(|| format!("cannot make {}", directory.display()))?;
+        let arguments = |tag| {
+            [OsString::from(image::reference(tag)), directory.clone().into(), compressor.into()]
+        };
         if self.again && round == 0 {
             process::script(FETCH, &arguments(1), &log)?;
         }
@@ -161,7 +178,10 @@ impl Bench<'_> {
         let generation = directory.join("bundle/rootfs/etc/site/generation");
         let generation = fs::read_to_string(&generation)
             .with_context(|| format!("cannot read {}", generation.display()))?;
-        ensure!(generation.trim() == tag.to_string(), "the tree has generation {generation}, not {tag}");
+        ensure!(
+            generation.trim() == tag.to_string(),
+            "the tree has generation {generation}, not {tag}"
+        );
         if round == 0 {
             process::script(NAMES, &[directory.as_os_str(), "".as_ref(), name.as_ref()], &log)?;
             let tree = directory.join("bundle/rootfs");
@@ -170,7 +190,11 @@ impl Bench<'_> {
                     .with_context(|| format!("cannot link {}", directory.display()))
             })?;
         }
-        Ok(samples(cost.seconds, cost.peak_mib, fs::metadata(directory.join("root.cpio.packed"))?.len()))
+        Ok(samples(
+            cost.seconds,
+            cost.peak_mib,
+            fs::metadata(directory.join("root.cpio.packed"))?.len(),
+        ))
     }
 
     /// Compares a side's tree with that of the side before.

@@ -58,7 +58,8 @@ impl Network {
         let (servers, clients) = (network.servers.as_str(), network.clients.as_str());
         run("ip", &["netns", "add", servers])?;
         run("ip", &["netns", "add", clients])?;
-        let ends = [SERVER_INTERFACE, "type", "veth", "peer", "name", CLIENT_INTERFACE, "netns", clients];
+        let ends =
+            [SERVER_INTERFACE, "type", "veth", "peer", "name", CLIENT_INTERFACE, "netns", clients];
         run("ip", &[&["-n", servers, "link", "add"], ends.as_slice()].concat())?;
         for (namespace, interface, address) in
             [(servers, SERVER_INTERFACE, SERVER), (clients, CLIENT_INTERFACE, CLIENT)]

@@ -98,7 +98,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Line<S> {
         self.0.write_all(request.as_bytes()).await?;
         self.0.flush().await?;
         let (head, mut body) = self.head().await?;
-        let length: usize = header(&head, "content-length").context("the answer has no length")?.parse()?;
+        let length: usize =
+            header(&head, "content-length").context("the answer has no length")?.parse()?;
         let start = body.len();
         ensure!(start <= length, "{path}: more was sent than the answer's length");
         body.resize(length, 0);

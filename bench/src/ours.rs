@@ -58,7 +58,8 @@ impl BedplateServer {
         directory: &Path,
         settings: &Settings,
     ) -> anyhow::Result<Self> {
-        fs::create_dir_all(directory).with_context(|| format!("cannot make {}", directory.display()))?;
+        fs::create_dir_all(directory)
+            .with_context(|| format!("cannot make {}", directory.display()))?;
         let config = directory.join("server.yaml");
         fs::write(&config, configuration(checkout_paths, directory, settings))
             .with_context(|| format!("cannot write {}", config.display()))?;
@@ -75,7 +76,9 @@ impl BedplateServer {
         service.until("answer", START_LIMIT, || {
             client = Context::read(&context).and_then(|context| Client::new(&context)).ok();
             client.as_ref().is_some_and(|client| runtime.block_on(client.version()).is_ok())
-                && [HTTP_PORT, FLEET_PORT].iter().all(|&port| TcpStream::connect((SERVER, port)).is_ok())
+                && [HTTP_PORT, FLEET_PORT]
+                    .iter()
+                    .all(|&port| TcpStream::connect((SERVER, port)).is_ok())
         })?;
         let client = client.context("the server answers and has no client")?;
         Ok(Self { directory: directory.to_owned(), program, service, client, runtime })
@@ -163,8 +166,11 @@ fn configuration(checkout_paths: &CheckoutPaths, directory: &Path, settings: &Se
         }
         None => "  mode: \"off\"\n".to_owned(),
     };
-    let firmware: String =
-        settings.firmware.iter().map(|(class, path)| format!("  {class}: {}\n", path.display())).collect();
+    let firmware: String = settings
+        .firmware
+        .iter()
+        .map(|(class, path)| format!("  {class}: {}\n", path.display()))
+        .collect();
     let firmware = if firmware.is_empty() { firmware } else { format!("firmware:\n{firmware}") };
     format!(
         "state-dir: {state}

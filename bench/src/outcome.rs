@@ -115,7 +115,8 @@ impl Outcome {
     #[must_use]
     pub fn last_line(&self) -> String {
         let name = &self.name;
-        let Some((row, ours)) = self.headline().and_then(|row| Some((row, Spread::of(&row.ours)?))) else {
+        let Some((row, ours)) = self.headline().and_then(|row| Some((row, Spread::of(&row.ours)?)))
+        else {
             return format!("{name}: not measured");
         };
         let (ours, unit) = (number(ours.median), &row.unit);
@@ -160,8 +161,10 @@ impl Row {
     /// The peer whose median is furthest ahead.
     #[must_use]
     pub fn best_peer(&self) -> Option<(&str, Spread)> {
-        let measured =
-            self.peers.iter().filter_map(|peer| Some((peer.name.as_str(), Spread::of(&peer.samples)?)));
+        let measured = self
+            .peers
+            .iter()
+            .filter_map(|peer| Some((peer.name.as_str(), Spread::of(&peer.samples)?)));
         measured.max_by(|(_, one), (_, other)| match self.better {
             Better::Higher => one.median.total_cmp(&other.median),
             Better::Lower => other.median.total_cmp(&one.median),
@@ -220,7 +223,10 @@ mod tests {
 
     #[test]
     fn the_median_is_the_middle_or_the_mean_of_the_middle_two() {
-        assert_eq!(Spread::of(&[3.0, 1.0, 2.0]), Some(Spread { median: 2.0, least: 1.0, most: 3.0 }));
+        assert_eq!(
+            Spread::of(&[3.0, 1.0, 2.0]),
+            Some(Spread { median: 2.0, least: 1.0, most: 3.0 })
+        );
         assert_eq!(Spread::of(&[4.0, 1.0, 2.0, 3.0]).map(|spread| spread.median), Some(2.5));
         assert_eq!(Spread::of(&[]), None);
     }

@@ -56,7 +56,9 @@ pub(crate) fn measure(frame: &Frame) -> anyhow::Result<Outcome> {
          that were made before; \"cold\" is a server that has just been started. The peer packs ready files into a file and serves nothing",
         bench.nodes.len()
     ));
-    outcome.note("editing a node's address changes /etc/hosts of all: both sides make all archives again");
+    outcome.note(
+        "editing a node's address changes /etc/hosts of all: both sides make all archives again",
+    );
     Ok(outcome)
 }
 
@@ -79,7 +81,8 @@ impl<'a> Bench<'a> {
         server.import(&source, "tiny")?;
         let count = frame.size(NODES, NODES / 10);
         let mut document =
-            "profiles: { base: { image: tiny, dns: { search: [cluster.example] } } }\nnodes:\n".to_owned();
+            "profiles: { base: { image: tiny, dns: { search: [cluster.example] } } }\nnodes:\n"
+                .to_owned();
         for number in 0..count {
             let (mac, address) = (mac(number), address(number));
             writeln!(
@@ -117,10 +120,12 @@ impl<'a> Bench<'a> {
             ensure!(names(archive, number)?, "node n{number} did not get its own name");
         }
         let edited = Ipv4Addr::new(10, 66, 0, u8::try_from(round + 1)?);
-        let patch = serde_json::json!({ "interfaces": { "lan0": { "address": format!("{edited}/12") } } });
+        let patch =
+            serde_json::json!({ "interfaces": { "lan0": { "address": format!("{edited}/12") } } });
         let patch = PatchNodes { names: "n7".to_owned(), patch };
         let lines = self.lines()?;
-        let (_, edit) = clock::timed(|| server.ask(async |client| client.patch_nodes(&patch).await))?;
+        let (_, edit) =
+            clock::timed(|| server.ask(async |client| client.patch_nodes(&patch).await))?;
         let (poll, archives) = self.fetch(lines, RUNTIME)?;
         let new = edited.to_string();
         let has = |archive: &Vec<u8>| archive.windows(new.len()).any(|part| part == new.as_bytes());
@@ -135,9 +140,14 @@ impl<'a> Bench<'a> {
             workspace::remove(&packed)?;
             let arguments =
                 [files.clone().into(), packed.clone().into_os_string(), at_once.to_string().into()];
-            let cost = process::script(PACK, &arguments, &self.frame.checkout_paths.on_disk("pack.log"))?;
+            let cost =
+                process::script(PACK, &arguments, &self.frame.checkout_paths.on_disk("pack.log"))?;
             let made = fs::read_dir(&packed)?.count();
-            ensure!(made == self.nodes.len(), "{made} archives were made for {} nodes", self.nodes.len());
+            ensure!(
+                made == self.nodes.len(),
+                "{made} archives were made for {} nodes",
+                self.nodes.len()
+            );
             self.check(&packed.join("n7.img.gz"), &files.join("n7"))?;
             samples.push((what.to_owned(), cost.seconds));
         }
@@ -149,9 +159,11 @@ impl<'a> Bench<'a> {
         let directory = self.frame.checkout_paths.in_memory("unpacked");
         workspace::remove(&directory)?;
         fs::create_dir_all(&directory)?;
-        let unpack = r#"cd "$2" && gzip -dc "$1" | cpio --quiet -idm && diff -r --no-dereference "$2" "$3""#;
+        let unpack =
+            r#"cd "$2" && gzip -dc "$1" | cpio --quiet -idm && diff -r --no-dereference "$2" "$3""#;
         let arguments = [archive, directory.as_path(), files];
-        process::script(unpack, &arguments, &self.frame.checkout_paths.on_disk("check.log")).map(drop)
+        process::script(unpack, &arguments, &self.frame.checkout_paths.on_disk("check.log"))
+            .map(drop)
     }
 
     /// A connection of each node, made now.
@@ -203,9 +215,9 @@ async fn enrol_all(count: u16) -> anyhow::Result<Vec<Enrollee>> {
         {
             enrolled.push(done??);
         }
-        tasks.spawn(
-            async move { nodes::enrol(mac(number), address(number)).await.map(|node| (number, node)) },
-        );
+        tasks.spawn(async move {
+            nodes::enrol(mac(number), address(number)).await.map(|node| (number, node))
+        });
     }
     while let Some(done) = tasks.join_next().await {
         enrolled.push(done??);
@@ -215,7 +227,11 @@ async fn enrol_all(count: u16) -> anyhow::Result<Vec<Enrollee>> {
 }
 
 fn start(frame: &Frame) -> anyhow::Result<BedplateServer> {
-    BedplateServer::start(&frame.checkout_paths, &frame.checkout_paths.on_disk("ours"), &Settings::default())
+    BedplateServer::start(
+        &frame.checkout_paths,
+        &frame.checkout_paths.on_disk("ours"),
+        &Settings::default(),
+    )
 }
 
 /// Whether an archive's /etc/hostname is that of the node.

@@ -47,6 +47,7 @@ pub(crate) fn program(checkout_paths: &CheckoutPaths, name: &str) -> anyhow::Res
 /// Names and versions of what `cargo xtask peers` put under `target/peers`.
 pub(crate) fn unpacked() -> Vec<String> {
     let Ok(checkout_paths) = CheckoutPaths::new() else { return Vec::new() };
-    let text = fs::read_to_string(checkout_paths.in_workspace("target/peers/versions")).unwrap_or_default();
+    let text = fs::read_to_string(checkout_paths.in_workspace("target/peers/versions"))
+        .unwrap_or_default();
     text.lines().map(str::to_owned).collect()
 }

@@ -10,7 +10,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use anyhow::ensure;
 use api::{ids::NodeId, run::RunId};
 use bench::outcome::{Better, Outcome, Row};
-use planner::{Affinity, Allowed, Capacity, Cluster, Core, Device, Node, NumaMemory, Placement, Request};
+use planner::{
+    Affinity, Allowed, Capacity, Cluster, Core, Device, Node, NumaMemory, Placement, Request,
+};
 use uuid::Uuid;
 
 use crate::{
@@ -91,7 +93,11 @@ fn rate(nodes: &[Node], queue: &[Job], flaps: bool) -> anyhow::Result<f64> {
             break;
         }
         let away: Vec<&Node> = match flaps {
-            true => nodes.iter().skip(round % AWAY_EVERY as usize).step_by(AWAY_EVERY as usize).collect(),
+            true => nodes
+                .iter()
+                .skip(round % AWAY_EVERY as usize)
+                .step_by(AWAY_EVERY as usize)
+                .collect(),
             false => Vec::new(),
         };
         let (placed, took) = clock::timed(|| {
@@ -104,7 +110,8 @@ fn rate(nodes: &[Node], queue: &[Job], flaps: bool) -> anyhow::Result<f64> {
         check(&waiting, &placed, &away)?;
         let ((), gave_back) = clock::timed(|| {
             let members = placed.iter().flat_map(|(_, group)| group);
-            let all = members.map(|member| cluster.release(member.run)).fold(true, |all, one| all & one);
+            let all =
+                members.map(|member| cluster.release(member.run)).fold(true, |all, one| all & one);
             ensure!(all, "a placement was not known to the cluster");
             away.iter().for_each(|node| cluster.put_node((*node).clone()));
             Ok(())
@@ -141,7 +148,10 @@ fn check(queue: &[Job], placed: &[(usize, Vec<Placement>)], away: &[&Node]) -> a
             ensure!(member.devices.len() == gpus as usize, "not as many devices as asked for");
             let bytes: u64 = member.memory.iter().map(|&(_, bytes)| bytes).sum();
             ensure!(bytes == request.memory_bytes, "not as much memory as asked for");
-            ensure!(member.cores.iter().all(|&core| cores.insert((node, core))), "a core was granted twice");
+            ensure!(
+                member.cores.iter().all(|&core| cores.insert((node, core))),
+                "a core was granted twice"
+            );
             ensure!(
                 member.devices.iter().all(|name| devices.insert((node, name))),
                 "a device was granted twice"
@@ -162,7 +172,8 @@ fn nodes_of(nodes: u32, in_racks: bool) -> Vec<Node> {
         let numa = numa_of(core, CORES);
         Core { pus: vec![core, core + CORES], package: numa / (NUMA_NODES / 2), numa }
     });
-    let memory = (0..NUMA_NODES).map(|numa| NumaMemory { numa, bytes: MEMORY_BYTES / u64::from(NUMA_NODES) });
+    let memory = (0..NUMA_NODES)
+        .map(|numa| NumaMemory { numa, bytes: MEMORY_BYTES / u64::from(NUMA_NODES) });
     let device = |gpu: u32| Device {
         kind: GPU.to_owned(),
         name: format!("{GPU}={gpu}"),
@@ -229,7 +240,8 @@ fn request(number: u32, shape: u32) -> Request {
         0 => (CORES, GPUS, 256, Affinity::Core),
         _ => SHAPES[shape as usize % SHAPES.len()],
     };
-    let devices = if gpus == 0 { BTreeMap::new() } else { BTreeMap::from([(GPU.to_owned(), gpus)]) };
+    let devices =
+        if gpus == 0 { BTreeMap::new() } else { BTreeMap::from([(GPU.to_owned(), gpus)]) };
     Request {
         cores,
         affinity,

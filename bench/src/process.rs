@@ -37,7 +37,10 @@ fn command(program: impl AsRef<OsStr>) -> Command {
 ///
 /// # Errors
 /// If it cannot be started.
-pub(crate) fn output<S: AsRef<OsStr>>(program: impl AsRef<OsStr>, arguments: &[S]) -> anyhow::Result<Output> {
+pub(crate) fn output<S: AsRef<OsStr>>(
+    program: impl AsRef<OsStr>,
+    arguments: &[S],
+) -> anyhow::Result<Output> {
     let program = program.as_ref();
     let output = command(program).args(arguments).output();
     output.with_context(|| format!("cannot start {}", program.display()))
@@ -47,10 +50,14 @@ pub(crate) fn output<S: AsRef<OsStr>>(program: impl AsRef<OsStr>, arguments: &[S
 ///
 /// # Errors
 /// If it cannot be started or ends with another status than 0; names the command and its last words.
-pub(crate) fn run<S: AsRef<OsStr>>(program: impl AsRef<OsStr>, arguments: &[S]) -> anyhow::Result<String> {
+pub(crate) fn run<S: AsRef<OsStr>>(
+    program: impl AsRef<OsStr>,
+    arguments: &[S],
+) -> anyhow::Result<String> {
     let output = output(&program, arguments)?;
     if !output.status.success() {
-        let line: Vec<_> = arguments.iter().map(|a| a.as_ref().to_string_lossy().into_owned()).collect();
+        let line: Vec<_> =
+            arguments.iter().map(|a| a.as_ref().to_string_lossy().into_owned()).collect();
         let words = [output.stdout.as_slice(), output.stderr.as_slice()].concat();
         let words = String::from_utf8_lossy(&words).trim_end().to_owned();
         bail!("{} {}: {}\n{words}", program.as_ref().display(), line.join(" "), output.status);
@@ -71,7 +78,11 @@ pub(crate) struct Cost {
 ///
 /// # Errors
 /// As [`run`]; the script's last words are in the message.
-pub(crate) fn script<S: AsRef<OsStr>>(script: &str, arguments: &[S], log: &Path) -> anyhow::Result<Cost> {
+pub(crate) fn script<S: AsRef<OsStr>>(
+    script: &str,
+    arguments: &[S],
+    log: &Path,
+) -> anyhow::Result<Cost> {
     let start = clock::now();
     let mut service = Service::start("bash", "bash", &bash(script, arguments), log)?;
     let peak = Peak::watch(service.id());
@@ -170,8 +181,8 @@ impl Service {
             .stdout(out)
             .stderr(err)
             .spawn();
-        let child =
-            started.with_context(|| format!("cannot start {name} ({})", program.as_ref().display()))?;
+        let child = started
+            .with_context(|| format!("cannot start {name} ({})", program.as_ref().display()))?;
         Ok(Self { name: name.to_owned(), child, log: log.to_owned(), ended: false })
     }
 
@@ -195,8 +206,9 @@ impl Service {
             self.check_alive()?;
             Ok(look().then_some(()))
         });
-        waited
-            .with_context(|| format!("the last lines of {}:\n{}", self.log.display(), last_lines(&self.log)))
+        waited.with_context(|| {
+            format!("the last lines of {}:\n{}", self.log.display(), last_lines(&self.log))
+        })
     }
 
     /// Fails if it has ended by itself.
@@ -204,7 +216,8 @@ impl Service {
     /// # Errors
     /// Names the service and its exit status.
     pub(crate) fn check_alive(&mut self) -> anyhow::Result<()> {
-        let ended = self.child.try_wait().with_context(|| format!("cannot look at {}", self.name))?;
+        let ended =
+            self.child.try_wait().with_context(|| format!("cannot look at {}", self.name))?;
         match ended {
             Some(status) => bail!("{} has ended: {status}", self.name),
             None => Ok(()),

@@ -44,16 +44,18 @@ const SCRIPT: &str = include_str!("register/peer.py");
 pub(crate) fn measure(frame: &Frame) -> anyhow::Result<Outcome> {
     let mut outcome = Outcome::new("register");
     outcome.rows.push(Row::new(ALL, "s", Better::Lower).headline());
-    outcome
-        .rows
-        .extend([RESOLVE, EDIT, LIST, DECLARE, DELETE].map(|what| Row::new(what, "s", Better::Lower)));
+    outcome.rows.extend(
+        [RESOLVE, EDIT, LIST, DECLARE, DELETE].map(|what| Row::new(what, "s", Better::Lower)),
+    );
     let nodes = frame.size(NODES, NODES / 10);
     let acts = Acts::of(nodes, LIST);
     outcome.rows.extend(acts.rows());
     let directory = frame.checkout_paths.on_disk("register");
-    fs::create_dir_all(&directory).with_context(|| format!("cannot make {}", directory.display()))?;
+    fs::create_dir_all(&directory)
+        .with_context(|| format!("cannot make {}", directory.display()))?;
     let document = document(nodes)?;
-    let sources = Sources { all: directory.join("cluster.yaml"), some: directory.join("some.yaml") };
+    let sources =
+        Sources { all: directory.join("cluster.yaml"), some: directory.join("some.yaml") };
     let some = nodes_of(acts.some)?;
     for (path, text) in [
         (&sources.all, document.as_str()),
@@ -89,7 +91,8 @@ fn ours(frame: &Frame, sources: &Sources, nodes: u32, acts: &Acts) -> anyhow::Re
     let server = BedplateServer::start(&frame.checkout_paths, &state, &Settings::default())?;
     let source = sources.all.display().to_string();
     let (_, declare) = clock::timed(|| server.cli(&["apply", "-f", &source]))?;
-    let (_, resolve) = clock::timed(|| server.cli(&["profile", "set", "base", "--tag", "site=south"]))?;
+    let (_, resolve) =
+        clock::timed(|| server.cli(&["profile", "set", "base", "--tag", "site=south"]))?;
     let (_, edit) = clock::timed(|| server.cli(&["node", "set", "n7", "--tag", "edited=yes"]))?;
     let (list, listed) = clock::timed(|| server.cli(&["-o", "json", "node", "list"]))?;
     let list: Vec<Value> = serde_json::from_str(&list).context("the list of nodes")?;
@@ -119,7 +122,8 @@ fn with_bars(
     for edit in 0..EDITS {
         // Spread over the register: neighbours would be found in the processor's cache.
         let node = format!("n{}", edit * (nodes / EDITS));
-        let (_, edited) = clock::timed(|| server.cli(&["node", "set", &node, "--tag", "edited=again"]))?;
+        let (_, edited) =
+            clock::timed(|| server.cli(&["node", "set", &node, "--tag", "edited=again"]))?;
         edits.push(edited);
     }
     let some = format!("n[0-{}]", acts.some - 1);
@@ -142,11 +146,17 @@ fn peer(directory: &Path, document: &str, nodes: u32) -> anyhow::Result<Samples>
     };
     let (resolved, declare) = act(&["resolve"])?;
     let resolved: Value = serde_json::from_str(&resolved).context("the script's resolved nodes")?;
-    ensure!(resolved.as_object().is_some_and(|all| all.len() == nodes as usize), "nodes are missing");
+    ensure!(
+        resolved.as_object().is_some_and(|all| all.len() == nodes as usize),
+        "nodes are missing"
+    );
     let (resolved, resolve) = act(&["edit", "profiles", "base", "site", "south"])?;
     let resolved: Value = serde_json::from_str(&resolved).context("the script's resolved nodes")?;
     let tags = &resolved["n7"]["tags"];
-    ensure!(tags["rack"] == "rack7" && tags["site"] == "south", "the script has not merged n7: {tags}");
+    ensure!(
+        tags["rack"] == "rack7" && tags["site"] == "south",
+        "the script has not merged n7: {tags}"
+    );
     let (_, edit) = act(&["edit", "nodes", "n7", "edited", "yes"])?;
     let (list, listed) = act(&["list"])?;
     ensure!(list.lines().count() == nodes as usize, "the script does not list {nodes} nodes");

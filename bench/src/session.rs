@@ -32,7 +32,8 @@ struct Found {
 impl Found {
     /// Ours was measured, and nothing went wrong on our side.
     fn is_whole(&self) -> bool {
-        let ours_failed = self.outcome.unmeasured.iter().any(|missing| missing.what.starts_with(OURS));
+        let ours_failed =
+            self.outcome.unmeasured.iter().any(|missing| missing.what.starts_with(OURS));
         !ours_failed && self.outcome.headline().is_some_and(|row| !row.ours.is_empty())
     }
 }
@@ -114,12 +115,15 @@ impl Session {
         let _ = fs::remove_file(&file);
         match process::attended(&program, &arguments, name.limit())? {
             End::Status(status) if status.success() => {}
-            End::Status(status) => bail!("{} {} failed ({status})", program.display(), name.as_str()),
+            End::Status(status) => {
+                bail!("{} {} failed ({status})", program.display(), name.as_str())
+            }
             End::Late => bail!("it took longer than {} minutes", name.limit().as_secs() / 60),
             End::Stopped => return Err(anyhow!(Stopped)),
         }
         let text = fs::read(&file).with_context(|| format!("cannot read {}", file.display()))?;
-        serde_json::from_slice(&text).with_context(|| format!("{} holds no outcome", file.display()))
+        serde_json::from_slice(&text)
+            .with_context(|| format!("{} holds no outcome", file.display()))
     }
 
     fn keep(&self, checkout_paths: &CheckoutPaths, found: &[Found]) -> anyhow::Result<()> {
@@ -138,7 +142,11 @@ impl Session {
 }
 
 /// Puts an outcome into its part of the document, with date and commit.
-fn write_document(checkout_paths: &CheckoutPaths, found: &Found, is_all: bool) -> anyhow::Result<()> {
+fn write_document(
+    checkout_paths: &CheckoutPaths,
+    found: &Found,
+    is_all: bool,
+) -> anyhow::Result<()> {
     let path = checkout_paths.in_workspace(DOCUMENT);
     let mut text = fs::read_to_string(&path)?;
     let date = host::date(clock::unix_seconds());

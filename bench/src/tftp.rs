@@ -133,7 +133,10 @@ impl Bench<'_> {
                 })
             })
         })?;
-        ensure!(files.iter().all(|file| *file == self.small), "a client got other bytes than the file has");
+        ensure!(
+            files.iter().all(|file| *file == self.small),
+            "a client got other bytes than the file has"
+        );
         Ok(megabytes(CLIENTS * SMALL_BYTES) / seconds)
     }
 
@@ -145,7 +148,8 @@ impl Bench<'_> {
     }
 
     fn ours(&self) -> anyhow::Result<BedplateServer> {
-        let firmware = vec![("bios", self.root.join("small")), ("efi-x86-64", self.root.join("large"))];
+        let firmware =
+            vec![("bios", self.root.join("small")), ("efi-x86-64", self.root.join("large"))];
         let settings = Settings { firmware, dhcp_pool: None };
         BedplateServer::start(
             &self.frame.checkout_paths,
@@ -184,7 +188,8 @@ impl Bench<'_> {
 
     fn dnsmasq(&self) -> anyhow::Result<Service> {
         let root = format!("--tftp-root={}", self.root.display());
-        let pid = format!("--pid-file={}", self.frame.checkout_paths.on_disk("dnsmasq.pid").display());
+        let pid =
+            format!("--pid-file={}", self.frame.checkout_paths.on_disk("dnsmasq.pid").display());
         let interface = format!("--interface={SERVER_INTERFACE}");
         let arguments = [
             "--keep-in-foreground",

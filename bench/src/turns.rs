@@ -17,7 +17,10 @@ pub(crate) struct Side<'a> {
 
 impl<'a> Side<'a> {
     /// A side whose turns are given the number of the round, from 0.
-    pub(crate) fn new(name: &'a str, turn: impl FnMut(u32) -> anyhow::Result<Samples> + 'a) -> Self {
+    pub(crate) fn new(
+        name: &'a str,
+        turn: impl FnMut(u32) -> anyhow::Result<Samples> + 'a,
+    ) -> Self {
         Self { name, turn: Box::new(turn) }
     }
 }
@@ -105,7 +108,8 @@ mod tests {
         take(&mut outcome, 3, vec![ours, peer]);
         assert_eq!(outcome.rows[0].ours, [0.0, 1.0, 2.0]);
         assert_eq!(outcome.rows[0].peers[0].samples, [5.0]);
-        let missing: Vec<_> = outcome.unmeasured.iter().map(|m| (m.what.as_str(), m.why.as_str())).collect();
+        let missing: Vec<_> =
+            outcome.unmeasured.iter().map(|m| (m.what.as_str(), m.why.as_str())).collect();
         assert_eq!(missing, [("peer, round 2", "it has ended")]);
     }
 }

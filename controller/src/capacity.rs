@@ -84,8 +84,10 @@ mod tests {
             kind: Some(kind.to_owned()),
             ..NumaNode::default()
         };
-        let topology =
-            Topology { numa_nodes: vec![numa(0, "DRAM"), numa(4, "GPUMemory")], ..Topology::default() };
+        let topology = Topology {
+            numa_nodes: vec![numa(0, "DRAM"), numa(4, "GPUMemory")],
+            ..Topology::default()
+        };
         let memory = of(&Inventory { topology, ..Inventory::default() }).memory;
         assert_eq!(memory, [NumaMemory { numa: 0, bytes: 7 << 30 }]);
     }
@@ -99,8 +101,10 @@ mod tests {
             source: "built-in".to_owned(),
             unhealthy: unhealthy.map(str::to_owned),
         };
-        let devices =
-            vec![device("nvidia.com/gpu=0", Some(1), Some("ECC")), device("rdma/hca=mlx5_0", None, None)];
+        let devices = vec![
+            device("nvidia.com/gpu=0", Some(1), Some("ECC")),
+            device("rdma/hca=mlx5_0", None, None),
+        ];
         let expected = [
             ("nvidia.com/gpu", "nvidia.com/gpu=0", Some(1), true),
             ("rdma/hca", "rdma/hca=mlx5_0", None, false),

@@ -325,7 +325,9 @@ impl Conductor {
                 // Nothing comes if the workflow was stopped.
                 let Ok(delivery) = delivered.await else { return };
                 // The conductor is gone only with the server; the image is fetched again at its next start.
-                let _ = sender.send(Command::Image { workflow, stage, delivery: Box::new(delivery) }).await;
+                let _ = sender
+                    .send(Command::Image { workflow, stage, delivery: Box::new(delivery) })
+                    .await;
             });
         }
         self.done.extend(effects.forget);
@@ -366,12 +368,18 @@ impl Conductor {
     }
 
     /// Takes a change with those that wait behind it: of each node only the newest matters.
-    async fn see_nodes(&mut self, first: NodeChange, changes: &mut broadcast::Receiver<NodeChange>) {
+    async fn see_nodes(
+        &mut self,
+        first: NodeChange,
+        changes: &mut broadcast::Receiver<NodeChange>,
+    ) {
         let mut newest = BTreeMap::from([(id_of(&first), first)]);
         for _ in 1..MAX_BATCH {
             match changes.try_recv() {
                 Ok(change) => drop(newest.insert(id_of(&change), change)),
-                Err(broadcast::error::TryRecvError::Lagged(_)) => return self.see_all_nodes().await,
+                Err(broadcast::error::TryRecvError::Lagged(_)) => {
+                    return self.see_all_nodes().await;
+                }
                 // If it was closed, the next look tells.
                 Err(_) => break,
             }

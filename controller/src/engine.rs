@@ -130,7 +130,10 @@ impl std::fmt::Debug for Engine {
 
 impl Engine {
     /// An engine without workflows. `new_run` makes identities that were never used.
-    pub(crate) fn new(surroundings: Surroundings, new_run: Box<dyn FnMut() -> RunId + Send>) -> Self {
+    pub(crate) fn new(
+        surroundings: Surroundings,
+        new_run: Box<dyn FnMut() -> RunId + Send>,
+    ) -> Self {
         Self {
             workflow_states: WorkflowStates::default(),
             runs: HashMap::new(),
@@ -174,10 +177,9 @@ impl Engine {
 
     /// Ends a workflow because somebody wants it. `false` if it is over or not known here.
     pub(crate) fn stop(&mut self, id: WorkflowId, why: &str, now: Timestamp) -> bool {
-        let Some(workflow_state) = self
-            .workflow_state_mut(id)
-            .filter(|workflow_state| workflow_state.ended.is_none() && workflow_state.stop.is_none())
-        else {
+        let Some(workflow_state) = self.workflow_state_mut(id).filter(|workflow_state| {
+            workflow_state.ended.is_none() && workflow_state.stop.is_none()
+        }) else {
             return false;
         };
         workflow_state.stop = Some(why.to_owned());
@@ -243,10 +245,12 @@ impl Engine {
     pub(crate) fn tick(&mut self, now: Timestamp, uptime: Duration) {
         self.abandon_nodes(now);
         self.abandon_late_logs(uptime);
-        let due = self.workflow_states.values().any(|workflow_state| workflow_state.has_task_due(now));
+        let due =
+            self.workflow_states.values().any(|workflow_state| workflow_state.has_task_due(now));
         self.stale |= due;
-        for sequence in
-            self.workflow_states.sequences_where(|workflow_state| workflow_state.has_pause_over(now))
+        for sequence in self
+            .workflow_states
+            .sequences_where(|workflow_state| workflow_state.has_pause_over(now))
         {
             let Some(workflow_state) = self.workflow_states.get_mut(sequence) else { continue };
             if workflow_state.end_pauses_of_tries(now) {

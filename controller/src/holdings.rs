@@ -155,7 +155,8 @@ impl Holdings {
                 Ok(Some(removal)) => removals.push(removal),
                 Ok(None) => return Err(logs_are_coming(removed)),
                 Err(error) => {
-                    let mut what = format!("the workflows of {user} cannot be deleted: {}", causes(&error));
+                    let mut what =
+                        format!("the workflows of {user} cannot be deleted: {}", causes(&error));
                     // What was asked for last may still be done.
                     if removed > 0 {
                         what += &format!("; {}", so_far(removed, workflows.len()));
@@ -214,7 +215,8 @@ pub(crate) fn expose(results: &Results, access: &Access, out: &mut Exposition) {
     for name in of(QuotaUnit::Count).chain([QuotaName::Requests]) {
         things.sample(&[("quota", name.as_str())], total.get(name));
     }
-    let help = "Requests, images, files and parts of logs that were refused for a quota of their user.";
+    let help =
+        "Requests, images, files and parts of logs that were refused for a quota of their user.";
     let mut refused = out.counter("bedplate_quota_refusals", help);
     for (name, count) in access.quota_refusals() {
         refused.sample(&[("quota", name.as_str())], count);
@@ -241,7 +243,11 @@ mod tests {
             [forgotten, unknown].map(|ids| ids.iter().map(|id| id.0.as_u128()).collect::<Vec<_>>())
         };
         assert_eq!(of(&[2], &[1, 3, 4]), [vec![2], vec![]]);
-        assert_eq!(of(&[2], &[1, 4]), [vec![2], vec![3]], "newer than an older copy of the database");
+        assert_eq!(
+            of(&[2], &[1, 4]),
+            [vec![2], vec![3]],
+            "newer than an older copy of the database"
+        );
         assert_eq!(of(&[], &[]), [vec![], vec![1, 2, 3]], "another database");
         assert_eq!(of(&[1, 9], &[1, 2, 3]), [vec![9], vec![]], "a row keeps what is its");
     }

@@ -115,7 +115,8 @@ impl JobImages {
         let reference = reference.to_owned();
         tokio::spawn(async move {
             let (images, of) = (lease.clone(), pull.clone());
-            let work = tokio::spawn(async move { images.carry_out(&reference, &user, &of, now).await });
+            let work =
+                tokio::spawn(async move { images.carry_out(&reference, &user, &of, now).await });
             // Nobody must wait for a pull that panicked.
             let fetched = work.await.map_err(FetchError::broken("pull")).flatten();
             let is_wanted = pull.deliver(&fetched.map_err(Arc::new), &lease);
@@ -203,10 +204,16 @@ impl JobImages {
         Ok(FetchedImage { image, was_cached: false })
     }
 
-    async fn charge_and_keep(&self, image: JobImage, user: &Arc<str>) -> Result<JobImage, FetchError> {
+    async fn charge_and_keep(
+        &self,
+        image: JobImage,
+        user: &Arc<str>,
+    ) -> Result<JobImage, FetchError> {
         let (image, charge) = self.charge(image, user).await?;
         let (manifest, used) = (image.manifest, clock::now());
-        self.store.commit(&[Write::Image { manifest, image: Box::new(image.clone()), used }]).await?;
+        self.store
+            .commit(&[Write::Image { manifest, image: Box::new(image.clone()), used }])
+            .await?;
         charge.keep();
         Ok(image)
     }
@@ -239,9 +246,11 @@ impl JobImages {
     /// document. Once users have logins of their own, this must ask whose pull it is, and let the
     /// registry decide for whoever has not pulled the image with their own login before.
     async fn stored(&self, reference: &str) -> Result<Option<JobImage>, FetchError> {
-        let (blobs, reference, platform) = (self.blobs.clone(), reference.to_owned(), self.platform.clone());
-        let looking =
-            tokio::task::spawn_blocking(move || oci_pull::manifest_in_store(&reference, &platform, &blobs));
+        let (blobs, reference, platform) =
+            (self.blobs.clone(), reference.to_owned(), self.platform.clone());
+        let looking = tokio::task::spawn_blocking(move || {
+            oci_pull::manifest_in_store(&reference, &platform, &blobs)
+        });
         match looking.await.map_err(FetchError::broken("lookup"))? {
             Some(manifest) => self.kept(manifest).await,
             None => Ok(None),
@@ -307,7 +316,10 @@ impl JobImages {
         let help = "Job images that are pulled, converted, or wait for that.";
         let running = ("bedplate_job_image_pulls_running", help);
         let help = "Pulls of job images that are over, by their outcome; cached ones needed no conversion.";
-        let took = ("bedplate_job_image_pull_seconds", "How long pulls of job images took that succeeded.");
+        let took = (
+            "bedplate_job_image_pull_seconds",
+            "How long pulls of job images took that succeeded.",
+        );
         out.work([running, ("bedplate_job_image_pulls", help), took], &self.meter);
         let help = "Job images that wait for their turn to be pulled or converted.";
         out.gauge("bedplate_job_image_pulls_queued", help).value(self.pulls.queued());
@@ -322,7 +334,10 @@ impl JobImages {
     }
 
     /// An artifact in memory.
-    pub(crate) fn map(&self, digest: &Digest) -> Result<image_store::Mapped, image_store::StoreError> {
+    pub(crate) fn map(
+        &self,
+        digest: &Digest,
+    ) -> Result<image_store::Mapped, image_store::StoreError> {
         self.blobs.map(digest)
     }
 }

@@ -33,8 +33,13 @@ use crate::store::{HeldWorkflow, KeptImage};
 pub(crate) use refusal::SubmissionRefused;
 
 /// What a submission is held against.
-const OF_SUBMISSIONS: [QuotaName; 5] =
-    [QuotaName::Workflows, QuotaName::Tasks, QuotaName::Volumes, QuotaName::Documents, QuotaName::Files];
+const OF_SUBMISSIONS: [QuotaName; 5] = [
+    QuotaName::Workflows,
+    QuotaName::Tasks,
+    QuotaName::Volumes,
+    QuotaName::Documents,
+    QuotaName::Files,
+];
 
 /// What a workflow gives back when it is over.
 const UNTIL_THE_END: [QuotaName; 4] =
@@ -112,7 +117,12 @@ impl LedgerState {
     }
 
     /// Refuses what a user has no room for.
-    fn check(&self, user: &str, more: &Amounts, limits: &QuotaLimits) -> Result<(), SubmissionRefused> {
+    fn check(
+        &self,
+        user: &str,
+        more: &Amounts,
+        limits: &QuotaLimits,
+    ) -> Result<(), SubmissionRefused> {
         if self.leaving.contains(user) {
             return Err(SubmissionRefused::Leaving { user: user.to_owned() });
         }
@@ -411,7 +421,8 @@ impl QuotaLedger {
     pub(crate) fn users_over_share(&self, most: u32) -> Vec<(Arc<str>, u32)> {
         let mut counts: HashMap<Arc<str>, u32> = HashMap::new();
         let book = self.book();
-        let kept = book.workflows.iter().filter(|(id, held)| held.is_over && !book.going.contains(id));
+        let kept =
+            book.workflows.iter().filter(|(id, held)| held.is_over && !book.going.contains(id));
         for (_, held) in kept {
             *counts.entry(held.owner.clone()).or_default() += 1;
         }
@@ -457,7 +468,8 @@ impl QuotaLedger {
         if open > 0 {
             return Err(open);
         }
-        let workflows = of_user().map(|(id, _)| *id).filter(|id| !book.going.contains(id)).collect();
+        let workflows =
+            of_user().map(|(id, _)| *id).filter(|id| !book.going.contains(id)).collect();
         book.leaving.insert(user.to_owned());
         Ok(workflows)
     }

@@ -155,9 +155,15 @@ impl Controller {
         let store: Arc<dyn Store> = Arc::new(SqlStore::open(database).await?);
         let (registries, platform) = (config.registries.clone(), config.platform);
         let (converter, of_images) = (config.converter, store.clone());
-        let images =
-            JobImages::open(&config.state_dir, converter, of_images, registries, platform, shutdown.clone())
-                .map_err(ControllerError::Images)?;
+        let images = JobImages::open(
+            &config.state_dir,
+            converter,
+            of_images,
+            registries,
+            platform,
+            shutdown.clone(),
+        )
+        .map_err(ControllerError::Images)?;
         let results = Results::open(&config.state_dir, config.log_limit_bytes)
             .map_err(|error| ControllerError::Results(images::causes(&error)))?;
         let images = images.charging(results.ledger().clone(), access.clone());

@@ -44,7 +44,10 @@ const REST_PATIENCE: Duration = Duration::from_secs(5);
 pub(crate) fn router(controller: Controller) -> Router {
     Router::new()
         .route("/node/v1/artifacts/sha256/{hex}", get(artifact))
-        .route("/node/v1/runs/{run}/log", post(log).layer(DefaultBodyLimit::max(MAX_LOG_CHUNK_BYTES)))
+        .route(
+            "/node/v1/runs/{run}/log",
+            post(log).layer(DefaultBodyLimit::max(MAX_LOG_CHUNK_BYTES)),
+        )
         .route("/node/v1/runs/{run}/file", put(file).layer(DefaultBodyLimit::disable()))
         .route("/node/v1/streams/{stream}", get(stream))
         .with_state(controller)
@@ -61,10 +64,12 @@ async fn stream(
         let why = "it was never made for this node, was taken, or its user waits no more";
         Refusal::new(StatusCode::NOT_FOUND, format!("there is no stream {stream}"), why)
     })?;
-    let limited = upgrade.max_message_size(MAX_STREAM_MESSAGE_BYTES).max_frame_size(MAX_STREAM_MESSAGE_BYTES);
+    let limited =
+        upgrade.max_message_size(MAX_STREAM_MESSAGE_BYTES).max_frame_size(MAX_STREAM_MESSAGE_BYTES);
     // A user who has gone in this moment: the socket is dropped, and the node sees it closed.
     let revoked = node.revoked;
-    Ok(limited.on_upgrade(|socket| async move { drop(arrived.send(NodeSocket { socket, revoked })) }))
+    Ok(limited
+        .on_upgrade(|socket| async move { drop(arrived.send(NodeSocket { socket, revoked })) }))
 }
 
 async fn artifact(
@@ -75,12 +80,14 @@ async fn artifact(
 ) -> Response {
     let title = "cannot serve the artifact";
     let Ok(digest) = format!("sha256:{hex}").parse::<Digest>() else {
-        return Refusal::new(StatusCode::BAD_REQUEST, title, "not a SHA-256 digest").into_response();
+        return Refusal::new(StatusCode::BAD_REQUEST, title, "not a SHA-256 digest")
+            .into_response();
     };
     match controller.0.images.map(&digest) {
         Ok(mapped) => fleet::blob::answer(&method, &headers, &digest, Bytes::from_owner(mapped)),
         Err(image_store::StoreError::Missing { .. }) => {
-            Refusal::new(StatusCode::NOT_FOUND, title, format!("there is no {digest} here")).into_response()
+            Refusal::new(StatusCode::NOT_FOUND, title, format!("there is no {digest} here"))
+                .into_response()
         }
         Err(error) => {
             tracing::error!("cannot serve {digest}: {}", causes(&error));
@@ -97,11 +104,24 @@ struct LogOffset {
 }
 
 /// The run of a request, if it is one of the node that asks.
-async fn run_of(controller: &Controller, run: RunId, node: &NodeIdentity) -> Result<RunRow, Refusal> {
+async fn run_of(
+    controller: &Controller,
+    run: RunId,
+    node: &NodeIdentity,
+) -> Result<RunRow, Refusal> {
     let title = format!("cannot take this of run {run}");
-    let row = controller.0.store.run(run).await.map_err(|error| Refusal::internal(title.clone(), &error))?;
+    let row = controller
+        .0
+        .store
+        .run(run)
+        .await
+        .map_err(|error| Refusal::internal(title.clone(), &error))?;
     row.filter(|row| row.node == node.id).ok_or_else(|| {
-        Refusal::new(StatusCode::NOT_FOUND, title, format!("{} was never given this run", node.name))
+        Refusal::new(
+            StatusCode::NOT_FOUND,
+            title,
+            format!("{} was never given this run", node.name),
+        )
     })
 }
 
@@ -127,7 +147,12 @@ async fn log(
     let results = controller.0.results.clone();
     let taking = tokio::task::spawn_blocking(move || {
         let times = times.as_deref().map(TimeMark::from_query).unwrap_or_default();
-        results.append(row.workflow, run, LogPiece { offset, after, bytes: &bytes, times: &times }, limit)
+        results.append(
+            row.workflow,
+            run,
+            LogPiece { offset, after, bytes: &bytes, times: &times },
+            limit,
+        )
     });
     let title = format!("cannot take the log of run {run}");
     let Appended { end: length, left_out } = taking
@@ -183,8 +208,9 @@ async fn file(
     let mut file = tokio::fs::File::from_std(file);
     let (mut chunks, mut size) = (body.into_data_stream(), 0_u64);
     while let Some(chunk) = chunks.next().await {
-        let chunk =
-            chunk.map_err(|error| Refusal::new(StatusCode::BAD_REQUEST, title.clone(), causes(&error)))?;
+        let chunk = chunk.map_err(|error| {
+            Refusal::new(StatusCode::BAD_REQUEST, title.clone(), causes(&error))
+        })?;
         size += chunk.len() as u64;
         if size > MAX_CLIENT_FILE_BYTES {
             let why = format!("a file for the client has at most {MAX_CLIENT_FILE_BYTES} bytes");

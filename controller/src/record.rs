@@ -355,7 +355,13 @@ impl WorkflowRow {
     /// As a list shows a workflow that is over and whose stages are not known.
     pub(crate) fn summary(&self) -> WorkflowSummary {
         WorkflowSummary {
-            status: Some(workflow_status(self.state, self.stop.as_ref(), self.paused.as_ref(), None, false)),
+            status: Some(workflow_status(
+                self.state,
+                self.stop.as_ref(),
+                self.paused.as_ref(),
+                None,
+                false,
+            )),
             id: self.id,
             name: self.name.clone(),
             user: self.owner.name.clone(),

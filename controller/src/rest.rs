@@ -194,8 +194,9 @@ async fn named(
 ) -> Result<Option<WorkflowId>, Refusal> {
     let rows = caller.visible()?;
     // The view still has those whose logs are not here yet, which may be older ones of that name.
-    let is_it =
-        |one: &&WorkflowState| *one.name == *name && !one.state.is_ended() && rows.include(&one.owner.name);
+    let is_it = |one: &&WorkflowState| {
+        *one.name == *name && !one.state.is_ended() && rows.include(&one.owner.name)
+    };
     let view = controller.view();
     if let Some(one) = view.workflow_states.values().rev().find(is_it) {
         return Ok(Some(one.id));
@@ -261,9 +262,9 @@ async fn stop(
     access::record_object(&format!("workflow {workflow}"));
     let told = outbox::current();
     match ask(orders, |done| Command::Stop { workflow, why, done, told }).await {
-        Ok(true) => {
-            find(&controller, &caller, &summary.id.to_string(), title).await.map(|view| Json(view.summary))
-        }
+        Ok(true) => find(&controller, &caller, &summary.id.to_string(), title)
+            .await
+            .map(|view| Json(view.summary)),
         Ok(false) => {
             let why = format!("{} is {} already", summary.name, summary.status().as_str());
             Err(Refusal::new(StatusCode::CONFLICT, title, why))
@@ -363,9 +364,11 @@ async fn file(
         TransferKind::File => "application/octet-stream",
         TransferKind::Directory => "application/x-tar",
     };
-    let file = tokio::fs::File::open(path).await.map_err(|error| Refusal::internal(title, &error))?;
+    let file =
+        tokio::fs::File::open(path).await.map_err(|error| Refusal::internal(title, &error))?;
     // Of this very file: another attempt may put its own in its place.
     let size = file.metadata().await.map_err(|error| Refusal::internal(title, &error))?.len();
-    let headers = [(header::CONTENT_TYPE, kind.to_owned()), (header::CONTENT_LENGTH, size.to_string())];
+    let headers =
+        [(header::CONTENT_TYPE, kind.to_owned()), (header::CONTENT_LENGTH, size.to_string())];
     Ok((headers, HttpBody::from_stream(ReaderStream::new(file))).into_response())
 }

@@ -66,7 +66,8 @@ pub(crate) async fn restore(
         if row.stop.is_none() {
             engine.spare(Some(row.id), spared);
         }
-        let workflow_state = workflow_state(row, rows, store, images, results, &mut progress).await?;
+        let workflow_state =
+            workflow_state(row, rows, store, images, results, &mut progress).await?;
         if workflow_state.ended.is_none() || !workflow_state.runs.is_empty() {
             engine.adopt(workflow_state);
         }
@@ -78,7 +79,8 @@ pub(crate) async fn restore(
 /// When a workflow must have ended for its logs to be waited for.
 pub(crate) async fn logs_waited_for_since(store: &dyn Store) -> Result<Timestamp, StoreError> {
     // However long the server was down: what ended shortly before that may still have its log.
-    let down_since = store.newest_end().await?.map_or_else(clock::now, |newest| newest.min(clock::now()));
+    let down_since =
+        store.newest_end().await?.map_or_else(clock::now, |newest| newest.min(clock::now()));
     let patience = i64::try_from(LOG_PATIENCE.as_secs()).unwrap_or(i64::MAX);
     Ok(down_since.plus_seconds(-patience))
 }
@@ -212,7 +214,10 @@ async fn convert(text: &str, images: &JobImages) -> Result<Plan, BlockedError> {
 /// Stages, tasks and groups that the store names by number are there in the plan.
 fn fits(plan: &Plan, row: &WorkflowRow, rows: &Rows) -> Result<(), BlockedError> {
     if row.volume_placements.len() != plan.groups {
-        return Err(BlockedError::Homes { planned: plan.groups, stored: row.volume_placements.len() });
+        return Err(BlockedError::Homes {
+            planned: plan.groups,
+            stored: row.volume_placements.len(),
+        });
     }
     let strange = rows.stages.iter().find(|row| plan.stages.len() <= row.stage.index());
     if let Some(&StageRow { stage, .. }) = strange {
@@ -236,7 +241,8 @@ struct SeenTasks {
 /// Stages under the numbers that the store has rows of, each what it seems to be. They let the
 /// engine follow what runs, and people see it; they are never stored.
 pub(crate) fn stand_in(stages: &[StageRow], runs: &[RunRow], names: &[(StageId, String)]) -> Plan {
-    let names: BTreeMap<StageId, &str> = names.iter().map(|(stage, name)| (*stage, name.as_str())).collect();
+    let names: BTreeMap<StageId, &str> =
+        names.iter().map(|(stage, name)| (*stage, name.as_str())).collect();
     let mut seen: BTreeMap<StageId, SeenTasks> = BTreeMap::new();
     for run in runs {
         let new = SeenTasks { first: run.task, last: run.task, members: 1, is_job: false };
@@ -247,9 +253,11 @@ pub(crate) fn stand_in(stages: &[StageRow], runs: &[RunRow], names: &[(StageId, 
         seen.is_job |= run.grant.is_some();
     }
     let with_rows = stages.iter().map(|row| row.stage).chain(runs.iter().map(|run| run.stage));
-    let count = with_rows.chain(names.keys().copied()).max().map_or(0, |last| last.0.saturating_add(1));
+    let count =
+        with_rows.chain(names.keys().copied()).max().map_or(0, |last| last.0.saturating_add(1));
     let stage = |number: StageId| {
-        let name = names.get(&number).map_or_else(|| format!("stage {number}"), |name| (*name).to_owned());
+        let name =
+            names.get(&number).map_or_else(|| format!("stage {number}"), |name| (*name).to_owned());
         let of_runs = seen.get(&number);
         let kind = match of_runs {
             Some(SeenTasks { is_job: true, .. }) => StageKind::Job,
@@ -277,7 +285,10 @@ pub(crate) fn stand_in(stages: &[StageRow], runs: &[RunRow], names: &[(StageId, 
             work: StageAction::Unknown { kind },
         }
     };
-    Plan { groups: 0, stages: (0..count.min(MAX_STAND_IN)).map(|number| stage(StageId(number))).collect() }
+    Plan {
+        groups: 0,
+        stages: (0..count.min(MAX_STAND_IN)).map(|number| stage(StageId(number))).collect(),
+    }
 }
 
 /// Tells of the conversion in the server's log.

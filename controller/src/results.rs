@@ -166,7 +166,12 @@ impl Results {
     }
 
     /// Where the last lines of a log begin: [`log_files::last_lines`].
-    pub(crate) fn last_lines(&self, workflow: WorkflowId, run: RunId, lines: u64) -> io::Result<u64> {
+    pub(crate) fn last_lines(
+        &self,
+        workflow: WorkflowId,
+        run: RunId,
+        lines: u64,
+    ) -> io::Result<u64> {
         log_files::last_lines(&self.log_path(workflow, run), lines)
     }
 
@@ -198,7 +203,8 @@ impl Results {
         let last = last.ok_or(ResultError::TooLong)?;
         make_directory(&self.logs.join(workflow.to_string()))?;
         // One after the other: the node may send again what is still on its way.
-        let writer = LogLocation::of(&path).and_then(|place| Writer::open_shared(place, self.log_limits));
+        let writer =
+            LogLocation::of(&path).and_then(|place| Writer::open_shared(place, self.log_limits));
         let mut writer = writer.map_err(|source| failed("open", source))?;
         let end = writer.end();
         let has_all_before = offset <= end || after.is_some_and(|after| after <= end);
@@ -220,7 +226,9 @@ impl Results {
                 }
                 Err(exceeded) => {
                     left_out = Some(exceeded);
-                    written = writer.skip_to(last).map_err(|source| failed("leave out a part of", source));
+                    written = writer
+                        .skip_to(last)
+                        .map_err(|source| failed("leave out a part of", source));
                 }
             }
         }
@@ -235,8 +243,15 @@ impl Results {
     }
 
     /// Writes what is new of a piece of a log that was at `offset`.
-    fn write(&self, writer: &mut Writer, path: &Path, offset: u64, new: &[u8]) -> Result<(), ResultError> {
-        let failed = |operation, source| ResultError::Io { operation, path: path.to_owned(), source };
+    fn write(
+        &self,
+        writer: &mut Writer,
+        path: &Path,
+        offset: u64,
+        new: &[u8],
+    ) -> Result<(), ResultError> {
+        let failed =
+            |operation, source| ResultError::Io { operation, path: path.to_owned(), source };
         self.require(new.len() as u64)?;
         writer.skip_to(offset).map_err(|source| failed("leave out a part of", source))?;
         writer.append(new).map_err(|source| failed("write", source))
@@ -301,9 +316,12 @@ impl Results {
         let path = self.file_path(*workflow, *stage, what);
         let failed = |operation, source| ResultError::Io { operation, path: path.clone(), source };
         // An attempt before may have brought the other. One that is cut off here is made again.
-        let other = if what == TransferKind::File { TransferKind::Directory } else { TransferKind::File };
+        let other =
+            if what == TransferKind::File { TransferKind::Directory } else { TransferKind::File };
         match fs::remove_file(self.file_path(*workflow, *stage, other)) {
-            Err(source) if source.kind() != io::ErrorKind::NotFound => return Err(failed("replace", source)),
+            Err(source) if source.kind() != io::ErrorKind::NotFound => {
+                return Err(failed("replace", source));
+            }
             _ => {}
         }
         fs::rename(part, &path).map_err(|source| failed("rename into place", source))?;
@@ -352,7 +370,11 @@ fn keep_times(path: &Path, times: &[TimeMark], end: u64) -> io::Result<()> {
 
 fn make_directory(path: &Path) -> Result<(), ResultError> {
     let made = fs::DirBuilder::new().recursive(true).mode(0o700).create(path);
-    made.map_err(|source| ResultError::Io { operation: "make the directory", path: path.to_owned(), source })
+    made.map_err(|source| ResultError::Io {
+        operation: "make the directory",
+        path: path.to_owned(),
+        source,
+    })
 }
 
 #[cfg(test)]
@@ -426,7 +448,8 @@ mod tests {
         let (workflow, run) = (WorkflowId(uuid::Uuid::nil()), RunId(uuid::Uuid::nil()));
         let bytes = vec![b'x'; 1 << 18];
         for number in 0..16_u64 {
-            let end = results.append(workflow, run, piece(number << 18, None, &bytes), None).unwrap().end;
+            let end =
+                results.append(workflow, run, piece(number << 18, None, &bytes), None).unwrap().end;
             assert_eq!(end, (number + 1) << 18);
         }
         let log = results.log(workflow, run);
@@ -442,9 +465,14 @@ mod tests {
         let (workflow, run) = (WorkflowId(uuid::Uuid::nil()), RunId(uuid::Uuid::nil()));
         let mark = |offset, seconds| TimeMark { offset, time: Timestamp(0).plus_seconds(seconds) };
         let append = |offset, bytes: &[u8], times: &[TimeMark]| {
-            results.append(workflow, run, LogPiece { times, ..piece(offset, None, bytes) }, None).unwrap().end
+            results
+                .append(workflow, run, LogPiece { times, ..piece(offset, None, bytes) }, None)
+                .unwrap()
+                .end
         };
-        let since = |seconds| results.since(workflow, run, Timestamp(0).plus_seconds(seconds), true).unwrap();
+        let since = |seconds| {
+            results.since(workflow, run, Timestamp(0).plus_seconds(seconds), true).unwrap()
+        };
         append(0, b"one\n", &[]);
         assert_eq!(since(0), None, "an agent of before tells no times");
         append(4, b"two\n", &[mark(4, 10), mark(8, 20), mark(9_000, 25)]);
@@ -467,7 +495,12 @@ mod tests {
     fn charged(directory: &Path, workflow: WorkflowId) -> Results {
         let results = Results::open(directory, 1 << 20).unwrap();
         results.remove_parts();
-        let held = HeldWorkflow { id: workflow, owner: Some("ann".to_owned()), documents: 0, is_over: true };
+        let held = HeldWorkflow {
+            id: workflow,
+            owner: Some("ann".to_owned()),
+            documents: 0,
+            is_over: true,
+        };
         results.ledger().recall(vec![held], &HashMap::new(), &results.measure(), &[]);
         results
     }
@@ -478,7 +511,8 @@ mod tests {
         let (workflow, run) = (WorkflowId(uuid::Uuid::nil()), RunId(uuid::Uuid::nil()));
         let results = charged(directory.path(), workflow);
         let append = |offset, bytes: &[u8], limit| {
-            let appended = results.append(workflow, run, piece(offset, None, bytes), Some(limit)).unwrap();
+            let appended =
+                results.append(workflow, run, piece(offset, None, bytes), Some(limit)).unwrap();
             (appended.end, appended.left_out.map(|exceeded| (exceeded.used, exceeded.more)))
         };
         let used = |results: &Results| results.ledger().used("ann").get(QuotaName::Logs);
@@ -487,7 +521,10 @@ mod tests {
         assert_eq!(used(&results), 7);
         assert_eq!(append(7, b" it all", 10), (14, Some((7, 7))));
         assert_eq!(append(7, b" it all", 10), (14, None), "sent again");
-        assert_eq!((used(&results), results.log(workflow, run).gap()), (7, Some(LogGap { from: 7, to: 14 })));
+        assert_eq!(
+            (used(&results), results.log(workflow, run).gap()),
+            (7, Some(LogGap { from: 7, to: 14 }))
+        );
         assert_eq!(append(14, b"end", 10), (17, None), "so much has room");
         assert_eq!((used(&results), results.log(workflow, run).bytes_from(0)), (10, 10));
         assert_eq!(append(17, b"!", 10), (18, Some((10, 1))), "nothing fails");
@@ -518,7 +555,10 @@ mod tests {
         // A later attempt takes the place of the first.
         bring(b"flat", TransferKind::Directory).unwrap();
         assert_eq!(used(), 4);
-        assert_eq!(charged(directory.path(), workflow).ledger().used("ann").get(QuotaName::Results), 4);
+        assert_eq!(
+            charged(directory.path(), workflow).ledger().used("ann").get(QuotaName::Results),
+            4
+        );
         assert!(results.clone().forget(workflow).await);
         assert_eq!((used(), results.brought(workflow, StageId(3))), (0, None));
     }
@@ -611,7 +651,10 @@ mod tests {
         results.publish(&file, charge, TransferKind::File).unwrap();
         let path = results.file_path(workflow, StageId(3), TransferKind::File);
         assert_eq!(fs::read(&path).unwrap(), b"result");
-        assert_eq!(results.brought(workflow, StageId(3)), Some((path.clone(), TransferKind::File, 6)));
+        assert_eq!(
+            results.brought(workflow, StageId(3)),
+            Some((path.clone(), TransferKind::File, 6))
+        );
         // Another attempt finds a directory there.
         let (mut file, charge) = results.begin_file(workflow, StageId(3)).unwrap();
         file.write_all(b"a stream").unwrap();

@@ -12,7 +12,9 @@ use api::{
 use async_trait::async_trait;
 use document::plan::StageId;
 
-use crate::record::{JobImage, Rows, RunKey, RunRow, SparedRows, SubmissionKey, WorkflowRow, Write};
+use crate::record::{
+    JobImage, Rows, RunKey, RunRow, SparedRows, SubmissionKey, WorkflowRow, Write,
+};
 
 mod listing;
 pub(crate) mod sql;
@@ -70,7 +72,10 @@ pub use database::DatabaseError as StoreError;
 pub(crate) trait Store: Send + Sync + std::fmt::Debug {
     /// Workflows that are not over, or were not at `since`, in the order of submission; and those
     /// that are left out because their rows cannot be read.
-    async fn unfinished(&self, since: Timestamp) -> Result<(Vec<WorkflowRow>, SparedRows), StoreError>;
+    async fn unfinished(
+        &self,
+        since: Timestamp,
+    ) -> Result<(Vec<WorkflowRow>, SparedRows), StoreError>;
     /// When the workflow that ended last did.
     async fn newest_end(&self) -> Result<Option<Timestamp>, StoreError>;
     /// Workflows of a list that are over, in its order, those behind `behind`, at most `limit`.
@@ -81,7 +86,11 @@ pub(crate) trait Store: Send + Sync + std::fmt::Debug {
         limit: u32,
     ) -> Result<Vec<Listed>, StoreError>;
     /// The newest workflow of a name, of one owner or of any.
-    async fn newest(&self, name: &str, owner: Option<&str>) -> Result<Option<WorkflowId>, StoreError>;
+    async fn newest(
+        &self,
+        name: &str,
+        owner: Option<&str>,
+    ) -> Result<Option<WorkflowId>, StoreError>;
     /// Workflows of a name with the names of their owners, where those can be read; of one owner or of
     /// any, the newest first, at most `limit`.
     async fn named(
@@ -91,7 +100,8 @@ pub(crate) trait Store: Send + Sync + std::fmt::Debug {
         limit: u32,
     ) -> Result<Vec<(WorkflowId, Option<String>)>, StoreError>;
     /// Workflows that are over beyond the newest `keep`, of one owner or of all, at most a thousand.
-    async fn outdated(&self, owner: Option<&str>, keep: u32) -> Result<Vec<WorkflowId>, StoreError>;
+    async fn outdated(&self, owner: Option<&str>, keep: u32)
+    -> Result<Vec<WorkflowId>, StoreError>;
     /// One workflow.
     async fn workflow(&self, id: WorkflowId) -> Result<Option<WorkflowRow>, StoreError>;
     /// What a workflow is; `None` if there is no such workflow.
@@ -115,7 +125,11 @@ pub(crate) trait Store: Send + Sync + std::fmt::Debug {
     async fn next_sequence(&self) -> Result<u64, StoreError>;
     /// Stages and runs of a workflow that were written and can be read; of runs all, or those that ended
     /// at `ended_since` or later.
-    async fn rows(&self, id: WorkflowId, ended_since: Option<Timestamp>) -> Result<Rows, StoreError>;
+    async fn rows(
+        &self,
+        id: WorkflowId,
+        ended_since: Option<Timestamp>,
+    ) -> Result<Rows, StoreError>;
     /// Runs of a workflow by stage, task, attempt and member, of one stage or of all, those behind `after`,
     /// at most `limit`. One that cannot be read is logged and left out.
     async fn runs(
@@ -128,7 +142,12 @@ pub(crate) trait Store: Send + Sync + std::fmt::Debug {
     /// One run.
     async fn run(&self, id: RunId) -> Result<Option<RunRow>, StoreError>;
     /// Lines of a workflow's history after `after`, oldest first.
-    async fn events(&self, id: WorkflowId, after: u64, limit: u32) -> Result<Vec<WorkflowEvent>, StoreError>;
+    async fn events(
+        &self,
+        id: WorkflowId,
+        after: u64,
+        limit: u32,
+    ) -> Result<Vec<WorkflowEvent>, StoreError>;
     /// Number of the last line of a workflow's history, 0 if there is none.
     async fn last_event(&self, id: WorkflowId) -> Result<u64, StoreError>;
     /// The job image made of a manifest.

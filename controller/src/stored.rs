@@ -54,7 +54,10 @@ pub async fn stored_workflows(database: &Database) -> Result<StoredWorkflows, Da
     for image in store.each_image().await? {
         match image {
             Err(error) => {
-                let line = format!("a job image cannot be read: {}; it is converted again", causes(&error));
+                let line = format!(
+                    "a job image cannot be read: {}; it is converted again",
+                    causes(&error)
+                );
                 found.problems.push(line);
             }
             Ok(kept) => found.files.push(ExpectedBlob {

@@ -24,9 +24,13 @@ use tokio::sync::oneshot;
 /// Why a stream is not opened.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum NoSlot {
-    #[error("the job has {MAX_STREAMS_PER_RUN} streams open, which is the limit: close some of them")]
+    #[error(
+        "the job has {MAX_STREAMS_PER_RUN} streams open, which is the limit: close some of them"
+    )]
     Run,
-    #[error("the job's node has {MAX_STREAMS_PER_NODE} streams open, which is the limit: try again later")]
+    #[error(
+        "the job's node has {MAX_STREAMS_PER_NODE} streams open, which is the limit: try again later"
+    )]
     Node,
 }
 

@@ -128,7 +128,8 @@ where
 {
     fn decode(value: DB::ValueRef<'r>) -> Result<Self, BoxError> {
         let value = <i64 as Decode<DB>>::decode(value)?;
-        let out_of_range = |_| format!("{value} is out of the range of {}", type_name::<T>()).into();
+        let out_of_range =
+            |_| format!("{value} is out of the range of {}", type_name::<T>()).into();
         T::try_from(value).map(Self).map_err(out_of_range)
     }
 }

@@ -107,7 +107,10 @@ pub(crate) async fn keep(
 ) -> Result<(), CopyError> {
     let copy = path_of(path, version(schemas));
     if copy.exists() && is_before(&copy, schemas, versions).await {
-        tracing::info!("an interrupted migration goes on; the state before it is {}", copy.display());
+        tracing::info!(
+            "an interrupted migration goes on; the state before it is {}",
+            copy.display()
+        );
         return Ok(());
     }
     // What a killed server left of a copy takes the room that is counted.
@@ -163,7 +166,8 @@ async fn needed_room(database: &Database, path: &Path) -> Result<u64, CopyError>
     let (pages, bytes) = (pages.map_err(engine)?.0, bytes.map_err(engine)?.0);
     let size = u64::try_from(pages.saturating_mul(bytes)).unwrap_or(u64::MAX);
     let needed = size.saturating_mul(2).saturating_add(MIB);
-    let file = |error: rustix::io::Errno| CopyError::File { path: path.to_owned(), source: error.into() };
+    let file =
+        |error: rustix::io::Errno| CopyError::File { path: path.to_owned(), source: error.into() };
     let system = rustix::fs::statvfs(path).map_err(file)?;
     let free = system.f_bavail.saturating_mul(system.f_frsize);
     if free < needed {

@@ -41,7 +41,9 @@ pub enum DatabaseError {
         action: &'static str,
     },
     /// In the place of a row of the outbox stands another one: of another process.
-    #[error("the database could not {action}: another row has the number of the one that tells of it")]
+    #[error(
+        "the database could not {action}: another row has the number of the one that tells of it"
+    )]
     RowTaken {
         /// What was to be done.
         action: &'static str,

@@ -129,7 +129,8 @@ impl Database {
         if !path.exists() {
             return Ok(None);
         }
-        let options = SqliteConnectOptions::new().filename(path).read_only(true).busy_timeout(BUSY_TIMEOUT);
+        let options =
+            SqliteConnectOptions::new().filename(path).read_only(true).busy_timeout(BUSY_TIMEOUT);
         let pool = SqlitePoolOptions::new()
             .max_connections(1)
             .connect_with(options)
@@ -138,7 +139,8 @@ impl Database {
         let database = Self::of_file(pool, path);
         for schema in schemas {
             let found = database.version(schema).await;
-            let found = found.map_err(|source| OpenError::Read { path: path.to_owned(), source })?;
+            let found =
+                found.map_err(|source| OpenError::Read { path: path.to_owned(), source })?;
             if found != schema.version() {
                 return Ok(None);
             }
@@ -151,7 +153,9 @@ impl Database {
     /// # Errors
     /// [`DatabaseError::Statement`] if the server does not answer.
     #[cfg(feature = "postgres")]
-    pub async fn open_postgres(options: sqlx::postgres::PgConnectOptions) -> Result<Self, DatabaseError> {
+    pub async fn open_postgres(
+        options: sqlx::postgres::PgConnectOptions,
+    ) -> Result<Self, DatabaseError> {
         let place = format!("postgres:{}", options.get_host()).into();
         let pool = sqlx::postgres::PgPoolOptions::new()
             .max_connections(MAX_CONNECTIONS)

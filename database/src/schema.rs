@@ -7,7 +7,9 @@
 
 use sqlx::migrate::{Migration, MigrationType, Migrator};
 
-use crate::{Database, DatabaseError, Transaction, clock, open::Pool, statement, transaction::Connection};
+use crate::{
+    Database, DatabaseError, Transaction, clock, open::Pool, statement, transaction::Connection,
+};
 
 /// The tables of a role, through all their versions.
 #[derive(Debug)]
@@ -55,7 +57,9 @@ pub struct CodeStep {
 #[derive(Debug, thiserror::Error)]
 pub enum MigrateError {
     /// A step failed.
-    #[error("cannot bring the tables of {owner} in {place} up to date: they stay at version {version}")]
+    #[error(
+        "cannot bring the tables of {owner} in {place} up to date: they stay at version {version}"
+    )]
     Step {
         /// The role.
         owner: &'static str,
@@ -194,7 +198,11 @@ impl Transaction {
     ///
     /// # Errors
     /// [`MigrateError::Step`].
-    pub async fn step_done(&mut self, schema: &Schema, step: &CodeStep) -> Result<(), MigrateError> {
+    pub async fn step_done(
+        &mut self,
+        schema: &Schema,
+        step: &CodeStep,
+    ) -> Result<(), MigrateError> {
         let owner = schema.owner;
         let broken = |source| MigrateError::Database { owner, source };
         let migrator = schema.migrator();

@@ -11,7 +11,9 @@ use sqlx::{FromRow, Row as _, SqlSafeStr, SqlStr, sqlite::SqliteRow};
 #[cfg(feature = "postgres")]
 use sqlx::postgres::PgRow;
 
-use crate::{Database, DatabaseError, Transaction, clock, open::Pool, outbox, transaction::Connection};
+use crate::{
+    Database, DatabaseError, Transaction, clock, open::Pool, outbox, transaction::Connection,
+};
 
 /// A value of a placeholder. Its kind is known even when it is NULL: PostgreSQL asks for it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -61,9 +63,15 @@ impl<T: Sized + Send + for<'r> FromRow<'r, SqliteRow>> Record for T {}
 
 /// What a row is decoded into: `#[derive(sqlx::FromRow)]` makes it for every engine.
 #[cfg(feature = "postgres")]
-pub trait Record: Sized + Send + for<'r> FromRow<'r, SqliteRow> + for<'r> FromRow<'r, PgRow> {}
+pub trait Record:
+    Sized + Send + for<'r> FromRow<'r, SqliteRow> + for<'r> FromRow<'r, PgRow>
+{
+}
 #[cfg(feature = "postgres")]
-impl<T> Record for T where T: Sized + Send + for<'r> FromRow<'r, SqliteRow> + for<'r> FromRow<'r, PgRow> {}
+impl<T> Record for T where
+    T: Sized + Send + for<'r> FromRow<'r, SqliteRow> + for<'r> FromRow<'r, PgRow>
+{
+}
 
 /// Where a statement runs: on a connection of the pool, or in a transaction.
 #[derive(Debug)]
@@ -123,7 +131,8 @@ enum Placeholders {
 /// The text with the placeholders of its rows.
 fn with_rows(text: SqlStr, rows: Option<Rows>, placeholders: Placeholders) -> SqlStr {
     let Some(Rows { count, columns, rest }) = rows else { return text };
-    let mut full = String::with_capacity(text.as_str().len() + rest.len() + 8 * count * columns + 16);
+    let mut full =
+        String::with_capacity(text.as_str().len() + rest.len() + 8 * count * columns + 16);
     full.push_str(text.as_str());
     full.push_str(" VALUES ");
     for row in 0..count {
@@ -202,12 +211,14 @@ macro_rules! run {
             On::Transaction(transaction) => {
                 let done = match transaction.connection(action)? {
                     Connection::Sqlite(connection) => {
-                        let ($query, $executor) = (bind!(Sqlite, text, rows, values), &mut **connection);
+                        let ($query, $executor) =
+                            (bind!(Sqlite, text, rows, values), &mut **connection);
                         $run
                     }
                     #[cfg(feature = "postgres")]
                     Connection::Postgres(connection) => {
-                        let ($query, $executor) = (bind!(Postgres, text, rows, values), &mut **connection);
+                        let ($query, $executor) =
+                            (bind!(Postgres, text, rows, values), &mut **connection);
                         $run
                     }
                 };
@@ -259,7 +270,10 @@ impl Statement {
     }
 
     /// The same as a part of a transaction.
-    pub(crate) async fn execute_in(self, transaction: &mut Transaction) -> Result<u64, DatabaseError> {
+    pub(crate) async fn execute_in(
+        self,
+        transaction: &mut Transaction,
+    ) -> Result<u64, DatabaseError> {
         let on = On::Transaction(transaction);
         run!(self, on, |query, executor| {
             let done = query.execute(executor).await;
@@ -294,7 +308,10 @@ impl Statement {
     ///
     /// # Errors
     /// [`DatabaseError`].
-    pub async fn fetch_all<'a, T: Record>(self, on: impl Into<On<'a>>) -> Result<Vec<T>, DatabaseError> {
+    pub async fn fetch_all<'a, T: Record>(
+        self,
+        on: impl Into<On<'a>>,
+    ) -> Result<Vec<T>, DatabaseError> {
         self.fetch_each(on).await?.into_iter().collect()
     }
 

@@ -38,9 +38,13 @@ impl Connection {
     /// their connection, and count what the engine may have ended by itself.
     async fn run(&mut self, text: &'static str) -> Result<(), sqlx::Error> {
         match self {
-            Self::Sqlite(connection) => sqlx::query(text).execute(&mut **connection).await.map(drop),
+            Self::Sqlite(connection) => {
+                sqlx::query(text).execute(&mut **connection).await.map(drop)
+            }
             #[cfg(feature = "postgres")]
-            Self::Postgres(connection) => sqlx::query(text).execute(&mut **connection).await.map(drop),
+            Self::Postgres(connection) => {
+                sqlx::query(text).execute(&mut **connection).await.map(drop)
+            }
         }
     }
 
@@ -177,7 +181,10 @@ impl Transaction {
 
     /// The connection for one more statement, which must end with
     /// [`Self::statement_ended_well`], or the transaction has failed.
-    pub(crate) fn connection(&mut self, action: &'static str) -> Result<&mut Connection, DatabaseError> {
+    pub(crate) fn connection(
+        &mut self,
+        action: &'static str,
+    ) -> Result<&mut Connection, DatabaseError> {
         if self.failed {
             return Err(DatabaseError::Failed { action });
         }

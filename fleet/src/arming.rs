@@ -157,13 +157,25 @@ impl Refused {
             Self::WrongSource => {
                 "the token is bound to another address; the node is disarmed until `bedplate node arm`"
             }
-            Self::SecondUse => "the token was used before; the node is disarmed until `bedplate node arm`",
-            Self::WrongNode => "the token is another node's; that node is disarmed until `bedplate node arm`",
-            Self::Superseded => "another token of this node was used first; if the node boots, boot it again",
-            Self::Void => "the token was issued before the node was disarmed; boot again when it is armed",
-            Self::Unknown => "the token is unknown: it was replaced by a later boot, or never issued",
+            Self::SecondUse => {
+                "the token was used before; the node is disarmed until `bedplate node arm`"
+            }
+            Self::WrongNode => {
+                "the token is another node's; that node is disarmed until `bedplate node arm`"
+            }
+            Self::Superseded => {
+                "another token of this node was used first; if the node boots, boot it again"
+            }
+            Self::Void => {
+                "the token was issued before the node was disarmed; boot again when it is armed"
+            }
+            Self::Unknown => {
+                "the token is unknown: it was replaced by a later boot, or never issued"
+            }
             Self::Connected => "the node's agent is connected",
-            Self::BootInProgress => "another token of this node is in use; if the node boots, boot it again",
+            Self::BootInProgress => {
+                "another token of this node is in use; if the node boots, boot it again"
+            }
             Self::Disarmed => "the node is disarmed until `bedplate node arm`",
             Self::NoAddress => "the node has no address",
         }
@@ -246,8 +258,12 @@ impl Arming {
             }
             Event::Presented { .. } => (self.clone(), Verdict::Refused(Refused::Unknown)),
             Event::Connected => {
-                let misused = matches!(self.state, State::Disarmed | State::Connected { misused: true });
-                (Self { redeemed: None, ..self.moved(State::Connected { misused }).0 }, Verdict::Noted)
+                let misused =
+                    matches!(self.state, State::Disarmed | State::Connected { misused: true });
+                (
+                    Self { redeemed: None, ..self.moved(State::Connected { misused }).0 },
+                    Verdict::Noted,
+                )
             }
             Event::ChannelGone => match self.state {
                 State::Connected { misused: true } => self.moved(State::Disarmed),
@@ -304,7 +320,13 @@ impl Arming {
         }
     }
 
-    fn redeem(&self, token: Digest, key: Digest, source: IpAddr, now: Timestamp) -> (Self, Verdict) {
+    fn redeem(
+        &self,
+        token: Digest,
+        key: Digest,
+        source: IpAddr,
+        now: Timestamp,
+    ) -> (Self, Verdict) {
         match &self.state {
             State::Issued { token: issued, source: bound, expires } if *issued == token => {
                 if now >= *expires {

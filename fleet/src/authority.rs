@@ -18,9 +18,9 @@ use std::{
 
 use api::ids::{Digest, NodeId, Timestamp};
 use rcgen::{
-    BasicConstraints, CertificateParams, CertificateSigningRequestParams, DistinguishedName, DnType,
-    ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair, KeyUsagePurpose, PKCS_ECDSA_P256_SHA256, PublicKeyData,
-    SanType, SerialNumber,
+    BasicConstraints, CertificateParams, CertificateSigningRequestParams, DistinguishedName,
+    DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair, KeyUsagePurpose,
+    PKCS_ECDSA_P256_SHA256, PublicKeyData, SanType, SerialNumber,
 };
 use ring::rand::{SecureRandom, SystemRandom};
 use rustls_pki_types::{CertificateDer, pem::PemObject};
@@ -153,7 +153,9 @@ pub(crate) struct Authority {
 
 impl std::fmt::Debug for Authority {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Authority").field("fingerprint", &self.fingerprint()).finish_non_exhaustive()
+        f.debug_struct("Authority")
+            .field("fingerprint", &self.fingerprint())
+            .finish_non_exhaustive()
     }
 }
 
@@ -175,8 +177,8 @@ impl Request {
         if pem.len() > MAX_CSR_BYTES {
             return Err(bad(format!("it is longer than {MAX_CSR_BYTES} bytes")));
         }
-        let request =
-            CertificateSigningRequestParams::from_pem(pem).map_err(|error| bad(error.to_string()))?;
+        let request = CertificateSigningRequestParams::from_pem(pem)
+            .map_err(|error| bad(error.to_string()))?;
         if request.public_key.algorithm() != &PKCS_ECDSA_P256_SHA256 {
             return Err(bad("its key is not a P-256 key".to_owned()));
         }
@@ -204,19 +206,20 @@ impl Authority {
     }
 
     fn parse(text: &str) -> Result<Self, DamagedAuthority> {
-        let certificate =
-            CertificateDer::from_pem_slice(text.as_bytes()).map_err(DamagedAuthority::NoCertificate)?;
+        let certificate = CertificateDer::from_pem_slice(text.as_bytes())
+            .map_err(DamagedAuthority::NoCertificate)?;
         let key = rustls_pki_types::PrivatePkcs8KeyDer::from_pem_slice(text.as_bytes())
             .map_err(DamagedAuthority::NoKey)?;
         let key = KeyPair::try_from(&key).map_err(DamagedAuthority::Key)?;
-        let (_, parsed) =
-            x509_parser::parse_x509_certificate(&certificate).map_err(DamagedAuthority::Certificate)?;
+        let (_, parsed) = x509_parser::parse_x509_certificate(&certificate)
+            .map_err(DamagedAuthority::Certificate)?;
         if parsed.public_key().raw != key.subject_public_key_info() {
             return Err(DamagedAuthority::ForeignKey);
         }
         let dates = Dates::of(&parsed);
         let pem = certificate_pem(text).ok_or(DamagedAuthority::CutCertificate)?;
-        let issuer = Issuer::from_ca_cert_der(&certificate, key).map_err(DamagedAuthority::Issuer)?;
+        let issuer =
+            Issuer::from_ca_cert_der(&certificate, key).map_err(DamagedAuthority::Issuer)?;
         Ok(Self { issuer, certificate: certificate.clone(), dates, pem })
     }
 
@@ -295,7 +298,11 @@ impl Authority {
 }
 
 /// What all certificates but the authority's have in common.
-fn leaf(subject: &str, now: Timestamp, not_after: Timestamp) -> Result<CertificateParams, AuthorityError> {
+fn leaf(
+    subject: &str,
+    now: Timestamp,
+    not_after: Timestamp,
+) -> Result<CertificateParams, AuthorityError> {
     let mut params = CertificateParams::default();
     params.distinguished_name = DistinguishedName::new();
     params.distinguished_name.push(DnType::CommonName, subject);
@@ -313,8 +320,10 @@ fn generate(now: Timestamp) -> Result<String, AuthorityError> {
     if now < EARLIEST {
         return Err(AuthorityError::Clock { now });
     }
-    let failed =
-        |source| AuthorityError::Certificate { subject: "the certificate authority".to_owned(), source };
+    let failed = |source| AuthorityError::Certificate {
+        subject: "the certificate authority".to_owned(),
+        source,
+    };
     let key = KeyPair::generate_for(&PKCS_ECDSA_P256_SHA256).map_err(failed)?;
     let mut params = CertificateParams::default();
     let serial = serial()?;
@@ -352,7 +361,10 @@ fn date(at: Timestamp) -> OffsetDateTime {
 
 fn read_bounded(path: &Path) -> io::Result<String> {
     if fs::metadata(path)?.len() > MAX_FILE_BYTES {
-        return Err(io::Error::new(io::ErrorKind::FileTooLarge, format!("more than {MAX_FILE_BYTES} bytes")));
+        return Err(io::Error::new(
+            io::ErrorKind::FileTooLarge,
+            format!("more than {MAX_FILE_BYTES} bytes"),
+        ));
     }
     fs::read_to_string(path)
 }
@@ -363,7 +375,11 @@ fn write_whole(directory: &Path, path: &Path, bytes: &[u8]) -> Result<(), Author
         let path = path.to_owned();
         move |source| AuthorityError::File { action, path, source }
     };
-    fs::DirBuilder::new().recursive(true).mode(0o700).create(directory).map_err(file("make", directory))?;
+    fs::DirBuilder::new()
+        .recursive(true)
+        .mode(0o700)
+        .create(directory)
+        .map_err(file("make", directory))?;
     let unfinished = path.with_extension("pem.new");
     let mut options = fs::OpenOptions::new();
     options.write(true).create(true).truncate(true).mode(0o600);

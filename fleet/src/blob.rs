@@ -24,7 +24,9 @@ pub fn answer(method: &Method, headers: &HeaderMap, digest: &Digest, bytes: Byte
         (header::ACCEPT_RANGES, "bytes".to_owned()),
         (header::ETAG, etag.clone()),
     ];
-    if text(header::IF_NONE_MATCH).is_some_and(|wanted| wanted.split(',').any(|one| one.trim() == etag)) {
+    if text(header::IF_NONE_MATCH)
+        .is_some_and(|wanted| wanted.split(',').any(|one| one.trim() == etag))
+    {
         return (StatusCode::NOT_MODIFIED, common).into_response();
     }
     // A range of another content than the client has begun with is of no use to it.
@@ -41,7 +43,8 @@ pub fn answer(method: &Method, headers: &HeaderMap, digest: &Digest, bytes: Byte
         }
         Wanted::Unsatisfiable => {
             let shown = [(header::CONTENT_RANGE, format!("bytes */{total}"))];
-            return (StatusCode::RANGE_NOT_SATISFIABLE, shown, common, "no such range\n").into_response();
+            return (StatusCode::RANGE_NOT_SATISFIABLE, shown, common, "no such range\n")
+                .into_response();
         }
     };
     let length = [(header::CONTENT_LENGTH, part.len().to_string())];
@@ -101,8 +104,9 @@ mod tests {
                 pairs.iter().map(|(name, value)| (name.clone(), value.parse().unwrap())).collect();
             answer(&method, &headers, &digest, Bytes::from_static(b"0123456789"))
         };
-        let body =
-            |response: Response| async { axum::body::to_bytes(response.into_body(), 100).await.unwrap() };
+        let body = |response: Response| async {
+            axum::body::to_bytes(response.into_body(), 100).await.unwrap()
+        };
         let whole = ask(Method::GET, &[]);
         assert_eq!(
             (whole.status(), &whole.headers()[header::CONTENT_LENGTH]),
@@ -122,8 +126,12 @@ mod tests {
             (416, &"bytes */10".parse().unwrap())
         );
         let etag = format!("\"{digest}\"");
-        assert_eq!(ask(Method::GET, &[(header::IF_NONE_MATCH, &etag)]).status(), StatusCode::NOT_MODIFIED);
-        let other = ask(Method::GET, &[(header::RANGE, "bytes=7-"), (header::IF_RANGE, "\"other\"")]);
+        assert_eq!(
+            ask(Method::GET, &[(header::IF_NONE_MATCH, &etag)]).status(),
+            StatusCode::NOT_MODIFIED
+        );
+        let other =
+            ask(Method::GET, &[(header::RANGE, "bytes=7-"), (header::IF_RANGE, "\"other\"")]);
         assert_eq!(other.status(), StatusCode::OK);
     }
 }

@@ -29,7 +29,8 @@ impl Fleet {
         expected: Option<IpAddr>,
         image: String,
     ) -> Result<String, TokenRefused> {
-        let (source, expected) = (source.to_canonical(), expected.map(|address| address.to_canonical()));
+        let (source, expected) =
+            (source.to_canonical(), expected.map(|address| address.to_canonical()));
         let changed = self.change(id, |change| {
             let verdict = change.token(arming::Event::Ask { source, expected });
             if let Verdict::Refused(why) = verdict {
@@ -80,7 +81,12 @@ impl Fleet {
 }
 
 /// Whether a token is still good, which then has the one place.
-fn shown(change: &mut Change<'_>, token: Digest, claim: &Claim, now: Timestamp) -> Result<(), Refused> {
+fn shown(
+    change: &mut Change<'_>,
+    token: Digest,
+    claim: &Claim,
+    now: Timestamp,
+) -> Result<(), Refused> {
     let (spent, voids) = (change.spent_token(), change.token_voids());
     if spent == Some(token) {
         return Ok(());
@@ -89,7 +95,8 @@ fn shown(change: &mut Change<'_>, token: Digest, claim: &Claim, now: Timestamp) 
         return Err(Refused::Expired);
     }
     // After a backup was restored a token may say what never was here.
-    let is_of_here = claim.spent.is_none_or(|spent| change.knows_token(spent)) && claim.voids <= voids;
+    let is_of_here =
+        claim.spent.is_none_or(|spent| change.knows_token(spent)) && claim.voids <= voids;
     if !is_of_here {
         return Err(Refused::Unknown);
     }

@@ -96,7 +96,9 @@ impl Cause {
     /// time as a newer one.
     pub(crate) fn is_reported_by(&self, before: &Self) -> bool {
         match (self, before) {
-            (Self::TwoAgents { older, .. }, Self::TwoAgents { older: before, .. }) => older == before,
+            (Self::TwoAgents { older, .. }, Self::TwoAgents { older: before, .. }) => {
+                older == before
+            }
             _ => self == before,
         }
     }
@@ -194,7 +196,9 @@ impl Enrolments {
     /// Who somebody with a good certificate of this epoch is.
     pub(crate) fn standing(&self, epoch: u64) -> NodeIdentityState {
         match &self.conflict {
-            None if self.newest_good().is_some_and(|newest| epoch < newest) => NodeIdentityState::Superseded,
+            None if self.newest_good().is_some_and(|newest| epoch < newest) => {
+                NodeIdentityState::Superseded
+            }
             None => NodeIdentityState::Node,
             Some(conflict) if conflict.holder.is_none_or(|holder| holder == epoch) => {
                 NodeIdentityState::Holder
@@ -222,7 +226,8 @@ impl Enrolments {
     pub(crate) fn enrol(&mut self, address: IpAddr, now: Timestamp, at: Instant) -> u64 {
         self.current = (self.current + 1).max(self.least);
         self.enrolled = Some(at);
-        let enrolment = Enrolment { enrolled: Some(now), address: Some(address), ..Enrolment::default() };
+        let enrolment =
+            Enrolment { enrolled: Some(now), address: Some(address), ..Enrolment::default() };
         self.known.insert(self.current, enrolment);
         match self.conflict.as_mut().map(|conflict| &mut conflict.cause) {
             Some(Cause::TwoAgents { newer, .. }) => *newer = self.current,
@@ -304,8 +309,10 @@ impl Enrolments {
     /// A good certificate of an earlier epoch than the node's, over a connection that began after
     /// the node had enrolled again.
     fn is_rival(&self, presented: &Presented) -> bool {
-        let is_known =
-            self.conflict.as_ref().is_some_and(|conflict| matches!(conflict.cause, Cause::TwoAgents { .. }));
+        let is_known = self
+            .conflict
+            .as_ref()
+            .is_some_and(|conflict| matches!(conflict.cause, Cause::TwoAgents { .. }));
         let is_later = self.enrolled.is_none_or(|enrolled| presented.accepted >= enrolled);
         !is_known
             && is_later
@@ -385,7 +392,8 @@ impl Enrolments {
         };
         let needed = [Some(self.current), self.kept, self.holder(), older];
         while self.known.len() > MAX_KNOWN {
-            let others = || self.known.keys().copied().filter(|epoch| !needed.contains(&Some(*epoch)));
+            let others =
+                || self.known.keys().copied().filter(|epoch| !needed.contains(&Some(*epoch)));
             let dead = others().find(|epoch| self.check(*epoch).is_err());
             let Some(oldest) = dead.or_else(|| others().next()) else { return };
             self.known.remove(&oldest);

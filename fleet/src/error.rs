@@ -54,7 +54,9 @@ pub enum TokenRefused {
         id: NodeId,
     },
     /// Its agent is connected.
-    #[error("its agent is connected; a node gets no token while it runs (`bedplate node reboot` reboots it)")]
+    #[error(
+        "its agent is connected; a node gets no token while it runs (`bedplate node reboot` reboots it)"
+    )]
     Connected,
     /// Stage 1 of this boot has its certificate already.
     #[error("a boot is under way; it gets no second token (`bedplate node arm` allows one)")]

@@ -50,7 +50,12 @@ pub trait HardwareReports: std::fmt::Debug + Send + Sync {
     ///
     /// # Errors
     /// [`StoreError`] if it is not kept.
-    async fn keep_topology(&self, node: NodeId, xml: String, at: Timestamp) -> Result<(), StoreError>;
+    async fn keep_topology(
+        &self,
+        node: NodeId,
+        xml: String,
+        at: Timestamp,
+    ) -> Result<(), StoreError>;
 }
 
 impl Fleet {
@@ -63,7 +68,11 @@ impl Fleet {
 
     /// Has an inventory kept, and writes what is new in it into the history; on disk when this
     /// returns.
-    pub(crate) async fn store_inventory(&self, id: NodeId, inventory: &Inventory) -> Result<(), FleetError> {
+    pub(crate) async fn store_inventory(
+        &self,
+        id: NodeId,
+        inventory: &Inventory,
+    ) -> Result<(), FleetError> {
         let moment = match self.read(id, |entry| entry.life.inventory_known)? {
             false => InventoryMoment::Start,
             true => InventoryMoment::Running,
@@ -84,7 +93,8 @@ impl Fleet {
                 "sent a topology of {} bytes; more than {MAX_TOPOLOGY_BYTES} are not kept",
                 xml.len()
             );
-            let ((), ticket) = self.change(id, |change| change.record(Severity::Warning, &message))?;
+            let ((), ticket) =
+                self.change(id, |change| change.record(Severity::Warning, &message))?;
             return self.durable(ticket).await;
         }
         Ok(self.inner.hardware.keep_topology(id, xml, clock::now()).await?)

@@ -28,7 +28,11 @@ impl Holding {
     }
 
     /// Takes what holds it now. Returns the line for its history, if there is to be one.
-    pub(crate) fn set(&mut self, cause: Option<String>, now: Timestamp) -> Option<(Severity, String)> {
+    pub(crate) fn set(
+        &mut self,
+        cause: Option<String>,
+        now: Timestamp,
+    ) -> Option<(Severity, String)> {
         if cause == self.cause {
             return None;
         }
@@ -56,7 +60,9 @@ mod tests {
         let mut holding = Holding::default();
         let mut lines = Vec::new();
         for second in 0..100 {
-            lines.extend(holding.set(Some("the image is missing".to_owned()), Timestamp(second * 1_000_000)));
+            lines.extend(
+                holding.set(Some("the image is missing".to_owned()), Timestamp(second * 1_000_000)),
+            );
         }
         assert_eq!(lines, [(Severity::Warning, "held: the image is missing".to_owned())]);
         assert_eq!(holding.cause(), Some("the image is missing"));

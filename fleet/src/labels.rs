@@ -87,13 +87,16 @@ mod tests {
     #[test]
     fn nodes_with_other_labels_are_found() {
         let of = |pairs: &[(u128, &str)]| -> NodeLabels {
-            let labels = |rack: &str| Arc::new(Labels::from([("rack".to_owned(), rack.to_owned())]));
-            let with_id = |(id, rack): &(u128, &str)| (NodeId(uuid::Uuid::from_u128(*id)), labels(rack));
+            let labels =
+                |rack: &str| Arc::new(Labels::from([("rack".to_owned(), rack.to_owned())]));
+            let with_id =
+                |(id, rack): &(u128, &str)| (NodeId(uuid::Uuid::from_u128(*id)), labels(rack));
             pairs.iter().map(with_id).collect()
         };
         let before = of(&[(1, "a"), (2, "a"), (3, "a"), (5, "a")]);
         let after = of(&[(2, "b"), (3, "a"), (4, "a"), (5, "a"), (6, "a")]);
-        let found: Vec<u128> = relabelled(&before, &after).iter().map(|id| id.0.as_u128()).collect();
+        let found: Vec<u128> =
+            relabelled(&before, &after).iter().map(|id| id.0.as_u128()).collect();
         assert_eq!(found, [1, 2, 4, 6]);
         assert_eq!(relabelled(&after, &after.clone()), []);
     }

@@ -202,10 +202,16 @@ impl Fleet {
         let registry = Arc::new(Registry::new(store.nodes().await?, limits, now));
         let stop = CancellationToken::new();
         tokio::spawn(writer::run(registry.clone(), store.clone(), stop.clone()));
-        tokio::spawn(presence::run(registry.clone(), authority.clone(), certificate.clone(), stop.clone()));
+        tokio::spawn(presence::run(
+            registry.clone(),
+            authority.clone(),
+            certificate.clone(),
+            stop.clone(),
+        ));
         let online = broadcast::channel(MAX_ONLINE).0;
         let (runs, usages) = (Mutex::new(None), broadcast::channel(runs::MAX_USAGES).0);
-        let (protocol, port) = (metrics::ProtocolCounters::default(), metrics::PortCounters::default());
+        let (protocol, port) =
+            (metrics::ProtocolCounters::default(), metrics::PortCounters::default());
         let inner = Inner {
             config,
             database,
@@ -249,7 +255,8 @@ impl Fleet {
     /// present.
     #[must_use]
     pub fn certificate_ends(&self) -> [(&'static str, Timestamp); 2] {
-        let (authority, server) = (self.inner.authority.not_after(), self.inner.certificate.not_after());
+        let (authority, server) =
+            (self.inner.authority.not_after(), self.inner.certificate.not_after());
         [("authority", authority), ("server", server)]
     }
 
@@ -418,7 +425,11 @@ impl Fleet {
     }
 
     /// Looks at one node.
-    fn read<T>(&self, id: NodeId, look: impl FnOnce(&registry::NodeEntry) -> T) -> Result<T, FleetError> {
+    fn read<T>(
+        &self,
+        id: NodeId,
+        look: impl FnOnce(&registry::NodeEntry) -> T,
+    ) -> Result<T, FleetError> {
         self.registry().read(id, look).ok_or(FleetError::UnknownNode { id })
     }
 
@@ -428,7 +439,11 @@ impl Fleet {
     }
 
     /// As [`Self::link`], when something was received from the agent now.
-    fn received<T>(&self, id: NodeId, act: impl FnOnce(&mut link::Link) -> T) -> Result<T, FleetError> {
+    fn received<T>(
+        &self,
+        id: NodeId,
+        act: impl FnOnce(&mut link::Link) -> T,
+    ) -> Result<T, FleetError> {
         self.registry().received(id, clock::now(), act).ok_or(FleetError::UnknownNode { id })
     }
 

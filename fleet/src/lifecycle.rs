@@ -228,7 +228,12 @@ impl NodeLifecycle {
     }
 
     /// Takes one event.
-    pub(crate) fn step(&self, event: Event, now: Timestamp, limits: &Limits) -> (Self, Vec<Effect>) {
+    pub(crate) fn step(
+        &self,
+        event: Event,
+        now: Timestamp,
+        limits: &Limits,
+    ) -> (Self, Vec<Effect>) {
         let mut life = self.clone();
         let effects = match event.cleaned() {
             Event::Tick => life.tick(now, limits),
@@ -273,7 +278,9 @@ impl NodeLifecycle {
                 Vec::new()
             }
             Event::CertificateIssued { address } => self.certified(address, now),
-            Event::Reported { phase, percent, message } => self.reported(phase, percent, message, now),
+            Event::Reported { phase, percent, message } => {
+                self.reported(phase, percent, message, now)
+            }
             Event::Connected { agent, version, image, address } => {
                 self.address = Some(address);
                 self.runs_image(image);
@@ -282,7 +289,10 @@ impl NodeLifecycle {
             Event::InventoryStored { changed, news } => self.inventory_stored(changed, news, now),
             Event::RebootOrdered { reason } => {
                 self.enter(Phase::Rebooting, now);
-                vec![info(format!("reboot ordered: {reason}")), Effect::Arming(arming::Event::Ordered)]
+                vec![
+                    info(format!("reboot ordered: {reason}")),
+                    Effect::Arming(arming::Event::Ordered),
+                ]
             }
             Event::GoingDown { reboot } => self.going_down(reboot, now),
             Event::Refuses { reason } => self.refusing(reason),
@@ -300,7 +310,8 @@ impl NodeLifecycle {
 
     /// The agent is away and its grace is not over.
     fn may_come_back(&self) -> bool {
-        matches!(self.presence, Presence::Away { .. }) && matches!(self.phase, Phase::Ready | Phase::Enrolled)
+        matches!(self.presence, Presence::Away { .. })
+            && matches!(self.phase, Phase::Ready | Phase::Enrolled)
     }
 
     /// Enters a phase; entering the present one again keeps its beginning.
@@ -329,7 +340,8 @@ impl NodeLifecycle {
     }
 
     fn offered(&mut self, address: IpAddr, now: Timestamp, limits: &Limits) -> Vec<Effect> {
-        let retry = matches!(self.phase, Phase::Offered | Phase::Firmware) && !self.is_late(now, limits);
+        let retry =
+            matches!(self.phase, Phase::Offered | Phase::Firmware) && !self.is_late(now, limits);
         if retry {
             self.silence.end();
             self.address = Some(address);
@@ -469,7 +481,8 @@ impl NodeLifecycle {
     /// may be at its firmware for as long as that, once: who fetches proves nothing.
     fn is_late(&self, now: Timestamp, limits: &Limits) -> bool {
         let is_over = |phase, since: Timestamp| {
-            let deadline = limits.deadlines.of(phase).and_then(|seconds| i64::try_from(seconds).ok());
+            let deadline =
+                limits.deadlines.of(phase).and_then(|seconds| i64::try_from(seconds).ok());
             deadline.is_some_and(|seconds| now > since.plus_seconds(seconds))
         };
         is_over(self.phase, self.since)

@@ -43,7 +43,8 @@ impl Fleet {
     /// # Errors
     /// [`FleetError::UnknownNode`], [`FleetError::Store`].
     pub async fn drain(&self, id: NodeId, reason: String, by: String) -> Result<(), FleetError> {
-        let ((), ticket) = self.change(id, |change| change.apply_event(Event::Drained { reason, by }))?;
+        let ((), ticket) =
+            self.change(id, |change| change.apply_event(Event::Drained { reason, by }))?;
         self.durable(ticket).await
     }
 
@@ -73,7 +74,10 @@ impl Fleet {
                 return Err(FleetError::NotConnected { name: change.entry.name.clone() });
             }
             let program: String = digest.hex().chars().take(12).collect();
-            change.record(Severity::Info, &format!("upgrade of its agent to {program} ordered: {reason}"));
+            change.record(
+                Severity::Info,
+                &format!("upgrade of its agent to {program} ordered: {reason}"),
+            );
             Ok(())
         })?;
         said?;

@@ -28,7 +28,10 @@ use crate::{
 
 /// One message of [`Fleet::watch`].
 #[derive(Debug, Clone, PartialEq, Eq)]
-#[expect(clippy::large_enum_variant, reason = "nearly all are updates; a box would be one more for each")]
+#[expect(
+    clippy::large_enum_variant,
+    reason = "nearly all are updates; a box would be one more for each"
+)]
 pub enum NodeChange {
     /// The node was added or renamed, or its status is another one, as it is now.
     Updated(NodeUpdate),

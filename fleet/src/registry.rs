@@ -177,12 +177,13 @@ impl Registry {
             written: watch::Sender::default(),
         };
         for (id, cause) in damaged {
-            let _later =
-                registry.update(id, now, |change| change.apply_event(lifecycle::Event::Unreadable { cause }));
+            let _later = registry.update(id, now, |change| {
+                change.apply_event(lifecycle::Event::Unreadable { cause })
+            });
         }
         for id in registry.ids() {
-            let _later =
-                registry.update(id, now, |change| change.apply_event(lifecycle::Event::ServerStarted));
+            let _later = registry
+                .update(id, now, |change| change.apply_event(lifecycle::Event::ServerStarted));
         }
         registry
     }
@@ -242,7 +243,8 @@ impl Registry {
         let State { nodes, tokens, pending, .. } = &mut *state;
         let entry = nodes.get_mut(&id)?;
         let mut before = entry.row();
-        let mut running = Change { entry, now, limits: &self.limits, events: Vec::new(), tell: false };
+        let mut running =
+            Change { entry, now, limits: &self.limits, events: Vec::new(), tell: false };
         let value = change(&mut running);
         let Change { events, tell, .. } = running;
         if before.arming != entry.arming {
@@ -256,7 +258,10 @@ impl Registry {
         let is_same = before.life == entry.life
             && before.arming == entry.arming
             && before.enrolments == entry.enrolments;
-        if tell || (!is_same && entry.status(&self.limits) != status::before(&before, entry, &self.limits)) {
+        if tell
+            || (!is_same
+                && entry.status(&self.limits) != status::before(&before, entry, &self.limits))
+        {
             let (name, status) = (entry.name.clone(), entry.status(&self.limits));
             // Nobody watching is no error.
             let _ = self.updates.send(NodeChange::Updated(NodeUpdate { id, name, status }));
@@ -273,7 +278,12 @@ impl Registry {
 
     /// Lets one node live through an event that anybody on the boot network can cause, as often as
     /// they like: one that changes nothing costs a look. `None` if the node is not registered.
-    pub(crate) fn observe(&self, id: NodeId, now: Timestamp, event: lifecycle::Event) -> Option<()> {
+    pub(crate) fn observe(
+        &self,
+        id: NodeId,
+        now: Timestamp,
+        event: lifecycle::Event,
+    ) -> Option<()> {
         if !self.read(id, |entry| entry.life.is_unmoved_by(&event, now))? {
             // It looks again, and so sees what another request changed in between.
             let ((), _soon) = self.update(id, now, |change| change.apply_event(event))?;
@@ -341,7 +351,12 @@ impl Registry {
     /// Nodes whose agent is connected.
     pub(crate) fn connected(&self) -> Vec<NodeId> {
         let state = self.lock();
-        state.nodes.values().filter(|entry| entry.link.is_connected()).map(|entry| entry.id).collect()
+        state
+            .nodes
+            .values()
+            .filter(|entry| entry.link.is_connected())
+            .map(|entry| entry.id)
+            .collect()
     }
 
     /// Name of a node; `None` if it is not registered.
@@ -392,7 +407,8 @@ impl Registry {
         let of_one = |entry: &NodeEntry| {
             let unknown = entry.life.may_run_any_image(self.started, now).then_some(None);
             let known = entry.life.images_in_use(now).map(|image| Some(image.to_owned()));
-            let uses = known.chain(unknown).map(|image| ImageUse { node: entry.name.clone(), image });
+            let uses =
+                known.chain(unknown).map(|image| ImageUse { node: entry.name.clone(), image });
             uses.collect::<Vec<_>>()
         };
         state.nodes.values().flat_map(of_one).collect()
@@ -418,7 +434,8 @@ impl Registry {
         let mut written = self.written.subscribe();
         let done = |written: &Written| written.attempted >= ticket.0 || written.closed;
         let not_written = |why: &str| StoreError::NotWritten { why: why.to_owned() };
-        let written = written.wait_for(done).await.map_err(|_| not_written("the server is stopping"))?;
+        let written =
+            written.wait_for(done).await.map_err(|_| not_written("the server is stopping"))?;
         if written.durable >= ticket.0 {
             return Ok(());
         }
@@ -434,8 +451,11 @@ impl Registry {
     pub(crate) fn take(&self, all: bool) -> (Batch, u64) {
         let mut state = self.lock();
         let State { nodes, pending, .. } = &mut *state;
-        let ids: Vec<NodeId> =
-            if all { nodes.keys().copied().collect() } else { pending.nodes.iter().copied().collect() };
+        let ids: Vec<NodeId> = if all {
+            nodes.keys().copied().collect()
+        } else {
+            pending.nodes.iter().copied().collect()
+        };
         pending.nodes.clear();
         let batch = Batch {
             nodes: ids.iter().filter_map(|id| nodes.get(id)).map(NodeEntry::row).collect(),
@@ -458,7 +478,9 @@ impl Registry {
     pub(crate) fn not_written(&self, generation: u64, batch: Batch, why: &str) {
         let mut state = self.lock();
         let State { nodes, pending, .. } = &mut *state;
-        pending.nodes.extend(batch.nodes.iter().map(|node| node.id).filter(|id| nodes.contains_key(id)));
+        pending
+            .nodes
+            .extend(batch.nodes.iter().map(|node| node.id).filter(|id| nodes.contains_key(id)));
         let later = std::mem::take(&mut pending.events);
         pending.events = batch.events;
         pending.events.extend(later);
@@ -524,12 +546,18 @@ mod tests {
         registry.apply(RegisterChange { added: vec![row], ..RegisterChange::default() });
         let renamed = vec![(one, name("n2")), (two, name("n1"))];
         registry.apply(RegisterChange { renamed, ..RegisterChange::default() });
-        assert_eq!((registry.find(&name("n1")), registry.find(&name("n2"))), (Some(two), Some(one)));
+        assert_eq!(
+            (registry.find(&name("n1")), registry.find(&name("n2"))),
+            (Some(two), Some(one))
+        );
         let renamed = vec![(two, name("n3"))];
         registry.apply(RegisterChange { renamed, ..RegisterChange::default() });
         assert_eq!(registry.names(), [name("n2"), name("n3")]);
         registry.apply(RegisterChange { removed: vec![one], ..RegisterChange::default() });
-        assert_eq!(registry.missing(&[name("n1"), name("n2"), name("n3")]), [&name("n1"), &name("n2")]);
+        assert_eq!(
+            registry.missing(&[name("n1"), name("n2"), name("n3")]),
+            [&name("n1"), &name("n2")]
+        );
     }
 
     #[test]

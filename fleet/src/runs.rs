@@ -74,7 +74,9 @@ impl Fleet {
     /// The boot that a node's agent runs in (`/proc/sys/kernel/random/boot_id`), if it ever was connected.
     #[must_use]
     pub fn boot_of(&self, id: NodeId) -> Option<String> {
-        self.read(id, |entry| entry.life.agent.as_ref().map(|agent| agent.boot_id.clone())).ok().flatten()
+        self.read(id, |entry| entry.life.agent.as_ref().map(|agent| agent.boot_id.clone()))
+            .ok()
+            .flatten()
     }
 
     /// Whether a node's connected agent and this server have agreed on a capability; `None` while it is not
@@ -103,12 +105,24 @@ impl Fleet {
         news: Option<(RunId, RunNews)>,
     ) {
         let (paused, volumes, complete, list) = (Vec::new(), Vec::new(), false, false);
-        self.handle_run_list(|done| RunMessage { node, runs, news, paused, volumes, complete, list, done })
-            .await;
+        self.handle_run_list(|done| RunMessage {
+            node,
+            runs,
+            news,
+            paused,
+            volumes,
+            complete,
+            list,
+            done,
+        })
+        .await;
     }
 
     /// Hands what an agent says of its runs on, and waits until it is dealt with.
-    pub(crate) async fn handle_run_list(&self, message: impl FnOnce(oneshot::Sender<()>) -> RunMessage) {
+    pub(crate) async fn handle_run_list(
+        &self,
+        message: impl FnOnce(oneshot::Sender<()>) -> RunMessage,
+    ) {
         let listener = self.inner.runs.lock().unwrap_or_else(PoisonError::into_inner).clone();
         let Some(listener) = listener else { return };
         let (done, dealt_with) = oneshot::channel();

@@ -15,9 +15,13 @@ pub async fn problems(database: &Database) -> Result<Vec<String>, DatabaseError>
     for node in SqlStore::new(database.clone()).each_node().await? {
         match node {
             Ok(StoredNode { unreadable: None, .. }) => {}
-            Ok(StoredNode { row, unreadable: Some(cause) }) => lines
-                .push(format!("the state of node {} cannot be read from the database: {cause}", row.name)),
-            Err(error) => lines.push(format!("id or name of a node cannot be read: {}", causes(&error))),
+            Ok(StoredNode { row, unreadable: Some(cause) }) => lines.push(format!(
+                "the state of node {} cannot be read from the database: {cause}",
+                row.name
+            )),
+            Err(error) => {
+                lines.push(format!("id or name of a node cannot be read: {}", causes(&error)))
+            }
         }
     }
     Ok(lines)

@@ -111,8 +111,10 @@ mod tests {
     #[test]
     fn a_token_says_what_it_was_made_for_and_no_two_are_alike() {
         let seal = Seal::new(b"a secret");
-        for claim in [claim(), Claim { spent: None, source: "fd00::9".parse().unwrap(), ..claim() }] {
-            let (first, second) = (seal.token(claim.clone()).unwrap(), seal.token(claim.clone()).unwrap());
+        for claim in [claim(), Claim { spent: None, source: "fd00::9".parse().unwrap(), ..claim() }]
+        {
+            let (first, second) =
+                (seal.token(claim.clone()).unwrap(), seal.token(claim.clone()).unwrap());
             assert_ne!(first, second);
             assert_eq!((seal.open(&first), seal.open(&second)), (Some(claim.clone()), Some(claim)));
             assert_eq!(Seal::new(b"a secret").open(&first), seal.open(&first), "over a restart");

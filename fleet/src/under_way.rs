@@ -52,7 +52,8 @@ mod tests {
     #[test]
     fn what_is_kept_is_bounded_and_the_oldest_ends() {
         let mut under_way = UnderWay::default();
-        let tokens: Vec<CancellationToken> = (1..=20).map(|epoch| under_way.of(epoch, None)).collect();
+        let tokens: Vec<CancellationToken> =
+            (1..=20).map(|epoch| under_way.of(epoch, None)).collect();
         assert_eq!(under_way.0.len(), MAX_ENROLMENTS);
         assert_eq!(tokens.iter().filter(|token| token.is_cancelled()).count(), 20 - MAX_ENROLMENTS);
         assert!(!tokens[19].is_cancelled() && tokens[0].is_cancelled());

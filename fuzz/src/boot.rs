@@ -50,7 +50,8 @@ fn server(mode: Mode) -> Option<DhcpServer> {
         ntp: vec![Ipv4Addr::new(10, 1, 0, 4)],
         domain: Some("cluster.test".to_owned()),
     };
-    let firmware = [(FirmwareClass::Bios, "undionly.kpxe"), (FirmwareClass::EfiX86_64, "snponly.efi")];
+    let firmware =
+        [(FirmwareClass::Bios, "undionly.kpxe"), (FirmwareClass::EfiX86_64, "snponly.efi")];
     let firmware = FirmwareMap(firmware.map(|(class, file)| (class, file.to_owned())).into());
     Some(DhcpServer::new(Config {
         mode,
@@ -77,7 +78,8 @@ pub(crate) fn dhcp(input: &[u8]) -> bool {
         let Some(server) = server(mode) else { unreachable!("the configuration is right") };
         let mut run = Run { server, hosts: &hosts, port, given: HashMap::new() };
         for (number, packet) in (0..).zip(&packets) {
-            is_answered |= run.packet(packet, Timestamp(1_700_000_000_000_000).plus_seconds(number));
+            is_answered |=
+                run.packet(packet, Timestamp(1_700_000_000_000_000).plus_seconds(number));
         }
     }
     is_answered
@@ -204,7 +206,10 @@ pub(crate) fn tftp(input: &[u8]) -> bool {
 fn sent(transfer: &mut Transfer, request: &ReadRequest) {
     let Some(transmit) = transfer.poll_transmit() else { return };
     let Transmit::Blocks(blocks) = transmit else { return };
-    assert!(blocks.start >= 1 && blocks.end - blocks.start <= u64::from(request.window_blocks), "{blocks:?}");
+    assert!(
+        blocks.start >= 1 && blocks.end - blocks.start <= u64::from(request.window_blocks),
+        "{blocks:?}"
+    );
     for block in blocks {
         let bytes = transfer.bytes_of(block);
         let length = bytes.end - bytes.start;

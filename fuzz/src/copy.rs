@@ -11,11 +11,18 @@ const SECRET: &str = "secret";
 pub(crate) fn copy_tree(input: &[u8]) -> bool {
     let Ok(root) = tempfile::tempdir() else { panic!("there is room for a directory") };
     let (place, secret) = (root.path().join("place"), root.path().join(SECRET));
-    assert!(fs::create_dir(&place).is_ok() && fs::write(&secret, SECRET).is_ok(), "it can be written");
+    assert!(
+        fs::create_dir(&place).is_ok() && fs::write(&secret, SECRET).is_ok(),
+        "it can be written"
+    );
     let Ok(to) = Target::of(&place, "new") else { unreachable!("it is a directory, and a name") };
     let unpacked = unpack(input, &to);
     assert_eq!(names(root.path()), ["place", SECRET], "it made something outside of its place");
-    assert_eq!(fs::read(&secret).ok().as_deref(), Some(SECRET.as_bytes()), "it changed what is outside");
+    assert_eq!(
+        fs::read(&secret).ok().as_deref(),
+        Some(SECRET.as_bytes()),
+        "it changed what is outside"
+    );
     let made = names(&place);
     assert!(made.is_empty() || made == ["new"], "it made {made:?}");
     stay_inside(&to.path(), &place);
@@ -23,7 +30,10 @@ pub(crate) fn copy_tree(input: &[u8]) -> bool {
         Ok(copied) => {
             let most = input.len() as u64;
             assert!(copied.bytes <= most, "{} bytes come of {most}", copied.bytes);
-            assert!(copied.entries + copied.left_out_count <= most / 512, "{copied:?} of {most} bytes");
+            assert!(
+                copied.entries + copied.left_out_count <= most / 512,
+                "{copied:?} of {most} bytes"
+            );
             copied.entries > 0
         }
         Err(_) => false,

@@ -24,7 +24,11 @@ pub(crate) fn yaml(input: &[u8]) -> bool {
         Ok(None) => false,
         Ok(Some(tree)) => {
             let nodes = count(&tree, lines);
-            assert!(nodes <= MAX_COPIED + 4 * text.len() + 4, "{nodes} nodes of {} bytes", text.len());
+            assert!(
+                nodes <= MAX_COPIED + 4 * text.len() + 4,
+                "{nodes} nodes of {} bytes",
+                text.len()
+            );
             true
         }
         Err(unreadable) => {
@@ -40,7 +44,9 @@ fn count(tree: &Tree, lines: u64) -> usize {
     1 + match &tree.kind {
         Kind::Scalar { .. } => 0,
         Kind::List(items) => items.iter().map(|item| count(item, lines)).sum::<usize>(),
-        Kind::Map(entries) => entries.iter().map(|(_, value)| 1 + count(value, lines)).sum::<usize>(),
+        Kind::Map(entries) => {
+            entries.iter().map(|(_, value)| 1 + count(value, lines)).sum::<usize>()
+        }
     }
 }
 
@@ -52,8 +58,12 @@ pub(crate) fn workflow(input: &[u8]) -> bool {
             assert!(parsed.workflow.to_yaml().is_ok(), "the normalised form can be written");
             told(&parsed.warnings);
             // Of inline files nothing is stored, so those documents have no plan here.
-            let Ok(plan) = document::plan::Plan::of(&parsed.workflow, &BTreeMap::new()) else { return true };
-            let Ok(stored) = plan.to_json() else { panic!("a plan that cannot be stored: {plan:?}") };
+            let Ok(plan) = document::plan::Plan::of(&parsed.workflow, &BTreeMap::new()) else {
+                return true;
+            };
+            let Ok(stored) = plan.to_json() else {
+                panic!("a plan that cannot be stored: {plan:?}")
+            };
             match document::plan::Plan::read(&stored) {
                 Ok(read) => assert_eq!(read, plan),
                 Err(error) => panic!("{stored} cannot be read: {error}"),
@@ -73,7 +83,12 @@ pub(crate) fn cluster(input: &[u8]) -> bool {
     let Ok(text) = std::str::from_utf8(input) else { return false };
     let (document, diagnostics) = Cluster::read(text);
     let most = MAX_STEPS_PER_BYTE * text.len() + document.entries.len() + MAX_COPIED;
-    assert!(diagnostics.steps() <= most as u64, "{} steps for {} bytes", diagnostics.steps(), text.len());
+    assert!(
+        diagnostics.steps() <= most as u64,
+        "{} steps for {} bytes",
+        diagnostics.steps(),
+        text.len()
+    );
     if !diagnostics.is_empty() {
         told(&diagnostics.told());
         return false;
@@ -105,6 +120,8 @@ pub(crate) fn cluster(input: &[u8]) -> bool {
 /// Mistakes are bounded, in the order of their places, and say something.
 fn told(diagnostics: &[Diagnostic]) {
     assert!(diagnostics.len() <= MAX_DIAGNOSTICS + 1, "{} mistakes", diagnostics.len());
-    assert!(diagnostics.iter().all(|diagnostic| diagnostic.line >= 1 && !diagnostic.message.is_empty()));
+    assert!(
+        diagnostics.iter().all(|diagnostic| diagnostic.line >= 1 && !diagnostic.message.is_empty())
+    );
     assert!(diagnostics.is_sorted_by_key(|diagnostic| (diagnostic.line, diagnostic.column)));
 }

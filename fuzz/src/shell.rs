@@ -49,7 +49,12 @@ async fn named(Path(name): Path<String>) -> String {
 }
 
 async fn blob(method: Method, headers: HeaderMap) -> Response {
-    fleet::blob::answer(&method, &headers, &Digest([7; 32]), Bytes::from_static(b"0123456789abcdef"))
+    fleet::blob::answer(
+        &method,
+        &headers,
+        &Digest([7; 32]),
+        Bytes::from_static(b"0123456789abcdef"),
+    )
 }
 
 async fn json(rest::Body(value): rest::Body<Value>) -> Json<Value> {
@@ -136,12 +141,18 @@ pub(crate) fn shell(input: &[u8]) -> bool {
     assert!(told.len() <= MAX_ANSWER_BYTES, "{} bytes come back of {}", told.len(), input.len());
     if !told.is_empty() {
         let status = told.strip_prefix(b"HTTP/1.1 ").or_else(|| told.strip_prefix(b"HTTP/1.0 "));
-        let status = status.and_then(|rest| std::str::from_utf8(rest.get(..3)?).ok()?.parse::<u16>().ok());
-        let Some(status) = status else { panic!("no status: {:?}", String::from_utf8_lossy(&told)) };
+        let status =
+            status.and_then(|rest| std::str::from_utf8(rest.get(..3)?).ok()?.parse::<u16>().ok());
+        let Some(status) = status else {
+            panic!("no status: {:?}", String::from_utf8_lossy(&told))
+        };
         assert!((100..600).contains(&status) && status != 500, "a status of {status}");
     }
     let good = b"GET /boot/x/script HTTP/1.1\r\nhost: a\r\nconnection: close\r\n\r\n";
     let good = answer(address, good, PATIENCE);
-    assert!(good.is_ok_and(|told| told.starts_with(b"HTTP/1.1 200 ")), "others are not served any more");
+    assert!(
+        good.is_ok_and(|told| told.starts_with(b"HTTP/1.1 200 ")),
+        "others are not served any more"
+    );
     told.starts_with(b"HTTP/1.1 2")
 }

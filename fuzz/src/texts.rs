@@ -4,7 +4,9 @@ use std::collections::BTreeSet;
 
 use api::hostlist::{MAX_NAMES, compress, count, expand};
 use hardware::fuzzing::{MAX_FILTER_STEPS, steps_of_filter};
-use provisioner::overlay::{Content, MAX_FILE_BYTES, check_path, template::Template, variables::Variables};
+use provisioner::overlay::{
+    Content, MAX_FILE_BYTES, check_path, template::Template, variables::Variables,
+};
 use serde_json::json;
 
 /// Files that one template makes at most.
@@ -27,7 +29,10 @@ pub(crate) fn hostlist(input: &[u8]) -> bool {
         }
         Err(error) => {
             assert!(error.to_string().len() <= 1024, "an error quotes a long list");
-            assert!(counted.is_err() || counted.is_ok_and(|count| count > MAX_NAMES), "{list:?}: {error}");
+            assert!(
+                counted.is_err() || counted.is_ok_and(|count| count > MAX_NAMES),
+                "{list:?}: {error}"
+            );
             false
         }
     }

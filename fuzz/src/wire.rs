@@ -88,7 +88,8 @@ pub(crate) fn http(input: &[u8]) -> bool {
     let digest = Digest([7; 32]);
     let response = fleet::blob::answer(&Method::GET, &headers, &digest, Bytes::from_static(BLOB));
     let status = response.status();
-    let length = text(response.headers(), &header::CONTENT_LENGTH).and_then(|length| length.parse().ok());
+    let length =
+        text(response.headers(), &header::CONTENT_LENGTH).and_then(|length| length.parse().ok());
     let range = text(response.headers(), &header::CONTENT_RANGE);
     let body = to_bytes(response.into_body(), 1024).now_or_never();
     let Some(Ok(body)) = body else { panic!("the body is not there at once") };
@@ -98,7 +99,8 @@ pub(crate) fn http(input: &[u8]) -> bool {
         StatusCode::RANGE_NOT_SATISFIABLE => assert_eq!(range.as_deref(), Some("bytes */16")),
         StatusCode::PARTIAL_CONTENT => {
             let told = range.as_deref().and_then(|range| {
-                let (first, last) = range.strip_prefix("bytes ")?.strip_suffix("/16")?.split_once('-')?;
+                let (first, last) =
+                    range.strip_prefix("bytes ")?.strip_suffix("/16")?.split_once('-')?;
                 Some((first.parse::<usize>().ok()?, last.parse::<usize>().ok()?))
             });
             let Some((first, last)) = told else { panic!("a part without its place: {range:?}") };

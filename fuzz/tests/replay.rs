@@ -25,7 +25,8 @@ fn inputs(target: &str) -> Vec<PathBuf> {
 }
 
 fn replay(name: &str) {
-    let limit = Rlimit { current: Some(MAX_MEMORY_BYTES), maximum: getrlimit(Resource::Data).maximum };
+    let limit =
+        Rlimit { current: Some(MAX_MEMORY_BYTES), maximum: getrlimit(Resource::Data).maximum };
     setrlimit(Resource::Data, limit).unwrap();
     let target = TARGETS.iter().find(|target| target.name == name).unwrap();
     let (mut tried, mut passed) = (0, 0);
@@ -36,8 +37,14 @@ fn replay(name: &str) {
         tried += 1;
         passed += usize::from((target.run)(&input));
     }
-    assert!(passed > 0, "none of {tried} inputs gets past the parser: the corpus of {name} tests nothing");
-    assert!(passed < tried, "all {tried} inputs are right: the corpus of {name} has none that is refused");
+    assert!(
+        passed > 0,
+        "none of {tried} inputs gets past the parser: the corpus of {name} tests nothing"
+    );
+    assert!(
+        passed < tried,
+        "all {tried} inputs are right: the corpus of {name} has none that is refused"
+    );
     for input in [&b""[..], &[0], &[0xff; 700], &[0; 4096]] {
         (target.run)(input);
     }
@@ -96,5 +103,8 @@ fn every_target_has_a_test_a_program_and_a_corpus() {
 fn the_corpus_is_small() {
     let all = TARGETS.iter().flat_map(|target| inputs(target.name));
     let bytes: u64 = all.map(|path| fs::metadata(path).unwrap().len()).sum();
-    assert!(bytes <= MAX_CORPUS_BYTES, "{bytes} bytes: minimise it with `cargo xtask fuzz NAME --minimise`");
+    assert!(
+        bytes <= MAX_CORPUS_BYTES,
+        "{bytes} bytes: minimise it with `cargo xtask fuzz NAME --minimise`"
+    );
 }

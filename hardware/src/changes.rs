@@ -151,7 +151,11 @@ impl ChangeLines {
             return;
         }
         let line = format!("{name}: {after}, was {before}");
-        if is_well || self.moment == InventoryMoment::Start { self.info(line) } else { self.warn(line) }
+        if is_well || self.moment == InventoryMoment::Start {
+            self.info(line)
+        } else {
+            self.warn(line)
+        }
     }
 
     /// A version is another. What one side does not tell is no change.
@@ -188,7 +192,8 @@ impl ChangeLines {
         let mut well: BTreeMap<String, Vec<String>> = BTreeMap::new();
         for fault in std::mem::take(&mut self.over) {
             let parts = fault.subject.match_indices(' ').map(|(at, _)| &fault.subject[..at]);
-            let is_gone = parts.chain([fault.subject.as_str()]).any(|part| self.missing.contains(part));
+            let is_gone =
+                parts.chain([fault.subject.as_str()]).any(|part| self.missing.contains(part));
             if !is_gone {
                 well.entry(fault.subject).or_default().push(fault.message);
             }
@@ -242,7 +247,8 @@ fn paired<'a, T>(before: &'a [T], after: &'a [T], key: impl Fn(&T) -> String) ->
 
 /// ` (A, B)` of what is known; nothing if nothing is.
 fn in_parentheses<const N: usize>(parts: [Option<String>; N]) -> String {
-    let known: Vec<String> = parts.into_iter().flatten().filter(|part| !part.trim().is_empty()).collect();
+    let known: Vec<String> =
+        parts.into_iter().flatten().filter(|part| !part.trim().is_empty()).collect();
     if known.is_empty() { String::new() } else { format!(" ({})", known.join(", ")) }
 }
 
@@ -255,7 +261,11 @@ fn size(bytes: u64) -> String {
     }
     let tenths = (u128::from(bytes) * 10) >> (10 * unit);
     let (whole, tenth) = (tenths / 10, tenths % 10);
-    if tenth == 0 { format!("{whole} {}", UNITS[unit]) } else { format!("{whole}.{tenth} {}", UNITS[unit]) }
+    if tenth == 0 {
+        format!("{whole} {}", UNITS[unit])
+    } else {
+        format!("{whole}.{tenth} {}", UNITS[unit])
+    }
 }
 
 #[cfg(test)]

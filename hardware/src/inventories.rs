@@ -65,13 +65,19 @@ impl HardwareReports for Hardware {
         let inventory = inventory.as_ref();
         let digest = Digest(sha2::Sha256::digest(document.as_bytes()).into());
         let kept = self.inner.store.inventories(node, COMPARED_INVENTORIES).await?;
-        let changed = self.inner.store.put_inventory(node, &InventoryRow { at, digest, document }).await?;
+        let changed =
+            self.inner.store.put_inventory(node, &InventoryRow { at, digest, document }).await?;
         self.inner.facts.put(node, Some(Facts::of(inventory)));
         let news = if changed { news(kept, inventory, moment) } else { Vec::new() };
         Ok(KeptInventory { changed, news })
     }
 
-    async fn keep_topology(&self, node: NodeId, xml: String, at: Timestamp) -> Result<(), StoreError> {
+    async fn keep_topology(
+        &self,
+        node: NodeId,
+        xml: String,
+        at: Timestamp,
+    ) -> Result<(), StoreError> {
         let size = u64::try_from(xml.len()).unwrap_or(u64::MAX);
         let document = aside(node, move || topology::pack(&xml)).await?;
         self.inner.store.put_topology(node, &TopologyRow { at, size, document }).await
@@ -83,8 +89,14 @@ async fn aside<T: Send + 'static>(
     id: NodeId,
     work: impl FnOnce() -> std::io::Result<T> + Send + 'static,
 ) -> Result<T, StoreError> {
-    let done = tokio::task::spawn_blocking(work).await.map_err(std::io::Error::other).and_then(|done| done);
-    done.map_err(|error| StoreError::Decode { subject: format!("topology of {id}"), source: error.into() })
+    let done = tokio::task::spawn_blocking(work)
+        .await
+        .map_err(std::io::Error::other)
+        .and_then(|done| done);
+    done.map_err(|error| StoreError::Decode {
+        subject: format!("topology of {id}"),
+        source: error.into(),
+    })
 }
 
 /// An inventory whose texts are lines that do nothing to a terminal ([`visible`]), and its JSON.
@@ -104,7 +116,9 @@ fn cleaned(inventory: &Inventory) -> serde_json::Result<(Cow<'_, Inventory>, Str
 /// The tree is no deeper than the type that it was made from.
 fn clean(tree: &mut Value) {
     match tree {
-        Value::String(text) if text.contains(visible::is_hidden) => *text = visible::line(text).into_owned(),
+        Value::String(text) if text.contains(visible::is_hidden) => {
+            *text = visible::line(text).into_owned()
+        }
         Value::Array(values) => values.iter_mut().for_each(clean),
         Value::Object(values) => {
             let cleaned = |(name, mut value): (String, Value)| {
@@ -118,7 +132,11 @@ fn clean(tree: &mut Value) {
 }
 
 /// What the history says of an inventory that is another than the last.
-fn news(kept: Vec<InventoryRow>, now: &Inventory, moment: InventoryMoment) -> Vec<(Severity, String)> {
+fn news(
+    kept: Vec<InventoryRow>,
+    now: &Inventory,
+    moment: InventoryMoment,
+) -> Vec<(Severity, String)> {
     let bare = |line: &str| vec![(Severity::Info, line.to_owned())];
     // One of an older version that cannot be read any more is as good as none.
     let kept = kept.iter().filter_map(|row| serde_json::from_str(&row.document).ok()).collect();
@@ -138,8 +156,10 @@ pub(crate) async fn newest(store: &dyn Store, id: NodeId) -> Result<Option<Inven
 }
 
 fn decoded(id: NodeId, row: &InventoryRow) -> Result<Inventory, StoreError> {
-    serde_json::from_str(&row.document)
-        .map_err(|source| StoreError::Decode { subject: format!("inventory of {id}"), source: source.into() })
+    serde_json::from_str(&row.document).map_err(|source| StoreError::Decode {
+        subject: format!("inventory of {id}"),
+        source: source.into(),
+    })
 }
 
 #[cfg(test)]

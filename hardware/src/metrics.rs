@@ -62,7 +62,9 @@ impl Facts {
             gpus: inventory.gpus.len(),
             devices,
             faults,
-            nics: nics.map(|nic| (nic.name.clone(), nic.carrier.unwrap_or(nic.state == "up"))).collect(),
+            nics: nics
+                .map(|nic| (nic.name.clone(), nic.carrier.unwrap_or(nic.state == "up")))
+                .collect(),
             ports: ports.take(MAX_LINKS).collect(),
         }
     }
@@ -111,7 +113,10 @@ impl Hardware {
                     Err(StoreError::Decode { .. }) => None,
                     Err(error) => {
                         // Nor will it read the next one, and the rest is wanted the more.
-                        tracing::warn!("the hardware of some nodes is not told: {}", rest::causes(&error));
+                        tracing::warn!(
+                            "the hardware of some nodes is not told: {}",
+                            rest::causes(&error)
+                        );
                         break;
                     }
                 };
@@ -251,7 +256,8 @@ mod tests {
 
     #[test]
     fn labels_are_bounded() {
-        let nics: Vec<_> = (0..1_000).map(|n| json!({"name": format!("veth{n}"), "state": "up"})).collect();
+        let nics: Vec<_> =
+            (0..1_000).map(|n| json!({"name": format!("veth{n}"), "state": "up"})).collect();
         let ports: Vec<_> = (0..1_000).map(|n| json!({"number": n, "state": "ACTIVE"})).collect();
         let devices: Vec<_> = (0..1_000)
             .map(|n| json!({"name": format!("example.com/kind{n}=0"), "numa-node": 0, "pci": "a", "source": "built-in"}))
@@ -266,11 +272,15 @@ mod tests {
     #[test]
     fn what_a_node_names_is_told_once_and_stays_in_its_quotes() {
         let evil = "x\"} 1\nbedplate_nodes{phase=\"ready";
-        let text = told(json!({"nics": [{"name": evil, "state": "up"}, {"name": evil, "state": "down"}]}));
-        let links: Vec<&str> = text.lines().filter(|line| line.starts_with("bedplate_node_nic")).collect();
+        let text =
+            told(json!({"nics": [{"name": evil, "state": "up"}, {"name": evil, "state": "down"}]}));
+        let links: Vec<&str> =
+            text.lines().filter(|line| line.starts_with("bedplate_node_nic")).collect();
         assert_eq!(
             links,
-            [r#"bedplate_node_nic_link_up{node="n1",interface="x\"} 1\nbedplate_nodes{phase=\"ready"} 1"#]
+            [
+                r#"bedplate_node_nic_link_up{node="n1",interface="x\"} 1\nbedplate_nodes{phase=\"ready"} 1"#
+            ]
         );
         assert_eq!(text.lines().filter(|line| line.starts_with("bedplate_nodes{")).count(), 0);
     }

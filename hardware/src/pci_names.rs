@@ -18,7 +18,8 @@ use std::{collections::HashMap, path::Path};
 use api::inventory::{Gpu, Inventory, PciDevice};
 
 /// Where distributions put it: Debian's package `pci.ids`, and `hwdata` of the others.
-const PLACES: [&str; 3] = ["/usr/share/misc/pci.ids", "/usr/share/hwdata/pci.ids", "/usr/share/pci.ids"];
+const PLACES: [&str; 3] =
+    ["/usr/share/misc/pci.ids", "/usr/share/hwdata/pci.ids", "/usr/share/pci.ids"];
 
 /// Largest file that is read, bytes: it had 1.5 MB in 2025.
 const MAX_FILE_BYTES: u64 = 16 << 20;
@@ -47,10 +48,14 @@ enum Section {
 impl PciNames {
     /// Reads the file of this machine; without one nothing has a name.
     pub(crate) fn of_this_machine() -> Self {
-        let is_small =
-            |path: &&str| std::fs::metadata(path).is_ok_and(|metadata| metadata.len() <= MAX_FILE_BYTES);
-        let Some(path) = PLACES.iter().find(|path| Path::new(path).is_file() && is_small(path)) else {
-            tracing::info!("there is no pci.ids (package pci.ids or hwdata): PCI devices stay without names");
+        let is_small = |path: &&str| {
+            std::fs::metadata(path).is_ok_and(|metadata| metadata.len() <= MAX_FILE_BYTES)
+        };
+        let Some(path) = PLACES.iter().find(|path| Path::new(path).is_file() && is_small(path))
+        else {
+            tracing::info!(
+                "there is no pci.ids (package pci.ids or hwdata): PCI devices stay without names"
+            );
             return Self::default();
         };
         match std::fs::read(path) {
@@ -118,7 +123,10 @@ impl PciNames {
     fn name(&self, device: &mut PciDevice) {
         let number = |digits: &str| u16::from_str_radix(digits, 16).ok();
         let (vendor, id) = (number(&device.vendor), number(&device.device));
-        fill(&mut device.vendor_name, vendor.and_then(|vendor| self.vendors.get(&vendor)).map(AsRef::as_ref));
+        fill(
+            &mut device.vendor_name,
+            vendor.and_then(|vendor| self.vendors.get(&vendor)).map(AsRef::as_ref),
+        );
         fill(
             &mut device.device_name,
             vendor.zip(id).and_then(|both| self.devices.get(&both)).map(AsRef::as_ref),
@@ -140,7 +148,8 @@ fn fill(name: &mut Option<String>, known: Option<&str>) {
 /// The name of the PCI device, in it what is in brackets: `H100 SXM5 80GB` of `GH100 [H100 SXM5 80GB]`.
 fn model(gpu: &Gpu, pci: &[PciDevice]) -> Option<String> {
     let name = pci.iter().find(|device| device.address == gpu.pci)?.device_name.as_deref()?;
-    let inner = name.split_once('[').and_then(|(_, rest)| rest.split_once(']')).map(|(inner, _)| inner);
+    let inner =
+        name.split_once('[').and_then(|(_, rest)| rest.split_once(']')).map(|(inner, _)| inner);
     Some(inner.unwrap_or(name).to_owned())
 }
 
@@ -211,8 +220,15 @@ mod tests {
 
     #[test]
     fn no_file_makes_it_panic() {
-        for text in ["", "\t", "\t\t\n", "C \n\t\n", "C 0300  Too long\n\t00  x", "\u{0}  \u{0}", "10de   \n"]
-        {
+        for text in [
+            "",
+            "\t",
+            "\t\t\n",
+            "C \n\t\n",
+            "C 0300  Too long\n\t00  x",
+            "\u{0}  \u{0}",
+            "10de   \n",
+        ] {
             assert!(PciNames::parse(text).devices.is_empty(), "{text:?}");
         }
     }

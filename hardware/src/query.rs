@@ -66,7 +66,9 @@ pub(crate) struct Facts(Map<String, Value>);
 impl Facts {
     /// `None` if it cannot be written as JSON, which no inventory of ours is.
     pub(crate) fn new(node: &AskedNode, inventory: &Inventory) -> Option<Self> {
-        let Value::Object(mut facts) = snake(serde_json::to_value(inventory).ok()?) else { return None };
+        let Value::Object(mut facts) = snake(serde_json::to_value(inventory).ok()?) else {
+            return None;
+        };
         facts.insert("name".to_owned(), Value::String(node.name.to_string()));
         // So that `has(bmc.firmware)` can be asked of a node without one.
         facts.entry("bmc").or_insert_with(|| Value::Object(Map::new()));

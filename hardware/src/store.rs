@@ -39,7 +39,11 @@ pub(crate) struct TopologyRow {
 #[async_trait]
 pub(crate) trait Store: Send + Sync + std::fmt::Debug {
     /// Keeps an inventory. `false` if it is the one that was kept last.
-    async fn put_inventory(&self, node: NodeId, inventory: &InventoryRow) -> Result<bool, StoreError>;
+    async fn put_inventory(
+        &self,
+        node: NodeId,
+        inventory: &InventoryRow,
+    ) -> Result<bool, StoreError>;
     /// The newest inventories of a node, newest first.
     async fn inventories(&self, node: NodeId, limit: u32) -> Result<Vec<InventoryRow>, StoreError>;
     /// Keeps the topology of a node in place of the one before.

@@ -73,7 +73,8 @@ mod tests {
         assert_eq!(found.unwrap(), 3);
         let late = wait_every::<()>(poll, "Godot", limit, || Ok(None)).unwrap_err();
         assert_eq!(late.to_string(), "waited 0 s for Godot");
-        let broken = wait_every::<()>(poll, "Godot", Duration::MAX, || bail!("no road")).unwrap_err();
+        let broken =
+            wait_every::<()>(poll, "Godot", Duration::MAX, || bail!("no road")).unwrap_err();
         assert_eq!(broken.to_string(), "no road");
     }
 }

@@ -13,7 +13,8 @@ use anyhow::Context as _;
 /// # Errors
 /// If this crate does not lie in it.
 pub fn root() -> anyhow::Result<PathBuf> {
-    let root = Path::new(env!("CARGO_MANIFEST_DIR")).parent().context("harness lies in the workspace")?;
+    let root =
+        Path::new(env!("CARGO_MANIFEST_DIR")).parent().context("harness lies in the workspace")?;
     Ok(root.to_owned())
 }
 
@@ -26,7 +27,10 @@ pub fn lock(directory: &Path, name: &str) -> anyhow::Result<File> {
     let path = directory.join(name);
     let file = File::create(&path).with_context(|| format!("cannot write {}", path.display()))?;
     file.try_lock().with_context(|| {
-        format!("another run is under way: wait for its end, or end it ({} is locked)", path.display())
+        format!(
+            "another run is under way: wait for its end, or end it ({} is locked)",
+            path.display()
+        )
     })?;
     Ok(file)
 }

@@ -85,8 +85,14 @@ pub enum Kind {
 }
 
 impl Kind {
-    const ALL: [Self; 6] =
-        [Self::Changed, Self::SyncBegun, Self::Synced, Self::Renamed, Self::Removed, Self::DirectorySynced];
+    const ALL: [Self; 6] = [
+        Self::Changed,
+        Self::SyncBegun,
+        Self::Synced,
+        Self::Renamed,
+        Self::Removed,
+        Self::DirectorySynced,
+    ];
 
     const fn code(self) -> u32 {
         match self {
@@ -246,9 +252,11 @@ impl<'a> Unsynced<'a> {
     fn of(mut bytes: &'a [u8]) -> anyhow::Result<Self> {
         let mut unsynced = Self::default();
         while let Some((head, rest)) = bytes.split_at_checked(Header::BYTES) {
-            let header =
-                Header::decode(head).with_context(|| format!("record {} is none", unsynced.records + 1))?;
-            let Some((payload, rest)) = rest.split_at_checked(usize::try_from(header.payload_bytes)?) else {
+            let header = Header::decode(head)
+                .with_context(|| format!("record {} is none", unsynced.records + 1))?;
+            let Some((payload, rest)) =
+                rest.split_at_checked(usize::try_from(header.payload_bytes)?)
+            else {
                 break;
             };
             unsynced.add(&header, payload)?;
@@ -267,7 +275,8 @@ impl<'a> Unsynced<'a> {
         match header.kind {
             Kind::Changed => {
                 ensure!(header.offset.is_multiple_of(SECTOR), "a change begins within a sector");
-                let change = Change { record, offset: header.offset, size: header.size, before: payload };
+                let change =
+                    Change { record, offset: header.offset, size: header.size, before: payload };
                 self.files.entry(header.file).or_default().push(change);
             }
             Kind::SyncBegun => drop(self.syncs.insert(header.offset, record)),
@@ -280,7 +289,8 @@ impl<'a> Unsynced<'a> {
                 }
             }
             Kind::Renamed => {
-                let (from, path) = text()?.split_once('\0').context("a rename without two names")?;
+                let (from, path) =
+                    text()?.split_once('\0').context("a rename without two names")?;
                 let (from, path) = (Some(from.into()), path.into());
                 self.names.push(Name { record, from, saved: header.offset, path });
             }
@@ -290,7 +300,8 @@ impl<'a> Unsynced<'a> {
             }
             Kind::DirectorySynced => {
                 let (directory, begun) = (Path::new(text()?), begun()?);
-                self.names.retain(|name| name.record > begun || name.path.parent() != Some(directory));
+                self.names
+                    .retain(|name| name.record > begun || name.path.parent() != Some(directory));
             }
         }
         Ok(())
@@ -302,9 +313,14 @@ impl Name {
     fn undo(&self, directory: &Path) -> anyhow::Result<bool> {
         let attempted = |done: std::io::Result<()>| match done {
             Ok(()) => Ok(true),
-            Err(error) if matches!(error.kind(), ErrorKind::NotFound | ErrorKind::AlreadyExists) => Ok(false),
-            Err(error) => Err(error)
-                .with_context(|| format!("cannot bring {} back to its old name", self.path.display())),
+            Err(error)
+                if matches!(error.kind(), ErrorKind::NotFound | ErrorKind::AlreadyExists) =>
+            {
+                Ok(false)
+            }
+            Err(error) => Err(error).with_context(|| {
+                format!("cannot bring {} back to its old name", self.path.display())
+            }),
         };
         let mut undone = false;
         if let Some(from) = &self.from {
@@ -327,7 +343,8 @@ fn find_files(directory: &Path, found: &mut HashMap<FileId, PathBuf>) -> anyhow:
     for entry in entries {
         let entry = entry.with_context(|| format!("cannot list {}", directory.display()))?;
         let path = entry.path();
-        let facts = entry.metadata().with_context(|| format!("cannot look at {}", path.display()))?;
+        let facts =
+            entry.metadata().with_context(|| format!("cannot look at {}", path.display()))?;
         if facts.is_dir() {
             find_files(&path, found)?;
         } else if facts.is_file() {
@@ -344,7 +361,11 @@ fn find_files(directory: &Path, found: &mut HashMap<FileId, PathBuf>) -> anyhow:
 }
 
 /// Gives each changed sector, and the size, one of those that they had. How many sectors changed.
-fn take_back(path: &Path, changes: &[Change<'_>], choose: &mut dyn FnMut(u64) -> u64) -> anyhow::Result<u64> {
+fn take_back(
+    path: &Path,
+    changes: &[Change<'_>],
+    choose: &mut dyn FnMut(u64) -> u64,
+) -> anyhow::Result<u64> {
     let file = File::options().read(true).write(true).open(path)?;
     let size_now = file.metadata()?.len();
     let mut sectors: BTreeMap<u64, Vec<&[u8]>> = BTreeMap::new();

@@ -106,7 +106,11 @@ impl Exposition {
     }
 
     /// The three families of a kind of work, by their names and what they tell of it.
-    pub fn work<const N: usize>(&mut self, names: [(&'static str, &'static str); 3], work: &Work<N>) {
+    pub fn work<const N: usize>(
+        &mut self,
+        names: [(&'static str, &'static str); 3],
+        work: &Work<N>,
+    ) {
         let [running, ended, took] = names;
         self.gauge(running.0, running.1).level(&work.running);
         self.counter(ended.0, ended.1).counts("outcome", &work.ended);
@@ -249,7 +253,8 @@ mod tests {
         out.counter("packets", "Packets.").counts("direction", &counters);
         out.gauge("balance", "A gauge.").level(&gauge);
         out.gauge("nothing", "A family without samples.");
-        out.histogram("took_seconds", "How long it took.").buckets(&[("what", "a\"b\\c\nd")], &histogram);
+        out.histogram("took_seconds", "How long it took.")
+            .buckets(&[("what", "a\"b\\c\nd")], &histogram);
         expect_test::expect![[r#"
             # HELP build What runs.
             # TYPE build info

@@ -13,4 +13,6 @@ mod exposition;
 mod instrument;
 
 pub use exposition::{Exposition, Family, Labels, Number};
-pub use instrument::{Begun, Counter, Counters, Entered, Gauge, Histogram, SECONDS, SLOW_SECONDS, Work};
+pub use instrument::{
+    Begun, Counter, Counters, Entered, Gauge, Histogram, SECONDS, SLOW_SECONDS, Work,
+};

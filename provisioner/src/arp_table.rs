@@ -65,7 +65,8 @@ IP address       HW type     Flags       HW address            Mask     Device
     fn privileged_the_kernels_own_table_is_read() {
         nix::sched::unshare(nix::sched::CloneFlags::CLONE_NEWNET).unwrap();
         let ip = |arguments: &str| {
-            let status = std::process::Command::new("ip").args(arguments.split(' ')).status().unwrap();
+            let status =
+                std::process::Command::new("ip").args(arguments.split(' ')).status().unwrap();
             assert!(status.success(), "ip {arguments}");
         };
         ip("link add a0 type veth peer name a1");

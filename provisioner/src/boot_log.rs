@@ -80,16 +80,28 @@ fn subject(event: &BootEvent) -> Subject {
         BootEvent::Offered { node, .. } => Subject::Node("offer", Sender::Machine(node.mac)),
         BootEvent::Leased { node, .. } => Subject::Node("lease", Sender::Machine(node.mac)),
         BootEvent::Released { node, .. } => Subject::Node("release", Sender::Machine(node.mac)),
-        BootEvent::Refused { node, .. } => Subject::Node("refused address", Sender::Machine(node.mac)),
-        BootEvent::MissingFirmware { node, .. } => Subject::Node("no boot file", Sender::Machine(node.mac)),
+        BootEvent::Refused { node, .. } => {
+            Subject::Node("refused address", Sender::Machine(node.mac))
+        }
+        BootEvent::MissingFirmware { node, .. } => {
+            Subject::Node("no boot file", Sender::Machine(node.mac))
+        }
         BootEvent::NoAddress { node, .. } => Subject::Node("no address", Sender::Machine(node.mac)),
-        BootEvent::Conflict { node, .. } => Subject::Node("declined address", Sender::Machine(node.mac)),
+        BootEvent::Conflict { node, .. } => {
+            Subject::Node("declined address", Sender::Machine(node.mac))
+        }
         BootEvent::FirmwareSent { client, .. } => Subject::Node("boot file sent", (*client).into()),
-        BootEvent::UnknownMac { mac, .. } => Subject::Stranger("unregistered machine", Sender::Machine(*mac)),
-        BootEvent::AddressInUse { mac, .. } => Subject::Stranger("address in use", Sender::Machine(*mac)),
+        BootEvent::UnknownMac { mac, .. } => {
+            Subject::Stranger("unregistered machine", Sender::Machine(*mac))
+        }
+        BootEvent::AddressInUse { mac, .. } => {
+            Subject::Stranger("address in use", Sender::Machine(*mac))
+        }
         BootEvent::FirmwareNotFound { client, .. } => {
             Subject::Stranger("unknown boot file", (*client).into())
         }
-        BootEvent::FirmwareLost { client, .. } => Subject::Stranger("lost transfer", (*client).into()),
+        BootEvent::FirmwareLost { client, .. } => {
+            Subject::Stranger("lost transfer", (*client).into())
+        }
     }
 }

@@ -28,13 +28,18 @@ impl Provisioner {
             BootEvent::FirmwareSent { file, client, .. } => {
                 let view = self.view();
                 let mac = match client {
-                    IpAddr::V4(address) => {
-                        self.0.dhcp.holder(address).or_else(|| self.0.hosts.borrow().holder(address))
-                    }
+                    IpAddr::V4(address) => self
+                        .0
+                        .dhcp
+                        .holder(address)
+                        .or_else(|| self.0.hosts.borrow().holder(address)),
                     IpAddr::V6(_) => None,
                 };
                 if let Some(node) = mac.and_then(|mac| view.cluster.by_mac(mac)) {
-                    self.record_observation(node.id, Observation::Firmware { file, address: client });
+                    self.record_observation(
+                        node.id,
+                        Observation::Firmware { file, address: client },
+                    );
                 }
             }
             // Everything else is in the log already.

@@ -145,7 +145,8 @@ impl ImageReference {
         let (name, version) = match text.split_once('@') {
             Some((name, version)) => {
                 let parsed = version.parse::<u32>().ok().filter(|version| *version > 0);
-                let number = parsed.ok_or_else(|| ImageReferenceError::Version(version.to_owned()))?;
+                let number =
+                    parsed.ok_or_else(|| ImageReferenceError::Version(version.to_owned()))?;
                 (name, Some(number))
             }
             None => (text, None),
@@ -221,8 +222,12 @@ impl<'a> DiagnosticSink<'a> {
         if self.findings.len() >= self.most {
             return;
         }
-        let finding =
-            Finding { subject: self.subject.clone(), field: field.to_owned(), message: message.into(), hint };
+        let finding = Finding {
+            subject: self.subject.clone(),
+            field: field.to_owned(),
+            message: message.into(),
+            hint,
+        };
         self.findings.insert(finding);
     }
 

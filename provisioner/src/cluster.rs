@@ -18,8 +18,8 @@ use rpds::RedBlackTreeMapSync;
 pub(crate) use self::draft::Draft;
 use crate::{
     check::{
-        Bounds, Checked, DeclaredProfiles, Finding, Known, MAX_RESOLVED_BYTES, Nodes, Rechecked, Subject,
-        check_cluster, recheck,
+        Bounds, Checked, DeclaredProfiles, Finding, Known, MAX_RESOLVED_BYTES, Nodes, Rechecked,
+        Subject, check_cluster, recheck,
     },
     store::{NodeRecord, ProfileRecord, Write},
 };
@@ -78,7 +78,9 @@ pub(crate) enum ChangeError {
         names: Vec<String>,
     },
     /// `If-Match` named another version.
-    #[error("{kind} {name:?} has version {is} and the change was made on version {expected}; read it again")]
+    #[error(
+        "{kind} {name:?} has version {is} and the change was made on version {expected}; read it again"
+    )]
     VersionMismatch {
         /// `node` or `profile`.
         kind: &'static str,
@@ -132,7 +134,9 @@ pub(crate) enum ChangeError {
 fn told(kind: &str, names: &[String], one: &str, several: &str) -> String {
     match names {
         [name] => format!("{kind} {name:?} {one}"),
-        names => format!("{kind}s {} {several}", hostlist::compress(names.iter().map(String::as_str))),
+        names => {
+            format!("{kind}s {} {several}", hostlist::compress(names.iter().map(String::as_str)))
+        }
     }
 }
 
@@ -142,8 +146,8 @@ fn users(nodes: &[&str], profiles: &[&str]) -> Option<String> {
         0 => String::new(),
         more => format!(" (and {more} more)"),
     };
-    let of_nodes =
-        (!nodes.is_empty()).then(|| hostlist::compress(nodes.iter().take(MAX_NAMED).copied()) + &more(nodes));
+    let of_nodes = (!nodes.is_empty())
+        .then(|| hostlist::compress(nodes.iter().take(MAX_NAMED).copied()) + &more(nodes));
     let of_profiles = (!profiles.is_empty()).then(|| {
         let word = if profiles.len() == 1 { "profile" } else { "profiles" };
         format!("{word} {}{}", profiles[..profiles.len().min(MAX_NAMED)].join(", "), more(profiles))
@@ -248,7 +252,8 @@ impl Cluster {
     /// Deletions first, so that a name is free before it is taken again.
     fn writes(&self, draft: &Draft) -> Vec<Write> {
         let mut writes = Vec::new();
-        let nodes = || draft.changed_nodes.iter().map(|name| (self.nodes.get(name), draft.nodes.get(name)));
+        let nodes =
+            || draft.changed_nodes.iter().map(|name| (self.nodes.get(name), draft.nodes.get(name)));
         for (old, new) in nodes() {
             if let Some(old) = old.filter(|old| new.is_none_or(|new| new.id != old.id)) {
                 writes.push(Write::DeleteNode { id: old.id, version: old.version });
@@ -266,9 +271,12 @@ impl Cluster {
             }
         }
         for (old, new) in nodes() {
-            let is_other =
-                |new: &Arc<NodeRecord>| old.is_none_or(|old| old.id != new.id || old.version != new.version);
-            writes.extend(new.filter(|new| is_other(new)).map(|new| Write::PutNode(new.as_ref().clone())));
+            let is_other = |new: &Arc<NodeRecord>| {
+                old.is_none_or(|old| old.id != new.id || old.version != new.version)
+            };
+            writes.extend(
+                new.filter(|new| is_other(new)).map(|new| Write::PutNode(new.as_ref().clone())),
+            );
         }
         writes
     }
@@ -360,7 +368,8 @@ mod tests {
 
     #[test]
     fn who_uses_a_profile_that_shall_go_is_named() {
-        let cluster = cluster(&[("n1", "{profiles: [base]}"), ("n2", "{profiles: [base]}"), ("n3", "{}")]);
+        let cluster =
+            cluster(&[("n1", "{profiles: [base]}"), ("n2", "{profiles: [base]}"), ("n3", "{}")]);
         let base = "base".parse().unwrap();
         let mut draft = cluster.draft();
         let refused = draft.remove_unused_profile(&base, None).unwrap_err().to_string();
@@ -368,7 +377,10 @@ mod tests {
         let mut draft = cluster.draft();
         draft.add_profile(&"gpu".parse().unwrap(), spec("{profiles: [base]}")).unwrap();
         let refused = draft.remove_unused_profile(&base, None).unwrap_err().to_string();
-        assert_eq!(refused, "profile base is used by n[1-2] and profile gpu; take it from them first");
+        assert_eq!(
+            refused,
+            "profile base is used by n[1-2] and profile gpu; take it from them first"
+        );
         let mut draft = cluster.draft();
         for name in ["n1", "n2"] {
             draft.remove_node(&name.parse().unwrap(), None).unwrap();
@@ -379,7 +391,8 @@ mod tests {
     #[test]
     fn a_lost_update_is_refused() {
         let mut draft = cluster(&[("n1", "{}")]).draft();
-        let error = draft.set_node(&"n1".parse().unwrap(), spec("{comment: x}"), Some(7)).unwrap_err();
+        let error =
+            draft.set_node(&"n1".parse().unwrap(), spec("{comment: x}"), Some(7)).unwrap_err();
         assert_eq!(
             error.to_string(),
             "node \"n1\" has version 1 and the change was made on version 7; read it again"
@@ -430,10 +443,14 @@ mod tests {
         let empty = Cluster::default();
         let mut draft = empty.draft();
         let tags = [("t".to_owned(), "x".repeat(1_000))].into();
-        draft.add_profile(&"large".parse().unwrap(), MachineSpec { tags, ..MachineSpec::default() }).unwrap();
+        draft
+            .add_profile(&"large".parse().unwrap(), MachineSpec { tags, ..MachineSpec::default() })
+            .unwrap();
         let node = MachineSpec { profiles: vec!["large".to_owned()], ..MachineSpec::default() };
         for number in 0..100 {
-            draft.add_node(&format!("n{number:02}").parse().unwrap(), id(number), node.clone()).unwrap();
+            draft
+                .add_node(&format!("n{number:02}").parse().unwrap(), id(number), node.clone())
+                .unwrap();
         }
         let weight = crate::resolve::Profiles::of_records(&draft.profiles).weight(&node);
         let check = |resolved_bytes: usize| {
@@ -468,7 +485,9 @@ mod tests {
         let mut draft = old.draft();
         draft.set_node(&"n2".parse().unwrap(), spec("{comment: x}"), None).unwrap();
         let known = Known {
-            overlays: crate::resolve::DEFAULT_BOOT_OVERLAYS.map(|name| name.parse().unwrap()).into(),
+            overlays: crate::resolve::DEFAULT_BOOT_OVERLAYS
+                .map(|name| name.parse().unwrap())
+                .into(),
             ..Known::default()
         };
         assert!(old.finish(draft, &known).is_ok());
@@ -483,7 +502,9 @@ mod tests {
         let bad = "{interfaces: {e: {address: 10.0.0.1/24}}}";
         let cluster = cluster(&[("n1", bad)]);
         let mut draft = cluster.draft();
-        draft.set_node(&"n1".parse().unwrap(), spec(&format!("{{comment: x, {}", &bad[1..])), None).unwrap();
+        draft
+            .set_node(&"n1".parse().unwrap(), spec(&format!("{{comment: x, {}", &bad[1..])), None)
+            .unwrap();
         // The overlays of all nodes are missing here, which is another matter.
         let told = |draft: Draft| match cluster.finish(draft, &known) {
             Err(ChangeError::Diagnostics { findings }) => findings,
@@ -504,7 +525,10 @@ mod tests {
     fn nodes_are_found_by_identity_and_hardware_address() {
         let cluster = cluster(&[("n1", "{interfaces: {e: {mac: '52:54:00:00:00:01'}}}")]);
         assert_eq!(cluster.by_id(id(0)).unwrap().name.as_str(), "n1");
-        assert_eq!(cluster.by_mac("52:54:00:00:00:01".parse().unwrap()).unwrap().name.as_str(), "n1");
+        assert_eq!(
+            cluster.by_mac("52:54:00:00:00:01".parse().unwrap()).unwrap().name.as_str(),
+            "n1"
+        );
         assert!(cluster.by_mac("52:54:00:00:00:02".parse().unwrap()).is_none());
     }
     #[test]
@@ -514,6 +538,9 @@ mod tests {
         let told = draft.has_nodes(&names).unwrap_err().to_string();
         assert_eq!(told, "nodes x,n[3-4] do not exist");
         assert_eq!(draft.are_free(&names).unwrap_err().to_string(), "nodes n[1-2] exist already");
-        assert_eq!(draft.has_nodes(&names[..3]).unwrap_err().to_string(), "node \"n3\" does not exist");
+        assert_eq!(
+            draft.has_nodes(&names[..3]).unwrap_err().to_string(),
+            "node \"n3\" does not exist"
+        );
     }
 }

@@ -78,7 +78,8 @@ pub(crate) struct NetworkFacts {
 
 impl NetworkFacts {
     pub(crate) fn of(config: &ProvisionerConfig) -> Self {
-        let ntp = config.dhcp.subnets.iter().map(|subnet| (subnet.network, subnet.ntp.clone())).collect();
+        let ntp =
+            config.dhcp.subnets.iter().map(|subnet| (subnet.network, subnet.ntp.clone())).collect();
         Self { server_addresses: config.server_addresses.clone(), ntp }
     }
 }

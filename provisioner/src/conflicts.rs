@@ -65,7 +65,8 @@ impl Provisioner {
 
     async fn record_conflict(&self, known: &mut Known, update: &NodeUpdate) {
         let Some(cause) = known.take(update) else { return };
-        let recorded = self.0.access.record("fleet", "node-conflict", update.name.as_str(), &cause).await;
+        let recorded =
+            self.0.access.record("fleet", "node-conflict", update.name.as_str(), &cause).await;
         if let Err(error) = recorded {
             tracing::error!("audit log not written: {error}");
         }

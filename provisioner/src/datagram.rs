@@ -11,8 +11,8 @@ use std::{
 use nix::{
     cmsg_space, libc,
     sys::socket::{
-        AddressFamily, ControlMessage, ControlMessageOwned, MsgFlags, SockFlag, SockType, SockaddrIn, bind,
-        recvmsg, sendmsg, setsockopt, socket, sockopt,
+        AddressFamily, ControlMessage, ControlMessageOwned, MsgFlags, SockFlag, SockType,
+        SockaddrIn, bind, recvmsg, sendmsg, setsockopt, socket, sockopt,
     },
 };
 use tokio::{io::Interest, net::UdpSocket};
@@ -91,7 +91,9 @@ pub(crate) async fn send(
     let to = SockaddrIn::from(to);
     let fd = socket.as_fd().as_raw_fd();
     socket
-        .async_io(Interest::WRITABLE, || Ok(sendmsg(fd, &parts, &ancillary, MsgFlags::empty(), Some(&to))?))
+        .async_io(Interest::WRITABLE, || {
+            Ok(sendmsg(fd, &parts, &ancillary, MsgFlags::empty(), Some(&to))?)
+        })
         .await
         .map(|_| ())
 }
@@ -117,7 +119,9 @@ pub(crate) async fn send_segments(
 pub(crate) async fn send_parts(socket: &UdpSocket, parts: &[IoSlice<'_>]) -> io::Result<()> {
     let fd = socket.as_fd().as_raw_fd();
     socket
-        .async_io(Interest::WRITABLE, || Ok(sendmsg::<SockaddrIn>(fd, parts, &[], MsgFlags::empty(), None)?))
+        .async_io(Interest::WRITABLE, || {
+            Ok(sendmsg::<SockaddrIn>(fd, parts, &[], MsgFlags::empty(), None)?)
+        })
         .await
         .map(|_| ())
 }

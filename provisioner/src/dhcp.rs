@@ -91,7 +91,9 @@ pub enum DhcpError {
         source: io::Error,
     },
     /// The kernel's routing socket cannot be opened.
-    #[error("cannot open the kernel's routing socket, which DHCP needs to reach clients without an address")]
+    #[error(
+        "cannot open the kernel's routing socket, which DHCP needs to reach clients without an address"
+    )]
     Netlink(#[source] io::Error),
 }
 
@@ -145,7 +147,8 @@ impl Server {
         let neighbours = Neighbours::open().map_err(DhcpError::Netlink)?;
         let (writer, write_all, answered) = LeaseWriter::new(self.core.clone());
         let log = dispatcher::get_default(Clone::clone);
-        let writing = tokio::task::spawn_blocking(move || dispatcher::with_default(&log, write_all));
+        let writing =
+            tokio::task::spawn_blocking(move || dispatcher::with_default(&log, write_all));
         let service = Service {
             leases: self.core.has_log().then_some(writer),
             core: self.core,
@@ -180,9 +183,14 @@ impl Listener {
             interface: interface.to_owned(),
             source: error.into(),
         })?;
-        let socket = datagram::open(SocketAddrV4::new(Ipv4Addr::UNSPECIFIED, number), Some(interface))
-            .and_then(UdpSocket::from_std)
-            .map_err(|source| DhcpError::Bind { interface: interface.to_owned(), port: number, source })?;
+        let socket =
+            datagram::open(SocketAddrV4::new(Ipv4Addr::UNSPECIFIED, number), Some(interface))
+                .and_then(UdpSocket::from_std)
+                .map_err(|source| DhcpError::Bind {
+                    interface: interface.to_owned(),
+                    port: number,
+                    source,
+                })?;
         Ok(Self { interface: interface.to_owned(), index, port, socket })
     }
 }
@@ -243,7 +251,8 @@ impl Service {
             port: listener.port,
         };
         self.core.meter().received(&buffer[..received.bytes]);
-        self.answer(listener, Packet { bytes: &buffer[..received.bytes], arrival, probes: 0 }).await;
+        self.answer(listener, Packet { bytes: &buffer[..received.bytes], arrival, probes: 0 })
+            .await;
         Ok(())
     }
 
@@ -320,7 +329,8 @@ impl Service {
         };
         let (service, listener) = (self.clone(), Arc::clone(listener));
         let (bytes, addresses) = (packet.bytes.to_vec(), packet.arrival.addresses.to_vec());
-        let (local, source, port) = (packet.arrival.local, packet.arrival.source, packet.arrival.port);
+        let (local, source, port) =
+            (packet.arrival.local, packet.arrival.source, packet.arrival.port);
         let probes = packet.probes + 1;
         let shutdown = self.shutdown.clone();
         // Boxed: the answer may be another probe.
@@ -329,7 +339,10 @@ impl Service {
             service.core.meter().probed(answer.as_ref().ok().map(Option::is_some));
             let answer = answer.unwrap_or_else(|error| {
                 if let Some(times) = service.count("failed probe", Ipv4Addr::UNSPECIFIED) {
-                    tracing::warn!(interface = listener.interface, "cannot probe {address}: {error}{times}");
+                    tracing::warn!(
+                        interface = listener.interface,
+                        "cannot probe {address}: {error}{times}"
+                    );
                 }
                 None
             });

@@ -21,7 +21,9 @@ use api::{
     machine::MachineSpec,
 };
 use serde::Serialize;
-use yaml_tree::{Diagnostics, EXTENSION, Key, Kind, Location, Tree, did_you_mean, find, parse, walk};
+use yaml_tree::{
+    Diagnostics, EXTENSION, Key, Kind, Location, Tree, did_you_mean, find, parse, walk,
+};
 
 use crate::{
     check::{Finding, Subject},
@@ -75,7 +77,8 @@ impl Document {
         let mut diagnostics = Diagnostics::default();
         let start = Location { line: 1, column: 1 };
         if text.len() > MAX_BYTES {
-            let message = format!("the document has {} bytes; at most {MAX_BYTES} are read", text.len());
+            let message =
+                format!("the document has {} bytes; at most {MAX_BYTES} are read", text.len());
             diagnostics.add(start, "", message, Some("apply it in parts".into()));
             return (document, diagnostics);
         }
@@ -125,7 +128,12 @@ impl Document {
                     }
                 }
                 _ if section.is_null() => {}
-                _ => diagnostics.add(section.at, &key.text, "this must be a map from name to machine", None),
+                _ => diagnostics.add(
+                    section.at,
+                    &key.text,
+                    "this must be a map from name to machine",
+                    None,
+                ),
             }
         }
     }
@@ -147,8 +155,11 @@ impl Document {
                 MachineSpec::default()
             }
         };
-        let subjects =
-            if is_node { node_subjects(&key, &path, diagnostics) } else { profile(&key, &path, diagnostics) };
+        let subjects = if is_node {
+            node_subjects(&key, &path, diagnostics)
+        } else {
+            profile(&key, &path, diagnostics)
+        };
         self.bytes = self.bytes.saturating_add(bytes_of(&spec).saturating_mul(subjects.len()));
         if self.bytes > MAX_SPREAD_BYTES {
             let message = format!(
@@ -156,7 +167,12 @@ impl Document {
                  {MAX_SPREAD_BYTES} are taken",
                 self.bytes
             );
-            diagnostics.add(key.at, &path, message, Some("put what nodes share into a profile".to_owned()));
+            diagnostics.add(
+                key.at,
+                &path,
+                message,
+                Some("put what nodes share into a profile".to_owned()),
+            );
             return;
         }
         let specs = spread(&spec, subjects.len()).unwrap_or_else(|error| {
@@ -253,8 +269,10 @@ pub fn export<'a>(
         profiles: BTreeMap<&'a ProfileName, &'a MachineSpec>,
         nodes: BTreeMap<&'a NodeName, &'a MachineSpec>,
     }
-    let whole =
-        ExportedDocument { profiles: profiles.into_iter().collect(), nodes: nodes.into_iter().collect() };
+    let whole = ExportedDocument {
+        profiles: profiles.into_iter().collect(),
+        nodes: nodes.into_iter().collect(),
+    };
     serde_saphyr::to_string(&whole)
 }
 

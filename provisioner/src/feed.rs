@@ -73,8 +73,9 @@ impl Recent {
         let known = id.epoch == self.epoch && next >= self.first && id.number <= self.last().number;
         let skipped = known.then(|| usize::try_from(next - self.first).ok())??;
         let numbered = (next..).zip(self.updates.iter().skip(skipped));
-        let with_id =
-            |(number, update): (u64, &NodeUpdate)| (EventId { epoch: self.epoch, number }, update.clone());
+        let with_id = |(number, update): (u64, &NodeUpdate)| {
+            (EventId { epoch: self.epoch, number }, update.clone())
+        };
         Some(numbered.map(with_id).collect())
     }
 }

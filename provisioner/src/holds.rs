@@ -138,7 +138,8 @@ impl Holds {
         }
         *before = failed;
         let (_, first) = before.first()?;
-        let names: Vec<&str> = before.iter().take(MAX_NAMED).map(|(name, _)| name.as_str()).collect();
+        let names: Vec<&str> =
+            before.iter().take(MAX_NAMED).map(|(name, _)| name.as_str()).collect();
         let more = before.len().saturating_sub(MAX_NAMED);
         let more = if more > 0 { format!(" and {more} more") } else { String::new() };
         Some(format!("runtime overlays of {}{more} stay as they are: {first}", names.join(", ")))
@@ -253,7 +254,12 @@ pub(crate) struct Standing<'a> {
 
 impl Standing<'_> {
     /// Looks at one node. `runtime`: why its runtime overlays cannot be rendered. Blocking.
-    pub(crate) fn judge(&mut self, name: &NodeName, record: &NodeRecord, runtime: Option<&OverlaysError>) {
+    pub(crate) fn judge(
+        &mut self,
+        name: &NodeName,
+        record: &NodeRecord,
+        runtime: Option<&OverlaysError>,
+    ) {
         let spec = self.view.cluster.checked.resolved.get(name).cloned();
         let parts = match &spec {
             None => [
@@ -297,7 +303,8 @@ impl Standing<'_> {
             return format!("its row in the database cannot be read: {cause}");
         }
         let view = &self.view;
-        let profiles = self.profiles.get_or_insert_with(|| Profiles::of_records(&view.cluster.profiles));
+        let profiles =
+            self.profiles.get_or_insert_with(|| Profiles::of_records(&view.cluster.profiles));
         match profiles.resolve(&record.spec) {
             Err(error) => error.to_string(),
             Ok(_) => "its profiles could not be applied".to_owned(),
@@ -313,7 +320,10 @@ impl Standing<'_> {
                 Ok(record) => record,
                 Err(error) => return Some(error.to_string()),
             };
-            images.kernel_to_boot(record, spec.kernel.as_deref()).err().map(|error| error.to_string())
+            images
+                .kernel_to_boot(record, spec.kernel.as_deref())
+                .err()
+                .map(|error| error.to_string())
         };
         self.booted.entry(key).or_insert_with(look).clone()
     }
@@ -351,7 +361,13 @@ mod tests {
     struct Told(std::cell::RefCell<Vec<Option<String>>>);
 
     impl Told {
-        fn set(&self, holds: &Holds, part: Part, cause: Option<&str>, spec: Option<&Arc<MachineSpec>>) {
+        fn set(
+            &self,
+            holds: &Holds,
+            part: Part,
+            cause: Option<&str>,
+            spec: Option<&Arc<MachineSpec>>,
+        ) {
             let id = NodeId(uuid::Uuid::from_u128(7));
             let parts = [(part, cause.map(str::to_owned))];
             holds.set(id, parts, spec, || true, |held| self.0.borrow_mut().push(held));
@@ -399,7 +415,11 @@ mod tests {
         assert_eq!(told.take().len(), 2, "another image may need less");
         told.set(&holds, Part::Initrd, Some("the initrd fails"), Some(&spec("b")));
         told.set(&holds, Part::Boot, None, Some(&spec("b")));
-        assert_eq!(told.take().len(), 1, "a script ends it not, or it would come back with each boot");
+        assert_eq!(
+            told.take().len(),
+            1,
+            "a script ends it not, or it would come back with each boot"
+        );
         told.set(&holds, Part::Image, None, Some(&spec("c")));
         assert_eq!(told.take(), [None]);
     }

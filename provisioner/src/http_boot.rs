@@ -95,7 +95,8 @@ pub(crate) fn router(provisioner: Provisioner) -> Router {
 
 /// A refusal that iPXE shows by its status and people read in the log.
 pub(super) fn refuse(status: StatusCode, message: impl Into<String>) -> Response {
-    (status, [(header::CONTENT_TYPE, "text/plain; charset=utf-8")], message.into() + "\n").into_response()
+    (status, [(header::CONTENT_TYPE, "text/plain; charset=utf-8")], message.into() + "\n")
+        .into_response()
 }
 
 /// A node that asks, and what it is to boot.
@@ -108,16 +109,25 @@ pub(super) struct Booting {
 
 impl Booting {
     /// Finds the node of a MAC address, and its image.
-    pub(super) fn find(provisioner: &Provisioner, mac: &str, peer: Peer) -> Result<Self, Box<Response>> {
+    pub(super) fn find(
+        provisioner: &Provisioner,
+        mac: &str,
+        peer: Peer,
+    ) -> Result<Self, Box<Response>> {
         let source = peer.remote.ip();
-        let bad = |error: api::ids::InvalidId| Box::new(refuse(StatusCode::BAD_REQUEST, error.to_string()));
+        let bad = |error: api::ids::InvalidId| {
+            Box::new(refuse(StatusCode::BAD_REQUEST, error.to_string()))
+        };
         let mac: MacAddr = mac.parse().map_err(bad)?;
         let view = provisioner.view();
         let node = view.cluster.by_mac(mac);
-        let node = node
-            .and_then(|node| Some((node.clone(), view.cluster.checked.resolved.get(&node.name)?.clone())));
+        let node = node.and_then(|node| {
+            Some((node.clone(), view.cluster.checked.resolved.get(&node.name)?.clone()))
+        });
         let Some((record, spec)) = node else {
-            if let Some(times) = provisioner.0.refusals.count("unregistered machine", source, clock::now()) {
+            if let Some(times) =
+                provisioner.0.refusals.count("unregistered machine", source, clock::now())
+            {
                 tracing::warn!(
                     "refused to boot {mac} ({source}): no node has this MAC address; add one with \
                      `bedplate node add NAME --mac {mac}`{times}"
@@ -128,10 +138,13 @@ impl Booting {
                 format!("no node has the MAC address {mac}"),
             )));
         };
-        let missing = |part, cause| Box::new(held(provisioner, &record, StatusCode::NOT_FOUND, part, cause));
+        let missing =
+            |part, cause| Box::new(held(provisioner, &record, StatusCode::NOT_FOUND, part, cause));
         let Some(reference) = &spec.image else {
-            let cause =
-                format!("it has no image; `bedplate node set {} --image NAME` gives it one", record.name);
+            let cause = format!(
+                "it has no image; `bedplate node set {} --image NAME` gives it one",
+                record.name
+            );
             return Err(missing(Part::Boot, cause));
         };
         match provisioner.0.images.table().find(reference) {
@@ -146,8 +159,12 @@ impl Booting {
     }
 
     /// The kernel that the node wants, or the newest, of an image whose files are there.
-    fn kernel(&self, provisioner: &Provisioner) -> Result<&api::image::KernelArtifact, Box<Response>> {
-        let refused = |status, cause| Box::new(held(provisioner, &self.record, status, Part::Image, cause));
+    fn kernel(
+        &self,
+        provisioner: &Provisioner,
+    ) -> Result<&api::image::KernelArtifact, Box<Response>> {
+        let refused =
+            |status, cause| Box::new(held(provisioner, &self.record, status, Part::Image, cause));
         let (images, wanted) = (&provisioner.0.images, self.spec.kernel.as_deref());
         let kernel = images.kernel_to_boot_now(&self.image, wanted, clock::now());
         kernel.map_err(|error| {
@@ -210,9 +227,12 @@ async fn script(
         Ok(text) => {
             provisioner.hold(&booting.record, Part::Boot, None);
             let (address, image) = (peer.remote.ip(), booting.version());
-            provisioner.record_observation(booting.record.id, Observation::Script { address, image });
-            let headers =
-                [(header::CONTENT_TYPE, "text/plain; charset=utf-8"), (header::CACHE_CONTROL, "no-store")];
+            provisioner
+                .record_observation(booting.record.id, Observation::Script { address, image });
+            let headers = [
+                (header::CONTENT_TYPE, "text/plain; charset=utf-8"),
+                (header::CACHE_CONTROL, "no-store"),
+            ];
             (headers, text).into_response()
         }
         Err(error) => {
@@ -238,7 +258,9 @@ async fn firmware(
         None => {
             let shown: String = file.chars().take(80).collect();
             let sender = peer.remote.ip();
-            if let Some(times) = provisioner.0.refusals.count("unknown boot file", sender, clock::now()) {
+            if let Some(times) =
+                provisioner.0.refusals.count("unknown boot file", sender, clock::now())
+            {
                 tracing::warn!("{sender} asked by HTTP for {shown:?}, which is not served{times}");
             }
             refuse(StatusCode::NOT_FOUND, "no such boot file")

@@ -62,16 +62,20 @@ impl Provisioner {
         image: &ImageName,
         versions: &[u32],
     ) -> Result<(), RetentionReason> {
-        if let Some(nodes) = named(versions.iter().flat_map(|version| self.users_of(image, *version))) {
+        if let Some(nodes) =
+            named(versions.iter().flat_map(|version| self.users_of(image, *version)))
+        {
             return Err(RetentionReason::Next { nodes });
         }
         let view = self.view();
         let cluster = &view.cluster;
-        let unread = cluster.nodes.keys().filter(|name| !cluster.checked.resolved.contains_key(*name));
+        let unread =
+            cluster.nodes.keys().filter(|name| !cluster.checked.resolved.contains_key(*name));
         if let Some(nodes) = named(unread.cloned()) {
             return Err(RetentionReason::NextUnknown { nodes });
         }
-        let wanted: BTreeSet<String> = versions.iter().map(|version| format!("{image}@{version}")).collect();
+        let wanted: BTreeSet<String> =
+            versions.iter().map(|version| format!("{image}@{version}")).collect();
         let uses = self.0.fleet.image_uses();
         let runs = |one: &&ImageUse| one.image.as_ref().is_some_and(|image| wanted.contains(image));
         if let Some(nodes) = named(uses.iter().filter(runs).map(|one| one.node.clone())) {

@@ -100,7 +100,9 @@ pub(crate) enum StartError {
     #[error(transparent)]
     Source(#[from] SourceError),
     /// Another operating system.
-    #[error("images for {0} cannot be imported: nodes run Linux; write --platform linux/ARCHITECTURE")]
+    #[error(
+        "images for {0} cannot be imported: nodes run Linux; write --platform linux/ARCHITECTURE"
+    )]
     OtherSystem(Platform),
     /// The image has versions for another architecture.
     #[error(transparent)]
@@ -218,7 +220,8 @@ impl Images {
         shutdown: CancellationToken,
     ) -> Result<Self, ImagesError> {
         let ImagesConfig { state_dir, substrate, registries, converter } = config;
-        let blobs = image_store::Store::open(state_dir.join("images")).map_err(ImagesError::Blobs)?;
+        let blobs =
+            image_store::Store::open(state_dir.join("images")).map_err(ImagesError::Blobs)?;
         let program = fs::read(substrate)
             .map_err(|source| ImagesError::Substrate { path: substrate.to_owned(), source })?;
         let boots = architecture::booted_by(&program);
@@ -279,10 +282,12 @@ impl Images {
         let help = "Files of images of nodes that were removed because nothing needs them.";
         let mut removed = out.counter("bedplate_image_removed_files", help);
         removed.sample(&[("kind", "blob")], blobs).sample(&[("kind", "partial")], partial);
-        let help = "Bytes of the files of images of nodes that were removed because nothing needs them.";
+        let help =
+            "Bytes of the files of images of nodes that were removed because nothing needs them.";
         out.counter("bedplate_image_removed_bytes", help).value(bytes);
         let versions: usize = self.table().images.values().map(BTreeMap::len).sum();
-        out.gauge("bedplate_image_versions", "Versions of images that can be booted.").value(versions);
+        out.gauge("bedplate_image_versions", "Versions of images that can be booted.")
+            .value(versions);
     }
 
     /// All versions now.
@@ -306,7 +311,10 @@ impl Images {
     ///
     /// # Errors
     /// The blob store's.
-    pub(crate) fn map(&self, digest: &Digest) -> Result<image_store::Mapped, image_store::StoreError> {
+    pub(crate) fn map(
+        &self,
+        digest: &Digest,
+    ) -> Result<image_store::Mapped, image_store::StoreError> {
         self.0.blobs.map(digest)
     }
 
@@ -327,7 +335,11 @@ impl Images {
     ///
     /// # Errors
     /// See [`StartError`].
-    pub(crate) async fn start(&self, mut request: ImportImage, by: &str) -> Result<Operation, StartError> {
+    pub(crate) async fn start(
+        &self,
+        mut request: ImportImage,
+        by: &str,
+    ) -> Result<Operation, StartError> {
         let source = Source::parse(&request.source)?;
         let name = match request.name.take() {
             Some(name) => name,
@@ -435,7 +447,8 @@ impl Images {
         drop(choosing);
         let (mut gone, mut outcome) = (0, Ok(()));
         for some in versions.chunks(MAX_DELETED_AT_ONCE) {
-            let delete = |version: &u32| Write::DeleteImage { name: name.clone(), version: *version };
+            let delete =
+                |version: &u32| Write::DeleteImage { name: name.clone(), version: *version };
             let writes: Vec<Write> = some.iter().map(delete).collect();
             outcome = self.0.store.commit(&writes).await;
             if outcome.is_err() {

@@ -30,13 +30,18 @@ impl Provisioner {
 async fn agent(State(provisioner): State<Provisioner>) -> Response {
     let title = "cannot hand out the substrate program";
     match tokio::task::spawn_blocking(move || provisioner.0.images.substrate()).await {
-        Ok(Ok(program)) => ([(header::CONTENT_TYPE, "application/octet-stream")], program).into_response(),
+        Ok(Ok(program)) => {
+            ([(header::CONTENT_TYPE, "application/octet-stream")], program).into_response()
+        }
         Ok(Err(error)) => Refusal::internal(title, &error).into_response(),
         Err(error) => Refusal::internal(title, &error).into_response(),
     }
 }
 
-async fn boot(State(provisioner): State<Provisioner>, Extension(node): Extension<NodeIdentity>) -> Response {
+async fn boot(
+    State(provisioner): State<Provisioner>,
+    Extension(node): Extension<NodeIdentity>,
+) -> Response {
     answer(provisioner, node, OverlaySet::Boot).await
 }
 
@@ -80,7 +85,9 @@ async fn answer(provisioner: Provisioner, node: NodeIdentity, set: OverlaySet) -
             tracing::error!("the overlays of {name} cannot be rendered: {}", rest::causes(&error));
             let status = match error {
                 OverlaysError::UnknownNode { .. } => StatusCode::NOT_FOUND,
-                OverlaysError::Render(_) | OverlaysError::HostKey(_) => StatusCode::INTERNAL_SERVER_ERROR,
+                OverlaysError::Render(_) | OverlaysError::HostKey(_) => {
+                    StatusCode::INTERNAL_SERVER_ERROR
+                }
             };
             Refusal::new(status, title, rest::causes(&error)).into_response()
         }

@@ -184,8 +184,10 @@ impl View {
 
     fn variables(&self) -> &ClusterVariables {
         self.variables.get_or_init(|| {
-            let nodes = self.cluster.checked.resolved.iter().map(|(name, spec)| (name, spec.as_ref()));
-            ClusterVariables::new(nodes, &self.network.server_addresses).with_ntp(self.network.ntp.clone())
+            let nodes =
+                self.cluster.checked.resolved.iter().map(|(name, spec)| (name, spec.as_ref()));
+            ClusterVariables::new(nodes, &self.network.server_addresses)
+                .with_ntp(self.network.ntp.clone())
         })
     }
 }
@@ -213,7 +215,8 @@ impl Provisioner {
         let firmware = Arc::new(Firmware::load(&config.firmware)?);
         let dhcp = DhcpCore::open(&config, firmware.map())?;
         let path = config.ipxe_templates.join(SCRIPT_TEMPLATE);
-        let text = std::fs::read_to_string(&path).map_err(|source| OpenError::Template { path, source })?;
+        let text = std::fs::read_to_string(&path)
+            .map_err(|source| OpenError::Template { path, source })?;
         let script = ScriptTemplate::parse(SCRIPT_TEMPLATE, &text)?;
         let cluster = Cluster::new(store.nodes().await?, store.profiles().await?);
         let host_keys = HostKeys::new(&config.state_dir);

@@ -94,7 +94,10 @@ impl<'a> Published<'a> {
 }
 
 /// Whether the table of hosts has the same of two states of one node.
-fn is_same_host(old: Option<(&NodeRecord, &MachineSpec)>, new: Option<(&NodeRecord, &MachineSpec)>) -> bool {
+fn is_same_host(
+    old: Option<(&NodeRecord, &MachineSpec)>,
+    new: Option<(&NodeRecord, &MachineSpec)>,
+) -> bool {
     match (old, new) {
         (Some((old_node, old)), Some((new_node, new))) => {
             old_node.id == new_node.id && old.interfaces == new.interfaces && old.dns == new.dns
@@ -105,7 +108,10 @@ fn is_same_host(old: Option<(&NodeRecord, &MachineSpec)>, new: Option<(&NodeReco
 }
 
 /// A node and its values, if they can be told.
-fn declared<'a>(cluster: &'a Cluster, name: &NodeName) -> Option<(&'a NodeRecord, &'a MachineSpec)> {
+fn declared<'a>(
+    cluster: &'a Cluster,
+    name: &NodeName,
+) -> Option<(&'a NodeRecord, &'a MachineSpec)> {
     Some((cluster.nodes.get(name)?, cluster.checked.resolved.get(name)?))
 }
 

@@ -105,8 +105,9 @@ impl Minute {
             self.left_out.iter().map(|(kind, count)| format!("{count} × {kind}")).collect();
         let all: u64 = self.left_out.values().sum();
         let of_kinds = of_kinds.join(", ");
-        (all > 0)
-            .then(|| format!("{all} more packets and requests within a minute without a line: {of_kinds}"))
+        (all > 0).then(|| {
+            format!("{all} more packets and requests within a minute without a line: {of_kinds}")
+        })
     }
 
     fn leave_out(&mut self, kind: &'static str) {
@@ -174,7 +175,12 @@ impl Refusals {
     }
 
     /// Counts what happened at a machine; whether it is to be logged.
-    pub(crate) fn may_log(&self, kind: &'static str, sender: impl Into<Sender>, now: Timestamp) -> bool {
+    pub(crate) fn may_log(
+        &self,
+        kind: &'static str,
+        sender: impl Into<Sender>,
+        now: Timestamp,
+    ) -> bool {
         let mut counts = self.counts.lock().unwrap_or_else(PoisonError::into_inner);
         counts.minute.turn(now);
         let may = counts.minute.may_log(kind, sender.into());
@@ -240,8 +246,16 @@ mod tests {
             .collect();
         let of = |times: u32| format!(" ({times} times of this kind from there)");
         assert_eq!(logged, [String::new(), of(10), of(100), of(1000)]);
-        assert_eq!(refusals.count("mode", sender(2), Timestamp(0)), Some(RefusalCount(1)), "another sender");
-        assert_eq!(refusals.count("name", sender(1), Timestamp(0)), Some(RefusalCount(1)), "another kind");
+        assert_eq!(
+            refusals.count("mode", sender(2), Timestamp(0)),
+            Some(RefusalCount(1)),
+            "another sender"
+        );
+        assert_eq!(
+            refusals.count("name", sender(1), Timestamp(0)),
+            Some(RefusalCount(1)),
+            "another kind"
+        );
         let days_later = Timestamp(0).plus_seconds(2 * FORGET_SECONDS);
         assert_eq!(
             refusals.count("mode", sender(1), days_later),
@@ -260,8 +274,8 @@ mod tests {
         }
         assert!(refusals.counts.lock().unwrap().by_sender.len() <= MAX_COUNTED);
         // All at one moment: the clock need not move, and the log has an end.
-        let lines =
-            (0..10_000).filter(|number| refusals.count("name", sender(*number), Timestamp(0)).is_some());
+        let lines = (0..10_000)
+            .filter(|number| refusals.count("name", sender(*number), Timestamp(0)).is_some());
         assert_eq!(u32::try_from(lines.count()).unwrap(), MAX_LINES_PER_MINUTE);
         assert!(refusals.counts.lock().unwrap().by_sender.len() <= MAX_COUNTED);
         let later = Timestamp(0).plus_seconds(61);

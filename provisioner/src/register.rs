@@ -86,7 +86,11 @@ impl Provisioner {
     ///
     /// # Errors
     /// [`EditError::Store`]: nothing was changed.
-    pub(crate) async fn commit(&self, turn: OwnedMutexGuard<()>, next: Next) -> Result<(), EditError> {
+    pub(crate) async fn commit(
+        &self,
+        turn: OwnedMutexGuard<()>,
+        next: Next,
+    ) -> Result<(), EditError> {
         if next.writes.is_empty() {
             return Ok(());
         }
@@ -110,7 +114,8 @@ impl Provisioner {
             Write::DeleteNode { id, .. } => Some(*id),
             _ => None,
         });
-        let (named, removed): (Vec<(NodeId, NodeName)>, Vec<NodeId>) = (named.collect(), removed.collect());
+        let (named, removed): (Vec<(NodeId, NodeName)>, Vec<NodeId>) =
+            (named.collect(), removed.collect());
         let database = |error: DatabaseError| EditError::Store(error.into());
 
         // The edit before the transaction: see fleet::register.

@@ -17,14 +17,22 @@ use serde_json::{Map, Value, json};
 use crate::{check::DeclaredProfiles, spread::bytes_of};
 
 /// Lists that append over layers. All other lists replace.
-pub(crate) const APPENDED: [&str; 4] = ["kernel-args", "boot-overlays", "runtime-overlays", "groups"];
+pub(crate) const APPENDED: [&str; 4] =
+    ["kernel-args", "boot-overlays", "runtime-overlays", "groups"];
 
 /// The map whose keys can take away those of weaker layers.
 const LABELS: &str = "labels";
 
 /// Boot overlays that every node gets unless it removes them with `~NAME`.
-pub(crate) const DEFAULT_BOOT_OVERLAYS: [&str; 7] =
-    ["hostname", "hosts", "systemd-networkd", "resolv", "ssh-host-keys", "ssh-authorized-keys", "substrate"];
+pub(crate) const DEFAULT_BOOT_OVERLAYS: [&str; 7] = [
+    "hostname",
+    "hosts",
+    "systemd-networkd",
+    "resolv",
+    "ssh-host-keys",
+    "ssh-authorized-keys",
+    "substrate",
+];
 
 /// Runtime overlays that every node gets unless it removes them with `~NAME`.
 pub(crate) const DEFAULT_RUNTIME_OVERLAYS: [&str; 2] = ["hosts", "ssh-authorized-keys"];
@@ -83,7 +91,9 @@ struct ProfileLayer {
 
 impl Profiles {
     /// Prepares profiles. Their remarks do not pass on to nodes.
-    pub(crate) fn new<'a>(profiles: impl IntoIterator<Item = (&'a ProfileName, &'a MachineSpec)>) -> Self {
+    pub(crate) fn new<'a>(
+        profiles: impl IntoIterator<Item = (&'a ProfileName, &'a MachineSpec)>,
+    ) -> Self {
         let layer = |spec: &MachineSpec| {
             let mut values = to_json(spec);
             if let Value::Object(map) = &mut values {
@@ -176,7 +186,10 @@ impl Profiles {
     ///
     /// # Errors
     /// See [`ResolveError`].
-    pub(crate) fn explain(&self, node: &MachineSpec) -> Result<(MachineSpec, Vec<Origin>), ResolveError> {
+    pub(crate) fn explain(
+        &self,
+        node: &MachineSpec,
+    ) -> Result<(MachineSpec, Vec<Origin>), ResolveError> {
         let (spec, origins) = self.merge(node)?;
         let mut leaves = Vec::new();
         collect_leaves("", &to_json(&spec), &mut leaves);
@@ -194,7 +207,10 @@ impl Profiles {
         Ok((spec, named))
     }
 
-    fn merge(&self, node: &MachineSpec) -> Result<(MachineSpec, BTreeMap<String, String>), ResolveError> {
+    fn merge(
+        &self,
+        node: &MachineSpec,
+    ) -> Result<(MachineSpec, BTreeMap<String, String>), ResolveError> {
         let order = self.linearise(&node.profiles)?;
         let mut merged = Merge::default();
         merged.layer(&defaults(), "default");
@@ -311,7 +327,8 @@ fn append(
     let mut kept: Vec<Option<Value>> = target.drain(..).map(Some).collect();
     let mut places: HashMap<String, usize> = HashMap::with_capacity(kept.len());
     for (place, element) in kept.iter().enumerate() {
-        places.extend(element.as_ref().and_then(Value::as_str).map(|name| (name.to_owned(), place)));
+        places
+            .extend(element.as_ref().and_then(Value::as_str).map(|name| (name.to_owned(), place)));
     }
     for element in elements {
         let Value::String(text) = element else { continue };
@@ -431,8 +448,11 @@ mod tests {
 
     #[test]
     fn cycles_and_unknown_profiles_are_named() {
-        let profiles =
-            profiles(&[("a", "{profiles: [b]}"), ("b", "{profiles: [c]}"), ("c", "{profiles: [b]}")]);
+        let profiles = profiles(&[
+            ("a", "{profiles: [b]}"),
+            ("b", "{profiles: [c]}"),
+            ("c", "{profiles: [b]}"),
+        ]);
         check(&profiles, "{profiles: [a]}", &expect!["profiles list each other: b -> c -> b"]);
         check(&profiles, "{profiles: [x]}", &expect![[r#"profile "x" does not exist"#]]);
     }

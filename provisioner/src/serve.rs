@@ -73,7 +73,11 @@ impl Provisioner {
     ///
     /// # Errors
     /// See [`ServeError`].
-    pub async fn serve(&self, shell: &Shell, shutdown: CancellationToken) -> Result<(), ServeError> {
+    pub async fn serve(
+        &self,
+        shell: &Shell,
+        shutdown: CancellationToken,
+    ) -> Result<(), ServeError> {
         let config = &self.0.config;
         let dhcp = dhcp::Server::bind(&config.dhcp, self.0.dhcp.clone())?;
         let (firmware, meter) = (self.0.firmware.clone(), self.0.meters.tftp.clone());
@@ -88,14 +92,16 @@ impl Provisioner {
         let stop = shutdown.child_token();
         let (events, received) = mpsc::channel(MAX_WAITING_EVENTS);
         let mut tasks: JoinSet<Result<(), ServeError>> = JoinSet::new();
-        let (hosts, dhcp_events, dhcp_stop) = (self.0.hosts.subscribe(), events.clone(), stop.clone());
+        let (hosts, dhcp_events, dhcp_stop) =
+            (self.0.hosts.subscribe(), events.clone(), stop.clone());
         tasks.spawn(async move { Ok(dhcp.serve(hosts, dhcp_events, dhcp_stop).await?) });
         let tftp_stop = stop.clone();
         tasks.spawn(async move { Ok(tftp.serve(events, tftp_stop).await?) });
         let deep_queues = Arc::new(Semaphore::new(http_boot::MAX_DEEP));
         for listener in listeners {
             let queues = deep_queues.clone();
-            let serving = http_boot::serve(self.clone(), shell.clone(), listener, queues, stop.clone());
+            let serving =
+                http_boot::serve(self.clone(), shell.clone(), listener, queues, stop.clone());
             tasks.spawn(async move {
                 serving.await;
                 Ok(())
@@ -148,7 +154,8 @@ impl Provisioner {
     /// Reads the overlay directories again and shows the new overlays to everybody. What cannot be read
     /// is in them as such; it is logged when it is new. Nobody is told of overlays that are as before.
     pub(crate) async fn reload_overlays(&self) {
-        let (shipped, site) = (self.0.config.shipped_overlays.clone(), self.0.config.site_overlays.clone());
+        let (shipped, site) =
+            (self.0.config.shipped_overlays.clone(), self.0.config.site_overlays.clone());
         let (before, provisioner) = (self.library(), self.clone());
         let loading = tokio::task::spawn_blocking(move || {
             let library = Library::load(&shipped, &site);
@@ -166,21 +173,25 @@ impl Provisioner {
     /// Follows edits in the overlay directories.
     async fn watch_overlays(self, stop: CancellationToken) -> Result<(), ServeError> {
         let (changed, mut changes) = mpsc::channel(1);
-        let mut watcher = notify::recommended_watcher(move |event: notify::Result<notify::Event>| {
-            // Reading a file is no change. A full channel has a change in it already.
-            if event.as_ref().is_ok_and(|event| event.kind.is_access()) {
-                return;
-            }
-            let _ = changed.try_send(());
-        })
-        .map_err(ServeError::Watch)?;
+        let mut watcher =
+            notify::recommended_watcher(move |event: notify::Result<notify::Event>| {
+                // Reading a file is no change. A full channel has a change in it already.
+                if event.as_ref().is_ok_and(|event| event.kind.is_access()) {
+                    return;
+                }
+                let _ = changed.try_send(());
+            })
+            .map_err(ServeError::Watch)?;
         let config = &self.0.config;
         if let Err(error) = std::fs::create_dir_all(&config.site_overlays) {
             tracing::warn!("cannot make {}: {error}", config.site_overlays.display());
         }
         for directory in [&config.shipped_overlays, &config.site_overlays] {
             if let Err(error) = watcher.watch(directory, RecursiveMode::Recursive) {
-                tracing::warn!("edits in {} are not noticed before a restart: {error}", directory.display());
+                tracing::warn!(
+                    "edits in {} are not noticed before a restart: {error}",
+                    directory.display()
+                );
             }
         }
         loop {
@@ -254,7 +265,9 @@ impl Provisioner {
             Unseen::All => nodes.keys().cloned().collect(),
             Unseen::Some(mut names) => {
                 let held = self.0.holds.nodes();
-                names.extend(held.iter().filter_map(|id| Some(view.cluster.by_id(*id)?.name.clone())));
+                names.extend(
+                    held.iter().filter_map(|id| Some(view.cluster.by_id(*id)?.name.clone())),
+                );
                 names
             }
         };
@@ -327,7 +340,8 @@ pub(crate) mod tests {
 
     #[test]
     fn rounds_of_all_nodes_leave_time_to_others() {
-        let pauses = [1, 100, 400, 10_000].map(|round| pause_after(Duration::from_millis(round)).as_millis());
+        let pauses = [1, 100, 400, 10_000]
+            .map(|round| pause_after(Duration::from_millis(round)).as_millis());
         assert_eq!(pauses, [150, 300, 1_200, 5_000]);
     }
 
@@ -374,8 +388,10 @@ pub(crate) mod tests {
             let audit = &provisioner.0.refusals.audit;
             audit.record(access, http_boot::ISSUE_TOKEN, &node, "refused").await;
         }
-        let (shell, shutdown) =
-            (Shell::new(rest::shell::Limits::of_descriptors(1_024, None)), CancellationToken::new());
+        let (shell, shutdown) = (
+            Shell::new(rest::shell::Limits::of_descriptors(1_024, None)),
+            CancellationToken::new(),
+        );
         shutdown.cancel();
         provisioner.serve(&shell, shutdown).await.unwrap();
         let lines = access.audit(10).await.unwrap();

@@ -13,7 +13,9 @@ pub(crate) const MAX_SPREAD_BYTES: usize = 128 << 20;
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum SpreadError {
     /// A MAC address belongs to one node.
-    #[error("interface {interface} has a mac, which only one node can have; add the nodes one by one")]
+    #[error(
+        "interface {interface} has a mac, which only one node can have; add the nodes one by one"
+    )]
     Mac {
         /// Key of the interface.
         interface: String,
@@ -85,7 +87,9 @@ pub(crate) fn spread(spec: &MachineSpec, count: usize) -> Result<Vec<MachineSpec
     if count <= 1 {
         return Ok(vec![spec.clone(); count]);
     }
-    if let Some((interface, _)) = spec.interfaces.iter().find(|(_, interface)| interface.mac.is_some()) {
+    if let Some((interface, _)) =
+        spec.interfaces.iter().find(|(_, interface)| interface.mac.is_some())
+    {
         return Err(SpreadError::Mac { interface: interface.clone() });
     }
     (0..count)
@@ -112,7 +116,9 @@ fn plus(first: IpNet, index: usize) -> Option<IpNet> {
         IpNet::V4(net) if net.prefix_len() < 31 => address != IpAddr::V4(net.broadcast()),
         _ => true,
     };
-    (first.contains(&address) && last_usable).then(|| IpNet::new(address, first.prefix_len()).ok()).flatten()
+    (first.contains(&address) && last_usable)
+        .then(|| IpNet::new(address, first.prefix_len()).ok())
+        .flatten()
 }
 
 fn add(first: IpAddr, index: usize) -> Option<IpAddr> {
@@ -121,7 +127,9 @@ fn add(first: IpAddr, index: usize) -> Option<IpAddr> {
             let number = u32::from(address).checked_add(u32::try_from(index).ok()?)?;
             Some(IpAddr::V4(number.into()))
         }
-        IpAddr::V6(address) => Some(IpAddr::V6(u128::from(address).checked_add(index as u128)?.into())),
+        IpAddr::V6(address) => {
+            Some(IpAddr::V6(u128::from(address).checked_add(index as u128)?.into()))
+        }
     }
 }
 
@@ -135,9 +143,11 @@ mod tests {
 
     #[test]
     fn addresses_count_up() {
-        let specs =
-            spread(&spec("{interfaces: {e: {address: 10.0.0.254/16}}, bmc: {address: 10.9.0.255}}"), 3)
-                .unwrap();
+        let specs = spread(
+            &spec("{interfaces: {e: {address: 10.0.0.254/16}}, bmc: {address: 10.9.0.255}}"),
+            3,
+        )
+        .unwrap();
         let addresses: Vec<String> = specs
             .iter()
             .map(|spec| {
@@ -148,7 +158,10 @@ mod tests {
                 )
             })
             .collect();
-        assert_eq!(addresses, ["10.0.0.254/16 10.9.0.255", "10.0.0.255/16 10.9.1.0", "10.0.1.0/16 10.9.1.1"]);
+        assert_eq!(
+            addresses,
+            ["10.0.0.254/16 10.9.0.255", "10.0.0.255/16 10.9.1.0", "10.0.1.0/16 10.9.1.1"]
+        );
     }
 
     #[test]

@@ -122,7 +122,9 @@ fn without_source(text: &str, source: &str, public: &str) -> String {
 
 /// Operations as they may be shown, and the writes after which no login that a release of before kept
 /// is in a row of theirs.
-pub(crate) fn without_secrets_of_before(records: Vec<OperationRecord>) -> (Vec<OperationRecord>, Vec<Write>) {
+pub(crate) fn without_secrets_of_before(
+    records: Vec<OperationRecord>,
+) -> (Vec<OperationRecord>, Vec<Write>) {
     let mut writes = Vec::new();
     let cut = |record: OperationRecord| {
         let is_kept = holds_secret(&record.request.source);
@@ -201,7 +203,11 @@ pub(crate) trait Store: Send + Sync + std::fmt::Debug {
     /// Nothing is left of these deleted nodes.
     async fn forget_removed(&self, nodes: &[NodeId]) -> Result<(), StoreError>;
     /// Writes all into a transaction. After an error nothing of the transaction may be committed.
-    async fn write(&self, transaction: &mut Transaction, writes: &[Write]) -> Result<(), StoreError>;
+    async fn write(
+        &self,
+        transaction: &mut Transaction,
+        writes: &[Write],
+    ) -> Result<(), StoreError>;
     /// Writes all in a transaction of its own, or nothing.
     async fn commit(&self, writes: &[Write]) -> Result<(), StoreError>;
 }
@@ -216,9 +222,11 @@ mod tests {
     fn what_a_release_of_before_kept_is_cut_and_written_again() {
         let source = "docker://user:PASSWORD@host/x".to_owned();
         let title = format!("import {source} as x");
-        let state = OperationState::Failed { error: format!("{source:?} is not an image reference") };
+        let state =
+            OperationState::Failed { error: format!("{source:?} is not an image reference") };
         let operation = Operation { id: 1, title, created: Timestamp(0), state };
-        let request = ImportImage { source, name: None, insecure: false, platform: None, retry: false };
+        let request =
+            ImportImage { source, name: None, insecure: false, platform: None, retry: false };
         let record = OperationRecord { operation, request };
         let mut plain = record.clone();
         plain.request.source = "docker://host/x".to_owned();
@@ -236,9 +244,11 @@ mod tests {
     fn a_password_with_white_space_and_quotes_is_cut_too() {
         let source = "docker://user:PASS WORD\"S )@host/x".to_owned();
         let title = format!("import {source} as x");
-        let state = OperationState::Failed { error: format!("{source:?} is not an image reference") };
+        let state =
+            OperationState::Failed { error: format!("{source:?} is not an image reference") };
         let operation = Operation { id: 1, title, created: Timestamp(0), state };
-        let request = ImportImage { source, name: None, insecure: false, platform: None, retry: false };
+        let request =
+            ImportImage { source, name: None, insecure: false, platform: None, retry: false };
         let record = OperationRecord { operation, request }.without_secrets();
         assert_eq!(record.operation.title, "import docker://…@host/x as x");
         let error = "\"docker://…@host/x\" is not an image reference".to_owned();

@@ -58,18 +58,24 @@ fn database_error(error: StoreError) -> DatabaseError {
 }
 
 async fn read(store: &SqlStore, substrate: &Path) -> Result<Vec<String>, StoreError> {
-    let line = |what: String, cause: &str| format!("{what} cannot be read from the database: {cause}");
+    let line =
+        |what: String, cause: &str| format!("{what} cannot be read from the database: {cause}");
     let mut lines = Vec::new();
     for profile in store.profiles().await? {
-        lines.extend(profile.unreadable.map(|cause| line(format!("profile {}", profile.name), &cause)));
+        lines.extend(
+            profile.unreadable.map(|cause| line(format!("profile {}", profile.name), &cause)),
+        );
     }
     for node in store.nodes().await? {
         lines.extend(node.unreadable.map(|cause| line(format!("node {}", node.name), &cause)));
     }
     let images = store.images().await?;
-    let image = |one: &UnreadableImage| line(format!("image {}@{}", one.name, one.version), &one.cause);
+    let image =
+        |one: &UnreadableImage| line(format!("image {}@{}", one.name, one.version), &one.cause);
     lines.extend(images.unreadable.iter().map(image));
-    lines.extend(images.nameless.iter().map(|cause| line("name or version of an image".to_owned(), cause)));
+    lines.extend(
+        images.nameless.iter().map(|cause| line("name or version of an image".to_owned(), cause)),
+    );
     for OperationRecord { operation, .. } in store.operations().await? {
         let OperationState::Failed { error } = operation.state else { continue };
         if operation.title == UNREADABLE_OPERATION {

@@ -104,8 +104,9 @@ impl Server {
         firmware: Arc<Firmware>,
         meter: Arc<Meter>,
     ) -> Result<Self, TftpError> {
-        let open =
-            |&address| datagram::open(address, None).map_err(|source| TftpError::Bind { address, source });
+        let open = |&address| {
+            datagram::open(address, None).map_err(|source| TftpError::Bind { address, source })
+        };
         Ok(Self { listeners: listen.iter().map(open).collect::<Result<_, _>>()?, firmware, meter })
     }
 
@@ -187,7 +188,8 @@ impl Service {
             if let Err(refusal) = answer {
                 self.meter.refused();
                 let sent =
-                    datagram::send(&listener, &refusal.packet(), received.local, received.source).await;
+                    datagram::send(&listener, &refusal.packet(), received.local, received.source)
+                        .await;
                 if let Err(error) = sent {
                     tracing::debug!(client = %received.source, "TFTP cannot send: {error}");
                 }
@@ -213,7 +215,8 @@ impl Service {
         let sender = IpAddr::V4(*client.ip());
         let Some(file) = self.firmware.file(&request.file) else {
             let file = request.file.chars().take(80).collect();
-            if let Some(times) = self.log.refusals().count(packet::NOT_FOUND.message, sender, now()) {
+            if let Some(times) = self.log.refusals().count(packet::NOT_FOUND.message, sender, now())
+            {
                 let event = BootEvent::FirmwareNotFound { file, client: sender };
                 tracing::warn!("{event}{times}");
             }
@@ -327,15 +330,18 @@ impl BlockSender<'_> {
             parts.push(IoSlice::new(slice(self.file, &transfer.bytes_of(block))?));
         }
         let segment_bytes = parts.iter().take(2).map(|part| part.len()).sum::<usize>();
-        let per_call =
-            (MAX_SEGMENTED_BYTES / u64::try_from(segment_bytes).map_err(io::Error::other)?).min(MAX_SEGMENTS);
+        let per_call = (MAX_SEGMENTED_BYTES
+            / u64::try_from(segment_bytes).map_err(io::Error::other)?)
+        .min(MAX_SEGMENTS);
         let per_call = usize::try_from(per_call.max(1)).map_err(io::Error::other)?;
         for batch in parts.chunks(per_call * 2) {
             if self.segmented && batch.len() > 2 {
                 let segment = u16::try_from(segment_bytes).map_err(io::Error::other)?;
                 match datagram::send_segments(self.socket, batch, segment).await {
                     Ok(()) => continue,
-                    Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => return Err(error),
+                    Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => {
+                        return Err(error);
+                    }
                     Err(error) => {
                         tracing::debug!(
                             "the kernel does not cut UDP packets here, sending them one by one: {error}"

@@ -59,7 +59,9 @@ impl<T: DeserializeOwned + Send + 'static, S: Send + Sync> FromRequest<S> for Bo
     async fn from_request(request: Request, state: &S) -> Result<Self, Refusal> {
         match Body::from_request(request, state).await {
             Ok(Body(value)) => Ok(Self(Ok(value))),
-            Err(refusal) if refusal.0.status == StatusCode::UNPROCESSABLE_ENTITY => Ok(Self(Err(refusal))),
+            Err(refusal) if refusal.0.status == StatusCode::UNPROCESSABLE_ENTITY => {
+                Ok(Self(Err(refusal)))
+            }
             Err(refusal) => Err(refusal),
         }
     }
@@ -72,15 +74,18 @@ impl<T: DeserializeOwned + Send + 'static, S: Send + Sync> FromRequest<S> for Bo
         let path = request.uri().path().to_owned();
         let title = format!("cannot read the body of a request for {path}");
         // Raw first: the types ignore unknown fields where releases meet, and people's mistakes must not be ignored.
-        let raw: Result<Json<Box<RawValue>>, JsonRejection> = Json::from_request(request, state).await;
-        let Json(raw) = raw.map_err(|error| unread(error.status(), title.clone(), causes(&error), &error))?;
+        let raw: Result<Json<Box<RawValue>>, JsonRejection> =
+            Json::from_request(request, state).await;
+        let Json(raw) =
+            raw.map_err(|error| unread(error.status(), title.clone(), causes(&error), &error))?;
         let read = match raw.get().len() {
             0..=MAX_INLINE_BYTES => api::strict::from_str(raw.get()),
             _ => spawn_blocking(move || api::strict::from_str(raw.get()))
                 .await
                 .map_err(|error| Refusal::internal(title.clone(), &error))?,
         };
-        read.map(Self)
-            .map_err(|error| Refusal::new(StatusCode::UNPROCESSABLE_ENTITY, title, error.to_string()))
+        read.map(Self).map_err(|error| {
+            Refusal::new(StatusCode::UNPROCESSABLE_ENTITY, title, error.to_string())
+        })
     }
 }

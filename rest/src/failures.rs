@@ -49,7 +49,8 @@ impl Failures {
         if failures < self.limit.failures || self.is_over(began, now) {
             return None;
         }
-        let left = self.limit.window_seconds.saturating_sub(now.seconds().saturating_sub(began.seconds()));
+        let left =
+            self.limit.window_seconds.saturating_sub(now.seconds().saturating_sub(began.seconds()));
         Some(u64::try_from(left).unwrap_or(0).max(1))
     }
 
@@ -76,7 +77,8 @@ impl Failures {
     fn forget_oldest(&mut self, now: Timestamp) {
         let limit = self.limit;
         self.sources.retain(|_, (began, _)| !limit.is_over(*began, now));
-        let oldest = self.sources.iter().min_by_key(|(_, (began, _))| *began).map(|(source, _)| *source);
+        let oldest =
+            self.sources.iter().min_by_key(|(_, (began, _))| *began).map(|(source, _)| *source);
         if let Some(oldest) = oldest.filter(|_| self.sources.len() >= MAX_SOURCES) {
             self.sources.remove(&oldest);
         }

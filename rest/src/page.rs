@@ -76,7 +76,8 @@ impl Paging {
     pub fn after<K: DeserializeOwned>(&self, list: &str) -> Result<Option<K>, Refusal> {
         let Some(cursor) = &self.cursor else { return Ok(None) };
         let read = || {
-            let bytes = (cursor.len() <= MAX_CURSOR_BYTES).then(|| URL_SAFE_NO_PAD.decode(cursor))?.ok()?;
+            let bytes =
+                (cursor.len() <= MAX_CURSOR_BYTES).then(|| URL_SAFE_NO_PAD.decode(cursor))?.ok()?;
             let (of, key): (String, K) = serde_json::from_slice(&bytes).ok()?;
             (of == list).then_some(key)
         };
@@ -101,10 +102,13 @@ impl Paging {
         let after: Option<K> = self.after(list)?;
         let behind = |row: &T| after.as_ref().is_none_or(|after| is_behind(&key(row), after));
         let mut rows = rows.into_iter().filter(behind);
-        let Some(limit) = self.limit() else { return Ok(Page { rows: rows.collect(), next: None }) };
+        let Some(limit) = self.limit() else {
+            return Ok(Page { rows: rows.collect(), next: None });
+        };
         let page: Vec<T> = rows.by_ref().take(limit as usize).collect();
         // The rows behind are looked at only to say whether there is another page.
-        let next = page.last().filter(|_| rows.next().is_some()).map(|last| self.link(list, &key(last)));
+        let next =
+            page.last().filter(|_| rows.next().is_some()).map(|last| self.link(list, &key(last)));
         Ok(Page { rows: page, next })
     }
 

@@ -117,8 +117,7 @@ impl Shell {
 
     /// Writes what is told of connections.
     pub fn expose(&self, out: &mut Exposition) {
-        let help =
-            "Open connections by listener, of clients that have shown a certificate or token and others.";
+        let help = "Open connections by listener, of clients that have shown a certificate or token and others.";
         let mut open = out.gauge("bedplate_connections", help);
         for listener in Listener::ALL {
             let (all, proven) = self.0.book().open(listener);
@@ -157,7 +156,12 @@ impl Shell {
                 ))
             }
             Err(cause) => {
-                self.0.meters.count(listener, cause, Last { client: Some(address), error: None }, now);
+                self.0.meters.count(
+                    listener,
+                    cause,
+                    Last { client: Some(address), error: None },
+                    now,
+                );
                 None
             }
         }

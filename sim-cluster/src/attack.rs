@@ -60,7 +60,13 @@ pub struct Options {
 /// The attacks under which some client waited too long, or was refused.
 pub fn run(options: &Options) -> anyhow::Result<()> {
     ensure!(options.seconds > 0, "an attack must last a second at least");
-    let plan = Plan { name: "attack", nodes: NODES, heartbeat: HEARTBEAT, padding: PADDING, watched: false };
+    let plan = Plan {
+        name: "attack",
+        nodes: NODES,
+        heartbeat: HEARTBEAT,
+        padding: PADDING,
+        watched: false,
+    };
     let options = options.clone();
     Site::simulate(&plan, |site| campaign(site, options))
 }
@@ -97,7 +103,11 @@ async fn campaign(mut site: Site, options: Options) -> anyhow::Result<()> {
             failed.push(name);
         }
     }
-    ensure!(failed.is_empty(), "clients that behave waited too long, or failed: {}", failed.join(", "));
+    ensure!(
+        failed.is_empty(),
+        "clients that behave waited too long, or failed: {}",
+        failed.join(", ")
+    );
     Ok(())
 }
 
@@ -113,7 +123,10 @@ struct Waits {
 type AllWaits = Vec<(&'static str, Waits)>;
 
 /// All of them ask, each one request after the other. They come back in their order.
-async fn wait_all(bystanders: Vec<Bystander>, time: Duration) -> anyhow::Result<(AllWaits, Vec<Bystander>)> {
+async fn wait_all(
+    bystanders: Vec<Bystander>,
+    time: Duration,
+) -> anyhow::Result<(AllWaits, Vec<Bystander>)> {
     let mut asking = JoinSet::new();
     for (place, mut bystander) in bystanders.into_iter().enumerate() {
         asking.spawn(async move {

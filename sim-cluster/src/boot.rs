@@ -73,7 +73,8 @@ async fn simulation(mut site: Site, nodes: u32, seed: u64) -> anyhow::Result<()>
     for number in 1..=nodes {
         let mut dice = crate::chance(seed, number);
         let pause = SPREAD.mul_f64(dice.f64());
-        let machine = Machine::new(site.machine(number)?, number, exchange.clone(), repeats.clone(), dice);
+        let machine =
+            Machine::new(site.machine(number)?, number, exchange.clone(), repeats.clone(), dice);
         booting.spawn(async move {
             sleep(pause).await;
             (number, machine.power_on().await)
@@ -121,7 +122,11 @@ async fn finish(
     let in_time = timeout(LIMIT, all).await;
     bar.finish_and_clear();
     if in_time.is_err() {
-        diagnostics.push(format!("{} machines are still booting after {} s", booting.len(), LIMIT.as_secs()));
+        diagnostics.push(format!(
+            "{} machines are still booting after {} s",
+            booting.len(),
+            LIMIT.as_secs()
+        ));
     } else {
         in_time.unwrap_or(Ok(()))?;
     }
@@ -143,7 +148,12 @@ fn refuse(diagnostics: Vec<String>) -> anyhow::Result<()> {
 
 /// Holds the server's own list against what was done: each node ready once, at its own address, heard of just now.
 async fn check(site: &Site, listed: &[Node], powered: &[Powered]) -> anyhow::Result<()> {
-    ensure!(listed.len() == powered.len(), "{} nodes are listed, {} booted", listed.len(), powered.len());
+    ensure!(
+        listed.len() == powered.len(),
+        "{} nodes are listed, {} booted",
+        listed.len(),
+        powered.len()
+    );
     let now = clock::now();
     let mut diagnostics = Vec::new();
     let mut addresses = BTreeSet::new();
@@ -155,10 +165,12 @@ async fn check(site: &Site, listed: &[Node], powered: &[Powered]) -> anyhow::Res
         };
         let own = IpAddr::V4(network::address(machine.number));
         if node.status.phase != Phase::Ready {
-            diagnostics.push(format!("{name} is {} after its heartbeats", node.status.phase.as_str()));
+            diagnostics
+                .push(format!("{name} is {} after its heartbeats", node.status.phase.as_str()));
         }
         if node.status.address != Some(own) || !addresses.insert(own) {
-            diagnostics.push(format!("{name} is at {:?} and not at {own} alone", node.status.address));
+            diagnostics
+                .push(format!("{name} is at {:?} and not at {own} alone", node.status.address));
         }
         let heard = node.status.last_seen.map(|seen| now.seconds_since(seen));
         if heard.is_none_or(|ago| ago > 2.0 * HEARTBEAT.as_secs_f64()) {
@@ -171,12 +183,16 @@ async fn check(site: &Site, listed: &[Node], powered: &[Powered]) -> anyhow::Res
     });
     let counted: Vec<_> = asked.buffer_unordered(MAX_QUESTIONS).try_collect().await?;
     let wrong = counted.into_iter().filter(|(_, times)| *times != 1);
-    diagnostics.extend(wrong.map(|(node, times)| format!("{} became ready {times} times", node.name)));
+    diagnostics
+        .extend(wrong.map(|(node, times)| format!("{} became ready {times} times", node.name)));
     refuse(diagnostics)
 }
 
 fn times_ready(events: &[NodeEvent]) -> usize {
-    events.iter().filter(|event| event.phase == Phase::Ready && event.message.starts_with("ready")).count()
+    events
+        .iter()
+        .filter(|event| event.phase == Phase::Ready && event.message.starts_with("ready"))
+        .count()
 }
 
 fn tell(listed: &[Node], powered: &[Powered], started: Instant) {
@@ -206,7 +222,10 @@ fn tell(listed: &[Node], powered: &[Powered], started: Instant) {
     say(format!("  {:24} {whole}", "power-on to ready"));
     for stage in Stage::ALL {
         let mut sample = Sample::default();
-        powered.iter().filter_map(|machine| machine.laps.get(&stage)).for_each(|lap| sample.add(*lap));
+        powered
+            .iter()
+            .filter_map(|machine| machine.laps.get(&stage))
+            .for_each(|lap| sample.add(*lap));
         say(format!("  {:24} {sample}", stage.as_str()));
     }
 }
@@ -240,7 +259,8 @@ mod tests {
     #[test]
     fn of_many_diagnostics_some_are_told() {
         assert!(refuse(Vec::new()).is_ok());
-        let told = refuse((0..12).map(|number| format!("n{number}")).collect()).unwrap_err().to_string();
+        let told =
+            refuse((0..12).map(|number| format!("n{number}")).collect()).unwrap_err().to_string();
         assert!(told.starts_with("n0\nn1\n") && told.ends_with("n9\n… and 2 more"), "{told}");
     }
 }

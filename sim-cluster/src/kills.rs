@@ -66,7 +66,8 @@ pub fn run(options: &Options) -> anyhow::Result<()> {
     ensure!(options.rounds > 0, "there must be a round");
     // Both may run at once.
     let name = if options.drop_unsynced { "kills-unsynced" } else { "kills" };
-    let plan = Plan { name, nodes: 1, heartbeat: HEARTBEAT, padding: 0, watched: options.drop_unsynced };
+    let plan =
+        Plan { name, nodes: 1, heartbeat: HEARTBEAT, padding: 0, watched: options.drop_unsynced };
     let options = *options;
     Site::simulate(&plan, |site| campaign(site, options))
 }
@@ -114,11 +115,16 @@ async fn campaign(mut site: Site, options: Options) -> anyhow::Result<()> {
     let bar = bar("killing the server", options.rounds.into());
     for number in 1..=options.rounds {
         let done = campaign.round(&mut site).await;
-        done.with_context(|| format!("round {number} of seed {}; {}", options.seed, site.server.log_tail()))?;
+        done.with_context(|| {
+            format!("round {number} of seed {}; {}", options.seed, site.server.log_tail())
+        })?;
         bar.inc(1);
     }
     bar.finish_and_clear();
-    say(format!("sim-kills: {} kills (seed {}): {}", options.rounds, options.seed, campaign.counts));
+    say(format!(
+        "sim-kills: {} kills (seed {}): {}",
+        options.rounds, options.seed, campaign.counts
+    ));
     Ok(())
 }
 
@@ -210,5 +216,6 @@ impl Campaign {
 /// Whether nobody can tell what came of the request: no answer, half of one, or one that says that
 /// something may have come of it.
 fn is_unknown(error: &ClientError) -> bool {
-    matches!(error, ClientError::Unreachable { .. } | ClientError::Answer(_)) || error.status() == Some(503)
+    matches!(error, ClientError::Unreachable { .. } | ClientError::Answer(_))
+        || error.status() == Some(503)
 }

@@ -21,7 +21,8 @@ fn command(program: impl AsRef<OsStr>) -> Command {
 pub(crate) fn run(line: &str) -> anyhow::Result<()> {
     let mut words = line.split_whitespace();
     let program = words.next().context("an empty command")?;
-    let output = command(program).args(words).output().with_context(|| format!("cannot start {program}"))?;
+    let output =
+        command(program).args(words).output().with_context(|| format!("cannot start {program}"))?;
     if !output.status.success() {
         bail!("{line}: {}\n{}", output.status, String::from_utf8_lossy(&output.stderr).trim_end());
     }

@@ -21,7 +21,8 @@ use axum::{
 use crate::network::Network;
 
 /// Where it listens: named in the server's configuration, since it is on loopback.
-pub(crate) const ADDRESS: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::LOCALHOST), 5000);
+pub(crate) const ADDRESS: SocketAddr =
+    SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::LOCALHOST), 5000);
 
 /// The image, as documents name it.
 pub(crate) const IMAGE: &str = "docker://127.0.0.1:5000/tiny:1";

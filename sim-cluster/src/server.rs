@@ -59,7 +59,12 @@ pub(crate) struct Cost {
 
 impl fmt::Display for Cost {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "CPU {}, peak memory {} MiB", seconds(self.cpu), mebibytes(self.peak_memory_bytes))
+        write!(
+            f,
+            "CPU {}, peak memory {} MiB",
+            seconds(self.cpu),
+            mebibytes(self.peak_memory_bytes)
+        )
     }
 }
 
@@ -225,7 +230,12 @@ pub(crate) fn own_cost() -> anyhow::Result<Cost> {
     cost_of(std::process::id())
 }
 
-fn launch(network: &Path, program: &Path, directory: &Path, power: Option<&Power>) -> anyhow::Result<Child> {
+fn launch(
+    network: &Path,
+    program: &Path,
+    directory: &Path,
+    power: Option<&Power>,
+) -> anyhow::Result<Child> {
     let config = config_of(directory);
     let arguments = [OsStr::new("server"), OsStr::new("--config"), config.as_os_str()];
     let environment = power.map(Power::environment).unwrap_or_default();
@@ -247,7 +257,8 @@ fn cost_of(process: u32) -> anyhow::Result<Cost> {
     };
     let ticks = ticks_of(&read("stat")?).context("/proc/PID/stat is not what it was")?;
     let status = read("status")?;
-    let peak = status.lines().find_map(|line| line.strip_prefix("VmHWM:")?.split_whitespace().next());
+    let peak =
+        status.lines().find_map(|line| line.strip_prefix("VmHWM:")?.split_whitespace().next());
     let kibibytes: u64 = peak.context("/proc/PID/status has no VmHWM")?.parse()?;
     let per_second = sysconf(SysconfVar::CLK_TCK)?.context("the kernel has no clock tick")?;
     let cpu = Duration::from_millis(ticks * 1_000 / u64::try_from(per_second)?);
@@ -263,8 +274,9 @@ fn ticks_of(stat: &str) -> Option<u64> {
 }
 
 fn configuration(directory: &Path, heartbeat: Duration) -> anyhow::Result<String> {
-    let source =
-        Path::new(env!("CARGO_MANIFEST_DIR")).parent().context("this crate lies in the workspace")?;
+    let source = Path::new(env!("CARGO_MANIFEST_DIR"))
+        .parent()
+        .context("this crate lies in the workspace")?;
     let (source, directory) = (source.display(), directory.display());
     Ok(format!(
         "state-dir: {directory}/state

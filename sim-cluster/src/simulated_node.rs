@@ -110,7 +110,11 @@ impl SimulatedNode {
     /// The server's refusal, or an archive that the kernel would not unpack.
     pub async fn stage1(&self) -> anyhow::Result<Stage1> {
         let archive = self.fetch(&format!("/boot/{}/node.img", self.mac.hyphenated())).await?;
-        ensure!(archive.len() % 4 == 0, "the initrd has {} bytes, which is no multiple of 4", archive.len());
+        ensure!(
+            archive.len() % 4 == 0,
+            "the initrd has {} bytes, which is no multiple of 4",
+            archive.len()
+        );
         let document = initrd::file(&archive, stage1::PATH.trim_start_matches('/'))?;
         serde_json::from_slice(document).context("cannot read the stage-1 document")
     }
@@ -124,7 +128,11 @@ impl SimulatedNode {
     }
 
     /// Trades the token for a certificate. The same key may come again: its first answer may have been lost.
-    pub(crate) async fn enrol_with(&self, stage1: &Stage1, key: &NodeKey) -> anyhow::Result<AgentIdentity> {
+    pub(crate) async fn enrol_with(
+        &self,
+        stage1: &Stage1,
+        key: &NodeKey,
+    ) -> anyhow::Result<AgentIdentity> {
         let token = stage1.token.clone().context("the document has no token")?;
         let request = Enroll { id: stage1.id, token, csr: key.signing_request()? };
         let config = tls::pinned(stage1.ca_fingerprint)?;
@@ -146,7 +154,11 @@ impl SimulatedNode {
     ///
     /// # Errors
     /// The server's refusal, or bytes of another digest.
-    pub(crate) async fn root(&self, stage1: &Stage1, identity: AgentIdentity) -> anyhow::Result<Booted> {
+    pub(crate) async fn root(
+        &self,
+        stage1: &Stage1,
+        identity: AgentIdentity,
+    ) -> anyhow::Result<Booted> {
         let booted = self.arrive(identity)?;
         let (port, version) = (&booted.port, &stage1.root.version);
         port.report(BootPhase::Stage1, None, "enrolled").await?;
@@ -159,7 +171,8 @@ impl SimulatedNode {
 
     /// A node that has nothing but its certificate.
     pub(crate) fn arrive(&self, identity: AgentIdentity) -> anyhow::Result<Booted> {
-        let port = FleetPort::new(&identity.fleet_servers, self.address, tls::authenticated(&identity)?)?;
+        let port =
+            FleetPort::new(&identity.fleet_servers, self.address, tls::authenticated(&identity)?)?;
         Ok(Booted { identity, boot_overlays: BTreeMap::new(), port })
     }
 

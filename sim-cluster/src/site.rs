@@ -74,7 +74,8 @@ impl Site {
         let runtime = tokio::runtime::Runtime::new().context("cannot start the runtime")?;
         let result = runtime.block_on(async {
             let power = if plan.watched { Some(Power::watch(&directory)?) } else { None };
-            let (server, client) = Server::start(&network, &directory, plan.heartbeat, power).await?;
+            let (server, client) =
+                Server::start(&network, &directory, plan.heartbeat, power).await?;
             let site = Self { server, client, directory, network, nodes: plan.nodes, _lock: lock };
             site.import(plan.padding).await.context("importing the image")?;
             site.register().await.context("registering the nodes")?;

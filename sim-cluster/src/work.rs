@@ -90,7 +90,13 @@ pub struct Options {
 /// What does not add up, task by task.
 pub fn run(options: &Options) -> anyhow::Result<()> {
     ensure!(options.tasks > 0, "there must be a task");
-    let plan = Plan { name: "work", nodes: options.nodes, heartbeat: HEARTBEAT, padding: 0, watched: false };
+    let plan = Plan {
+        name: "work",
+        nodes: options.nodes,
+        heartbeat: HEARTBEAT,
+        padding: 0,
+        watched: false,
+    };
     let options = *options;
     Site::simulate(&plan, |site| simulation(site, options))
 }
@@ -133,7 +139,11 @@ async fn simulation(mut site: Site, options: Options) -> anyhow::Result<()> {
         seconds(took),
         rate(options.tasks.into(), took),
     ));
-    say(format!("  enrolment: {} ({:.0} nodes/s)", seconds(enrolled), rate(options.nodes.into(), enrolled)));
+    say(format!(
+        "  enrolment: {} ({:.0} nodes/s)",
+        seconds(enrolled),
+        rate(options.nodes.into(), enrolled)
+    ));
     say(account);
     say(format!("  faults (seed {}): {counts}, server killed {kills} times", options.seed));
     say(format!("  server: {cost}"));
@@ -145,7 +155,9 @@ async fn simulation(mut site: Site, options: Options) -> anyhow::Result<()> {
 async fn user(site: &Site) -> anyhow::Result<Client> {
     let name = "ann".to_owned();
     let account = Some(Numbers { uid: 1001, gid: 1001, groups: Vec::new() });
-    site.client.add_user(&User { name: name.clone(), admin: false, account, comment: None }).await?;
+    site.client
+        .add_user(&User { name: name.clone(), admin: false, account, comment: None })
+        .await?;
     let create = CreateToken { name: "sim".to_owned(), user: Some(name), ..CreateToken::default() };
     site.server.client_with(site.client.create_token(&create).await?.token)
 }
@@ -163,8 +175,13 @@ async fn enrol(
         let (exchange, bar) = (exchange.clone(), bar.clone());
         let chance = (crate::chance(options.seed, number), options.peace);
         async move {
-            let life =
-                NodeFaults::begin(site.machine(number)?, exchange, journal.clone(), counts.clone(), chance);
+            let life = NodeFaults::begin(
+                site.machine(number)?,
+                exchange,
+                journal.clone(),
+                counts.clone(),
+                chance,
+            );
             let life = life.await.with_context(|| format!("node {number}"))?;
             bar.inc(1);
             anyhow::Ok(life)

@@ -5,7 +5,10 @@
 use std::process::Command;
 
 fn simulate(arguments: &[&str]) -> String {
-    #[expect(clippy::disallowed_methods, reason = "the simulation is a program, for it enters a namespace")]
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "the simulation is a program, for it enters a namespace"
+    )]
     let output = Command::new(env!("CARGO_BIN_EXE_sim-cluster")).args(arguments).output().unwrap();
     let words = String::from_utf8_lossy(&output.stdout).into_owned();
     assert!(output.status.success(), "{words}{}", String::from_utf8_lossy(&output.stderr));
@@ -21,7 +24,10 @@ fn twenty_machines_boot_at_once() {
 #[test]
 fn twenty_nodes_work_while_everything_fails() {
     let words = simulate(&["work", "--nodes", "20", "--tasks", "200", "--faults", "--peace", "20"]);
-    assert!(words.contains("200 tasks of 1 workflows on 20 nodes, each accounted for once"), "{words}");
+    assert!(
+        words.contains("200 tasks of 1 workflows on 20 nodes, each accounted for once"),
+        "{words}"
+    );
     assert!(words.contains("server killed 3 times") && words.contains("4 logs whole"), "{words}");
 }
 

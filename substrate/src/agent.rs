@@ -96,7 +96,10 @@ pub async fn run() -> anyhow::Result<Option<PathBuf>> {
     log::start();
     allow_open_files();
     let identity = identity::load(Path::new(identity::PATH))?;
-    anyhow::ensure!(!identity.fleet_servers.is_empty(), "the node's identity names no fleet server");
+    anyhow::ensure!(
+        !identity.fleet_servers.is_empty(),
+        "the node's identity names no fleet server"
+    );
     tracing::info!(node = %identity.node, image = %identity.image, "substrate agent {} starts", env!("CARGO_PKG_VERSION"));
     let about = HelloFacts {
         agent_version: env!("CARGO_PKG_VERSION").to_owned(),
@@ -108,7 +111,8 @@ pub async fn run() -> anyhow::Result<Option<PathBuf>> {
     let program = std::env::current_exe().context("cannot tell the agent's own program")?;
     let (stopping, stop) = watch::channel(None);
     watch_signals(stopping.clone())?;
-    let hardware = hardware::start_for_this_machine().context("cannot start the threads of the inventory")?;
+    let hardware =
+        hardware::start_for_this_machine().context("cannot start the threads of the inventory")?;
     let place = runtime_overlays::OverlayTarget::default();
     let (applied_here, applied) = watch::channel(place.applied().generation);
     let (wanted, overlays_wanted) = watch::channel(None);
@@ -165,7 +169,12 @@ fn keep_runs(
 ) -> (mpsc::Sender<runs::Request>, mpsc::Sender<streams::Opening>) {
     let (places, containers) = (runs::Places::default(), NodeContainers::default());
     let (streams, openings) = mpsc::channel(streams::MAX_OPENINGS);
-    tokio::spawn(streams::keep(places.runs.clone(), identity.clone(), containers.clone(), openings));
+    tokio::spawn(streams::keep(
+        places.runs.clone(),
+        identity.clone(),
+        containers.clone(),
+        openings,
+    ));
     let node = runs::Node::new(places, servers, Mounting::default(), containers);
     let (runs, requests) = mpsc::channel(runs::MAX_REQUESTS);
     tokio::spawn(async move {
@@ -242,7 +251,8 @@ async fn keep_connected(mut channel: Channel, identity: watch::Receiver<Arc<Agen
         // Servers that cannot be reached are passed over without a pause: the next one may well be there. One that was
         // lost was lost by all its nodes at once.
         let round_over = (attempt + 1) % present.fleet_servers.len() == 0;
-        let pause = if dialled || round_over { backoff.pause(jitter(random())) } else { Duration::ZERO };
+        let pause =
+            if dialled || round_over { backoff.pause(jitter(random())) } else { Duration::ZERO };
         tokio::select! {
             () = tokio::time::sleep(pause) => {}
             _ = stopped(&mut stop) => return,

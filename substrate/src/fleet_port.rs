@@ -26,7 +26,8 @@ pub const MAX_ANSWER_BYTES: u64 = 1 << 20;
 
 /// Pauses between attempts of [`patiently`], and how long all of them take: a server that is
 /// restarted or fails over is back within them.
-const PAUSES: Schedule = Schedule { first: Duration::from_secs(1), longest: Duration::from_secs(60) };
+const PAUSES: Schedule =
+    Schedule { first: Duration::from_secs(1), longest: Duration::from_secs(60) };
 const PATIENCE: Duration = Duration::from_secs(3 * 60);
 
 /// Why no server did what was asked.
@@ -87,7 +88,9 @@ impl FleetPortError {
     #[must_use]
     pub fn is_final(&self) -> bool {
         match self {
-            Self::Refused { problem, .. } => (400..500).contains(&problem.status) && problem.status != 429,
+            Self::Refused { problem, .. } => {
+                (400..500).contains(&problem.status) && problem.status != 429
+            }
             _ => false,
         }
     }
@@ -160,7 +163,10 @@ impl FleetPort {
     ///
     /// # Errors
     /// [`FleetPortError::Client`].
-    pub fn new(servers: Vec<SocketAddr>, tls: rustls::ClientConfig) -> Result<Self, FleetPortError> {
+    pub fn new(
+        servers: Vec<SocketAddr>,
+        tls: rustls::ClientConfig,
+    ) -> Result<Self, FleetPortError> {
         let uploads = client_builder(tls.clone()).build().map_err(FleetPortError::Client)?;
         Ok(Self { servers, client: http_client(tls)?, uploads })
     }
@@ -192,8 +198,9 @@ impl FleetPort {
         route: &str,
         body: Bytes,
     ) -> Result<A, FleetPortError> {
-        let (server, bytes) =
-            self.ask(route, MAX_ANSWER_BYTES, |client, url| client.post(url).body(body.clone())).await?;
+        let (server, bytes) = self
+            .ask(route, MAX_ANSWER_BYTES, |client, url| client.post(url).body(body.clone()))
+            .await?;
         serde_json::from_slice(&bytes).map_err(|source| FleetPortError::Answer {
             server,
             route: route.to_owned(),
@@ -204,7 +211,10 @@ impl FleetPort {
     /// The URL of `route` at each server, in the order in which they are asked, and the client that may ask: for bodies
     /// that do not fit into memory.
     pub fn urls(&self, route: &str) -> (Vec<String>, &reqwest::Client) {
-        (self.servers.iter().map(|server| format!("https://{server}{route}")).collect(), &self.client)
+        (
+            self.servers.iter().map(|server| format!("https://{server}{route}")).collect(),
+            &self.client,
+        )
     }
 
     /// The same for bodies of any length. That nothing moves any more is the caller's to notice.
@@ -216,7 +226,11 @@ impl FleetPort {
     ///
     /// # Errors
     /// As [`Self::post`].
-    pub async fn tell<B: Serialize + Sync>(&self, route: &str, body: &B) -> Result<(), FleetPortError> {
+    pub async fn tell<B: Serialize + Sync>(
+        &self,
+        route: &str,
+        body: &B,
+    ) -> Result<(), FleetPortError> {
         self.ask(route, MAX_ANSWER_BYTES, |client, url| client.post(url).json(body)).await.map(drop)
     }
 
@@ -252,9 +266,12 @@ impl FleetPort {
         limit: u64,
         request: impl Fn(&reqwest::Client, String) -> reqwest::RequestBuilder,
     ) -> Result<Bytes, FleetPortError> {
-        let unreachable = |source| FleetPortError::Unreachable { server, route: route.to_owned(), source };
-        let mut response =
-            request(&self.client, format!("https://{server}{route}")).send().await.map_err(unreachable)?;
+        let unreachable =
+            |source| FleetPortError::Unreachable { server, route: route.to_owned(), source };
+        let mut response = request(&self.client, format!("https://{server}{route}"))
+            .send()
+            .await
+            .map_err(unreachable)?;
         let status = response.status();
         let limit = if status.is_success() { limit } else { MAX_ANSWER_BYTES };
         let mut body = BytesMut::new();

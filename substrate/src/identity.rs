@@ -69,8 +69,8 @@ impl NodeKey {
     /// # Errors
     /// [`IdentityError::MakeKey`].
     pub fn generate() -> Result<Self, IdentityError> {
-        let pair =
-            rcgen::KeyPair::generate_for(&rcgen::PKCS_ECDSA_P256_SHA256).map_err(IdentityError::MakeKey)?;
+        let pair = rcgen::KeyPair::generate_for(&rcgen::PKCS_ECDSA_P256_SHA256)
+            .map_err(IdentityError::MakeKey)?;
         Ok(Self { pair })
     }
 
@@ -107,8 +107,10 @@ impl NodeKey {
 /// # Errors
 /// [`IdentityError::Read`], [`IdentityError::Parse`].
 pub fn load(path: &Path) -> Result<AgentIdentity, IdentityError> {
-    let text = fs::read(path).map_err(|source| IdentityError::Read { path: path.to_owned(), source })?;
-    serde_json::from_slice(&text).map_err(|source| IdentityError::Parse { path: path.to_owned(), source })
+    let text =
+        fs::read(path).map_err(|source| IdentityError::Read { path: path.to_owned(), source })?;
+    serde_json::from_slice(&text)
+        .map_err(|source| IdentityError::Parse { path: path.to_owned(), source })
 }
 
 /// Writes the identity to `path` ([`PATH`]) with mode 0600, in one step. Its directory must exist.
@@ -122,7 +124,9 @@ pub fn store(path: &Path, identity: &AgentIdentity) -> Result<(), IdentityError>
     let name = Path::new(path.file_name().unwrap_or_default());
     let (uid, gid) = linux::root::own_ids();
     Root::open(directory)
-        .and_then(|root| root.write_file(name, &mut text.as_slice(), Ownership { uid, gid, mode: 0o600 }))
+        .and_then(|root| {
+            root.write_file(name, &mut text.as_slice(), Ownership { uid, gid, mode: 0o600 })
+        })
         .map_err(IdentityError::Store)
 }
 

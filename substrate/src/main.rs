@@ -62,7 +62,8 @@ fn run_agent() -> anyhow::Result<()> {
         .enable_all()
         .build()?;
     // As a task: what came for the main thread would wake a worker first, and then it.
-    let successor = runtime.block_on(runtime.spawn(substrate::agent::run())).context("the agent broke")??;
+    let successor =
+        runtime.block_on(runtime.spawn(substrate::agent::run())).context("the agent broke")??;
     // Ends every task, and with them the agent's children.
     drop(runtime);
     if let Some(program) = successor {

@@ -59,7 +59,8 @@ mod tests {
         assert_eq!(&buffer[..length], b"READY=1");
 
         let name = format!("bedplate-test-{}", std::process::id());
-        let socket = UnixDatagram::bind_addr(&SocketAddr::from_abstract_name(&name).unwrap()).unwrap();
+        let socket =
+            UnixDatagram::bind_addr(&SocketAddr::from_abstract_name(&name).unwrap()).unwrap();
         send_to(&format!("@{name}"), "STATUS=x").unwrap();
         let length = socket.recv(&mut buffer).unwrap();
         assert_eq!(&buffer[..length], b"STATUS=x");

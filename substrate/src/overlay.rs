@@ -123,7 +123,9 @@ impl Tree {
         let mut list = Vec::new();
         for (path, wanted) in entries {
             let (mode, uid, gid, content) = match wanted {
-                OverlayEntry::Directory(as_) => (as_.mode, as_.uid, as_.gid, ListedContent::Directory),
+                OverlayEntry::Directory(as_) => {
+                    (as_.mode, as_.uid, as_.gid, ListedContent::Directory)
+                }
                 OverlayEntry::File(as_, bytes) => {
                     (as_.mode, as_.uid, as_.gid, ListedContent::File(sha256(bytes)))
                 }
@@ -138,7 +140,8 @@ impl Tree {
 
     /// Paths of its regular files and symbolic links.
     pub fn files(&self) -> impl Iterator<Item = &Path> {
-        let files = self.0.iter().filter(|(_, wanted)| !matches!(wanted, OverlayEntry::Directory(_)));
+        let files =
+            self.0.iter().filter(|(_, wanted)| !matches!(wanted, OverlayEntry::Directory(_)));
         files.map(|(path, _)| path.as_path())
     }
 
@@ -155,10 +158,13 @@ impl Tree {
     ) -> Result<(Manifest, Summary), OverlayError> {
         let root = Root::open(root).map_err(OverlayError::Root)?;
         let lower = lower.map(Root::open).transpose().map_err(OverlayError::Root)?;
-        let mut change = Change { root, lower, manifest: previous.clone(), summary: Summary::default() };
+        let mut change =
+            Change { root, lower, manifest: previous.clone(), summary: Summary::default() };
         match change.make(&self.0) {
             Ok(()) => Ok((change.manifest, change.summary)),
-            Err(source) => Err(OverlayError::Partial { manifest: Box::new(change.manifest), source }),
+            Err(source) => {
+                Err(OverlayError::Partial { manifest: Box::new(change.manifest), source })
+            }
         }
     }
 }
@@ -204,7 +210,10 @@ fn read_archive(tar: impl Read) -> Result<BTreeMap<PathBuf, OverlayEntry>, Overl
     Ok(wanted)
 }
 
-fn read_entry(entry: &mut tar::Entry<'_, impl Read>, stored: &Path) -> Result<OverlayEntry, OverlayError> {
+fn read_entry(
+    entry: &mut tar::Entry<'_, impl Read>,
+    stored: &Path,
+) -> Result<OverlayEntry, OverlayError> {
     let header = entry.header();
     let number = |field: std::io::Result<u64>| {
         field
@@ -221,7 +230,8 @@ fn read_entry(entry: &mut tar::Entry<'_, impl Read>, stored: &Path) -> Result<Ov
             Ok(OverlayEntry::File(as_, content))
         }
         tar::EntryType::Symlink => {
-            let target = entry.link_name().map_err(OverlayError::Archive)?.unwrap_or_default().into_owned();
+            let target =
+                entry.link_name().map_err(OverlayError::Archive)?.unwrap_or_default().into_owned();
             if target.as_os_str().is_empty() {
                 return Err(refused(stored, "a symbolic link needs a target"));
             }
@@ -288,7 +298,8 @@ impl Change {
         let stays = |path: &PathBuf| {
             matches!(wanted.get(path), Some(OverlayEntry::File(..) | OverlayEntry::Link { .. }))
         };
-        let leavers: Vec<_> = self.manifest.files.iter().filter(|path| !stays(path)).cloned().collect();
+        let leavers: Vec<_> =
+            self.manifest.files.iter().filter(|path| !stays(path)).cloned().collect();
         for path in leavers {
             if self.is_ours(&path)? && (self.restore(&path)? || self.root.remove_file(&path)?) {
                 self.summary.removed += 1;
@@ -319,7 +330,10 @@ impl Change {
         }
     }
 
-    fn remove_directories(&mut self, wanted: &BTreeMap<PathBuf, OverlayEntry>) -> Result<(), LinuxError> {
+    fn remove_directories(
+        &mut self,
+        wanted: &BTreeMap<PathBuf, OverlayEntry>,
+    ) -> Result<(), LinuxError> {
         // Needed are the directories that the archive names and those of its other entries.
         let needed = |directory: &PathBuf| {
             wanted.range(directory.clone()..).next().is_some_and(|(path, wants)| {
@@ -385,8 +399,7 @@ impl Change {
 
     fn link(&mut self, path: &Path, target: &Path, uid: u32, gid: u32) -> Result<(), LinuxError> {
         let is = self.root.look(path)?;
-        let same =
-            matches!(&is, Some(Entry::Link(as_, to)) if to == target && (as_.uid, as_.gid) == (uid, gid));
+        let same = matches!(&is, Some(Entry::Link(as_, to)) if to == target && (as_.uid, as_.gid) == (uid, gid));
         if !same {
             self.refuse_special(path, is.as_ref())?;
             self.parents(path)?;
@@ -401,14 +414,21 @@ impl Change {
     fn refuse_special(&self, path: &Path, is: Option<&Entry>) -> Result<(), LinuxError> {
         if is == Some(&Entry::Special) {
             let errno = std::io::Error::from(std::io::ErrorKind::AlreadyExists);
-            return Err(LinuxError::new("replace the device, pipe or socket", path.display(), errno));
+            return Err(LinuxError::new(
+                "replace the device, pipe or socket",
+                path.display(),
+                errno,
+            ));
         }
         Ok(())
     }
 
     fn holds(&self, path: &Path, content: &[u8]) -> bool {
         let mut is = Vec::with_capacity(content.len());
-        let read = self.root.read(path).map(|file| file.take(content.len() as u64 + 1).read_to_end(&mut is));
+        let read = self
+            .root
+            .read(path)
+            .map(|file| file.take(content.len() as u64 + 1).read_to_end(&mut is));
         matches!(read, Ok(Ok(_))) && is == content
     }
 }

@@ -157,13 +157,24 @@ mod tests {
     /// An agent and the containers that an older one started read each other's files.
     #[test]
     fn names_and_contents_stay_as_they_are_on_disk() {
-        let json = [SPEC.name(), STOP.name(), STARTED.name(), END.name(), CONTAINER_NAME, DEVICES_NAME];
+        let json =
+            [SPEC.name(), STOP.name(), STARTED.name(), END.name(), CONTAINER_NAME, DEVICES_NAME];
         assert_eq!(
             json,
-            ["spec.json", "stop.json", "started.json", "end.json", "container.json", "devices.json"]
+            [
+                "spec.json",
+                "stop.json",
+                "started.json",
+                "end.json",
+                "container.json",
+                "devices.json"
+            ]
         );
         let others = [RELEASED, PAUSED, PROLOG, EPILOG, LAUNCHING, INIT_PID, LOG];
-        assert_eq!(others, ["released", "paused", "prolog", "epilog", "launching", "init.pid", "log"]);
+        assert_eq!(
+            others,
+            ["released", "paused", "prolog", "epilog", "launching", "init.pid", "log"]
+        );
         assert_eq!(draft_name(END.name()), ".end.json.new");
 
         let stop = StopOrder { grace_seconds: 9, why: "enough".to_owned() };

@@ -107,7 +107,8 @@ impl Boot {
         let network = self.network(&command_line, &stage1).await?;
 
         self.step = "setting the clock";
-        let told = command_line.server_seconds.unwrap_or(i64::MIN).max(stage1.server_time.seconds());
+        let told =
+            command_line.server_seconds.unwrap_or(i64::MIN).max(stage1.server_time.seconds());
         let clock_set = server_clock::set(told)?;
         if let Some(line) = &clock_set {
             self.console.say(line);
@@ -138,7 +139,8 @@ impl Boot {
         let console = &mut self.console;
         let archive = fleet_port::patiently(ask, &mut |line| console.say(line)).await?;
         let none = overlay::Manifest::default();
-        let (_, summary) = overlay::apply(root, archive.as_ref(), &none, Some(Path::new(root_fs::LOWER)))?;
+        let (_, summary) =
+            overlay::apply(root, archive.as_ref(), &none, Some(Path::new(root_fs::LOWER)))?;
         self.console.say(&format!("{} files from overlays", summary.written));
 
         self.step = "leaving the agent";
@@ -150,10 +152,15 @@ impl Boot {
 
     /// What the per-node initrd says. Where the kernel could not unpack all of it, that is the cause.
     fn document(&mut self, command_line: &CommandLine) -> anyhow::Result<Stage1> {
-        let unpacking = kernel_log::unpacking_failure(Path::new(linux::console::KMSG)).map(|reason| {
-            let meminfo = fs::read_to_string("/proc/meminfo").unwrap_or_default();
-            kernel_log::in_words(&reason, root_fs::memory_total(&meminfo), command_line.image_mib)
-        });
+        let unpacking =
+            kernel_log::unpacking_failure(Path::new(linux::console::KMSG)).map(|reason| {
+                let meminfo = fs::read_to_string("/proc/meminfo").unwrap_or_default();
+                kernel_log::in_words(
+                    &reason,
+                    root_fs::memory_total(&meminfo),
+                    command_line.image_mib,
+                )
+            });
         let stage1 = read_stage1(Path::new(api::stage1::PATH));
         let Some(cause) = unpacking else { return stage1 };
         // Said now as well: a driver that is missing for it fails later, and by another name.
@@ -162,7 +169,11 @@ impl Boot {
     }
 
     /// Drivers and network, which find each other: a card may appear late.
-    async fn network(&mut self, command_line: &CommandLine, stage1: &Stage1) -> anyhow::Result<Network> {
+    async fn network(
+        &mut self,
+        command_line: &CommandLine,
+        stage1: &Stage1,
+    ) -> anyhow::Result<Network> {
         self.step = "loading drivers";
         let mut modules = match Modules::open(command_line) {
             Ok(modules) => Some(modules),
@@ -187,9 +198,9 @@ impl Boot {
         }
 
         self.step = "setting up the network";
-        let card = command_line
-            .boot_card
-            .context("the kernel command line has no BOOTIF=01-…: the boot script must pass the card on")?;
+        let card = command_line.boot_card.context(
+            "the kernel command line has no BOOTIF=01-…: the boot script must pass the card on",
+        )?;
         let console = &mut self.console;
         let mut coldplug = || {
             if let Some(modules) = &mut modules {
@@ -208,7 +219,10 @@ impl Boot {
         self.step = "fetching the root image";
         let image = &stage1.root;
         if image.format != "squashfs" {
-            bail!("the root image has the format {:?}, and this stage 1 knows squashfs only", image.format);
+            bail!(
+                "the root image has the format {:?}, and this stage 1 knows squashfs only",
+                image.format
+            );
         }
         root_fs::make_room(image)?;
         // Plain HTTP; the TLS configuration only keeps the client from looking for the image's own.
@@ -221,12 +235,17 @@ impl Boot {
             let percent = percent_of(received, image.size);
             if throttle.admits(percent, now) {
                 let message = format!("fetching {}", image.version);
-                reporter.progress(Report { phase: BootPhase::Fetching, percent: Some(percent), message });
+                reporter.progress(Report {
+                    phase: BootPhase::Fetching,
+                    percent: Some(percent),
+                    message,
+                });
             }
             if percent == 100 || shown.is_none_or(|at| now.duration_since(at) >= CONSOLE_STEP) {
                 shown = Some(now);
                 let (received, size) = (received / 1_000_000, image.size / 1_000_000);
-                let line = format!("fetching {}: {percent} % ({received} of {size} MB)", image.version);
+                let line =
+                    format!("fetching {}: {percent} % ({received} of {size} MB)", image.version);
                 console.borrow_mut().say(&line);
             }
         };
@@ -272,7 +291,8 @@ impl Boot {
         let until_micros = micros(linux::clock::monotonic());
         let taken_down = TakenDown { links, from_micros, until_micros };
         if let Err(error) = taken_down.store(Path::new("/")) {
-            self.console.say(&format!("the agent will take the links that are off for faults: {error}"));
+            self.console
+                .say(&format!("the agent will take the links that are off for faults: {error}"));
         }
     }
 

@@ -48,7 +48,10 @@ impl TakenLink {
     pub fn find(name: &str) -> Self {
         let device = fs::read_link(Path::new("/sys/class/net").join(name).join("device")).ok();
         let device = device.as_deref().and_then(Path::file_name);
-        Self { name: name.to_owned(), device: device.map(|name| name.to_string_lossy().into_owned()) }
+        Self {
+            name: name.to_owned(),
+            device: device.map(|name| name.to_string_lossy().into_owned()),
+        }
     }
 }
 
@@ -58,8 +61,8 @@ impl TakenDown {
     #[must_use]
     pub fn load(root: &Path) -> Self {
         let mut text = String::new();
-        let read =
-            fs::File::open(root.join(PATH)).and_then(|file| file.take(MAX_BYTES).read_to_string(&mut text));
+        let read = fs::File::open(root.join(PATH))
+            .and_then(|file| file.take(MAX_BYTES).read_to_string(&mut text));
         match read {
             Ok(_) => serde_json::from_str(&text).unwrap_or_else(|error| {
                 tracing::warn!("{PATH} cannot be read: {error}");
@@ -86,7 +89,8 @@ impl TakenDown {
         let begins = micros(self.from_micros).saturating_sub(SLACK);
         let ends = micros(self.until_micros).saturating_add(SLACK);
         let is_one = |link: &TakenLink| {
-            let is_named = incident.subject.strip_prefix("nic ").is_some_and(|name| name == link.name);
+            let is_named =
+                incident.subject.strip_prefix("nic ").is_some_and(|name| name == link.name);
             is_named || (link.device.is_some() && link.device == incident.pci)
         };
         incident.level == FaultLevel::Warning
@@ -102,8 +106,10 @@ mod tests {
     use super::*;
 
     fn taken_down() -> TakenDown {
-        let link =
-            |name: &str, device: &str| TakenLink { name: name.to_owned(), device: Some(device.to_owned()) };
+        let link = |name: &str, device: &str| TakenLink {
+            name: name.to_owned(),
+            device: Some(device.to_owned()),
+        };
         TakenDown {
             links: vec![link("eth0", "0000:00:05.0"), link("eth1", "virtio1")],
             from_micros: 18_000_000,

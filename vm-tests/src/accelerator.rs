@@ -92,9 +92,12 @@ fn guest_code_runs(checkout_paths: &CheckoutPaths) -> anyhow::Result<bool> {
     let drive = format!("file={},format=raw,if=ide,readonly=off", disk.display());
     let arguments = "-machine q35 -accel kvm -cpu host -m 64 -nodefaults -display none -no-reboot";
     let mut arguments: Vec<String> = arguments.split(' ').map(str::to_owned).collect();
-    arguments.extend(["-device", "isa-debug-exit,iobase=0xf4,iosize=4", "-drive", &drive].map(str::to_owned));
+    arguments.extend(
+        ["-device", "isa-debug-exit,iobase=0xf4,iosize=4", "-drive", &drive].map(str::to_owned),
+    );
     let log = checkout_paths.of_run("pids/probe.log");
-    let mut machine = Service::start(checkout_paths, "probe", Path::new(process::QEMU), &arguments, &log)?;
+    let mut machine =
+        Service::start(checkout_paths, "probe", Path::new(process::QEMU), &arguments, &log)?;
     let end = clock::wait_for("the probe", PROBE_LIMIT, || machine.exit_code());
     Ok(end.is_ok_and(|code| code == RAN))
 }

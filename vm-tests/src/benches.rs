@@ -34,7 +34,9 @@ pub(crate) fn run(name: &str, options: &[&str]) -> anyhow::Result<()> {
             "--quick" => extent = Extent::Quick,
             "--profile" => profile = true,
             "--out" => out = Some(*options.next().context("--out names no file")?),
-            other => bail!("bench: unknown option {other}: there are --quick, --profile and --out FILE"),
+            other => {
+                bail!("bench: unknown option {other}: there are --quick, --profile and --out FILE")
+            }
         }
     }
     if profile {
@@ -46,7 +48,9 @@ pub(crate) fn run(name: &str, options: &[&str]) -> anyhow::Result<()> {
         "container" => container::run(extent)?,
         "inventory" => checks::hardware::bench(extent)?,
         "throughput" => throughput::measure(extent)?,
-        other => bail!("there is no benchmark {other}: there are boot, container, inventory and throughput"),
+        other => bail!(
+            "there is no benchmark {other}: there are boot, container, inventory and throughput"
+        ),
     };
     let Some(out) = out else {
         say(plain(&outcome));

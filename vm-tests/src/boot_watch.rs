@@ -114,7 +114,8 @@ impl BootWatch {
     /// What the console means; `console` is what it showed since power-on.
     pub(crate) fn look(&mut self, now: Instant, console: &str) -> Verdict {
         let is_past_kernel = has_stage1_spoken(console);
-        let heard_before = *self.heard_before.get_or_insert(if is_past_kernel { console.len() } else { 0 });
+        let heard_before =
+            *self.heard_before.get_or_insert(if is_past_kernel { console.len() } else { 0 });
         if is_past_kernel != self.is_past_kernel {
             (self.is_past_kernel, self.part_began, self.moved) = (is_past_kernel, now, now);
             self.complains = None;
@@ -132,7 +133,8 @@ impl BootWatch {
             }
             return Verdict::GoesOn;
         }
-        let is_silent = self.is_emulated && !is_past_kernel && now.duration_since(self.spoke) >= SILENCE;
+        let is_silent =
+            self.is_emulated && !is_past_kernel && now.duration_since(self.spoke) >= SILENCE;
         if let Some(line) = last_line_of_kernel(console).filter(|_| is_silent) {
             return Verdict::Stalled(format!("silent for {} s after {line}", SILENCE.as_secs()));
         }

@@ -102,7 +102,10 @@ impl Variant {
 /// If there is no cluster, or its two nodes do not become ready.
 pub(crate) fn by_hand(rounds: u32, variants: &[&str]) -> anyhow::Result<bool> {
     let mut cluster = Cluster::start()?;
-    cluster.server.cli(&["image", "import", &Registry::source()]).context("importing the node image")?;
+    cluster
+        .server
+        .cli(&["image", "import", &Registry::source()])
+        .context("importing the node image")?;
     cluster.declare_nodes(&[]).context("declaring the nodes")?;
     cluster.power_on()?;
     for machine in &MACHINES {
@@ -111,7 +114,8 @@ pub(crate) fn by_hand(rounds: u32, variants: &[&str]) -> anyhow::Result<bool> {
     let usual = cluster.accelerator().kernel_arguments().join(" ");
     let variants = if variants.is_empty() { &[usual.as_str()][..] } else { variants };
     let processor = cluster.accelerator().arguments()[3];
-    let variants: Vec<Variant> = variants.iter().map(|words| Variant::parse(words, processor)).collect();
+    let variants: Vec<Variant> =
+        variants.iter().map(|words| Variant::parse(words, processor)).collect();
     let mut tallies: Vec<Tally> = variants.iter().map(|_| Tally::default()).collect();
     for round in 1..=rounds {
         for (variant, tally) in variants.iter().zip(&mut tallies) {
@@ -122,7 +126,11 @@ pub(crate) fn by_hand(rounds: u32, variants: &[&str]) -> anyhow::Result<bool> {
                 Boot::Stalled(complaint) => format!("EMULATOR STALL: {complaint}"),
                 Boot::Failed(why) => format!("FAILED: {why}; {}", cluster.evidence(RICH.name)),
             };
-            say(format!("round {round} of {rounds}, {:?}: {became} (load {})", variant.words, load()));
+            say(format!(
+                "round {round} of {rounds}, {:?}: {became} (load {})",
+                variant.words,
+                load()
+            ));
         }
     }
     for (variant, tally) in variants.iter().zip(&tallies) {
@@ -143,7 +151,8 @@ fn boot(cluster: &mut Cluster, variant: &Variant) -> anyhow::Result<Boot> {
     cluster.power_cycle(RICH.name)?;
     let power_on = clock::now();
     let is_emulated = cluster.accelerator() == Accelerator::Tcg;
-    let mut watch = BootWatch::new(power_on, is_emulated, Limits { to_stage1: LIMIT, to_goal: LIMIT });
+    let mut watch =
+        BootWatch::new(power_on, is_emulated, Limits { to_stage1: LIMIT, to_goal: LIMIT });
     let boot = clock::wait_for("the boot to end", 2 * LIMIT, || {
         let machine = cluster.machine(RICH.name)?;
         if let Err(end) = machine.check_on() {

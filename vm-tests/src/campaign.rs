@@ -66,13 +66,15 @@ const SHARES: [(Victim, u64); 6] = [
 ];
 
 /// The rounds in the lane, one after the other.
-const IN_LANE: [Victim; 5] = [Victim::Agent, Victim::Job, Victim::Server, Victim::Init, Victim::Spawner];
+const IN_LANE: [Victim; 5] =
+    [Victim::Agent, Victim::Job, Victim::Server, Victim::Init, Victim::Spawner];
 
 /// The campaign of the lane.
 pub(crate) fn check(cluster: &mut Cluster, _: &mut Memory) -> anyhow::Result<()> {
-    let mut victims = IN_LANE.iter().copied().cycle().take(ROUNDS_IN_LANE as usize).collect::<VecDeque<_>>();
-    let account =
-        Campaign::new(cluster, Rng::with_seed(clock::unix_seconds())).wage(|_| victims.pop_front())?;
+    let mut victims =
+        IN_LANE.iter().copied().cycle().take(ROUNDS_IN_LANE as usize).collect::<VecDeque<_>>();
+    let account = Campaign::new(cluster, Rng::with_seed(clock::unix_seconds()))
+        .wage(|_| victims.pop_front())?;
     say(format!("  {account}"));
     Ok(())
 }
@@ -83,7 +85,10 @@ pub(crate) fn check(cluster: &mut Cluster, _: &mut Memory) -> anyhow::Result<()>
 /// The account does not add up; what is wrong is named.
 pub(crate) fn by_hand(rounds: u32, seed: u64) -> anyhow::Result<()> {
     let mut cluster = Cluster::start()?;
-    cluster.server.cli(&["image", "import", &Registry::source()]).context("importing the node image")?;
+    cluster
+        .server
+        .cli(&["image", "import", &Registry::source()])
+        .context("importing the node image")?;
     cluster.declare_nodes(&[]).context("declaring the nodes")?;
     workflow::prepare(&cluster)?;
     cluster.power_on()?;
@@ -124,7 +129,10 @@ impl<'a> Campaign<'a> {
     }
 
     /// Kills as long as `next` names a victim, under load; then lets everything end and draws up the account.
-    fn wage(mut self, mut next: impl FnMut(&mut Rng) -> Option<Victim>) -> anyhow::Result<account::Account> {
+    fn wage(
+        mut self,
+        mut next: impl FnMut(&mut Rng) -> Option<Victim>,
+    ) -> anyhow::Result<account::Account> {
         while let Some(victim) = next(&mut self.dice) {
             self.keep_loaded()?;
             let pause = self.dice.u64(..LONGEST_PAUSE_MILLIS);
@@ -155,7 +163,8 @@ impl<'a> Campaign<'a> {
     fn calm(&mut self) -> anyhow::Result<()> {
         let limit = self.cluster.accelerator().stretch(CALM);
         let waited = clock::wait_for("all workflows to be over", limit, || {
-            let listed = self.cluster.server.ask(|client| async move { client.workflows(0).await })?;
+            let listed =
+                self.cluster.server.ask(|client| async move { client.workflows(0).await })?;
             Ok(listed.is_empty().then_some(()))
         });
         waited.with_context(|| self.cluster.server.cli(&["workflow", "list"]).unwrap_or_default())
@@ -175,11 +184,15 @@ impl<'a> Campaign<'a> {
         }
         // What is not there at this moment is not killed; the round counts as one of nothing.
         let script = match victim {
-            Victim::Agent => "systemctl kill --signal=KILL --kill-whom=main bedplate-substrate".to_owned(),
+            Victim::Agent => {
+                "systemctl kill --signal=KILL --kill-whom=main bedplate-substrate".to_owned()
+            }
             Victim::Spawner => "pkill -KILL -f 'spawn-containers$'".to_owned(),
             Victim::Init => kill_one_of("inits", "shuf -n 1"),
             // The first process: what it started would only change what it says.
-            Victim::Job | Victim::Server | Victim::Node => kill_one_of("runs/*", "sort -n | head -n 1"),
+            Victim::Job | Victim::Server | Victim::Node => {
+                kill_one_of("runs/*", "sort -n | head -n 1")
+            }
         };
         self.cluster.on_node(ADDRESSES[index], &format!("{script} || true")).map(drop)
     }

@@ -17,7 +17,8 @@ use anyhow::Context as _;
 use harness::workspace;
 
 /// Directories that each run makes again.
-const DIRECTORIES: [&str; 7] = ["consoles", "state", "overlays", "registry", "ssh", "pids", "disks"];
+const DIRECTORIES: [&str; 7] =
+    ["consoles", "state", "overlays", "registry", "ssh", "pids", "disks"];
 
 /// The paths.
 #[derive(Debug, Clone)]
@@ -34,7 +35,8 @@ impl CheckoutPaths {
     /// If the workspace is not where this program was built.
     pub(crate) fn new() -> anyhow::Result<Self> {
         let workspace = workspace::root()?;
-        let (root, bedplate) = (workspace.join("target/vm"), workspace.join("target/debug/bedplate"));
+        let (root, bedplate) =
+            (workspace.join("target/vm"), workspace.join("target/debug/bedplate"));
         Ok(Self { workspace, root, bedplate })
     }
 
@@ -58,7 +60,8 @@ impl CheckoutPaths {
     pub(crate) fn clear(&self) -> anyhow::Result<()> {
         for name in DIRECTORIES.into_iter().chain(["server.log", "registry.log"]) {
             let path = self.root.join(name);
-            let removed = if path.is_dir() { fs::remove_dir_all(&path) } else { fs::remove_file(&path) };
+            let removed =
+                if path.is_dir() { fs::remove_dir_all(&path) } else { fs::remove_file(&path) };
             if let Err(error) = removed
                 && error.kind() != std::io::ErrorKind::NotFound
             {

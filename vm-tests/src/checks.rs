@@ -80,7 +80,11 @@ pub(crate) const ALL: &[Check] = &[
     Check { name: "logs-are-whole-when-their-jobs-end", needs: BOTH, run: crate::logs::check },
     Check { name: "devices-are-granted-to-one-at-a-time", needs: FIRST, run: devices::granted },
     Check { name: "exit-7-while-the-agent-is-away", needs: BOTH, run: interruptions::agent_away },
-    Check { name: "workflow-outlives-kill-9-of-the-server", needs: BOTH, run: interruptions::server_away },
+    Check {
+        name: "workflow-outlives-kill-9-of-the-server",
+        needs: BOTH,
+        run: interruptions::server_away,
+    },
     Check { name: "paused-and-resumed", needs: BOTH, run: life_cycle::paused },
     Check { name: "prolog-and-epilog", needs: BOTH, run: life_cycle::site_programs },
     Check { name: "agent-upgraded-under-a-job", needs: BOTH, run: life_cycle::upgraded },

@@ -153,9 +153,11 @@ impl Cluster {
         let overlay: OverlayName = "ssh-host-keys".parse()?;
         let node: NodeName = name.parse()?;
         let path = "/etc/ssh/ssh_host_ed25519_key.pub";
-        let files =
-            self.server.ask(|client| async move { client.render(&overlay, &node, Some(path)).await })?;
-        let key = files.first().with_context(|| format!("overlay ssh-host-keys renders no {path}"))?;
+        let files = self
+            .server
+            .ask(|client| async move { client.render(&overlay, &node, Some(path)).await })?;
+        let key =
+            files.first().with_context(|| format!("overlay ssh-host-keys renders no {path}"))?;
         self.ssh.trust(address, &key.content)
     }
 
@@ -208,8 +210,9 @@ nodes:
     /// # Errors
     /// If QEMU does not start.
     pub(crate) fn switch_on(&mut self, hardware: &Hardware) -> anyhow::Result<()> {
-        let machine = Machine::power_on(&self.checkout_paths, &self.namespace, self.accelerator, hardware)
-            .with_context(|| format!("switching {} on", hardware.name))?;
+        let machine =
+            Machine::power_on(&self.checkout_paths, &self.namespace, self.accelerator, hardware)
+                .with_context(|| format!("switching {} on", hardware.name))?;
         self.machines.insert(hardware.name, machine);
         Ok(())
     }
@@ -238,7 +241,8 @@ nodes:
     /// # Errors
     /// If it is not switched on, or QEMU does not answer.
     pub(crate) fn monitor(&self, name: &str) -> anyhow::Result<Monitor> {
-        let machine = self.machines.get(name).with_context(|| format!("{name} is not switched on"))?;
+        let machine =
+            self.machines.get(name).with_context(|| format!("{name} is not switched on"))?;
         Monitor::connect(machine.monitor())
     }
 

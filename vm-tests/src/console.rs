@@ -63,7 +63,10 @@ mod tests {
 
     #[test]
     fn escapes_and_overwritten_states_vanish() {
-        assert_eq!(plain(b"\x1b[2J\x1b[01;01Hboot\r\n10 %\r20 %\r100 %\nend\x1bc."), "boot\n100 %\nend.");
+        assert_eq!(
+            plain(b"\x1b[2J\x1b[01;01Hboot\r\n10 %\r20 %\r100 %\nend\x1bc."),
+            "boot\n100 %\nend."
+        );
     }
 
     #[test]

@@ -20,8 +20,10 @@ pub(crate) fn demo() -> anyhow::Result<()> {
     let start = clock::now();
     let mut cluster = Cluster::start()?;
     say("$ bedplate image import ".to_owned() + &Registry::source());
-    let imported =
-        cluster.server.cli(&["image", "import", &Registry::source()]).context("importing the node image")?;
+    let imported = cluster
+        .server
+        .cli(&["image", "import", &Registry::source()])
+        .context("importing the node image")?;
     say(imported.trim_end());
     cluster.declare_nodes(&[]).context("declaring the nodes")?;
     let power_on = clock::now();
@@ -36,11 +38,22 @@ pub(crate) fn demo() -> anyhow::Result<()> {
     workflow::prepare(&cluster).context("adding a user")?;
     let document = workflow::path(&cluster, "diamond");
     say(format!("$ cat {document}"));
-    say(fs::read_to_string(&document).with_context(|| format!("cannot read {document}"))?.trim_end());
+    say(fs::read_to_string(&document)
+        .with_context(|| format!("cannot read {document}"))?
+        .trim_end());
     let dest = cluster.checkout_paths().of_run("results").display().to_string();
     let started = clock::now();
-    let watch =
-        ["workflow", "start", &document, "--as", workflow::USER, "--watch", "--dest", &dest, "--force"];
+    let watch = [
+        "workflow",
+        "start",
+        &document,
+        "--as",
+        workflow::USER,
+        "--watch",
+        "--dest",
+        &dest,
+        "--force",
+    ];
     show(&cluster, &watch).context("running a workflow")?;
     let finished = started.elapsed().as_secs();
     show(&cluster, &["workflow", "status", "diamond"])?;
@@ -50,7 +63,10 @@ pub(crate) fn demo() -> anyhow::Result<()> {
     say(fs::read_to_string(&result).with_context(|| format!("cannot read {result}"))?.trim_end());
     drop(cluster);
     say(format!("{} s in all", start.elapsed().as_secs()));
-    say(format!("demo: ok ({} nodes ready in {ready} s, workflow finished in {finished} s)", MACHINES.len()));
+    say(format!(
+        "demo: ok ({} nodes ready in {ready} s, workflow finished in {finished} s)",
+        MACHINES.len()
+    ));
     Ok(())
 }
 

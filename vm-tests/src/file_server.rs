@@ -35,7 +35,8 @@ impl FileServer {
     /// If the port is taken.
     pub(crate) fn start() -> anyhow::Result<Self> {
         let files = Files::default();
-        let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build()?;
+        let runtime =
+            tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build()?;
         let listener = runtime
             .block_on(tokio::net::TcpListener::bind((SERVER, PORT)))
             .with_context(|| format!("cannot listen on {SERVER}:{PORT}"))?;

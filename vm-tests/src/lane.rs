@@ -43,7 +43,11 @@ pub(crate) fn lane(only: &[&str]) -> anyhow::Result<bool> {
             Err(error) => {
                 failed += 1;
                 missing = missing.or_else(|| carries_all(check).then_some(check.name));
-                say(format!("FAIL {} ({seconds} s): {error:#}{}", check.name, cluster.complaints()));
+                say(format!(
+                    "FAIL {} ({seconds} s): {error:#}{}",
+                    check.name,
+                    cluster.complaints()
+                ));
             }
         }
     }
@@ -57,11 +61,17 @@ pub(crate) fn lane(only: &[&str]) -> anyhow::Result<bool> {
 
 fn wanted(only: &[&str]) -> Vec<&'static Check> {
     let is_named = |check: &Check| only.iter().any(|word| check.name.contains(word));
-    let needed: Vec<&str> =
-        checks::ALL.iter().filter(|check| is_named(check)).flat_map(|check| check.needs).copied().collect();
+    let needed: Vec<&str> = checks::ALL
+        .iter()
+        .filter(|check| is_named(check))
+        .flat_map(|check| check.needs)
+        .copied()
+        .collect();
     let is_ground = |check: &Check| {
         let mut ground = checks::GROUNDWORK.iter();
-        ground.any(|(name, node)| *name == check.name && node.is_none_or(|node| needed.contains(&node)))
+        ground.any(|(name, node)| {
+            *name == check.name && node.is_none_or(|node| needed.contains(&node))
+        })
     };
     let is_wanted = |check: &&Check| only.is_empty() || is_named(check) || is_ground(check);
     checks::ALL.iter().filter(is_wanted).collect()
@@ -88,8 +98,9 @@ fn ready(cluster: &mut Cluster, nodes: &[&'static str]) -> anyhow::Result<()> {
                 phase.as_str()
             );
         }
-        let waited =
-            cluster.wait_for_node(name, "be ready", SETTLE_LIMIT, |node| node.status.phase == Phase::Ready);
+        let waited = cluster.wait_for_node(name, "be ready", SETTLE_LIMIT, |node| {
+            node.status.phase == Phase::Ready
+        });
         cluster.note_ready(name, waited.is_ok());
         waited.context("not run")?;
     }

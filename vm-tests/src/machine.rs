@@ -91,12 +91,14 @@ impl Machine {
         accelerator: Accelerator,
         hardware: &Hardware,
     ) -> anyhow::Result<Self> {
-        let (boot, second) = (format!("{}-boot", hardware.name), format!("{}-second", hardware.name));
+        let (boot, second) =
+            (format!("{}-boot", hardware.name), format!("{}-second", hardware.name));
         namespace.add_port(&boot)?;
         namespace.add_port(&second)?;
         let console = checkout_paths.console(hardware.name);
         let mut arguments: Vec<String> = Vec::new();
-        let mut add = |list: &[&str]| arguments.extend(list.iter().map(|&argument| argument.to_owned()));
+        let mut add =
+            |list: &[&str]| arguments.extend(list.iter().map(|&argument| argument.to_owned()));
         add(&["-name", hardware.name, "-machine", "q35,graphics=off"]);
         add(&accelerator.arguments());
         match hardware.build {
@@ -108,7 +110,10 @@ impl Machine {
         add(&["-serial", "chardev:console"]);
         let rom = if hardware.firmware == Firmware::Uefi { ",romfile=" } else { "" };
         add(&["-netdev", &format!("tap,id=boot,ifname={boot},script=no,downscript=no")]);
-        add(&["-device", &format!("virtio-net-pci,netdev=boot,mac={},bootindex=1{rom}", hardware.boot_mac)]);
+        add(&[
+            "-device",
+            &format!("virtio-net-pci,netdev=boot,mac={},bootindex=1{rom}", hardware.boot_mac),
+        ]);
         add(&["-netdev", &format!("tap,id=second,ifname={second},script=no,downscript=no")]);
         add(&["-device", &format!("e1000,netdev=second,mac={},romfile=", hardware.second_mac)]);
         if let Some(clock) = hardware.clock {
@@ -122,9 +127,11 @@ impl Machine {
             add(&["-drive", &format!("if=pflash,format=raw,file={}", variables.display())]);
         }
         let monitor = checkout_paths.of_run(&format!("pids/{}.qmp", hardware.name));
-        arguments.extend(["-qmp".to_owned(), format!("unix:{},server=on,wait=off", monitor.display())]);
-        let tpm =
-            (hardware.build == Build::Rich).then(|| rich::start_tpm(checkout_paths, hardware)).transpose()?;
+        arguments
+            .extend(["-qmp".to_owned(), format!("unix:{},server=on,wait=off", monitor.display())]);
+        let tpm = (hardware.build == Build::Rich)
+            .then(|| rich::start_tpm(checkout_paths, hardware))
+            .transpose()?;
         let service = start(checkout_paths, hardware.name, &arguments)?;
         Ok(Self {
             name: hardware.name,
@@ -207,7 +214,11 @@ fn plain(add: &mut impl FnMut(&[&str])) {
     }
 }
 
-fn start(checkout_paths: &CheckoutPaths, name: &str, arguments: &[String]) -> anyhow::Result<Service> {
+fn start(
+    checkout_paths: &CheckoutPaths,
+    name: &str,
+    arguments: &[String],
+) -> anyhow::Result<Service> {
     let log = checkout_paths.of_run(&format!("consoles/{name}.qemu"));
     Service::start(checkout_paths, name, Path::new(process::QEMU), arguments, &log)
 }

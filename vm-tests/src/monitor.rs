@@ -24,9 +24,11 @@ impl Monitor {
     /// # Errors
     /// If QEMU does not answer.
     pub(crate) fn connect(socket: &Path) -> anyhow::Result<Self> {
-        let stream =
-            UnixStream::connect(socket).with_context(|| format!("cannot connect to {}", socket.display()))?;
-        stream.set_read_timeout(Some(ANSWER_LIMIT)).context("cannot set the limit of QEMU's monitor")?;
+        let stream = UnixStream::connect(socket)
+            .with_context(|| format!("cannot connect to {}", socket.display()))?;
+        stream
+            .set_read_timeout(Some(ANSWER_LIMIT))
+            .context("cannot set the limit of QEMU's monitor")?;
         let mut monitor = Self(BufReader::new(stream));
         monitor.read().context("no greeting of QEMU's monitor")?;
         monitor.command("qmp_capabilities", json!({}))?;

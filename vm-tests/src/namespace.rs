@@ -46,9 +46,13 @@ impl Namespace {
         run("ip", &["netns", "add", name])?;
         let path = format!("/run/netns/{name}");
         let file = File::open(&path).with_context(|| format!("cannot open {path}"))?;
-        setns(file, CloneFlags::CLONE_NEWNET).with_context(|| format!("cannot enter namespace {name}"))?;
+        setns(file, CloneFlags::CLONE_NEWNET)
+            .with_context(|| format!("cannot enter namespace {name}"))?;
         run("ip", &["link", "set", "lo", "up"])?;
-        run("ip", &["link", "add", BRIDGE, "type", "bridge", "forward_delay", "0", "stp_state", "0"])?;
+        run(
+            "ip",
+            &["link", "add", BRIDGE, "type", "bridge", "forward_delay", "0", "stp_state", "0"],
+        )?;
         run("ip", &["address", "add", &format!("{SERVER}/24"), "dev", BRIDGE])?;
         run("ip", &["link", "set", BRIDGE, "up"])?;
         Ok(namespace)

@@ -56,7 +56,8 @@ impl OsImage {
         let whole = self.directory.join("unpacked/whole");
         if !whole.exists() {
             if bundle.exists() {
-                fs::remove_dir_all(&bundle).with_context(|| format!("cannot remove {}", bundle.display()))?;
+                fs::remove_dir_all(&bundle)
+                    .with_context(|| format!("cannot remove {}", bundle.display()))?;
             }
             let image = format!("{}:{TAG}", self.layout().display());
             run("umoci", &["unpack", "--image", &image, &bundle.display().to_string()])?;
@@ -87,7 +88,12 @@ pub(crate) fn job_machine(checkout_paths: &CheckoutPaths) -> anyhow::Result<Path
 }
 
 /// Builds `product` in a directory by the recipe of that name, unless what is there was made by the same recipe.
-fn build(checkout_paths: &CheckoutPaths, name: &str, directory: &Path, product: &str) -> anyhow::Result<()> {
+fn build(
+    checkout_paths: &CheckoutPaths,
+    name: &str,
+    directory: &Path,
+    product: &str,
+) -> anyhow::Result<()> {
     let recipe = checkout_paths.in_workspace(&format!("images/{name}"));
     let mut hash = Sha256::new();
     hash_directory(&recipe, &mut hash)?;
@@ -98,16 +104,21 @@ fn build(checkout_paths: &CheckoutPaths, name: &str, directory: &Path, product: 
     }
     say(format!("building the image {name}; this takes up to a few minutes, once"));
     let start = clock::now();
-    fs::create_dir_all(directory).with_context(|| format!("cannot make {}", directory.display()))?;
+    fs::create_dir_all(directory)
+        .with_context(|| format!("cannot make {}", directory.display()))?;
     let _ = fs::remove_file(&stamp);
     for old in [product.clone(), directory.join("unpacked")] {
         if old.exists() {
             fs::remove_dir_all(&old).with_context(|| format!("cannot remove {}", old.display()))?;
         }
     }
-    run_logged(&recipe.join("build.sh"), &[product], &directory.join("build.log"), "build.sh:", |line| {
-        say(line)
-    })?;
+    run_logged(
+        &recipe.join("build.sh"),
+        &[product],
+        &directory.join("build.log"),
+        "build.sh:",
+        |line| say(line),
+    )?;
     fs::write(&stamp, hash).with_context(|| format!("cannot write {}", stamp.display()))?;
     say(format!("image {name} built in {} s", start.elapsed().as_secs()));
     Ok(())

@@ -54,7 +54,8 @@ pub(crate) fn output<S: AsRef<OsStr>>(
 pub(crate) fn run<S: AsRef<OsStr>>(program: &str, arguments: &[S]) -> anyhow::Result<String> {
     let output = output(program, arguments, b"")?;
     if !output.status.success() {
-        let line: Vec<_> = arguments.iter().map(|a| a.as_ref().to_string_lossy().into_owned()).collect();
+        let line: Vec<_> =
+            arguments.iter().map(|a| a.as_ref().to_string_lossy().into_owned()).collect();
         bail!("{program} {}: {}\n{}", line.join(" "), output.status, words(&output));
     }
     Ok(String::from_utf8_lossy(&output.stdout).into_owned())
@@ -74,8 +75,12 @@ pub(crate) fn run_logged<S: AsRef<OsStr>>(
     let shown = program.display();
     let mut file = File::create(log).with_context(|| format!("cannot write {}", log.display()))?;
     let err = file.try_clone().with_context(|| format!("cannot write {}", log.display()))?;
-    let started =
-        command(program).args(arguments).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(err).spawn();
+    let started = command(program)
+        .args(arguments)
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .stderr(err)
+        .spawn();
     let mut child = started.with_context(|| format!("cannot start {shown}"))?;
     if let Some(out) = child.stdout.take() {
         for line in BufReader::new(out).lines() {
@@ -88,7 +93,11 @@ pub(crate) fn run_logged<S: AsRef<OsStr>>(
     }
     let status = child.wait().with_context(|| format!("cannot wait for {shown}"))?;
     if !status.success() {
-        bail!("{shown}: {status}; the last lines of {}:\n{}", log.display(), console::last_lines(log, 20));
+        bail!(
+            "{shown}: {status}; the last lines of {}:\n{}",
+            log.display(),
+            console::last_lines(log, 20)
+        );
     }
     Ok(())
 }
@@ -158,7 +167,8 @@ impl Service {
     /// # Errors
     /// If the system does not tell.
     pub(crate) fn exit_code(&mut self) -> anyhow::Result<Option<i32>> {
-        let status = self.child.try_wait().with_context(|| format!("cannot look at {}", self.name))?;
+        let status =
+            self.child.try_wait().with_context(|| format!("cannot look at {}", self.name))?;
         Ok(status.map(|status| status.code().unwrap_or(-1)))
     }
 
@@ -197,8 +207,10 @@ pub(crate) fn kill_leftovers(checkout_paths: &CheckoutPaths) -> anyhow::Result<(
         if let Some(pid) = pid
             && is_ours(checkout_paths, pid)
         {
-            let _ =
-                nix::sys::signal::kill(nix::unistd::Pid::from_raw(pid), nix::sys::signal::Signal::SIGKILL);
+            let _ = nix::sys::signal::kill(
+                nix::unistd::Pid::from_raw(pid),
+                nix::sys::signal::Signal::SIGKILL,
+            );
             let name = entry.file_name().to_string_lossy().into_owned();
             clock::wait_for(
                 &format!("process {pid} of an earlier run ({name}) to go"),

@@ -38,8 +38,13 @@ impl Registry {
         fs::write(&config, text).with_context(|| format!("cannot write {}", config.display()))?;
         let arguments = ["serve".to_owned(), config.display().to_string()];
         let log = checkout_paths.of_run("registry.log");
-        let mut service =
-            Service::start(checkout_paths, "registry", Path::new("docker-registry"), &arguments, &log)?;
+        let mut service = Service::start(
+            checkout_paths,
+            "registry",
+            Path::new("docker-registry"),
+            &arguments,
+            &log,
+        )?;
         clock::wait_for("the registry to listen", START_LIMIT, || {
             service.check_alive().with_context(|| format!("see {}", log.display()))?;
             Ok(TcpStream::connect(ADDRESS).ok())
@@ -63,6 +68,9 @@ impl Registry {
 
 fn push(layout: &Path, tag: &str, to: &str) -> anyhow::Result<()> {
     let layout = format!("oci:{}:{tag}", layout.display());
-    run("skopeo", &["copy", "--quiet", "--insecure-policy", "--dest-tls-verify=false", &layout, to])?;
+    run(
+        "skopeo",
+        &["copy", "--quiet", "--insecure-policy", "--dest-tls-verify=false", &layout, to],
+    )?;
     Ok(())
 }

@@ -52,7 +52,8 @@ impl Server {
         })
         .map_err(|error| with_log(&error, checkout_paths))?;
         let client = Client::new(&Context::read(&context)?)?;
-        let mut server = Self { checkout_paths: checkout_paths.clone(), config, service, client, runtime };
+        let mut server =
+            Self { checkout_paths: checkout_paths.clone(), config, service, client, runtime };
         server.wait_until_up()?;
         Ok(server)
     }
@@ -93,7 +94,12 @@ impl Server {
     pub(crate) fn cli(&self, arguments: &[&str]) -> anyhow::Result<String> {
         let output = self.try_cli(arguments)?;
         if !output.status.success() {
-            bail!("bedplate {}: {}\n{}", arguments.join(" "), output.status, process::words(&output));
+            bail!(
+                "bedplate {}: {}\n{}",
+                arguments.join(" "),
+                output.status,
+                process::words(&output)
+            );
         }
         Ok(String::from_utf8_lossy(&output.stdout).into_owned())
     }

@@ -20,7 +20,8 @@ use crate::{
 
 /// Programs of the root file system, all of them busybox.
 const APPLETS: [&str; 13] = [
-    "cat", "dd", "echo", "grep", "head", "kill", "linux64", "setsid", "sh", "sleep", "test", "touch", "true",
+    "cat", "dd", "echo", "grep", "head", "kill", "linux64", "setsid", "sh", "sleep", "test",
+    "touch", "true",
 ];
 
 /// Programs of others, with the libraries that they name.
@@ -40,7 +41,8 @@ pub(crate) fn alone(name: &str, limit: Duration, task: &str) -> anyhow::Result<S
     checkout_paths.clear().context("clearing an earlier run")?;
     let image = OsImage::current(&checkout_paths).context("building the node image")?;
     let accelerator = Accelerator::probe(&checkout_paths).context("probing for KVM")?;
-    SmallMachine { checkout_paths: &checkout_paths, image: &image, accelerator, name, limit }.run(task)
+    SmallMachine { checkout_paths: &checkout_paths, image: &image, accelerator, name, limit }
+        .run(task)
 }
 
 /// The machine.
@@ -69,11 +71,28 @@ impl SmallMachine<'_> {
         let kernel = only(&root.join("boot"), "vmlinuz-")?;
         let console = checkout_paths.console(name);
         let mut arguments: Vec<String> = Vec::new();
-        let mut add = |list: &[&str]| arguments.extend(list.iter().map(|&argument| argument.to_owned()));
+        let mut add =
+            |list: &[&str]| arguments.extend(list.iter().map(|&argument| argument.to_owned()));
         add(&self.accelerator.arguments());
-        add(&["-machine", "q35", "-smp", "2", "-m", "6144", "-nodefaults", "-display", "none", "-no-reboot"]);
+        add(&[
+            "-machine",
+            "q35",
+            "-smp",
+            "2",
+            "-m",
+            "6144",
+            "-nodefaults",
+            "-display",
+            "none",
+            "-no-reboot",
+        ]);
         add(&["-serial", &format!("file:{}", console.display())]);
-        add(&["-kernel", &kernel.display().to_string(), "-initrd", &initramfs.display().to_string()]);
+        add(&[
+            "-kernel",
+            &kernel.display().to_string(),
+            "-initrd",
+            &initramfs.display().to_string(),
+        ]);
         add(&["-append", &format!("console=ttyS0 quiet panic=-1 {task}")]);
         let log = checkout_paths.of_run(&format!("consoles/{name}.qemu"));
         let mut machine = Service::start(checkout_paths, name, Path::new(QEMU), &arguments, &log)?;
@@ -125,7 +144,8 @@ fn write_initramfs(checkout_paths: &CheckoutPaths, root: &Path, to: &Path) -> an
 /// The libraries that a program is linked with, and its loader.
 fn libraries(program: &str) -> anyhow::Result<Vec<PathBuf>> {
     let printed = run("ldd", &[program])?;
-    let path = |line: &str| line.split_whitespace().find(|word| word.starts_with('/')).map(PathBuf::from);
+    let path =
+        |line: &str| line.split_whitespace().find(|word| word.starts_with('/')).map(PathBuf::from);
     Ok(printed.lines().filter_map(path).collect())
 }
 

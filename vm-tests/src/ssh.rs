@@ -36,7 +36,8 @@ impl Ssh {
     /// If the file cannot be read.
     pub(crate) fn public_key(&self) -> anyhow::Result<String> {
         let path = self.key.with_extension("pub");
-        let text = fs::read_to_string(&path).with_context(|| format!("cannot read {}", path.display()))?;
+        let text =
+            fs::read_to_string(&path).with_context(|| format!("cannot read {}", path.display()))?;
         Ok(text.trim().to_owned())
     }
 
@@ -72,7 +73,8 @@ impl Ssh {
         let known = format!("UserKnownHostsFile={}", self.known_hosts.display());
         let key = self.key.display().to_string();
         let login = format!("root@{address}");
-        let mut arguments = vec!["-F", "none", "-i", &key, "-o", &known, "-o", "GlobalKnownHostsFile=none"];
+        let mut arguments =
+            vec!["-F", "none", "-i", &key, "-o", &known, "-o", "GlobalKnownHostsFile=none"];
         for option in [
             "IdentitiesOnly=yes",
             "StrictHostKeyChecking=yes",

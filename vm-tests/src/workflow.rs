@@ -91,7 +91,10 @@ pub(crate) fn finish(cluster: &Cluster, document: &str) -> anyhow::Result<String
     let id = start(cluster, document)?;
     let workflow = wait(cluster, &id)?;
     if workflow.summary.state != State::Finished {
-        bail!("{document} did not finish:\n{}", cluster.server.cli(&["workflow", "describe", &id])?);
+        bail!(
+            "{document} did not finish:\n{}",
+            cluster.server.cli(&["workflow", "describe", &id])?
+        );
     }
     Ok(id)
 }
@@ -113,8 +116,11 @@ pub(crate) fn fail(cluster: &Cluster, document: &str) -> anyhow::Result<(String,
 /// Those of the request.
 pub(crate) fn attempts(cluster: &Cluster, id: &str) -> anyhow::Result<Vec<Attempt>> {
     let stages = view(cluster, id)?.stages;
-    let is_job = |index: u32| stages.iter().any(|stage| stage.index == index && stage.kind == StageKind::Job);
-    let mut attempts = cluster.server.ask(|client| async move { client.attempts(id, None, 1000).await })?;
+    let is_job = |index: u32| {
+        stages.iter().any(|stage| stage.index == index && stage.kind == StageKind::Job)
+    };
+    let mut attempts =
+        cluster.server.ask(|client| async move { client.attempts(id, None, 1000).await })?;
     attempts.retain(|attempt| is_job(attempt.stage));
     Ok(attempts)
 }

@@ -101,7 +101,9 @@ fn runtime_overlays_reach_every_running_node() {
         let agents = cluster.run_all(3).await?;
         let generation = |agent: &Agent| agent.state().borrow().applied;
         cluster
-            .until("all have their first runtime overlays", || agents.iter().all(|a| generation(a).is_some()))
+            .until("all have their first runtime overlays", || {
+                agents.iter().all(|a| generation(a).is_some())
+            })
             .await;
         let first = generation(&agents[0]);
         assert!(agents.iter().all(|agent| generation(agent) == first));
@@ -121,7 +123,9 @@ fn runtime_overlays_reach_every_running_node() {
         assert_eq!(rendered[0].content, "this is n2\n");
 
         cluster.client().delete_overlay_file(&overlay, path).await?;
-        cluster.until("all are back", || agents.iter().all(|agent| generation(agent) == first)).await;
+        cluster
+            .until("all are back", || agents.iter().all(|agent| generation(agent) == first))
+            .await;
         Ok(())
     });
 }
@@ -135,7 +139,10 @@ fn a_token_is_good_once_for_its_node_at_its_address() {
         // Another address gets no token at all.
         let thief = cluster.machine(1, 2);
         let refused = thief.stage1().await.unwrap_err().to_string();
-        assert!(refused.contains("403") && refused.contains("not from the node's address"), "{refused}");
+        assert!(
+            refused.contains("403") && refused.contains("not from the node's address"),
+            "{refused}"
+        );
 
         // Twice.
         let node = cluster.node(1);
@@ -144,11 +151,17 @@ fn a_token_is_good_once_for_its_node_at_its_address() {
         let refused = node.enrol(&document).await.unwrap_err().to_string();
         assert!(refused.contains("the token was used before"), "{refused}");
         assert!(!client.node(&name(1)).await?.status.armed);
-        let held = async |number| client.node(&name(number)).await.unwrap().status.held.unwrap_or_default();
+        let held = async |number| {
+            client.node(&name(number)).await.unwrap().status.held.unwrap_or_default()
+        };
         assert!(held(1).await.contains("the token was used before"), "{}", held(1).await);
         let refused = node.stage1().await.unwrap_err().to_string();
         assert!(refused.contains("`bedplate node arm` arms it again"), "{refused}");
-        assert!(held(1).await.starts_with("gets no boot token: it was disarmed"), "{}", held(1).await);
+        assert!(
+            held(1).await.starts_with("gets no boot token: it was disarmed"),
+            "{}",
+            held(1).await
+        );
         client.arm(&name(1)).await?;
         assert_eq!(held(1).await, "");
         node.boot().await?;
@@ -203,7 +216,10 @@ fn a_machine_with_too_little_memory_is_told_so_and_stands_as_held() {
         let held = async |number| client.node(&name(number)).await.unwrap().status.held;
         // The name of another node from a stranger's address.
         let refused = cluster.machine(1, 2).script_with_memory(2).await?;
-        assert!(refused.contains("n1 cannot boot tiny@1: it has 2 MiB of memory; this"), "{refused}");
+        assert!(
+            refused.contains("n1 cannot boot tiny@1: it has 2 MiB of memory; this"),
+            "{refused}"
+        );
         assert_eq!(held(1).await, None);
 
         let refused = cluster.node(1).script_with_memory(2).await?;
@@ -213,7 +229,8 @@ fn a_machine_with_too_little_memory_is_told_so_and_stands_as_held() {
         // What was ordered is on disk, and with it all before.
         client.arm(&name(1)).await?;
         let lines = client.history(&name(1), 100).await?;
-        let told = lines.iter().filter(|line| line.message.starts_with("held: has 2 MiB of memory"));
+        let told =
+            lines.iter().filter(|line| line.message.starts_with("held: has 2 MiB of memory"));
         assert_eq!(told.count(), 1, "{lines:?}");
 
         // It got more, or its iPXE does not tell.
@@ -279,7 +296,10 @@ fn a_server_that_restarts_finds_its_nodes_again() {
         }
         let after = cluster.client().nodes(None).await?;
         for (before, after) in before.iter().zip(&after) {
-            assert_eq!((before.id, &before.spec, before.version), (after.id, &after.spec, after.version));
+            assert_eq!(
+                (before.id, &before.spec, before.version),
+                (after.id, &after.spec, after.version)
+            );
             assert_eq!(before.status.image, after.status.image);
         }
         Ok(())
@@ -300,7 +320,9 @@ fn a_node_reboots_when_told_and_a_deleted_one_is_let_in_no_more() {
         cluster.until_phase(1, Phase::Ready).await;
 
         cluster.client().delete_node(&name(2)).await?;
-        cluster.until("n2 is let in no more", || agents[1].state().borrow().refused.is_some()).await;
+        cluster
+            .until("n2 is let in no more", || agents[1].state().borrow().refused.is_some())
+            .await;
         let why = agents[1].state().borrow().refused.clone().unwrap();
         assert!(why.contains("was deleted"), "{why}");
         let refused = cluster.node(2).script().await.unwrap_err().to_string();

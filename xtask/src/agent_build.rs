@@ -38,7 +38,8 @@ pub(crate) fn build_guest(release: bool) -> anyhow::Result<PathBuf> {
 }
 
 fn build_static(name: &str, more: &[&str], release: bool) -> anyhow::Result<PathBuf> {
-    let root = Path::new(env!("CARGO_MANIFEST_DIR")).parent().context("xtask lies in the workspace")?;
+    let root =
+        Path::new(env!("CARGO_MANIFEST_DIR")).parent().context("xtask lies in the workspace")?;
     let directory = root.join("target/agent");
     let profile = if release { "agent-release" } else { "agent" };
     let cargo = std::env::var_os("CARGO").unwrap_or_else(|| OsString::from("cargo"));
@@ -58,7 +59,8 @@ fn build_static(name: &str, more: &[&str], release: bool) -> anyhow::Result<Path
     }
     let built = directory.join(TARGET).join(profile).join(name);
     let bytes = fs::read(&built).with_context(|| format!("cannot read {}", built.display()))?;
-    check_static(&bytes).with_context(|| format!("{} is not the binary wanted", built.display()))?;
+    check_static(&bytes)
+        .with_context(|| format!("{} is not the binary wanted", built.display()))?;
     publish(&bytes, &root.join("target").join(name))
 }
 
@@ -87,14 +89,19 @@ fn check_static(elf: &[u8]) -> anyhow::Result<()> {
     if half(elf, 16)? != TYPE_DYN {
         bail!("it is not position-independent (ELF type {})", half(elf, 16)?);
     }
-    let (start, size, count) =
-        (usize::try_from(long(elf, 32)?)?, usize::from(half(elf, 54)?), usize::from(half(elf, 56)?));
+    let (start, size, count) = (
+        usize::try_from(long(elf, 32)?)?,
+        usize::from(half(elf, 54)?),
+        usize::from(half(elf, 56)?),
+    );
     for header in (0..count).map(|i| start + i * size) {
         match word(elf, header)? {
             SEGMENT_INTERPRETER => bail!("it asks for a dynamic loader (PT_INTERP)"),
             SEGMENT_DYNAMIC => {
-                let (at, length) =
-                    (usize::try_from(long(elf, header + 8)?)?, usize::try_from(long(elf, header + 32)?)?);
+                let (at, length) = (
+                    usize::try_from(long(elf, header + 8)?)?,
+                    usize::try_from(long(elf, header + 32)?)?,
+                );
                 for entry in (at..at + length).step_by(16) {
                     if long(elf, entry)? == TAG_NEEDED {
                         bail!("it asks for a shared library (DT_NEEDED)");
@@ -131,7 +138,10 @@ mod tests {
     #[test]
     fn an_ordinary_program_is_not_static() {
         let shell = fs::read("/bin/sh").unwrap();
-        assert_eq!(check_static(&shell).unwrap_err().to_string(), "it asks for a dynamic loader (PT_INTERP)");
+        assert_eq!(
+            check_static(&shell).unwrap_err().to_string(),
+            "it asks for a dynamic loader (PT_INTERP)"
+        );
     }
 
     #[test]

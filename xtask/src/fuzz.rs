@@ -46,12 +46,14 @@ pub(crate) struct Fuzz {
 pub(crate) fn fuzz(fuzz: &Fuzz) -> anyhow::Result<()> {
     let corpus = format!("{CORPUS}/{}", fuzz.name);
     check_name(&fuzz.name, &corpus)?;
-    output("cargo", &["+nightly", "--version"])
-        .context("fuzzing needs a nightly compiler: `rustup toolchain install nightly --profile minimal`")?;
+    output("cargo", &["+nightly", "--version"]).context(
+        "fuzzing needs a nightly compiler: `rustup toolchain install nightly --profile minimal`",
+    )?;
     output("cargo", &["fuzz", "--version"])
         .context("fuzzing needs cargo-fuzz: `cargo install cargo-fuzz --locked` (some minutes)")?;
     // The same versions of libraries as everything else has; cargo adds libFuzzer to them.
-    std::fs::copy("Cargo.lock", format!("{RUNNER}/Cargo.lock")).context("cannot copy Cargo.lock")?;
+    std::fs::copy("Cargo.lock", format!("{RUNNER}/Cargo.lock"))
+        .context("cannot copy Cargo.lock")?;
     let found = format!("{FOUND}/{}", fuzz.name);
     std::fs::create_dir_all(&found).with_context(|| format!("cannot make {found}"))?;
     let limits = [
@@ -62,16 +64,25 @@ pub(crate) fn fuzz(fuzz: &Fuzz) -> anyhow::Result<()> {
     let limits = limits.each_ref().map(String::as_str);
     let time = format!("-max_total_time={}", fuzz.seconds);
     // The first directory is the one that is written to.
-    run_target(&fuzz.name, [found.as_str(), corpus.as_str()], &[&limits[..], &[time.as_str()]].concat())?;
+    run_target(
+        &fuzz.name,
+        [found.as_str(), corpus.as_str()],
+        &[&limits[..], &[time.as_str()]].concat(),
+    )?;
     if fuzz.minimise {
-        run_target(&fuzz.name, [corpus.as_str(), found.as_str()], &[&limits[..], &["-merge=1"]].concat())?;
+        run_target(
+            &fuzz.name,
+            [corpus.as_str(), found.as_str()],
+            &[&limits[..], &["-merge=1"]].concat(),
+        )?;
     }
     Ok(())
 }
 
 fn run_target(name: &str, [into, from]: [&str; 2], options: &[&str]) -> anyhow::Result<()> {
     // -O: what is asserted is what fuzz/runner/Cargo.toml says.
-    let fuzz = ["+nightly", "fuzz", "run", "--fuzz-dir", RUNNER, "--target-dir", "target/fuzz", "-O"];
+    let fuzz =
+        ["+nightly", "fuzz", "run", "--fuzz-dir", RUNNER, "--target-dir", "target/fuzz", "-O"];
     run("cargo", &[&fuzz[..], &[name, into, from, "--"], options].concat())
 }
 

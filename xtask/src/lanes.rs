@@ -45,8 +45,12 @@ pub(crate) fn test(lane: Option<Lane>) -> anyhow::Result<()> {
     println!("dev-profile build (server, agent and tests): {:.0} s", built.as_secs_f64());
     run("cargo", &["clippy", "--quiet", "--workspace", "--all-targets", "--", "-D", "warnings"])?;
     // The test build of the substrate is in no other build, so neither are its lints.
-    let guest = ["clippy", "--quiet", "--package", "guest", "--features", "switches", "--all-targets"];
-    run("cargo", &[&guest[..], &["--target-dir", "target/switches", "--", "-D", "warnings"]].concat())?;
+    let guest =
+        ["clippy", "--quiet", "--package", "guest", "--features", "switches", "--all-targets"];
+    run(
+        "cargo",
+        &[&guest[..], &["--target-dir", "target/switches", "--", "-D", "warnings"]].concat(),
+    )?;
     for lane in [Lane::Unit, Lane::Api, Lane::Sim, Lane::Privileged, Lane::Vm] {
         let ((), took) = timed(|| run_lane(lane))?;
         println!("lane {lane:?}: passed in {:.0} s", took.as_secs_f64());

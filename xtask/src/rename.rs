@@ -119,7 +119,8 @@ fn write(group: &Group, plan: &Plan) -> anyhow::Result<()> {
     }
     for (from, to) in &plan.moves {
         if let Some(parent) = Path::new(to).parent() {
-            std::fs::create_dir_all(parent).with_context(|| format!("cannot make {}", parent.display()))?;
+            std::fs::create_dir_all(parent)
+                .with_context(|| format!("cannot make {}", parent.display()))?;
         }
         run("git", &["mv", from, to])?;
     }

@@ -15,7 +15,10 @@ use anyhow::{Context, bail};
 pub(crate) fn run(program: &str, arguments: &[&str]) -> anyhow::Result<()> {
     let line = format!("{program} {}", arguments.join(" "));
     step(&line);
-    let status = command(program).args(arguments).status().with_context(|| format!("cannot start {line}"))?;
+    let status = command(program)
+        .args(arguments)
+        .status()
+        .with_context(|| format!("cannot start {line}"))?;
     if !status.success() {
         bail!("{line}: {status}");
     }
@@ -28,7 +31,8 @@ pub(crate) fn run(program: &str, arguments: &[&str]) -> anyhow::Result<()> {
 /// # Errors
 /// If the build fails.
 pub(crate) fn build_optimised() -> anyhow::Result<()> {
-    let packages = ["bedplate", "bench", "drop-writes", "sim-cluster"].map(|name| ["--package", name]);
+    let packages =
+        ["bedplate", "bench", "drop-writes", "sim-cluster"].map(|name| ["--package", name]);
     run("cargo", &[&["build", "--quiet", "--release"], packages.as_flattened()].concat())
 }
 
@@ -38,7 +42,10 @@ pub(crate) fn build_optimised() -> anyhow::Result<()> {
 /// As [`run`].
 pub(crate) fn output(program: &str, arguments: &[&str]) -> anyhow::Result<Vec<u8>> {
     let line = format!("{program} {}", arguments.join(" "));
-    let output = command(program).args(arguments).output().with_context(|| format!("cannot start {line}"))?;
+    let output = command(program)
+        .args(arguments)
+        .output()
+        .with_context(|| format!("cannot start {line}"))?;
     if !output.status.success() {
         bail!("{line}: {}\n{}", output.status, String::from_utf8_lossy(&output.stderr));
     }

@@ -24,6 +24,7 @@ pub(crate) struct Options {
 pub(crate) fn simulate(what: &str, Options { options }: &Options) -> anyhow::Result<()> {
     require_root("network namespaces")?;
     build_optimised()?;
-    let arguments: Vec<&str> = std::iter::once(what).chain(options.iter().map(String::as_str)).collect();
+    let arguments: Vec<&str> =
+        std::iter::once(what).chain(options.iter().map(String::as_str)).collect();
     run(SIM_CLUSTER, &arguments)
 }

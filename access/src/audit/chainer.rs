@@ -183,7 +183,8 @@ impl Access {
         subject: &str,
         outcome: &str,
     ) -> Result<(), AccessError> {
-        self.record_request(Request { principal, action, subject, ..Request::default() }, outcome).await
+        self.record_request(Request { principal, action, subject, ..Request::default() }, outcome)
+            .await
     }
 
     /// Adds a row of what a caller does by a request that is none of a change: opens a stream into a job.
@@ -202,7 +203,13 @@ impl Access {
     }
 
     /// The same where it was refused: one of many has a row.
-    pub async fn record_refused_of(&self, caller: &Caller, action: &str, subject: &str, outcome: &str) {
+    pub async fn record_refused_of(
+        &self,
+        caller: &Caller,
+        action: &str,
+        subject: &str,
+        outcome: &str,
+    ) {
         let request = request_of(caller, action, subject);
         let who = Requester::User(&caller.principal.name);
         self.record_unchanged(who, caller.action.as_str(), request, outcome).await;
@@ -217,7 +224,12 @@ impl Access {
     }
 
     /// The same, which tells of an object.
-    pub(super) fn event_of_object(&self, request: Request<'_>, object: &str, outcome: &str) -> OutboxRow {
+    pub(super) fn event_of_object(
+        &self,
+        request: Request<'_>,
+        object: &str,
+        outcome: &str,
+    ) -> OutboxRow {
         let row = self.pending_row(request, Some(outcome));
         row.annotate(|told| told.object = object.to_owned());
         let id = row.id;
@@ -345,7 +357,8 @@ impl Access {
         let unchanged = audit.open().take(&ids);
         for Answered { row, kind, outcome } in unchanged {
             let request = row.request();
-            self.record_unchanged(Requester::User(request.principal), &kind, request, &outcome).await;
+            self.record_unchanged(Requester::User(request.principal), &kind, request, &outcome)
+                .await;
         }
     }
 
@@ -359,7 +372,8 @@ impl Access {
     async fn try_chain_and_sign(&self, stops: bool) -> Result<(), AccessError> {
         let last = self.chain_pending().await?;
         let Some(heads) = &self.audit_heads else { return Ok(()) };
-        self.verify_against_saved(heads, last.as_ref().map_or(0, |line| line.number), stops).await?;
+        self.verify_against_saved(heads, last.as_ref().map_or(0, |line| line.number), stops)
+            .await?;
         if let Some(last) = last {
             heads.write(&last, clock::now(), stops).await;
         }
@@ -450,7 +464,11 @@ impl Access {
     }
 
     /// Rows of the audit log with larger numbers than `after`, oldest first.
-    pub(crate) async fn audit_after(&self, after: u64, limit: u32) -> Result<Vec<AuditEntry>, AccessError> {
+    pub(crate) async fn audit_after(
+        &self,
+        after: u64,
+        limit: u32,
+    ) -> Result<Vec<AuditEntry>, AccessError> {
         self.chain_pending().await?;
         let after = after.max(self.cut_number());
         Ok(entries(self.inner.store.audit_after(after, limit).await?))
@@ -496,7 +514,8 @@ mod tests {
     #[test]
     fn a_row_that_may_be_written_again_is_not_chained_yet() {
         let chainer = Chainer::after(0, 1, Vec::new());
-        let request = || Request { principal: "server", action: "end", subject: "7", ..Request::default() };
+        let request =
+            || Request { principal: "server", action: "end", subject: "7", ..Request::default() };
         let told = PendingRow::new(9, Timestamp(7), request(), Some("done")).into_outbox();
         chainer.watch(9, &told);
         // On disk, though nobody was told that its commit went through.
@@ -521,7 +540,10 @@ mod tests {
         let numbers = |chainer: &Chainer| [(); 3].map(|()| chainer.next_id(now));
         let (of_server, of_other) = (numbers(&server), numbers(&other));
         assert!(of_server.is_sorted() && of_other.is_sorted());
-        assert!(of_server.iter().all(|number| !of_other.contains(number)), "{of_server:?} {of_other:?}");
+        assert!(
+            of_server.iter().all(|number| !of_other.contains(number)),
+            "{of_server:?} {of_other:?}"
+        );
         let newest = of_server[2].max(of_other[2]);
         // The clock was set back, and the process has smaller bits.
         let next = Chainer::after(newest, 1, Vec::new()).next_id(Timestamp(7));

@@ -12,7 +12,10 @@ use crate::store::sql::SqlStore;
 ///
 /// # Errors
 /// [`DatabaseError`] if the tables cannot be read.
-pub async fn audit_problems(database: &Database, key: Option<&str>) -> Result<Vec<String>, DatabaseError> {
+pub async fn audit_problems(
+    database: &Database,
+    key: Option<&str>,
+) -> Result<Vec<String>, DatabaseError> {
     let cuts = Cuts::new(SqlStore::audit_cuts_of(database).await?, key);
     let mut problems: Vec<String> = cuts.forged().into_iter().collect();
     let cut = cuts.that_counts();
@@ -49,11 +52,13 @@ async fn is_told(database: &Database, cut: &AuditCut) -> Result<bool, DatabaseEr
 async fn gap(database: &Database, cut: u64) -> Result<Option<String>, DatabaseError> {
     let text = "SELECT COALESCE(MAX(number), 0), COUNT(*) FROM access_audit WHERE number > $1";
     let numbers = statement("read the audit log", text).bind(cut);
-    let (Number(last), Number(lines)): (Number<u64>, Number<u64>) = numbers.fetch_one(database).await?;
+    let (Number(last), Number(lines)): (Number<u64>, Number<u64>) =
+        numbers.fetch_one(database).await?;
     // Numbers have no gaps, begin with 1 or behind a cut, and a cut leaves a line at least.
     let is_whole = last.checked_sub(cut) == Some(lines);
     Ok((!is_whole).then(|| {
-        let behind = if cut > 0 { format!(" behind line {cut}, where it was cut") } else { String::new() };
+        let behind =
+            if cut > 0 { format!(" behind line {cut}, where it was cut") } else { String::new() };
         format!(
             "the audit log ends with line {last} and has {lines} lines{behind}: some were removed; \
              `bedplate audit verify` tells where"

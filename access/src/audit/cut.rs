@@ -162,7 +162,13 @@ impl Keeping {
 
     /// Rows before this time may go for their age, the first of which is of `first`. `up`: how long
     /// the server is up.
-    fn aged(&mut self, days: u32, first: Timestamp, now: Timestamp, up: Duration) -> Option<Timestamp> {
+    fn aged(
+        &mut self,
+        days: u32,
+        first: Timestamp,
+        now: Timestamp,
+        up: Duration,
+    ) -> Option<Timestamp> {
         let before = now.plus_seconds(-DAY_SECONDS * i64::from(days));
         let next = self.age_turn.map_or(FIRST_AGE_TURN, |turn| turn.begun + BETWEEN_AGE_TURNS);
         if up >= next && first < before.plus_seconds(-DAY_SECONDS) {
@@ -211,7 +217,9 @@ impl Access {
 
     /// The chain before the first row that is left.
     pub(super) fn chain_begin(&self) -> Result<AuditChain, AccessError> {
-        Ok(self.cut_that_counts().map_or(Ok(AuditChain::default()), |cut| AuditChain::after(&cut))?)
+        Ok(self
+            .cut_that_counts()
+            .map_or(Ok(AuditChain::default()), |cut| AuditChain::after(&cut))?)
     }
 
     /// Cuts what is due, and notes for the alarms how full the log is, also where it cannot be cut.
@@ -255,7 +263,9 @@ impl Access {
         let store = &self.inner.store;
         let newest = self.chain_pending().await?.map_or(0, |line| line.number);
         let mut chain = self.chain_begin()?;
-        let Some(first) = store.audit_after(chain.number(), 1).await?.pop() else { return Ok(None) };
+        let Some(first) = store.audit_after(chain.number(), 1).await?.pop() else {
+            return Ok(None);
+        };
         let aged = |days| self.keeping().aged(days, first.at, now, up);
         let before = self.audit_keep.days.and_then(aged);
         let limits = Limits::of(self.audit_keep, store.audit_bytes().await?, before);
@@ -283,7 +293,8 @@ impl Access {
         let Due { last, bytes, why } = due;
         let cut = sign(heads, &last, now, why);
         let subject = subject(cut.number);
-        let request = Request { principal: "server", action: CUT, subject: &subject, ..Request::default() };
+        let request =
+            Request { principal: "server", action: CUT, subject: &subject, ..Request::default() };
         let row = self.event_of_object(request, &cut.hash, why);
         // Also of one who is given up in the middle.
         self.keeping().is_unsettled = true;

@@ -30,7 +30,11 @@ pub fn record_object(object: &str) {
 
 /// Says what the request that runs is about to change, and how: the documents before and after, of
 /// which one may be missing. Several of one request are told one after the other.
-pub fn record_change(object: &str, before: Option<&impl Serialize>, after: Option<&impl Serialize>) {
+pub fn record_change(
+    object: &str,
+    before: Option<&impl Serialize>,
+    after: Option<&impl Serialize>,
+) {
     if REQUEST.try_with(|_| ()).is_err() {
         return;
     }
@@ -79,7 +83,9 @@ fn compare(path: &str, before: &Value, after: &Value, is_secret: bool, found: &m
         (Value::Object(before), Value::Null) => Some((before, &empty)),
         _ => None,
     };
-    if let Some((before, after)) = members.filter(|(before, after)| !before.is_empty() || !after.is_empty()) {
+    if let Some((before, after)) =
+        members.filter(|(before, after)| !before.is_empty() || !after.is_empty())
+    {
         let added = after.keys().filter(|key| !before.contains_key(*key));
         for key in before.keys().chain(added) {
             let path = if path.is_empty() { key.clone() } else { format!("{path}.{key}") };
@@ -111,24 +117,24 @@ mod tests {
     #[test]
     fn only_what_differs_is_told() {
         let before = json!({ "name": "ann", "admin": false, "account": { "uid": 7, "gid": 8 } });
-        let after =
-            json!({ "name": "ann", "admin": true, "account": { "uid": 7, "gid": 9 }, "comment": "x" });
+        let after = json!({ "name": "ann", "admin": true, "account": { "uid": 7, "gid": 9 }, "comment": "x" });
         let expected = r#"{"admin":[false,true],"account.gid":[8,9],"comment":[null,"x"]}"#;
         assert_eq!(told(before.clone(), after), expected);
         assert_eq!(told(before.clone(), before.clone()), "{}");
-        let gone =
-            r#"{"name":["ann",null],"admin":[false,null],"account.uid":[7,null],"account.gid":[8,null]}"#;
+        let gone = r#"{"name":["ann",null],"admin":[false,null],"account.uid":[7,null],"account.gid":[8,null]}"#;
         assert_eq!(told(before, Value::Null), gone);
     }
 
     #[test]
     fn secrets_are_not_repeated() {
         let before = json!({ "tags": { "key": "hunter2", "same": "hunter3" }, "bmc": null });
-        let after =
-            json!({ "tags": { "key": "hunter4", "same": "hunter3" }, "bmc": { "password": "hunter5" } });
+        let after = json!({ "tags": { "key": "hunter4", "same": "hunter3" }, "bmc": { "password": "hunter5" } });
         let text = told(before, after);
         assert!(!text.contains("hunter"), "{text}");
-        assert_eq!(text, r#"{"tags.key":["(not shown)","(not shown)"],"bmc.password":[null,"(not shown)"]}"#);
+        assert_eq!(
+            text,
+            r#"{"tags.key":["(not shown)","(not shown)"],"bmc.password":[null,"(not shown)"]}"#
+        );
     }
 
     #[test]

@@ -81,7 +81,9 @@ pub enum KeyError {
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum HeadError {
     /// It is not what was written.
-    #[error("the head of line {number} has no good signature: it was changed, or is no head of this server")]
+    #[error(
+        "the head of line {number} has no good signature: it was changed, or is no head of this server"
+    )]
     Signature {
         /// The row.
         number: u64,
@@ -279,7 +281,12 @@ fn key_pair(path: PathBuf, document: &[u8]) -> Result<Ed25519KeyPair, KeyError> 
 pub fn verify_head(head: &AuditHead, key: &str) -> Result<(), HeadError> {
     let (number, mut hash) = (head.number, [0; 32]);
     let is_hash = hex::decode_to_slice(&head.hash, &mut hash).is_ok();
-    check_signature(number, (&head.key, key), &signed_text(number, head.at, &hash), &head.signature)?;
+    check_signature(
+        number,
+        (&head.key, key),
+        &signed_text(number, head.at, &hash),
+        &head.signature,
+    )?;
     if is_hash { Ok(()) } else { Err(HeadError::Signature { number }) }
 }
 
@@ -422,7 +429,8 @@ mod tests {
         let mut heads = AuditHeads::open(directory.path(), Some(file.clone())).unwrap();
         Arc::get_mut(&mut heads.0).unwrap().patience = Duration::from_millis(10);
         let stuck = heads.0.appending.clone().lock_owned().await;
-        let write = async |heads: &AuditHeads| heads.write(&row(1, Timestamp(0)), Timestamp(0), true).await;
+        let write =
+            async |heads: &AuditHeads| heads.write(&row(1, Timestamp(0)), Timestamp(0), true).await;
         let ended = timeout(Duration::from_secs(60), write(&heads)).await;
         assert!(ended.is_ok() && !file.exists());
         drop(stuck);

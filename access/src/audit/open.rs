@@ -63,7 +63,11 @@ impl OpenRows {
     /// Rows of answered requests that nobody has written. `stops`: nobody writes any from now on.
     pub(super) fn unchanged(&self, stops: bool) -> Vec<u64> {
         let stays = |row: &OpenRow| stops && row.answered.is_some() && !row.watch.is_written();
-        self.0.iter().filter(|(_, row)| row.is_unchanged() || stays(row)).map(|(id, _)| *id).collect()
+        self.0
+            .iter()
+            .filter(|(_, row)| row.is_unchanged() || stays(row))
+            .map(|(id, _)| *id)
+            .collect()
     }
 
     /// Takes the requests of such rows, but for those that were chained meanwhile: nobody knew how

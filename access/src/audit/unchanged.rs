@@ -72,9 +72,10 @@ impl Unchanged {
     pub(crate) fn take(&mut self, who: Requester<'_>, action: &str, outcome: &str) -> bool {
         let (principal, kind) = match who {
             Requester::User(name) => (name, format!("{action} {outcome}")),
-            Requester::Stranger(source) => {
-                (STRANGER, source.map_or_else(|| "nowhere".to_owned(), |source| network(source).to_string()))
-            }
+            Requester::Stranger(source) => (
+                STRANGER,
+                source.map_or_else(|| "nowhere".to_owned(), |source| network(source).to_string()),
+            ),
         };
         self.by_principal.entry(principal.to_owned()).or_default().take(kind)
     }
@@ -119,8 +120,12 @@ impl Counts {
     }
 
     fn summary(&self) -> Option<String> {
-        let mut kinds: Vec<(&String, u64)> =
-            self.kinds.iter().filter(|(_, kind)| kind.left_out > 0).map(|(k, v)| (k, v.left_out)).collect();
+        let mut kinds: Vec<(&String, u64)> = self
+            .kinds
+            .iter()
+            .filter(|(_, kind)| kind.left_out > 0)
+            .map(|(k, v)| (k, v.left_out))
+            .collect();
         let all = kinds.iter().map(|(_, left_out)| left_out).sum::<u64>() + self.others;
         if all == 0 {
             return None;
@@ -128,8 +133,10 @@ impl Counts {
         // What was not permitted comes first, and then what was most; equal ones keep the order of their names.
         kinds.sort_by_key(|(kind, left_out)| (!kind.ends_with(FORBIDDEN), Reverse(*left_out)));
         let named = kinds.iter().take(MAX_NAMED);
-        let mut named: Vec<String> = named.map(|(kind, left_out)| format!("{kind} ({left_out})")).collect();
-        let unnamed = kinds.iter().skip(MAX_NAMED).map(|(_, left_out)| left_out).sum::<u64>() + self.others;
+        let mut named: Vec<String> =
+            named.map(|(kind, left_out)| format!("{kind} ({left_out})")).collect();
+        let unnamed =
+            kinds.iter().skip(MAX_NAMED).map(|(_, left_out)| left_out).sum::<u64>() + self.others;
         if unnamed > 0 {
             named.push(format!("others ({unnamed})"));
         }
@@ -172,8 +179,10 @@ mod tests {
             principal: principal.to_owned(),
             outcome: outcome.to_owned(),
         };
-        let expected =
-            [summary("ann", "9997 more within a minute that changed nothing: node-edit 403 (9997)")];
+        let expected = [summary(
+            "ann",
+            "9997 more within a minute that changed nothing: node-edit 403 (9997)",
+        )];
         assert_eq!(unchanged.rotate(second(60)), expected);
         assert!(unchanged.rotate(second(130)).is_empty(), "nothing is summed up of nothing");
     }
@@ -181,8 +190,9 @@ mod tests {
     #[test]
     fn a_flood_of_many_kinds_is_bounded_too() {
         let mut unchanged = Unchanged::default();
-        let take =
-            |unchanged: &mut Unchanged, n: u32| unchanged.take(Requester::User("ann"), &n.to_string(), "404");
+        let take = |unchanged: &mut Unchanged, n: u32| {
+            unchanged.take(Requester::User("ann"), &n.to_string(), "404")
+        };
         let rows = (0..10_000).filter(|n| take(&mut unchanged, *n)).count();
         assert_eq!(rows, 20);
         assert_eq!(unchanged.by_principal["ann"].kinds.len(), MAX_KINDS);
@@ -202,7 +212,10 @@ mod tests {
                 unchanged.take(Requester::User("ann"), &n.to_string(), "404");
             }
         }
-        assert!(!unchanged.take(Requester::User("ann"), "user-delete", "403"), "her rows are used up");
+        assert!(
+            !unchanged.take(Requester::User("ann"), "user-delete", "403"),
+            "her rows are used up"
+        );
         let summary = unchanged.finish().pop().unwrap().outcome;
         assert!(summary.contains("changed nothing: user-delete 403 (1), "), "{summary}");
     }
@@ -218,9 +231,13 @@ mod tests {
         assert!(unchanged.take(Requester::User("ann"), "node-edit", "403"));
         // One machine has many addresses of IPv6, and is one.
         let mut unchanged = Unchanged::default();
-        let of_one = |n: u16| Requester::Stranger(Some(IpAddr::from([0x2001, 0xdb8, 0, 0, 0, 0, 0, n])));
+        let of_one =
+            |n: u16| Requester::Stranger(Some(IpAddr::from([0x2001, 0xdb8, 0, 0, 0, 0, 0, n])));
         assert_eq!((0..1_000).filter(|n| unchanged.take(of_one(*n), "POST", "401")).count(), 3);
         let summary = unchanged.finish().pop().unwrap();
-        assert_eq!(summary.outcome, "997 more within a minute that changed nothing: 2001:db8:: (997)");
+        assert_eq!(
+            summary.outcome,
+            "997 more within a minute that changed nothing: 2001:db8:: (997)"
+        );
     }
 }

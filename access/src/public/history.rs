@@ -48,7 +48,8 @@ fn without_addresses(line: &str) -> String {
     if line.contains(", was ") {
         return line.to_owned();
     }
-    let is_of_word = |c: char| c.is_alphanumeric() || matches!(c, '.' | ':' | '[' | ']' | '%' | '-' | '_');
+    let is_of_word =
+        |c: char| c.is_alphanumeric() || matches!(c, '.' | ':' | '[' | ']' | '%' | '-' | '_');
     let mut public = String::with_capacity(line.len());
     let mut rest = line;
     while !rest.is_empty() {
@@ -72,7 +73,9 @@ fn is_address(word: &str) -> bool {
 fn without_aside(line: &str) -> String {
     for fate in FATES {
         let Some(thing) = line.strip_suffix(fate) else { continue };
-        let Some((name, _)) = thing.split_once(" (").filter(|_| thing.ends_with(')')) else { continue };
+        let Some((name, _)) = thing.split_once(" (").filter(|_| thing.ends_with(')')) else {
+            continue;
+        };
         return format!("{name}{fate}");
     }
     line.to_owned()
@@ -116,7 +119,10 @@ mod tests {
                 "nic lan0 is not there yet after the start of the agent",
             ),
             ("system serial number is B, was A", "system serial number is another"),
-            ("gpu 0000:3b:00.0: serial number is 2, was 1", "gpu 0000:3b:00.0: serial number is another"),
+            (
+                "gpu 0000:3b:00.0: serial number is 2, was 1",
+                "gpu 0000:3b:00.0: serial number is another",
+            ),
             ("BMC address is 10.9.0.2, was 10.9.0.1", "BMC address is another"),
             (
                 "nic lan0: hardware address is 52:54:00:00:00:02, was x",
@@ -143,7 +149,10 @@ mod tests {
             ),
             ("10.1.0.0/24, [fe80::2].", "…/24, …."),
             ("BMC firmware is 2.1.0.4, was 2.1.0.3", "BMC firmware is 2.1.0.4, was 2.1.0.3"),
-            ("at 12:30:05 gpu 0000:3b:00.0 access::audit", "at 12:30:05 gpu 0000:3b:00.0 access::audit"),
+            (
+                "at 12:30:05 gpu 0000:3b:00.0 access::audit",
+                "at 12:30:05 gpu 0000:3b:00.0 access::audit",
+            ),
             ("", ""),
         ] {
             assert_eq!(public_line(line), expected, "{line}");

@@ -2,7 +2,9 @@
 
 use std::net::IpAddr;
 
-use api::inventory::{Bmc, Board, Disk, Gpu, Infiniband, Inventory, MemoryModule, Nic, Os, System, Vlan};
+use api::inventory::{
+    Bmc, Board, Disk, Gpu, Infiniband, Inventory, MemoryModule, Nic, Os, System, Vlan,
+};
 
 /// Hexadecimal digits of a hardware address in the name of a device: `enx525400123456` of udev, `rocex` and `ibx` of
 /// rdma-core, whose GUIDs have more.

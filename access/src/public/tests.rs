@@ -58,8 +58,9 @@ fn status() -> NodeStatus {
 
 fn assert_public(value: &Value) {
     let text = value.to_string();
-    let private =
-        [MARKER, STRANGER, "10.99.99.99", "52-54-00", "525400", "5054:ff:fe"].into_iter().chain(MACS);
+    let private = [MARKER, STRANGER, "10.99.99.99", "52-54-00", "525400", "5054:ff:fe"]
+        .into_iter()
+        .chain(MACS);
     for private in private {
         assert!(!text.contains(private), "{private} in {text}");
     }
@@ -79,7 +80,8 @@ fn users_read_no_marker() {
     check(&status());
     let (id, name) = (NodeId(uuid::Uuid::from_u128(1)), "n1".parse().unwrap());
     let labels = [("rack".to_owned(), "a1".to_owned())].into();
-    let node = Node { name, id, spec: spec(), status: status(), next_image: None, labels, version: 1 };
+    let node =
+        Node { name, id, spec: spec(), status: status(), next_image: None, labels, version: 1 };
     check(&node);
     check(&NodeUpdate { id, name: node.name.clone(), status: status() });
     let problem = Some(format!("invalid value: {MARKER}"));
@@ -111,7 +113,11 @@ fn what_is_public_stays() {
     assert_eq!(api::labels::line(&public.labels), "rack=a1");
     assert_eq!(public.interfaces["lan0"].address.unwrap().to_string(), "10.1.0.1/24");
     let public = Visibility::Public.of_thing(status());
-    assert_eq!(public.address, Some("10.1.0.1".parse().unwrap()), "its own, as in /etc/hosts of its jobs");
+    assert_eq!(
+        public.address,
+        Some("10.1.0.1".parse().unwrap()),
+        "its own, as in /etc/hosts of its jobs"
+    );
     assert_eq!(public.unproven.unwrap().file, "iPXE script");
     assert_eq!(public.conflict.unwrap().cause, "used again from …:");
     let public = Visibility::Public.of_thing(inventory());

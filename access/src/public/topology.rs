@@ -123,7 +123,8 @@ mod tests {
     #[test]
     fn names_of_devices_tell_no_hardware_address() {
         let xml = r#"<object type="OSDev" name="enx525400aaaa02" osdev_type="2"/><object type="OSDev" name="eth0">"#;
-        let hidden = r#"<object type="OSDev" name="enx…" osdev_type="2"/><object type="OSDev" name="eth0">"#;
+        let hidden =
+            r#"<object type="OSDev" name="enx…" osdev_type="2"/><object type="OSDev" name="eth0">"#;
         assert_eq!(public(xml), hidden);
     }
 

@@ -97,6 +97,10 @@ pub(super) async fn head(State(access): State<Access>) -> Result<Json<AuditHead>
 pub(super) async fn cut(State(access): State<Access>) -> Result<Json<AuditCut>, Refusal> {
     access.audit_cut().map(Json).ok_or_else(|| {
         let title = "cannot show the cut of the audit log";
-        Refusal::new(StatusCode::NOT_FOUND, title, "no line was ever removed: the log begins with line 1")
+        Refusal::new(
+            StatusCode::NOT_FOUND,
+            title,
+            "no line was ever removed: the log begins with line 1",
+        )
     })
 }

@@ -35,7 +35,8 @@ pub(super) async fn begin(
     }
     let begun = access.begin_session(owner, token.hash).await;
     let begun = begun.map_err(|error| refuse(title.to_owned(), &error))?;
-    Ok((StatusCode::CREATED, [(header::SET_COOKIE, begun.cookie)], Json(begun.session)).into_response())
+    Ok((StatusCode::CREATED, [(header::SET_COOKIE, begun.cookie)], Json(begun.session))
+        .into_response())
 }
 
 /// Logs a browser out: ends the session of the cookie, and clears it.
@@ -51,7 +52,8 @@ pub(super) async fn end(
     let title = "cannot end the session";
     caller.authorize(Resource::Owned { owner: &caller.principal.name })?;
     let Credential::Session(session) = credential else {
-        let why = "the request came with no session; DELETE /v1/users/NAME/sessions ends all of a user";
+        let why =
+            "the request came with no session; DELETE /v1/users/NAME/sessions ends all of a user";
         return Err(Refusal::new(StatusCode::BAD_REQUEST, title, why));
     };
     access
@@ -101,7 +103,13 @@ pub(super) async fn issue_ticket(
     let owner = &caller.principal.name;
     caller.authorize(Resource::Owned { owner })?;
     let issued = access.issue_ticket(owner, token.hash, &wanted.method, &wanted.path);
-    let title =
-        || format!("cannot create a ticket for {:?}", wanted.path.chars().take(100).collect::<String>());
-    issued.map(|ticket| (StatusCode::CREATED, Json(ticket))).map_err(|error| refuse(title(), &error))
+    let title = || {
+        format!(
+            "cannot create a ticket for {:?}",
+            wanted.path.chars().take(100).collect::<String>()
+        )
+    };
+    issued
+        .map(|ticket| (StatusCode::CREATED, Json(ticket)))
+        .map_err(|error| refuse(title(), &error))
 }

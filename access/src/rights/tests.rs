@@ -3,7 +3,13 @@
 use super::*;
 
 fn principal(name: &str, roles: &[Role]) -> Principal {
-    Principal { name: name.to_owned(), roles: roles.to_vec(), groups: Vec::new(), account: None, scope: None }
+    Principal {
+        name: name.to_owned(),
+        roles: roles.to_vec(),
+        groups: Vec::new(),
+        account: None,
+        scope: None,
+    }
 }
 
 fn all_actions() -> impl Iterator<Item = Action> {
@@ -16,7 +22,10 @@ fn nobody_may_do_anything_without_a_role() {
         let nobody = principal("ann", roles);
         for action in all_actions() {
             assert!(authorize(&nobody, action, Resource::Site).is_err(), "{action:?}");
-            assert!(authorize(&nobody, action, Resource::Owned { owner: "ann" }).is_err(), "{action:?}");
+            assert!(
+                authorize(&nobody, action, Resource::Owned { owner: "ann" }).is_err(),
+                "{action:?}"
+            );
             assert!(visible(&nobody, action).is_err(), "{action:?}");
         }
         assert_eq!(permitted(&nobody), []);
@@ -36,7 +45,9 @@ fn an_admin_may_do_everything() {
 
 #[test]
 fn lists_show_what_may_be_done_and_nothing_else() {
-    for roles in [&[][..], &[Role::User], &[Role::Admin], &[Role::User, Role::Admin], &[Role::Unknown]] {
+    for roles in
+        [&[][..], &[Role::User], &[Role::Admin], &[Role::User, Role::Admin], &[Role::Unknown]]
+    {
         let ann = principal("ann", roles);
         for action in all_actions() {
             for owner in ["ann", "bob"] {
@@ -89,20 +100,28 @@ fn a_scope_takes_away_and_never_adds() {
                 [Resource::Site, Resource::Owned { owner: "ann" }, Resource::Owned { owner: "bob" }]
             {
                 let may = authorize(&whole, action, resource).is_ok() && scope.contains(&action);
-                assert_eq!(authorize(&scoped, action, resource).is_ok(), may, "{roles:?} {action:?}");
+                assert_eq!(
+                    authorize(&scoped, action, resource).is_ok(),
+                    may,
+                    "{roles:?} {action:?}"
+                );
             }
             let sees = visible(&whole, action).is_ok() && scope.contains(&action);
             assert_eq!(visible(&scoped, action).is_ok(), sees, "{roles:?} {action:?}");
         }
         assert!(permitted(&scoped).iter().all(|permitted| scope.contains(&permitted.action)));
     }
-    let nothing = Principal { scope: Some(Vec::<Action>::new().into()), ..principal("eve", &[Role::Admin]) };
+    let nothing =
+        Principal { scope: Some(Vec::<Action>::new().into()), ..principal("eve", &[Role::Admin]) };
     assert_eq!(permitted(&nothing), []);
 }
 
 #[test]
 fn a_refusal_names_the_scope() {
-    let scoped = Principal { scope: Some(vec![Action::NodeList].into()), ..principal("eve", &[Role::Admin]) };
+    let scoped = Principal {
+        scope: Some(vec![Action::NodeList].into()),
+        ..principal("eve", &[Role::Admin])
+    };
     let words = |action| authorize(&scoped, action, Resource::Site).unwrap_err().to_string();
     assert_eq!(
         words(Action::NodeReboot),

@@ -43,7 +43,10 @@ fn user(name: &str, admin: bool) -> User {
 }
 
 fn limits(is_admin: bool, own: &[(&str, Option<u64>)]) -> StoredLimits {
-    StoredLimits { is_admin, own: own.iter().map(|(name, limit)| ((*name).to_owned(), *limit)).collect() }
+    StoredLimits {
+        is_admin,
+        own: own.iter().map(|(name, limit)| ((*name).to_owned(), *limit)).collect(),
+    }
 }
 
 async fn users_and_tokens(store: impl Store) {
@@ -106,10 +109,17 @@ async fn ends_and_scopes(store: impl Store) {
     assert!(store.add_token(&token("ann", "old"), [13; 32]).await.unwrap());
     let found = store.owned_token([12; 32]).await.unwrap();
     let (owner, name, created) = (user("eve", true), "scoped".to_owned(), Timestamp(7));
-    assert_eq!(found, Some(OwnedToken { owner, name, created, expires: Some(Timestamp(50)), scope }));
+    assert_eq!(
+        found,
+        Some(OwnedToken { owner, name, created, expires: Some(Timestamp(50)), scope })
+    );
 
     let of_admins = async |now: i64| store.tokens_of_admins(Timestamp(now)).await.unwrap();
-    assert_eq!(of_admins(19).await, [("eve".to_owned(), "ends".to_owned())], "no scope, an admin's");
+    assert_eq!(
+        of_admins(19).await,
+        [("eve".to_owned(), "ends".to_owned())],
+        "no scope, an admin's"
+    );
     assert_eq!(of_admins(20).await, [], "it has ended");
     let to_mend = async |now: i64, soon: i64, limit: u32| {
         let found = store.tokens_to_mend(Timestamp(now), Timestamp(soon), limit).await.unwrap();
@@ -207,7 +217,8 @@ async fn audit_log(store: impl Store) {
     let rows = store.pending(0, 9).await.unwrap();
     let told: Vec<_> = rows.iter().map(|row| (row.id, row.outcome.as_str())).collect();
     assert_eq!(told, [(10, "201"), (20, "201")]);
-    let details = Details { source: "192.0.2.1".to_owned(), token: "ci".to_owned(), ..Details::default() };
+    let details =
+        Details { source: "192.0.2.1".to_owned(), token: "ci".to_owned(), ..Details::default() };
     assert_eq!((rows[0].principal.as_str(), &rows[0].details), ("ann", &details));
     assert_eq!(store.pending(10, 9).await.unwrap(), rows[1..]);
     let line = audit::next(lines.last(), action("/d"), Timestamp(7));

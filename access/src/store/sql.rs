@@ -70,7 +70,11 @@ impl From<UserRow> for User {
 }
 
 /// Binds the columns of a user in the order of [`USER`].
-fn bind_user(action: &'static str, text: &'static str, user: &User) -> Result<Statement, StoreError> {
+fn bind_user(
+    action: &'static str,
+    text: &'static str,
+    user: &User,
+) -> Result<Statement, StoreError> {
     let account = user.account.as_ref();
     let groups = account.map(|account| json(action, &account.groups)).transpose()?;
     Ok(statement(action, text)

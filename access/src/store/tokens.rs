@@ -65,5 +65,9 @@ pub(crate) trait TokenStore: Send + Sync {
         limit: u32,
     ) -> Result<Vec<Token>, StoreError>;
     /// How many there are of these.
-    async fn count_tokens_to_mend(&self, now: Timestamp, soon: Timestamp) -> Result<TokenCounts, StoreError>;
+    async fn count_tokens_to_mend(
+        &self,
+        now: Timestamp,
+        soon: Timestamp,
+    ) -> Result<TokenCounts, StoreError>;
 }

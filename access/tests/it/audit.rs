@@ -85,8 +85,9 @@ async fn undone(State(stuck): State<Stuck>) -> StatusCode {
 /// users, and the rows of the log after the admin's own.
 fn killed(path: &str) -> (Vec<String>, Vec<String>) {
     let directory = tempfile::tempdir().unwrap();
-    let runtime =
-        || tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
+    let runtime = || {
+        tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap()
+    };
     let server = runtime();
     server.block_on(async {
         let database = database(directory.path()).await;
@@ -100,7 +101,8 @@ fn killed(path: &str) -> (Vec<String>, Vec<String>) {
             .route(Action::NodeEdit, routes!(undone))
             .with_state(stuck.clone());
         let (router, _) = routes.into_parts(OpenApi::default());
-        let router: Router = router.layer(axum::middleware::from_fn_with_state(access, access::layer));
+        let router: Router =
+            router.layer(axum::middleware::from_fn_with_state(access, access::layer));
         let request = Request::post(path).header("authorization", format!("Bearer {token}"));
         tokio::spawn(router.oneshot(request.body(Body::empty()).unwrap()));
         stuck.reached.notified().await;
@@ -112,8 +114,11 @@ fn killed(path: &str) -> (Vec<String>, Vec<String>) {
         let users = access.users().await.unwrap().into_iter().map(|user| user.name);
         let users = users.filter(|name| name != "admin").collect();
         let rows = access.audit(100).await.unwrap();
-        let rows =
-            rows.iter().rev().skip(1).map(|row| format!("{} {} {}", row.principal, row.subject, row.outcome));
+        let rows = rows
+            .iter()
+            .rev()
+            .skip(1)
+            .map(|row| format!("{} {} {}", row.principal, row.subject, row.outcome));
         let rows: Vec<String> = rows.collect();
         assert_eq!(access.verify_audit().await.unwrap(), 1 + rows.len() as u64);
         (users, rows)
@@ -190,7 +195,8 @@ async fn a_request_whose_queued_work_changes_nothing_has_one_row_too() {
 }
 
 async fn rows(site: &Site, query: &str, token: &str) -> Vec<Value> {
-    let (status, rows) = site.ask(Method::GET, &format!("/v1/audit{query}"), Some(token), Value::Null).await;
+    let (status, rows) =
+        site.ask(Method::GET, &format!("/v1/audit{query}"), Some(token), Value::Null).await;
     assert_eq!(status, StatusCode::OK, "{rows}");
     rows.as_array().unwrap().clone()
 }
@@ -260,9 +266,13 @@ async fn a_flood_of_requests_that_change_nothing_has_some_rows_and_a_sum() {
     assert!(has("ann POST /v1/users 403") && has("- POST /v1/tokens 401"), "{lines:?}");
     // The flood may have lasted over the end of a minute.
     let sums = rows.iter().filter(|row| row["action"] == "repeated");
-    let sums: Vec<(&str, &str)> =
-        sums.map(|row| (row["principal"].as_str().unwrap(), row["outcome"].as_str().unwrap())).collect();
-    assert!(sums.iter().any(|(who, sum)| *who == "ann" && sum.contains("user-add 403 (")), "{sums:?}");
+    let sums: Vec<(&str, &str)> = sums
+        .map(|row| (row["principal"].as_str().unwrap(), row["outcome"].as_str().unwrap()))
+        .collect();
+    assert!(
+        sums.iter().any(|(who, sum)| *who == "ann" && sum.contains("user-add 403 (")),
+        "{sums:?}"
+    );
     assert!(sums.iter().any(|(who, sum)| *who == "-" && sum.contains("nowhere (")), "{sums:?}");
     site.access.verify_audit().await.unwrap();
 }
@@ -315,9 +325,11 @@ async fn a_changed_row_a_removed_row_and_a_cut_off_end_are_found() {
         statement("break", text).execute(&site.database).await.unwrap();
         let access = Access::open(site.database.clone()).await.unwrap();
         let found = access.verify_audit().await;
-        for text in
-            ["DELETE FROM access_audit", "INSERT INTO access_audit SELECT * FROM saved", "DROP TABLE saved"]
-        {
+        for text in [
+            "DELETE FROM access_audit",
+            "INSERT INTO access_audit SELECT * FROM saved",
+            "DROP TABLE saved",
+        ] {
             statement("restore", text).execute(&site.database).await.unwrap();
         }
         found
@@ -328,8 +340,7 @@ async fn a_changed_row_a_removed_row_and_a_cut_off_end_are_found() {
         ("UPDATE access_audit SET form = 1 WHERE number = 6", 6),
     ] {
         let found = broken(text).await;
-        let is_found =
-            matches!(&found, Err(AccessError::Broken(BrokenChain::Changed { number: n })) if *n == number);
+        let is_found = matches!(&found, Err(AccessError::Broken(BrokenChain::Changed { number: n })) if *n == number);
         assert!(is_found, "{text}: {found:?}");
     }
     let found = broken("DELETE FROM access_audit WHERE number BETWEEN 3 AND 7").await;

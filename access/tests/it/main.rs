@@ -52,7 +52,13 @@ impl Site {
         self.router = router(&self.access);
     }
 
-    async fn ask(&self, method: Method, path: &str, token: Option<&str>, body: Value) -> (StatusCode, Value) {
+    async fn ask(
+        &self,
+        method: Method,
+        path: &str,
+        token: Option<&str>,
+        body: Value,
+    ) -> (StatusCode, Value) {
         let mut request =
             Request::builder().method(method).uri(path).header("content-type", "application/json");
         if let Some(token) = token {
@@ -100,17 +106,22 @@ async fn tokens_are_made_listed_without_secret_and_revoked() {
     let admin = site.access.create_admin_if_none().await.unwrap().unwrap();
     let admin = Some(admin.as_str());
 
-    let (status, created) = site.ask(Method::POST, "/v1/tokens", admin, json!({ "name": "ci" })).await;
+    let (status, created) =
+        site.ask(Method::POST, "/v1/tokens", admin, json!({ "name": "ci" })).await;
     assert_eq!(status, StatusCode::CREATED);
     let secret = created["token"].as_str().unwrap().to_owned();
     let (status, who) = site.ask(Method::GET, "/v1/whoami", Some(&secret), Value::Null).await;
     let told = (status, &who["name"], &who["admin"], &who["roles"], &who["groups"]);
-    assert_eq!(told, (StatusCode::OK, &json!("admin"), &json!(true), &json!(["admin"]), &json!([])));
+    assert_eq!(
+        told,
+        (StatusCode::OK, &json!("admin"), &json!(true), &json!(["admin"]), &json!([]))
+    );
     assert_eq!(who["actions"].as_array().unwrap().len(), Action::ALL.len());
 
     let (status, _) = site.ask(Method::POST, "/v1/tokens", admin, json!({ "name": "ci" })).await;
     assert_eq!(status, StatusCode::CONFLICT);
-    let (status, _) = site.ask(Method::POST, "/v1/tokens", admin, json!({ "name": "No Good" })).await;
+    let (status, _) =
+        site.ask(Method::POST, "/v1/tokens", admin, json!({ "name": "No Good" })).await;
     assert_eq!(status, StatusCode::BAD_REQUEST);
 
     let (_, list) = site.ask(Method::GET, "/v1/tokens", admin, Value::Null).await;
@@ -161,9 +172,10 @@ async fn the_audit_log_is_read_page_by_page_while_it_grows() {
     }
     let (mut seen, mut query) = (Vec::new(), Some("?limit=3".to_owned()));
     while let Some(page) = query {
-        let request =
-            Request::get(format!("/v1/audit{page}")).header("authorization", format!("Bearer {admin}"));
-        let response = site.router.clone().oneshot(request.body(Body::empty()).unwrap()).await.unwrap();
+        let request = Request::get(format!("/v1/audit{page}"))
+            .header("authorization", format!("Bearer {admin}"));
+        let response =
+            site.router.clone().oneshot(request.body(Body::empty()).unwrap()).await.unwrap();
         assert_eq!(response.status(), StatusCode::OK);
         let link = response.headers().get("link").map(|link| link.to_str().unwrap().to_owned());
         query = link.map(|link| link[1..].split_once('>').unwrap().0.to_owned());
@@ -207,8 +219,15 @@ async fn a_token_of_a_user_carries_its_record() {
     let (site, admin, token) = site_with_ann().await;
     let ann = site.access.authenticate(&token).await.unwrap();
     let account = api::access::Account { uid: 1001, gid: 100, groups: vec![2000] };
-    assert_eq!((ann.name.as_str(), ann.roles, ann.account), ("ann", vec![Role::User], Some(account)));
-    assert_eq!(site.access.authenticate(&admin).await.unwrap().account, None, "the first admin runs no jobs");
+    assert_eq!(
+        (ann.name.as_str(), ann.roles, ann.account),
+        ("ann", vec![Role::User], Some(account))
+    );
+    assert_eq!(
+        site.access.authenticate(&admin).await.unwrap().account,
+        None,
+        "the first admin runs no jobs"
+    );
 
     let changed = json!({ "name": "ann", "account": { "uid": 7, "gid": 8 }, "comment": "moved" });
     let (status, _) = site.ask(Method::PUT, "/v1/users/ann", Some(&admin), changed.clone()).await;
@@ -240,10 +259,12 @@ async fn records_that_break_a_rule_change_nothing() {
         with(json!({ "uid": 100, "gid": 100, "groups": vec![5; 1025] })),
     ];
     for user in bad {
-        let (status, problem) = site.ask(Method::POST, "/v1/users", Some(&admin), user.clone()).await;
+        let (status, problem) =
+            site.ask(Method::POST, "/v1/users", Some(&admin), user.clone()).await;
         assert_eq!(status, StatusCode::BAD_REQUEST, "{user} {problem}");
     }
-    let (status, _) = site.ask(Method::POST, "/v1/users", Some(&admin), json!({ "name": "ann" })).await;
+    let (status, _) =
+        site.ask(Method::POST, "/v1/users", Some(&admin), json!({ "name": "ann" })).await;
     assert_eq!(status, StatusCode::CONFLICT);
     let (_, users) = site.ask(Method::GET, "/v1/users", Some(&admin), Value::Null).await;
     let names: Vec<&str> =
@@ -255,7 +276,8 @@ async fn records_that_break_a_rule_change_nothing() {
 #[tokio::test]
 async fn there_is_always_an_admin() {
     let (site, admin, _) = site_with_ann().await;
-    let (status, problem) = site.ask(Method::DELETE, "/v1/users/admin", Some(&admin), Value::Null).await;
+    let (status, problem) =
+        site.ask(Method::DELETE, "/v1/users/admin", Some(&admin), Value::Null).await;
     assert_eq!(status, StatusCode::CONFLICT);
     let why = problem["detail"].as_str().unwrap();
     assert!(why.starts_with("admin is the last admin with a token that is good"), "{why}");
@@ -301,10 +323,12 @@ async fn a_route_is_for_who_may_do_its_action() {
         .route(Action::NodeEdit, routes!(change_thing))
         .route(Action::WorkflowList, routes!(list_things));
     let (router, document) = routes.into_parts(OpenApi::default());
-    let router = router.layer(axum::middleware::from_fn_with_state(site.access.clone(), access::layer));
+    let router =
+        router.layer(axum::middleware::from_fn_with_state(site.access.clone(), access::layer));
     let ask = async |method: Method, path: &str, token: &str| {
         let request = Request::builder().method(method).uri(path);
-        let request = request.header("authorization", format!("Bearer {token}")).body(Body::empty());
+        let request =
+            request.header("authorization", format!("Bearer {token}")).body(Body::empty());
         let response = router.clone().oneshot(request.unwrap()).await.unwrap();
         let status = response.status();
         (status, response.into_body().collect().await.unwrap().to_bytes())
@@ -324,14 +348,23 @@ async fn a_route_is_for_who_may_do_its_action() {
     assert_eq!(status, StatusCode::UNAUTHORIZED);
     let (_, log) = site.ask(Method::GET, "/v1/audit?limit=10", Some(&admin), Value::Null).await;
     let lines: Vec<String> = log.as_array().unwrap().iter().map(line).collect();
-    for told in ["ann PUT /v1/things/ann 403", "ann GET /v1/things/bob 403", "- GET /v1/things 401"] {
-        assert!(lines.iter().any(|line| line.ends_with(told)), "refused attempts are recorded: {lines:?}");
+    for told in ["ann PUT /v1/things/ann 403", "ann GET /v1/things/bob 403", "- GET /v1/things 401"]
+    {
+        assert!(
+            lines.iter().any(|line| line.ends_with(told)),
+            "refused attempts are recorded: {lines:?}"
+        );
     }
 
     let document: Value = serde_json::from_str(&document.to_json().unwrap()).unwrap();
-    let action = |path: &str, method: &str| document["paths"][path][method][access::ACTION_KEY].clone();
+    let action =
+        |path: &str, method: &str| document["paths"][path][method][access::ACTION_KEY].clone();
     assert_eq!(action("/v1/things/{owner}", "get"), "workflow-read");
-    assert_eq!(action("/v1/things/{owner}", "put"), "node-edit", "a method of the same path has its own");
+    assert_eq!(
+        action("/v1/things/{owner}", "put"),
+        "node-edit",
+        "a method of the same path has its own"
+    );
     assert_eq!(action("/v1/things", "get"), "workflow-list");
 }
 

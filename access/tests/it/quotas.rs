@@ -93,7 +93,8 @@ async fn requests_are_counted_until_their_answers_are_read() {
     let refusals: Vec<_> = access.quota_refusals().filter(|(_, count)| *count > 0).collect();
     assert_eq!(refusals, [(QuotaName::Requests, 1)]);
     // An admin has no limit, and is not held up.
-    let of_admin = [ask(&router, "/v1/whoami", &admin).await, ask(&router, "/v1/whoami", &admin).await];
+    let of_admin =
+        [ask(&router, "/v1/whoami", &admin).await, ask(&router, "/v1/whoami", &admin).await];
     let more = ask(&router, "/v1/whoami", &admin).await;
     assert_eq!(more.status(), StatusCode::OK);
     drop((of_admin, more));
@@ -154,8 +155,9 @@ async fn a_user_has_so_many_tokens() {
     let (site, admin, ann) = site_with_ann().await;
     let access = site.access.clone().with_quota_limits(limits(QuotaName::Tokens, 5));
     let router = router(&access, Kept::default());
-    let create =
-        async |token: &str, body: Value| send(&router, (Method::POST, "/v1/tokens"), token, body).await;
+    let create = async |token: &str, body: Value| {
+        send(&router, (Method::POST, "/v1/tokens"), token, body).await
+    };
     // One is there. Of ten that are made at once four find room.
     let making = (0..10).map(|number| {
         let (router, ann) = (router.clone(), ann.clone());
@@ -212,31 +214,43 @@ async fn limits_of_ones_own_go_before_those_of_everybody() {
         assert!(refused["detail"].as_str().unwrap().contains(words), "{refused}");
     }
     let (_, quotas) = set(&admin, json!({"tokens": 1, "logs": null})).await;
-    assert_eq!([told(&quotas, "tokens"), told(&quotas, "logs")], [(1, Some(1), true), (0, None, true)]);
+    assert_eq!(
+        [told(&quotas, "tokens"), told(&quotas, "logs")],
+        [(1, Some(1), true), (0, None, true)]
+    );
     let (status, _) = site.ask(Method::POST, "/v1/tokens", of_ann, json!({"name": "more"})).await;
     assert_eq!(status, StatusCode::CONFLICT);
     // Another set takes the place of all of the first.
     let (_, quotas) = set(&admin, json!({"tokens": 2})).await;
-    let (_, log) = site.ask(Method::GET, "/v1/audit?action=PUT&limit=1", Some(&admin), Value::Null).await;
+    let (_, log) =
+        site.ask(Method::GET, "/v1/audit?action=PUT&limit=1", Some(&admin), Value::Null).await;
     assert_eq!(log[0]["difference"], r#"{"logs":["none",null],"tokens":[1,2]}"#);
     assert_eq!(told(&quotas, "logs"), (0, Some(64 << 30), false));
-    let (_, nobody) = site.ask(Method::GET, "/v1/users/eve/quotas", Some(&admin), Value::Null).await;
+    let (_, nobody) =
+        site.ask(Method::GET, "/v1/users/eve/quotas", Some(&admin), Value::Null).await;
     assert_eq!(nobody["status"], 404);
 
     // An admin has no limits but those of its own.
-    let (_, quotas) = site.ask(Method::GET, "/v1/users/admin/quotas", Some(&admin), Value::Null).await;
+    let (_, quotas) =
+        site.ask(Method::GET, "/v1/users/admin/quotas", Some(&admin), Value::Null).await;
     assert_eq!(told(&quotas, "logs"), (0, None, false));
     assert_eq!(told(&quotas, "sessions"), (0, Some(32), false));
-    site.ask(Method::PUT, "/v1/users/ann", Some(&admin), json!({"name": "ann", "admin": true})).await;
+    site.ask(Method::PUT, "/v1/users/ann", Some(&admin), json!({"name": "ann", "admin": true}))
+        .await;
     assert_eq!(site.access.quota("ann", QuotaName::Logs).await.unwrap(), None);
     assert_eq!(site.access.quota("ann", QuotaName::Tokens).await.unwrap(), Some(2));
 
     site.database.close().await;
     let access = Access::open(database(site.directory.path()).await).await.unwrap();
-    assert_eq!(access.quota("ann", QuotaName::Tokens).await.unwrap(), Some(2), "after a restart too");
+    assert_eq!(
+        access.quota("ann", QuotaName::Tokens).await.unwrap(),
+        Some(2),
+        "after a restart too"
+    );
     // They go with the user.
     access.remove_user("ann").await.unwrap();
-    let user = api::access::User { name: "ann".to_owned(), admin: false, account: None, comment: None };
+    let user =
+        api::access::User { name: "ann".to_owned(), admin: false, account: None, comment: None };
     access.add_user(&user).await.unwrap();
     assert_eq!(access.quota("ann", QuotaName::Tokens).await.unwrap(), Some(100));
 }
@@ -275,14 +289,20 @@ async fn a_removal_that_takes_long_is_told_whole_and_holds_up_nobody() {
     let removal = site.ask(Method::DELETE, "/v1/users/ann", Some(&admin), Value::Null);
     let meanwhile = async {
         slow.reached.notified().await;
-        let user = api::access::User { name: "ben".to_owned(), admin: false, account: None, comment: None };
+        let user = api::access::User {
+            name: "ben".to_owned(),
+            admin: false,
+            account: None,
+            comment: None,
+        };
         let added = tokio::time::timeout(Duration::from_secs(5), site.access.add_user(&user)).await;
         added.expect("another user is added while one goes").unwrap();
         slow.goes_on.notify_one();
     };
     let ((status, _), ()) = tokio::join!(removal, meanwhile);
     assert!(status.is_success(), "{status}");
-    let (_, log) = site.ask(Method::GET, "/v1/audit?action=DELETE", Some(&admin), Value::Null).await;
+    let (_, log) =
+        site.ask(Method::GET, "/v1/audit?action=DELETE", Some(&admin), Value::Null).await;
     assert_eq!(log[0]["object"], "ann");
     let difference = log[0]["difference"].as_str().unwrap();
     let leaving = r#"{"leaving.name":["ann",null],"leaving.admin":[false,null]"#;
@@ -292,7 +312,8 @@ async fn a_removal_that_takes_long_is_told_whole_and_holds_up_nobody() {
 #[tokio::test]
 async fn of_two_admins_who_are_removed_at_once_the_one_that_stays_keeps_what_it_has() {
     let (site, ..) = site_with_ann().await;
-    let ben = api::access::User { name: "ben".to_owned(), admin: true, account: None, comment: None };
+    let ben =
+        api::access::User { name: "ben".to_owned(), admin: true, account: None, comment: None };
     site.access.add_user(&ben).await.unwrap();
     site.access.replace_token("ben", "of-ben").await.unwrap();
     let (reached, goes_on) = (Notify::new(), Notify::new());
@@ -302,8 +323,9 @@ async fn of_two_admins_who_are_removed_at_once_the_one_that_stays_keeps_what_it_
         slow.reached.notified().await;
         slow.goes_on.notify_one();
     };
-    let removals =
-        async { tokio::join!(site.access.remove_user("admin"), site.access.remove_user("ben"), meanwhile) };
+    let removals = async {
+        tokio::join!(site.access.remove_user("admin"), site.access.remove_user("ben"), meanwhile)
+    };
     let ended = tokio::time::timeout(Duration::from_secs(30), removals).await;
     let (of_admin, of_ben, ()) = ended.expect("nothing of ben is freed");
     of_admin.unwrap();

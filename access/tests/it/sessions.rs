@@ -37,7 +37,13 @@ impl Answer {
     }
 }
 
-async fn ask(router: &Router, method: Method, path: &str, headers: &[(&str, &str)], body: Value) -> Answer {
+async fn ask(
+    router: &Router,
+    method: Method,
+    path: &str,
+    headers: &[(&str, &str)],
+    body: Value,
+) -> Answer {
     let mut request = Request::builder().method(method).uri(path).header("host", HOST);
     if !body.is_null() {
         request = request.header("content-type", "application/json");
@@ -58,7 +64,8 @@ async fn log_in(site: &Site, token: &str) -> Answer {
 }
 
 async fn who(site: &Site, cookie: &str) -> Option<Value> {
-    let answer = ask(&site.router, Method::GET, "/v1/whoami", &[("cookie", cookie)], Value::Null).await;
+    let answer =
+        ask(&site.router, Method::GET, "/v1/whoami", &[("cookie", cookie)], Value::Null).await;
     (answer.status == StatusCode::OK).then(|| answer.body["name"].clone())
 }
 
@@ -76,20 +83,33 @@ async fn a_cookie_stands_for_the_token_until_logout() {
     assert!(!set.contains("Domain"), "{set}");
     assert!(!begun.body.to_string().contains("bps_"), "no script sees it");
     assert_eq!(who(&site, &cookie).await, Some(json!("ann")));
-    let stored: Vec<(Vec<u8>,)> =
-        statement("look", "SELECT hash FROM access_sessions").fetch_all(&site.database).await.unwrap();
+    let stored: Vec<(Vec<u8>,)> = statement("look", "SELECT hash FROM access_sessions")
+        .fetch_all(&site.database)
+        .await
+        .unwrap();
     assert_eq!((stored.len(), stored[0].0.len()), (1, 32), "a hash is kept");
 
     let headers = [("cookie", cookie.as_str()), ("origin", ORIGIN)];
     let again = ask(&site.router, Method::POST, "/v1/session", &headers, Value::Null).await;
-    assert_eq!(again.status, StatusCode::BAD_REQUEST, "a session begins no session: {}", again.body);
+    assert_eq!(
+        again.status,
+        StatusCode::BAD_REQUEST,
+        "a session begins no session: {}",
+        again.body
+    );
     let out = ask(&site.router, Method::DELETE, "/v1/session", &headers, Value::Null).await;
     assert_eq!(out.status, StatusCode::NO_CONTENT);
     assert!(out.set_cookie().contains("Max-Age=0"), "{}", out.set_cookie());
     assert_eq!(who(&site, &cookie).await, None);
     let bearer = format!("Bearer {ann}");
-    let out =
-        ask(&site.router, Method::DELETE, "/v1/session", &[("authorization", &bearer)], Value::Null).await;
+    let out = ask(
+        &site.router,
+        Method::DELETE,
+        "/v1/session",
+        &[("authorization", &bearer)],
+        Value::Null,
+    )
+    .await;
     assert_eq!(out.status, StatusCode::BAD_REQUEST, "there is no session");
 }
 
@@ -103,10 +123,14 @@ async fn only_the_servers_own_pages_change_something() {
         headers.extend(origin.map(|origin| ("origin", origin)));
         headers
     };
-    for origin in [None, Some("https://evil.example"), Some("null"), Some("http://bedplate.example:9470")] {
-        let refused = ask(&site.router, Method::POST, "/v1/tokens", &with(origin), create("stolen")).await;
+    for origin in
+        [None, Some("https://evil.example"), Some("null"), Some("http://bedplate.example:9470")]
+    {
+        let refused =
+            ask(&site.router, Method::POST, "/v1/tokens", &with(origin), create("stolen")).await;
         assert_eq!(refused.status, StatusCode::FORBIDDEN, "{origin:?}");
-        let socket = [with(origin), vec![("upgrade", "WebSocket"), ("connection", "Upgrade")]].concat();
+        let socket =
+            [with(origin), vec![("upgrade", "WebSocket"), ("connection", "Upgrade")]].concat();
         let refused = ask(&site.router, Method::GET, "/v1/whoami", &socket, Value::Null).await;
         assert_eq!(refused.status, StatusCode::FORBIDDEN, "a WebSocket, {origin:?}");
         assert!(refused.body["detail"].as_str().unwrap().contains("session"), "{}", refused.body);
@@ -118,7 +142,8 @@ async fn only_the_servers_own_pages_change_something() {
         assert!(lines.iter().any(|line| line.ends_with(told)), "{told}: {lines:?}");
     }
 
-    let made = ask(&site.router, Method::POST, "/v1/tokens", &with(Some(ORIGIN)), create("own")).await;
+    let made =
+        ask(&site.router, Method::POST, "/v1/tokens", &with(Some(ORIGIN)), create("own")).await;
     assert_eq!(made.status, StatusCode::CREATED, "{}", made.body);
     // What has a token is no browser: nothing is asked of it, and a bad token is not made good by a cookie.
     let bearer = format!("Bearer {ann}");
@@ -140,26 +165,34 @@ async fn logging_out_everywhere() {
     let path = "/v1/users/admin/sessions";
     let refused = ask(&site.router, Method::DELETE, path, &headers, Value::Null).await;
     assert_eq!(refused.status, StatusCode::FORBIDDEN, "ann ends nobody else's");
-    let ended = ask(&site.router, Method::DELETE, "/v1/users/ann/sessions", &headers, Value::Null).await;
+    let ended =
+        ask(&site.router, Method::DELETE, "/v1/users/ann/sessions", &headers, Value::Null).await;
     assert_eq!((ended.status, &ended.body), (StatusCode::OK, &json!({ "ended": 2 })));
     assert_eq!((who(&site, &first).await, who(&site, &second).await), (None, None));
     assert_eq!(who(&site, &of_admin).await, Some(json!("admin")));
 
     log_in(&site, &ann).await;
-    let (status, ended) = site.ask(Method::DELETE, "/v1/users/ann/sessions", Some(&admin), Value::Null).await;
+    let (status, ended) =
+        site.ask(Method::DELETE, "/v1/users/ann/sessions", Some(&admin), Value::Null).await;
     assert_eq!((status, ended), (StatusCode::OK, json!({ "ended": 1 })), "an admin ends a user's");
-    let (status, _) = site.ask(Method::DELETE, "/v1/users/bob/sessions", Some(&admin), Value::Null).await;
+    let (status, _) =
+        site.ask(Method::DELETE, "/v1/users/bob/sessions", Some(&admin), Value::Null).await;
     assert_eq!(status, StatusCode::NOT_FOUND);
 }
 
 #[tokio::test]
 async fn a_session_ends_with_its_token_and_its_user() {
     let (site, admin, ann) = site_with_ann().await;
-    let (_, other) = site.ask(Method::POST, "/v1/tokens", Some(&ann), json!({ "name": "other" })).await;
+    let (_, other) =
+        site.ask(Method::POST, "/v1/tokens", Some(&ann), json!({ "name": "other" })).await;
     let of_other = log_in(&site, other["token"].as_str().unwrap()).await.cookie();
     let of_laptop = log_in(&site, &ann).await.cookie();
     site.ask(Method::DELETE, "/v1/tokens/other", Some(&ann), Value::Null).await;
-    assert_eq!(who(&site, &of_other).await, None, "whoever has a leaked token may have a session of it too");
+    assert_eq!(
+        who(&site, &of_other).await,
+        None,
+        "whoever has a leaked token may have a session of it too"
+    );
     assert_eq!(who(&site, &of_laptop).await, Some(json!("ann")));
     site.ask(Method::DELETE, "/v1/users/ann", Some(&admin), Value::Null).await;
     assert_eq!(who(&site, &of_laptop).await, None);
@@ -213,7 +246,11 @@ async fn a_ticket_is_for_one_request() {
     assert!(one.starts_with("bpt_"), "{one}");
     let answer = get(format!("/v1/whoami?ticket={one}")).await;
     assert_eq!((answer.status, &answer.body["name"]), (StatusCode::OK, &json!("ann")));
-    assert_eq!(get(format!("/v1/whoami?ticket={one}")).await.status, StatusCode::UNAUTHORIZED, "used");
+    assert_eq!(
+        get(format!("/v1/whoami?ticket={one}")).await.status,
+        StatusCode::UNAUTHORIZED,
+        "used"
+    );
     let other = ticket("/v1/tokens").await;
     assert_eq!(get(format!("/v1/whoami?ticket={other}")).await.status, StatusCode::UNAUTHORIZED);
     let post = ticket("/v1/tokens").await;
@@ -234,7 +271,11 @@ async fn a_ticket_is_for_one_request() {
         assert_eq!(status, StatusCode::BAD_REQUEST, "{problem}");
     }
     let lines = site.access.audit(1000).await.unwrap();
-    assert!(lines.iter().all(|line| !line.subject.contains("ticket=") && !line.subject.contains("bpt_")));
+    assert!(
+        lines
+            .iter()
+            .all(|line| !line.subject.contains("ticket=") && !line.subject.contains("bpt_"))
+    );
 }
 
 #[tokio::test]
@@ -246,7 +287,8 @@ async fn what_is_behind_the_layer_never_sees_a_ticket() {
     let wanted = json!({ "method": "GET", "path": "/v1/anything" });
     let (_, ticket) = site.ask(Method::POST, "/v1/tickets", Some(&ann), wanted).await;
     let path = format!("/v1/anything?a=1&ticket={}&b=%5B2%5D", ticket["ticket"].as_str().unwrap());
-    let request = Request::get(path).header("host", HeaderValue::from_static(HOST)).body(Body::empty());
+    let request =
+        Request::get(path).header("host", HeaderValue::from_static(HOST)).body(Body::empty());
     let response = behind.oneshot(request.unwrap()).await.unwrap();
     assert_eq!(response.status(), StatusCode::OK);
     let seen = response.into_body().collect().await.unwrap().to_bytes();

@@ -15,7 +15,12 @@ use tower::ServiceExt as _;
 use crate::{Site, site_with_ann};
 
 /// Asks from an address, with one header. Returns the status and the headers of the answer.
-async fn ask_from(site: &Site, address: &str, header: (&str, &str), path: &str) -> (StatusCode, HeaderMap) {
+async fn ask_from(
+    site: &Site,
+    address: &str,
+    header: (&str, &str),
+    path: &str,
+) -> (StatusCode, HeaderMap) {
     let remote: SocketAddr = address.parse().unwrap();
     let mut request = Request::get(path).header(header.0, header.1).body(Body::empty()).unwrap();
     request.extensions_mut().insert(ConnectInfo(Peer { remote, local: remote }));
@@ -48,20 +53,34 @@ async fn a_token_ends_by_default_and_says_so() {
     let row = listed(&site, &ann, "laptop").await;
     let life = row["expires"].as_i64().unwrap() - row["created"].as_i64().unwrap();
     assert_eq!((life + 500_000) / 1_000_000, 90 * 86_400);
-    assert_eq!(listed(&site, &admin, "first-start").await["expires"], Value::Null, "the server's own");
+    assert_eq!(
+        listed(&site, &admin, "first-start").await["expires"],
+        Value::Null,
+        "the server's own"
+    );
     let forever = make(&site, &ann, json!({ "name": "forever", "expires": "never" })).await;
     assert_eq!(listed(&site, &ann, "forever").await["expires"], Value::Null);
 
     let_end(&site, "laptop").await;
     let (status, problem) = site.ask(Method::GET, "/v1/whoami", Some(&ann), Value::Null).await;
-    assert_eq!((status, &problem["title"]), (StatusCode::UNAUTHORIZED, &json!("the token has expired")));
+    assert_eq!(
+        (status, &problem["title"]),
+        (StatusCode::UNAUTHORIZED, &json!("the token has expired"))
+    );
     let why = problem["detail"].as_str().unwrap();
     assert!(why.contains("token \"laptop\" of ann has expired on 1970-01-01T00:00:01Z"), "{why}");
     let (_, log) = site.ask(Method::GET, "/v1/audit?limit=1", Some(&admin), Value::Null).await;
-    assert_eq!([&log[0]["principal"], &log[0]["token"]], ["-", "ann/laptop"], "whose it was is told");
+    assert_eq!(
+        [&log[0]["principal"], &log[0]["token"]],
+        ["-", "ann/laptop"],
+        "whose it was is told"
+    );
     assert_eq!(site.access.authenticate(&ann).await, None);
     let (status, who) = site.ask(Method::GET, "/v1/whoami", Some(&forever), Value::Null).await;
-    assert_eq!((status, &who["token"], &who["expires"]), (StatusCode::OK, &json!("forever"), &Value::Null));
+    assert_eq!(
+        (status, &who["token"], &who["expires"]),
+        (StatusCode::OK, &json!("forever"), &Value::Null)
+    );
 }
 
 #[tokio::test]
@@ -92,7 +111,8 @@ async fn what_was_got_with_a_token_ends_with_it() {
     let (site, _, ann) = site_with_ann().await;
     let request = Request::post("/v1/session").header("authorization", format!("Bearer {ann}"));
     let response = site.router.clone().oneshot(request.body(Body::empty()).unwrap()).await.unwrap();
-    let cookie = response.headers()["set-cookie"].to_str().unwrap().split(';').next().unwrap().to_owned();
+    let cookie =
+        response.headers()["set-cookie"].to_str().unwrap().split(';').next().unwrap().to_owned();
     let cookie = ("cookie", cookie.as_str());
     assert_eq!(ask_from(&site, "10.0.0.1:1", cookie, "/v1/whoami").await.0, StatusCode::OK);
     let wanted = json!({ "method": "GET", "path": "/v1/whoami" });
@@ -100,7 +120,10 @@ async fn what_was_got_with_a_token_ends_with_it() {
     let path = format!("/v1/whoami?ticket={}", ticket["ticket"].as_str().unwrap());
 
     let_end(&site, "laptop").await;
-    assert_eq!(ask_from(&site, "10.0.0.1:1", cookie, "/v1/whoami").await.0, StatusCode::UNAUTHORIZED);
+    assert_eq!(
+        ask_from(&site, "10.0.0.1:1", cookie, "/v1/whoami").await.0,
+        StatusCode::UNAUTHORIZED
+    );
     let (status, _) = site.ask(Method::GET, &path, None, Value::Null).await;
     assert_eq!(status, StatusCode::UNAUTHORIZED);
 }
@@ -109,29 +132,41 @@ async fn what_was_got_with_a_token_ends_with_it() {
 async fn a_token_to_read_with_changes_nothing_however_it_is_shown() {
     let (site, admin, _) = site_with_ann().await;
     let reads = make(&site, &admin, json!({ "name": "reads", "read-only": true })).await;
-    let ask =
-        async |method: Method, path: &str, body: Value| site.ask(method, path, Some(&reads), body).await;
+    let ask = async |method: Method, path: &str, body: Value| {
+        site.ask(method, path, Some(&reads), body).await
+    };
     assert_eq!(ask(Method::GET, "/v1/audit", Value::Null).await.0, StatusCode::OK);
     let (status, problem) = ask(Method::POST, "/v1/users", json!({ "name": "bob" })).await;
     assert_eq!(status, StatusCode::FORBIDDEN);
-    assert!(problem["detail"].as_str().unwrap().contains("not in the scope of the token"), "{problem}");
+    assert!(
+        problem["detail"].as_str().unwrap().contains("not in the scope of the token"),
+        "{problem}"
+    );
     for (method, path, body) in [
         (Method::POST, "/v1/tokens", json!({ "name": "wide" })),
         (Method::DELETE, "/v1/tokens/first-start", Value::Null),
         (Method::PUT, "/v1/users/ann", json!({ "name": "ann", "admin": true })),
         (Method::POST, "/v1/session", Value::Null),
     ] {
-        assert_eq!(ask(method.clone(), path, body).await.0, StatusCode::FORBIDDEN, "{method} {path}");
+        assert_eq!(
+            ask(method.clone(), path, body).await.0,
+            StatusCode::FORBIDDEN,
+            "{method} {path}"
+        );
     }
     let (_, who) = ask(Method::GET, "/v1/whoami", Value::Null).await;
-    assert!(!who["actions"].to_string().contains("user-edit"), "what is told is what may be done: {who}");
+    assert!(
+        !who["actions"].to_string().contains("user-edit"),
+        "what is told is what may be done: {who}"
+    );
 
     // A session and a ticket do what their token may do.
     let scope = json!(["session-create", "ticket-create", "user-list"]);
     let narrow = make(&site, &admin, json!({ "name": "narrow", "scope": scope })).await;
     let request = Request::post("/v1/session").header("authorization", format!("Bearer {narrow}"));
     let response = site.router.clone().oneshot(request.body(Body::empty()).unwrap()).await.unwrap();
-    let cookie = response.headers()["set-cookie"].to_str().unwrap().split(';').next().unwrap().to_owned();
+    let cookie =
+        response.headers()["set-cookie"].to_str().unwrap().split(';').next().unwrap().to_owned();
     for (path, status) in [("/v1/users", StatusCode::OK), ("/v1/audit", StatusCode::FORBIDDEN)] {
         assert_eq!(
             ask_from(&site, "10.0.0.1:1", ("cookie", cookie.as_str()), path).await.0,
@@ -155,7 +190,11 @@ async fn a_scoped_token_makes_none_that_is_wider() {
     assert_eq!(status, StatusCode::FORBIDDEN, "{problem}");
     let same = make(&site, &maker, json!({ "name": "same" })).await;
     let whole = json!(["who-am-i", "token-create", "user-list"]);
-    assert_eq!(listed(&site, &admin, "same").await["scope"], whole, "what nobody names is inherited");
+    assert_eq!(
+        listed(&site, &admin, "same").await["scope"],
+        whole,
+        "what nobody names is inherited"
+    );
     for (path, status) in [("/v1/users", StatusCode::OK), ("/v1/audit", StatusCode::FORBIDDEN)] {
         assert_eq!(site.ask(Method::GET, path, Some(&same), Value::Null).await.0, status, "{path}");
     }
@@ -166,7 +205,8 @@ async fn a_scoped_token_makes_none_that_is_wider() {
     assert!(problem["detail"].as_str().unwrap().contains("ends no later"), "{problem}");
     let ends = async |name: &str| listed(&site, &admin, name).await["expires"].clone();
     assert_eq!(ends("same").await, ends("maker").await);
-    let brief = make(&site, &admin, json!({ "name": "brief", "expires": { "after-seconds": 3600 } })).await;
+    let brief =
+        make(&site, &admin, json!({ "name": "brief", "expires": { "after-seconds": 3600 } })).await;
     make(&site, &brief, json!({ "name": "brief-2", "expires": "never" })).await;
     assert_eq!(ends("brief-2").await, Value::Null, "one without a scope is replaced by its like");
     for scope in [json!(["user-edit"]), json!(["gang-launch"])] {
@@ -186,7 +226,11 @@ async fn the_last_token_of_an_admin_stays() {
     make(&site, &admin, json!({ "name": "ended" })).await;
     let_end(&site, "ended").await;
     let (status, problem) = revoke("first-start").await;
-    assert_eq!(status, StatusCode::CONFLICT, "one with a scope and one that has ended do not count");
+    assert_eq!(
+        status,
+        StatusCode::CONFLICT,
+        "one with a scope and one that has ended do not count"
+    );
     assert!(problem["detail"].as_str().unwrap().contains("make another one first"), "{problem}");
     assert_eq!(revoke("ended").await.0, StatusCode::NO_CONTENT);
     assert_eq!(revoke("reads").await.0, StatusCode::NO_CONTENT);
@@ -218,7 +262,8 @@ async fn guesses_are_held_off_and_good_tokens_are_not() {
             _ => ("authorization", format!("Basic {number}")),
         };
         let (status, headers) = guess((header, secret.as_str())).await;
-        let waits = headers.get("retry-after").map(|value| value.to_str().unwrap().parse::<u64>().unwrap());
+        let waits =
+            headers.get("retry-after").map(|value| value.to_str().unwrap().parse::<u64>().unwrap());
         assert_eq!(waits.is_some(), status == StatusCode::TOO_MANY_REQUESTS);
         assert!(waits.is_none_or(|seconds| (1..=60).contains(&seconds)), "{waits:?}");
         statuses.push(status);
@@ -237,7 +282,8 @@ async fn guesses_are_held_off_and_good_tokens_are_not() {
             "a neighbour locks nobody out"
         );
     }
-    let elsewhere = ask_from(&site, "10.0.0.8:1", ("authorization", "Bearer bp_x"), "/v1/whoami").await;
+    let elsewhere =
+        ask_from(&site, "10.0.0.8:1", ("authorization", "Bearer bp_x"), "/v1/whoami").await;
     assert_eq!(elsewhere.0, StatusCode::UNAUTHORIZED);
     let (_, log) = site.ask(Method::GET, "/v1/audit?limit=100", Some(&admin), Value::Null).await;
     let lines = log.as_array().unwrap().iter().filter(|line| line["principal"] == "-").count();
@@ -247,23 +293,32 @@ async fn guesses_are_held_off_and_good_tokens_are_not() {
 #[tokio::test]
 async fn the_last_use_of_a_token_is_told_and_seldom_written() {
     let (site, admin, ann) = site_with_ann().await;
-    assert_eq!(listed(&site, &admin, "first-start").await["last-source"], Value::Null, "no connection");
+    assert_eq!(
+        listed(&site, &admin, "first-start").await["last-source"],
+        Value::Null,
+        "no connection"
+    );
     let bearer = format!("Bearer {ann}");
     for address in ["10.0.0.1:1", "[::ffff:10.0.0.2]:1", "[fd00::3]:1"] {
         ask_from(&site, address, ("authorization", bearer.as_str()), "/v1/whoami").await;
     }
     let row = listed(&site, &ann, "laptop").await;
     // To the minute.
-    assert!(row["last-used"].as_i64().unwrap() + 60_000_000 > row["created"].as_i64().unwrap(), "{row}");
+    assert!(
+        row["last-used"].as_i64().unwrap() + 60_000_000 > row["created"].as_i64().unwrap(),
+        "{row}"
+    );
     // `listed` itself came without an address; what it was asked before is told.
     assert_eq!(row["last-source"], Value::Null);
     ask_from(&site, "[fd00::3]:1", ("authorization", bearer.as_str()), "/v1/whoami").await;
     assert_eq!(site.access.tokens("ann").await.unwrap()[0].last_source.as_deref(), Some("fd00::3"));
 
     // What is written is the first use alone.
-    let text = "SELECT COUNT(*) FROM access_tokens WHERE name = 'laptop' AND last_source = '10.0.0.1'";
+    let text =
+        "SELECT COUNT(*) FROM access_tokens WHERE name = 'laptop' AND last_source = '10.0.0.1'";
     for _ in 0..200 {
-        let (written,): (Number<u64>,) = statement("look", text).fetch_one(&site.database).await.unwrap();
+        let (written,): (Number<u64>,) =
+            statement("look", text).fetch_one(&site.database).await.unwrap();
         if written.0 == 1 {
             return;
         }
@@ -302,7 +357,8 @@ async fn an_admin_sees_and_revokes_the_tokens_of_others() {
 
     let request = Request::post("/v1/session").header("authorization", format!("Bearer {spare}"));
     let response = site.router.clone().oneshot(request.body(Body::empty()).unwrap()).await.unwrap();
-    let cookie = response.headers()["set-cookie"].to_str().unwrap().split(';').next().unwrap().to_owned();
+    let cookie =
+        response.headers()["set-cookie"].to_str().unwrap().split(';').next().unwrap().to_owned();
     let (status, _) = ask(Method::DELETE, "/v1/tokens/spare?user=ann", &admin).await;
     assert_eq!(status, StatusCode::NO_CONTENT);
     let status = ask_from(&site, "10.0.0.1:1", ("cookie", cookie.as_str()), "/v1/whoami").await.0;

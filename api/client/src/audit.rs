@@ -35,12 +35,20 @@ impl Client {
     ///
     /// # Errors
     /// As every request.
-    pub async fn audit_of(&self, filter: &AuditFilter, limit: u32) -> Result<Vec<AuditEntry>, ClientError> {
+    pub async fn audit_of(
+        &self,
+        filter: &AuditFilter,
+        limit: u32,
+    ) -> Result<Vec<AuditEntry>, ClientError> {
         let wanted = limit as usize;
         let AuditFilter { user, action, since } = filter.clone();
         let since = since.map(|since| since.0.to_string());
-        let query =
-            [("limit", Some(limit.to_string())), ("user", user), ("action", action), ("since", since)];
+        let query = [
+            ("limit", Some(limit.to_string())),
+            ("user", user),
+            ("action", action),
+            ("since", since),
+        ];
         let query: Vec<(&str, String)> =
             query.into_iter().filter_map(|(name, value)| Some((name, value?))).collect();
         let first = self.request(Method::GET, PATH)?.query(&query);
@@ -61,7 +69,11 @@ impl Client {
     ///
     /// # Errors
     /// As every request.
-    pub async fn audit_after(&self, after: u64, limit: u32) -> Result<Vec<AuditEntry>, ClientError> {
+    pub async fn audit_after(
+        &self,
+        after: u64,
+        limit: u32,
+    ) -> Result<Vec<AuditEntry>, ClientError> {
         let query = [("after", after.to_string()), ("limit", limit.to_string())];
         self.get(PATH, &query).await
     }

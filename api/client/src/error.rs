@@ -54,7 +54,9 @@ pub enum ClientError {
     )]
     Upgrade,
     /// An event of a stream is not what this client understands.
-    #[error("the server sent an event that this client does not understand: are both of one version?")]
+    #[error(
+        "the server sent an event that this client does not understand: are both of one version?"
+    )]
     Event(#[source] serde_json::Error),
 }
 

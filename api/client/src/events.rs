@@ -62,7 +62,9 @@ impl<T: DeserializeOwned> Events<T> {
     ///
     /// # Errors
     /// [`ClientError::Event`] if an event is not understood.
-    pub async fn next_message(&mut self) -> Result<Result<WatchMessage<T>, StreamEnd>, ClientError> {
+    pub async fn next_message(
+        &mut self,
+    ) -> Result<Result<WatchMessage<T>, StreamEnd>, ClientError> {
         loop {
             match self.ready.pop_front() {
                 None => {}
@@ -70,7 +72,9 @@ impl<T: DeserializeOwned> Events<T> {
                 Some(WatchMessage::ListEnd) => return Ok(Ok(WatchMessage::ListEnd)),
                 Some(WatchMessage::State(text)) => {
                     let state = serde_json::from_str(&text);
-                    return state.map(|state| Ok(WatchMessage::State(state))).map_err(ClientError::Event);
+                    return state
+                        .map(|state| Ok(WatchMessage::State(state)))
+                        .map_err(ClientError::Event);
                 }
             }
             match self.response.chunk().await {
@@ -134,7 +138,8 @@ impl Parser {
     /// A blank line has come.
     fn end_event(&mut self, events: &mut Vec<WatchMessage<String>>) {
         let text = std::mem::take(&mut self.event);
-        let (is_list, has_id) = (std::mem::take(&mut self.is_list), std::mem::take(&mut self.has_id));
+        let (is_list, has_id) =
+            (std::mem::take(&mut self.is_list), std::mem::take(&mut self.has_id));
         if is_list {
             self.listing = true;
             events.push(WatchMessage::ListBegin);
@@ -178,7 +183,10 @@ mod tests {
         let of_two = format!("{head}data: 1\n\ndata: 2\nid: a-1\n\ndata: 3\nid: a-2\n\n: x\n\n");
         assert_eq!(told(&of_two), ["(", "1", "2", ")", "3"]);
         assert_eq!(told("event: list\ndata: \ndata: \nid: a-1\n\n"), ["(", ")"], "there is none");
-        assert_eq!(told(&format!("{head}data: 1\n\n{head}data: 1\nid:b\n\n")), ["(", "1", "(", "1", ")"]);
+        assert_eq!(
+            told(&format!("{head}data: 1\n\n{head}data: 1\nid:b\n\n")),
+            ["(", "1", "(", "1", ")"]
+        );
     }
 
     #[test]

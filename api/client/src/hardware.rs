@@ -24,8 +24,9 @@ impl Client {
     /// # Errors
     /// As every request; 404 if it never sent one.
     pub async fn topology(&self, name: &NodeName) -> Result<String, ClientError> {
-        let request =
-            self.request(Method::GET, &path_of(["nodes", name.as_str(), "topology.xml"])?)?.timeout(DEADLINE);
+        let request = self
+            .request(Method::GET, &path_of(["nodes", name.as_str(), "topology.xml"])?)?
+            .timeout(DEADLINE);
         self.answer(request).await?.text().await.map_err(ClientError::Answer)
     }
 
@@ -71,8 +72,12 @@ impl Client {
         labels: Option<&Selector>,
     ) -> Result<Answer, ClientError> {
         let labels = labels.map(Selector::to_string);
-        let query =
-            [("filter", filter), ("names", names), ("columns", columns), ("labels", labels.as_deref())];
+        let query = [
+            ("filter", filter),
+            ("names", names),
+            ("columns", columns),
+            ("labels", labels.as_deref()),
+        ];
         let mut query: Vec<(&str, String)> =
             query.into_iter().filter_map(|(name, value)| Some((name, value?.to_owned()))).collect();
         if names.is_none() {

@@ -186,7 +186,8 @@ impl Client {
     /// # Errors
     /// As every request.
     pub async fn delete_nodes(&self, names: &str) -> Result<(), ClientError> {
-        let request = self.request(Method::DELETE, "/v1/nodes")?.query(&[("names", names)]).timeout(DEADLINE);
+        let request =
+            self.request(Method::DELETE, "/v1/nodes")?.query(&[("names", names)]).timeout(DEADLINE);
         self.answer(request).await.map(drop)
     }
 
@@ -210,7 +211,11 @@ impl Client {
     ///
     /// # Errors
     /// As every request.
-    pub async fn history(&self, name: &NodeName, limit: u32) -> Result<Vec<NodeEvent>, ClientError> {
+    pub async fn history(
+        &self,
+        name: &NodeName,
+        limit: u32,
+    ) -> Result<Vec<NodeEvent>, ClientError> {
         self.get_first(&path_of(["nodes", name.as_str(), "history"])?, limit).await
     }
 
@@ -262,7 +267,8 @@ impl Client {
     /// As every request; 409 if there is no such enrolment, or it was revoked.
     pub async fn trust(&self, name: &NodeName, epoch: u64) -> Result<(), ClientError> {
         let path = path_of(["nodes", name.as_str(), "trust"])?;
-        let request = self.request(Method::POST, &path)?.json(&TrustNode { epoch }).timeout(DEADLINE);
+        let request =
+            self.request(Method::POST, &path)?.json(&TrustNode { epoch }).timeout(DEADLINE);
         self.answer(request).await.map(drop)
     }
 
@@ -272,7 +278,8 @@ impl Client {
     /// As every request; 409 if there is no such enrolment.
     pub async fn revoke(&self, name: &NodeName, epoch: Option<u64>) -> Result<(), ClientError> {
         let path = path_of(["nodes", name.as_str(), "revoke"])?;
-        let request = self.request(Method::POST, &path)?.json(&RevokeNode { epoch }).timeout(DEADLINE);
+        let request =
+            self.request(Method::POST, &path)?.json(&RevokeNode { epoch }).timeout(DEADLINE);
         self.answer(request).await.map(drop)
     }
 
@@ -304,7 +311,11 @@ impl Client {
     ///
     /// # Errors
     /// As every request.
-    pub async fn put_profile(&self, name: &ProfileName, spec: &MachineSpec) -> Result<Profile, ClientError> {
+    pub async fn put_profile(
+        &self,
+        name: &ProfileName,
+        spec: &MachineSpec,
+    ) -> Result<Profile, ClientError> {
         self.send_json(Method::PUT, &path_of(["profiles", name.as_str()])?, spec).await
     }
 
@@ -341,7 +352,8 @@ impl Client {
     /// # Errors
     /// As every request.
     pub async fn export(&self) -> Result<String, ClientError> {
-        let response = self.answer(self.request(Method::GET, "/v1/export")?.timeout(DEADLINE)).await?;
+        let response =
+            self.answer(self.request(Method::GET, "/v1/export")?.timeout(DEADLINE)).await?;
         response.text().await.map_err(ClientError::Answer)
     }
 
@@ -373,7 +385,11 @@ impl Client {
     ///
     /// # Errors
     /// As every request; 409 if a node uses it.
-    pub async fn delete_image(&self, name: &ImageName, version: Option<u32>) -> Result<(), ClientError> {
+    pub async fn delete_image(
+        &self,
+        name: &ImageName,
+        version: Option<u32>,
+    ) -> Result<(), ClientError> {
         let path = match version {
             Some(version) => path_of(["images", name.as_str(), "versions", &version.to_string()])?,
             None => path_of(["images", name.as_str()])?,
@@ -423,7 +439,11 @@ impl Client {
         self.get("/v1/openapi.json", &[]).await
     }
 
-    async fn get<T: DeserializeOwned>(&self, path: &str, query: &[(&str, String)]) -> Result<T, ClientError> {
+    async fn get<T: DeserializeOwned>(
+        &self,
+        path: &str,
+        query: &[(&str, String)],
+    ) -> Result<T, ClientError> {
         let request = self.request(Method::GET, path)?.query(query).timeout(DEADLINE);
         self.answer(request).await?.json().await.map_err(ClientError::Answer)
     }
@@ -449,8 +469,10 @@ impl Client {
     }
 
     fn request(&self, method: Method, path: &str) -> Result<RequestBuilder, ClientError> {
-        let url =
-            self.server.join(path).map_err(|source| ClientError::Url { path: path.to_owned(), source })?;
+        let url = self
+            .server
+            .join(path)
+            .map_err(|source| ClientError::Url { path: path.to_owned(), source })?;
         Ok(self.http.request(method, url).bearer_auth(&self.token))
     }
 }

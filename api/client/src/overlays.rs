@@ -44,7 +44,11 @@ impl Client {
     ///
     /// # Errors
     /// As every request; 404 if the overlay has no such file.
-    pub async fn overlay_file(&self, overlay: &OverlayName, path: &str) -> Result<Vec<u8>, ClientError> {
+    pub async fn overlay_file(
+        &self,
+        overlay: &OverlayName,
+        path: &str,
+    ) -> Result<Vec<u8>, ClientError> {
         let path = of_file(overlay, path)?;
         let response = self.answer(self.request(Method::GET, &path)?.timeout(DEADLINE)).await?;
         Ok(response.bytes().await.map_err(ClientError::Answer)?.into())
@@ -64,7 +68,8 @@ impl Client {
     ) -> Result<(), ClientError> {
         let query = [("mode", format!("{mode:04o}")), ("template", template.to_string())];
         let path = of_file(overlay, path)?;
-        let request = self.request(Method::PUT, &path)?.query(&query).body(content).timeout(DEADLINE);
+        let request =
+            self.request(Method::PUT, &path)?.query(&query).body(content).timeout(DEADLINE);
         self.answer(request).await.map(drop)
     }
 
@@ -72,7 +77,11 @@ impl Client {
     ///
     /// # Errors
     /// As every request.
-    pub async fn delete_overlay_file(&self, overlay: &OverlayName, path: &str) -> Result<(), ClientError> {
+    pub async fn delete_overlay_file(
+        &self,
+        overlay: &OverlayName,
+        path: &str,
+    ) -> Result<(), ClientError> {
         let path = of_file(overlay, path)?;
         self.send_empty(Method::DELETE, &path).await
     }
@@ -96,6 +105,8 @@ impl Client {
 /// A file of an overlay, whose path on the node goes on in that of the URL.
 fn of_file(overlay: &OverlayName, file: &str) -> Result<String, ClientError> {
     path_of(
-        ["overlays", overlay.as_str(), "files"].into_iter().chain(file.trim_start_matches('/').split('/')),
+        ["overlays", overlay.as_str(), "files"]
+            .into_iter()
+            .chain(file.trim_start_matches('/').split('/')),
     )
 }

@@ -11,7 +11,10 @@ pub(crate) const PAGE_ROWS: u32 = 1_000;
 impl Client {
     /// A whole list. A row that is there all the while is in it once. A server of before 2026-12 knows no pages and
     /// answers with all of it.
-    pub(crate) async fn get_pages<T: DeserializeOwned>(&self, path: &str) -> Result<Vec<T>, ClientError> {
+    pub(crate) async fn get_pages<T: DeserializeOwned>(
+        &self,
+        path: &str,
+    ) -> Result<Vec<T>, ClientError> {
         self.get_rows(path, format!("?limit={PAGE_ROWS}"), usize::MAX).await
     }
 
@@ -43,7 +46,8 @@ impl Client {
     ) -> Result<Vec<T>, ClientError> {
         let mut list = Gathered { rows: Vec::new(), wanted, next: Some(first) };
         while let Some(query) = list.next.take() {
-            let (rows, next) = self.get_page(self.request(Method::GET, &format!("{path}{query}"))?).await?;
+            let (rows, next) =
+                self.get_page(self.request(Method::GET, &format!("{path}{query}"))?).await?;
             list.add(rows, next);
         }
         Ok(list.rows)

@@ -80,7 +80,8 @@ impl Client {
     /// The server's answer, of a status of success or 101; sent again where nothing can come of it
     /// twice, as the table of this module says.
     pub(crate) async fn answer(&self, request: RequestBuilder) -> Result<Response, ClientError> {
-        let unreachable = |source| ClientError::Unreachable { server: self.server.to_string(), source };
+        let unreachable =
+            |source| ClientError::Unreachable { server: self.server.to_string(), source };
         let mut request = request.build().map_err(unreachable)?;
         let mut patience = Patience::default();
         let mut broke = false;
@@ -94,7 +95,9 @@ impl Client {
                 self.warn_of_expiry(response.headers());
             }
             let again = match &answered {
-                Ok(response) if is_taken(response.status()) => return answered.map_err(unreachable),
+                Ok(response) if is_taken(response.status()) => {
+                    return answered.map_err(unreachable);
+                }
                 Ok(response) => asks_again(response.status(), response.headers()),
                 // One that was never made broke nothing: who is not there at first is told at once.
                 Err(error) => {
@@ -229,7 +232,8 @@ mod tests {
 
     async fn answer(mut stream: TcpStream, head: &str) {
         read_head(&mut stream).await;
-        let answer = format!("HTTP/1.1 {head}\r\ncontent-length: 2\r\nconnection: close\r\n\r\n{{}}");
+        let answer =
+            format!("HTTP/1.1 {head}\r\ncontent-length: 2\r\nconnection: close\r\n\r\n{{}}");
         stream.write_all(answer.as_bytes()).await.unwrap();
     }
 
@@ -311,7 +315,10 @@ mod tests {
         let pauses: std::collections::BTreeSet<Duration> =
             (0..100).map(|_| Jitter::Around { random: random() }.of(pause)).collect();
         assert!(pauses.len() > 50, "{pauses:?}");
-        assert!(pauses.first() >= Some(&(pause / 2)) && pauses.last() < Some(&(pause * 3 / 2)), "{pauses:?}");
+        assert!(
+            pauses.first() >= Some(&(pause / 2)) && pauses.last() < Some(&(pause * 3 / 2)),
+            "{pauses:?}"
+        );
     }
 
     #[tokio::test]
@@ -319,7 +326,10 @@ mod tests {
         let (client, requests) = server_that_says(1, "429 Slow\r\nretry-after: 0").await;
         let began = Instant::now();
         let answered = client.stop_workflow("hello").await.unwrap_err();
-        assert!(matches!(answered, ClientError::Answer(_)), "it answers 200 and is no workflow: {answered}");
+        assert!(
+            matches!(answered, ClientError::Answer(_)),
+            "it answers 200 and is no workflow: {answered}"
+        );
         assert_eq!(requests.load(Ordering::SeqCst), 2);
         assert!(began.elapsed() >= MIN_WAIT / 2, "not in a loop");
         for head in [
@@ -372,10 +382,12 @@ mod tests {
         assert_eq!(pause(Again::NothingDone(seconds(54)), false), Some(seconds(54)));
         assert_eq!(pause(Again::NothingDone(seconds(1)), false), None, "61 s in all");
         let mut patience = Patience::default();
-        let times = std::iter::from_fn(|| patience.pause(Again::NothingDone(seconds(1)), false, middle));
+        let times =
+            std::iter::from_fn(|| patience.pause(Again::NothingDone(seconds(1)), false, middle));
         assert_eq!(times.count(), 60);
         let mut patience = Patience::default();
-        let times = std::iter::from_fn(|| patience.pause(Again::Unsure(Duration::ZERO), true, middle));
+        let times =
+            std::iter::from_fn(|| patience.pause(Again::Unsure(Duration::ZERO), true, middle));
         assert_eq!(times.count(), 3);
     }
 
@@ -386,11 +398,14 @@ mod tests {
         assert_eq!(requests.load(Ordering::SeqCst), 1);
         let may = |method: Method, key: Option<&str>| {
             let request = client.request(method, "/v1/workflows").unwrap();
-            let request = key.into_iter().fold(request, |request, key| request.header(IDEMPOTENCY_KEY, key));
+            let request =
+                key.into_iter().fold(request, |request, key| request.header(IDEMPOTENCY_KEY, key));
             may_repeat(&request.build().unwrap())
         };
         assert!(may(Method::GET, None) && may(Method::POST, Some("k")));
-        assert!(!may(Method::POST, None) && !may(Method::DELETE, None) && !may(Method::PUT, Some("k")));
+        assert!(
+            !may(Method::POST, None) && !may(Method::DELETE, None) && !may(Method::PUT, Some("k"))
+        );
     }
 
     #[test]

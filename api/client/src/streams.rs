@@ -33,7 +33,11 @@ impl Client {
     ///
     /// # Errors
     /// As every request; 404 and 409 if there is no such job, or it does not run; [`ClientError::Upgrade`].
-    pub async fn open_stream(&self, of: &StreamOf, request: &StreamRequest) -> Result<Line, ClientError> {
+    pub async fn open_stream(
+        &self,
+        of: &StreamOf,
+        request: &StreamRequest,
+    ) -> Result<Line, ClientError> {
         // Serialising the API's own types into memory does not fail.
         let mut query = vec![("request", serde_json::to_string(request).unwrap_or_default())];
         query.extend(of.job.clone().map(|job| ("stage", job)));
@@ -52,7 +56,9 @@ impl Client {
             return Err(ClientError::Upgrade);
         }
         let accept = response.headers().get(header::SEC_WEBSOCKET_ACCEPT);
-        if accept.is_none_or(|accept| accept.as_bytes() != derive_accept_key(key.as_bytes()).as_bytes()) {
+        if accept
+            .is_none_or(|accept| accept.as_bytes() != derive_accept_key(key.as_bytes()).as_bytes())
+        {
             return Err(ClientError::Upgrade);
         }
         let connection = response.upgrade().await.map_err(ClientError::Answer)?;

@@ -65,7 +65,9 @@ impl Fingerprint {
     /// Of the first certificate of a PEM text; `None` if there is none in it.
     #[must_use]
     pub fn of_pem(pem: &str) -> Option<Self> {
-        CertificateDer::from_pem_slice(pem.as_bytes()).ok().map(|certificate| Self::of(&certificate))
+        CertificateDer::from_pem_slice(pem.as_bytes())
+            .ok()
+            .map(|certificate| Self::of(&certificate))
     }
 
     fn of(certificate: &CertificateDer<'_>) -> Self {
@@ -87,16 +89,23 @@ impl std::str::FromStr for Fingerprint {
 
     fn from_str(text: &str) -> Result<Self, NoFingerprint> {
         let lower = text.trim().to_ascii_lowercase();
-        let digits: Vec<u8> =
-            lower.strip_prefix("sha256:").unwrap_or(&lower).bytes().filter(|byte| *byte != b':').collect();
+        let digits: Vec<u8> = lower
+            .strip_prefix("sha256:")
+            .unwrap_or(&lower)
+            .bytes()
+            .filter(|byte| *byte != b':')
+            .collect();
         let mut bytes = [0; 32];
         if digits.len() != 2 * bytes.len() {
             return Err(NoFingerprint);
         }
-        let value = |digit: u8| char::from(digit).to_digit(16).and_then(|value| u8::try_from(value).ok());
+        let value =
+            |digit: u8| char::from(digit).to_digit(16).and_then(|value| u8::try_from(value).ok());
         for (byte, pair) in bytes.iter_mut().zip(digits.chunks_exact(2)) {
-            *byte =
-                value(pair[0]).zip(value(pair[1])).map(|(high, low)| high << 4 | low).ok_or(NoFingerprint)?;
+            *byte = value(pair[0])
+                .zip(value(pair[1]))
+                .map(|(high, low)| high << 4 | low)
+                .ok_or(NoFingerprint)?;
         }
         Ok(Self(bytes))
     }

@@ -61,7 +61,11 @@ impl Client {
     ///
     /// # Errors
     /// As every request; 403 for who is no admin.
-    pub async fn set_quotas(&self, name: &str, limits: &SetQuotas) -> Result<UserQuotas, ClientError> {
+    pub async fn set_quotas(
+        &self,
+        name: &str,
+        limits: &SetQuotas,
+    ) -> Result<UserQuotas, ClientError> {
         self.send_json(Method::PUT, &path_of(["users", name, "quotas"])?, limits).await
     }
 

@@ -6,14 +6,15 @@ use api::{
         times::{KEPT, SINCE_HEADER, TIMES_HEADER},
     },
     workflow::{
-        Attempt, CheckDocument, Checked, StartWorkflow, TaskUsage, Waiting, Workflow, WorkflowEvent,
-        WorkflowSummary,
+        Attempt, CheckDocument, Checked, StartWorkflow, TaskUsage, Waiting, Workflow,
+        WorkflowEvent, WorkflowSummary,
     },
 };
 use reqwest::Method;
 
 use crate::{
-    Client, ClientError, DEADLINE, Events, StreamEnd, pages::PAGE_ROWS, path::path_of, retry::IDEMPOTENCY_KEY,
+    Client, ClientError, DEADLINE, Events, StreamEnd, pages::PAGE_ROWS, path::path_of,
+    retry::IDEMPOTENCY_KEY,
 };
 
 /// Which workflows, in which order: as the query of `GET /v1/workflows` has it, whose words the
@@ -148,7 +149,10 @@ impl Client {
     ///
     /// # Errors
     /// As every request; 400 names what the server does not understand, and what it would.
-    pub async fn list_workflows(&self, of: &WorkflowsOf) -> Result<Vec<WorkflowSummary>, ClientError> {
+    pub async fn list_workflows(
+        &self,
+        of: &WorkflowsOf,
+    ) -> Result<Vec<WorkflowSummary>, ClientError> {
         let limit = of.limit.unwrap_or(PAGE_ROWS).to_string();
         let first = self.request(Method::GET, "/v1/workflows")?.query(&of.query());
         let (mut rows, mut next): (Vec<WorkflowSummary>, _) =
@@ -169,7 +173,10 @@ impl Client {
     ///
     /// # Errors
     /// As every request; all mistakes of the document with line and column.
-    pub async fn start_workflow(&self, start: &StartWorkflow) -> Result<WorkflowSummary, ClientError> {
+    pub async fn start_workflow(
+        &self,
+        start: &StartWorkflow,
+    ) -> Result<WorkflowSummary, ClientError> {
         self.send_json(Method::POST, "/v1/workflows", start).await
     }
 
@@ -210,7 +217,8 @@ impl Client {
     /// As every request; all mistakes of the document with line and column.
     pub async fn render_workflow(&self, document: String) -> Result<String, ClientError> {
         let request = self.request(Method::POST, "/v1/workflows/render")?;
-        let response = self.answer(request.json(&CheckDocument { document }).timeout(DEADLINE)).await?;
+        let response =
+            self.answer(request.json(&CheckDocument { document }).timeout(DEADLINE)).await?;
         response.text().await.map_err(ClientError::Answer)
     }
 
@@ -227,7 +235,8 @@ impl Client {
     /// # Errors
     /// As every request.
     pub async fn workflow_document(&self, id: &str) -> Result<String, ClientError> {
-        let request = self.request(Method::GET, &of_workflow(id, &["document"])?)?.timeout(DEADLINE);
+        let request =
+            self.request(Method::GET, &of_workflow(id, &["document"])?)?.timeout(DEADLINE);
         self.answer(request).await?.text().await.map_err(ClientError::Answer)
     }
 
@@ -260,7 +269,11 @@ impl Client {
     ///
     /// # Errors
     /// As every request; 409 if it is so already, or over.
-    pub async fn pause_workflow(&self, id: &str, paused: bool) -> Result<WorkflowSummary, ClientError> {
+    pub async fn pause_workflow(
+        &self,
+        id: &str,
+        paused: bool,
+    ) -> Result<WorkflowSummary, ClientError> {
         let verb = if paused { "pause" } else { "resume" };
         let request = self.request(Method::POST, &of_workflow(id, &[verb])?)?.timeout(DEADLINE);
         self.answer(request).await?.json().await.map_err(ClientError::Answer)
@@ -342,7 +355,8 @@ impl Client {
     /// # Errors
     /// As every request; 404 if it is not there yet.
     pub async fn workflow_file(&self, id: &str, stage: u32) -> Result<Content, ClientError> {
-        let request = self.request(Method::GET, &of_workflow(id, &["files", &stage.to_string()])?)?;
+        let request =
+            self.request(Method::GET, &of_workflow(id, &["files", &stage.to_string()])?)?;
         self.answer(request).await.map(Content)
     }
 }

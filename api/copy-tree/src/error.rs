@@ -20,7 +20,9 @@ pub enum CopyError {
     #[error("{0}")]
     Target(String),
     /// The directory holds more than its sender takes.
-    #[error("{path} holds more than {limit} files and directories; pack it into one file (`tar -cf`) first")]
+    #[error(
+        "{path} holds more than {limit} files and directories; pack it into one file (`tar -cf`) first"
+    )]
     TooMany {
         /// The directory.
         path: String,

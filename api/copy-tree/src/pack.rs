@@ -49,18 +49,25 @@ pub fn pack(source: &Path, out: impl Write) -> Result<Copied, CopyError> {
     let fail = |error| CopyError::step("copy", source, error);
     let meta = fs::metadata(source).map_err(fail)?;
     if meta.is_dir() {
-        let directory =
-            File::open(source).map_err(|error| CopyError::step("read the directory", source, error))?;
+        let directory = File::open(source)
+            .map_err(|error| CopyError::step("read the directory", source, error))?;
         return pack_directory(&directory.into(), source, Limits::WIDEST, out);
     }
     if !meta.is_file() {
-        return Err(CopyError::Target(format!("{} is neither file nor directory", source.display())));
+        return Err(CopyError::Target(format!(
+            "{} is neither file nor directory",
+            source.display()
+        )));
     }
     let mut packing = Packing::new(out, source, meta.dev(), Limits::WIDEST);
     // Never waits for the other end of a pipe that has taken the file's place.
     let flags = OFlags::NONBLOCK.bits().cast_signed();
     let file = OpenOptions::new().read(true).custom_flags(flags).open(source);
-    packing.file(file.map_err(|error| CopyError::step("read", source, error))?, source, Path::new(TOP))?;
+    packing.file(
+        file.map_err(|error| CopyError::step("read", source, error))?,
+        source,
+        Path::new(TOP),
+    )?;
     packing.end()
 }
 
@@ -88,7 +95,8 @@ pub fn size_of(source: &Path) -> u64 {
         if meta.is_file() {
             return meta.len();
         }
-        let Some(entries) = (meta.is_dir() && depth < MAX_DEPTH).then(|| fs::read_dir(path).ok()).flatten()
+        let Some(entries) =
+            (meta.is_dir() && depth < MAX_DEPTH).then(|| fs::read_dir(path).ok()).flatten()
         else {
             return 0;
         };
@@ -126,7 +134,11 @@ impl<'a, W: Write> Packing<'a, W> {
         depth: usize,
     ) -> Result<(), CopyError> {
         if depth > self.limits.depth.min(MAX_DEPTH) {
-            skip(&mut self.copied, &path.display().to_string(), "deeper than any directory is copied");
+            skip(
+                &mut self.copied,
+                &path.display().to_string(),
+                "deeper than any directory is copied",
+            );
             return Ok(());
         }
         let entries = self.names(directory, path)?;
@@ -178,15 +190,18 @@ impl<'a, W: Write> Packing<'a, W> {
         };
         let why = match FileType::from_raw_mode(meta.st_mode) {
             FileType::Symlink => return self.link(directory, own, (path, name), &meta),
-            FileType::RegularFile => match openat(directory, own, OPEN | OFlags::NONBLOCK, Mode::empty()) {
-                Ok(file) => return self.file(file.into(), path, name),
-                Err(Errno::LOOP) => "no file any more",
-                Err(errno) => return Err(CopyError::step("read", path, errno)),
-            },
+            FileType::RegularFile => {
+                match openat(directory, own, OPEN | OFlags::NONBLOCK, Mode::empty()) {
+                    Ok(file) => return self.file(file.into(), path, name),
+                    Err(Errno::LOOP) => "no file any more",
+                    Err(errno) => return Err(CopyError::step("read", path, errno)),
+                }
+            }
             FileType::Directory if meta.st_dev == self.device => {
                 match openat(directory, own, OPEN | OFlags::DIRECTORY, Mode::empty()) {
                     Ok(below) => {
-                        let meta = fstat(&below).map_err(|errno| CopyError::step("look at", path, errno))?;
+                        let meta = fstat(&below)
+                            .map_err(|errno| CopyError::step("look at", path, errno))?;
                         if meta.st_dev == self.device {
                             return self.directory(&below, path, name, &meta, depth);
                         }
@@ -270,7 +285,10 @@ impl Read for Exactly {
         let most = usize::try_from(self.left).unwrap_or(usize::MAX).min(buffer.len());
         let read = self.file.read(&mut buffer[..most])?;
         if read == 0 && most > 0 {
-            return Err(io::Error::new(io::ErrorKind::UnexpectedEof, "it became shorter while it was read"));
+            return Err(io::Error::new(
+                io::ErrorKind::UnexpectedEof,
+                "it became shorter while it was read",
+            ));
         }
         self.left -= read as u64;
         Ok(read)

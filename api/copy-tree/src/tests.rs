@@ -171,8 +171,9 @@ fn a_directory_with_more_than_its_sender_takes_is_not_sent() {
 
     let error = pack_within(Limits { entries: 3, depth: 3 }).unwrap_err();
     assert!(matches!(error, CopyError::TooMany { limit: 3, .. }), "{error:?}");
-    let expected =
-        expect!["out holds more than 3 files and directories; pack it into one file (`tar -cf`) first"];
+    let expected = expect![
+        "out holds more than 3 files and directories; pack it into one file (`tar -cf`) first"
+    ];
     expected.assert_eq(&error.to_string());
 
     let (copied, stream) = pack_within(Limits { entries: 4, depth: 2 }).unwrap();
@@ -195,7 +196,8 @@ fn half_a_file_gets_no_name() {
         assert!(matches!(error, CopyError::Broken(_)), "{length}: {error}");
         assert_eq!(to.path().exists(), length > 100_511, "{length}");
     }
-    let left: Vec<_> = fs::read_dir(place.path()).unwrap().map(|entry| entry.unwrap().file_name()).collect();
+    let left: Vec<_> =
+        fs::read_dir(place.path()).unwrap().map(|entry| entry.unwrap().file_name()).collect();
     assert_eq!(left.len(), 2, "{left:?}");
 }
 
@@ -211,9 +213,14 @@ fn a_link_leads_out_if_it_may() {
         ("./../x", 1, false),
     ] {
         let name = if depth == 0 { "copy/l" } else { "copy/a/l" };
-        let entries =
-            [DIRECTORY, (EntryType::Directory, "copy/a", ""), (EntryType::Symlink, name, target), LAST];
-        let to = Target::of(&place.path().join(format!("{depth}{}", target.replace('/', "_"))), "").unwrap();
+        let entries = [
+            DIRECTORY,
+            (EntryType::Directory, "copy/a", ""),
+            (EntryType::Symlink, name, target),
+            LAST,
+        ];
+        let to = Target::of(&place.path().join(format!("{depth}{}", target.replace('/', "_"))), "")
+            .unwrap();
         let copied = unpack(stream(&entries).as_slice(), &to).unwrap();
         assert_eq!(copied.left_out_count == 1, out, "{target} at {depth}");
     }
@@ -251,7 +258,8 @@ fn eight_times_the_stream_takes_at_most_ten_times_the_steps() {
             let (mut read, mut steps) = (0, 0);
             let bytes = stream(&entries);
             let counted = Counted { bytes: &bytes, steps: &mut read };
-            unpack::unpack_counted(counted, &Target::of(place.path(), "new").unwrap(), &mut steps).unwrap();
+            unpack::unpack_counted(counted, &Target::of(place.path(), "new").unwrap(), &mut steps)
+                .unwrap();
             (read, steps)
         };
         let ((read, few), (read_more, many)) = (steps(100), steps(800));

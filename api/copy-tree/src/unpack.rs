@@ -158,7 +158,8 @@ impl Unpacking<'_> {
             EntryType::Directory => self.make_directory(path, mode, mtime)?,
             EntryType::Regular => self.make_file(&path, mode, mtime, entry)?,
             EntryType::Symlink => {
-                let target = target.or_else(|| header.link_name_bytes().map(std::borrow::Cow::into_owned));
+                let target =
+                    target.or_else(|| header.link_name_bytes().map(std::borrow::Cow::into_owned));
                 self.make_link(&path, &target.unwrap_or_default())?;
             }
             _ => self.skip(&path, "neither file, directory nor link"),
@@ -207,7 +208,8 @@ impl Unpacking<'_> {
     fn open_directory(&self, path: &Path) -> Result<OwnedFd, CopyError> {
         let path = if path.as_os_str().is_empty() { Path::new(".") } else { path };
         let flags = OFlags::DIRECTORY | OFlags::RDONLY | OFlags::CLOEXEC;
-        let resolve = ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS | ResolveFlags::NO_MAGICLINKS;
+        let resolve =
+            ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS | ResolveFlags::NO_MAGICLINKS;
         rustix::fs::openat2(&self.directory, path, flags, Mode::empty(), resolve)
             .map_err(|errno| self.fail("open the directory", path, errno))
     }
@@ -216,7 +218,9 @@ impl Unpacking<'_> {
         let (parent, name) = self.parent(&path)?;
         match rustix::fs::mkdirat(&parent, name, Mode::from_raw_mode(0o700)) {
             Ok(()) if self.made.len() >= MAX_DIRECTORIES => {
-                return Err(CopyError::Stream(format!("it has more than {MAX_DIRECTORIES} directories")));
+                return Err(CopyError::Stream(format!(
+                    "it has more than {MAX_DIRECTORIES} directories"
+                )));
             }
             Ok(()) => {
                 *self.steps += 1;
@@ -239,7 +243,8 @@ impl Unpacking<'_> {
     ) -> Result<(), CopyError> {
         let (parent, name) = self.parent(path)?;
         let draft = format!(".bedplate-{}.part", std::process::id());
-        let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        let flags =
+            OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
         let make = || rustix::fs::openat(&parent, &draft, flags, Mode::from_raw_mode(0o600));
         let made = match make() {
             Err(Errno::EXIST) => {
@@ -305,14 +310,19 @@ impl Unpacking<'_> {
         // The name of the place is one, and what lies directly below it is at depth 0.
         let depth = path.components().count().saturating_sub(2);
         if path.components().count() < 2 || leads_out(target, depth) {
-            let why = format!("a link to {}, which is not part of the copy", String::from_utf8_lossy(target));
+            let why = format!(
+                "a link to {}, which is not part of the copy",
+                String::from_utf8_lossy(target)
+            );
             self.skip(path, &why);
             return Ok(());
         }
         let (parent, name) = self.parent(path)?;
         let make = || rustix::fs::symlinkat(OsStr::from_bytes(target), &parent, name);
         let made = match make() {
-            Err(Errno::EXIST) => rustix::fs::unlinkat(&parent, name, AtFlags::empty()).and_then(|()| make()),
+            Err(Errno::EXIST) => {
+                rustix::fs::unlinkat(&parent, name, AtFlags::empty()).and_then(|()| make())
+            }
             made => made,
         };
         made.map_err(|errno| self.fail("make the link", path, errno))?;
@@ -372,6 +382,8 @@ struct Marked<R> {
 
 impl<R: Read> Read for Marked<R> {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        self.inner.read(buffer).inspect_err(|error| self.failed = error.kind() != io::ErrorKind::Interrupted)
+        self.inner
+            .read(buffer)
+            .inspect_err(|error| self.failed = error.kind() != io::ErrorKind::Interrupted)
     }
 }

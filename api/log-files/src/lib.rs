@@ -116,7 +116,9 @@ impl LogLocation {
                 return Ok(Some(Piece { from: offset.max(extent.end()), bytes: Vec::new() }));
             };
             let (file, start) = match extent.segments.iter().find(|segment| segment.end == end) {
-                Some(segment) if from >= extent.head => (self.open_segment(segment.start)?, segment.start),
+                Some(segment) if from >= extent.head => {
+                    (self.open_segment(segment.start)?, segment.start)
+                }
                 _ => (absent(self.open(OFlags::RDONLY))?, 0),
             };
             let Some(file) = file else { return Ok(None) };
@@ -260,7 +262,9 @@ fn segments(tail: &OwnedFd) -> io::Result<Vec<Segment>> {
     let mut joined: Vec<Segment> = Vec::new();
     for start in starts(tail)?.into_iter().rev() {
         let name = segment_name(start);
-        let Some(stat) = absent(statat(tail.as_fd(), name, AtFlags::SYMLINK_NOFOLLOW))? else { break };
+        let Some(stat) = absent(statat(tail.as_fd(), name, AtFlags::SYMLINK_NOFOLLOW))? else {
+            break;
+        };
         let end = start.saturating_add(u64::try_from(stat.st_size).unwrap_or(0));
         if joined.last().is_some_and(|newer| newer.start != end) {
             break;

@@ -39,7 +39,8 @@ fn look_back(path: &Path, lines: u64) -> io::Result<Option<u64>> {
         };
         let start = at.saturating_sub(BLOCK_BYTES).max(floor);
         let Some(block) = block(path, start, at)? else { return Ok(None) };
-        let newlines = (start..).zip(block).filter(|(_, byte)| *byte == b'\n').map(|(offset, _)| offset + 1);
+        let newlines =
+            (start..).zip(block).filter(|(_, byte)| *byte == b'\n').map(|(offset, _)| offset + 1);
         // What is behind each: a line, but behind the last byte.
         let mut begins: Vec<u64> = newlines.filter(|begin| *begin < end).collect();
         while let Some(begin) = begins.pop() {

@@ -87,7 +87,10 @@ fn a_log_within_its_limit_is_whole_and_one_past_it_keeps_both_ends() {
         assert_eq!(extent.bytes_from(offset), left, "{offset}");
     }
     assert_eq!(extent.bytes_from(u64::MAX), 0);
-    assert_eq!(read(&rig.path(), u64::MAX, 10).unwrap(), Piece { from: u64::MAX, bytes: Vec::new() });
+    assert_eq!(
+        read(&rig.path(), u64::MAX, 10).unwrap(),
+        Piece { from: u64::MAX, bytes: Vec::new() }
+    );
 }
 
 #[test]
@@ -118,7 +121,10 @@ fn a_tail_may_be_empty_and_begin_anywhere() {
     drop(writer);
     let writer = rig.writer(LIMIT);
     assert_eq!(writer.end(), u64::MAX - 2);
-    assert_eq!(read(&rig.path(), 10, 100).unwrap(), Piece { from: u64::MAX - 5, bytes: b"end".to_vec() });
+    assert_eq!(
+        read(&rig.path(), 10, 100).unwrap(),
+        Piece { from: u64::MAX - 5, bytes: b"end".to_vec() }
+    );
     assert_eq!(rig.on_disk(), 13);
 }
 

@@ -97,7 +97,10 @@ impl Marks {
     fn follow(&mut self, mark: TimeMark) {
         let lasting = self.marks.len().checked_sub(2).map(|index| self.marks[index].time);
         match self.marks.last_mut() {
-            Some(last) if lasting.is_some_and(|time| mark.time.0.saturating_sub(time.0) < self.interval) => {
+            Some(last)
+                if lasting
+                    .is_some_and(|time| mark.time.0.saturating_sub(time.0) < self.interval) =>
+            {
                 *last = mark;
             }
             _ => self.marks.push(mark),
@@ -125,7 +128,8 @@ impl Marks {
     fn read(bytes: &[u8]) -> Self {
         let mut records = bytes.chunks_exact(RECORD).map(read_record);
         let interval = records.next().flatten().map(|(_, interval)| interval);
-        let interval = interval.filter(|interval| *interval >= LEAST_INTERVAL).unwrap_or(LEAST_INTERVAL);
+        let interval =
+            interval.filter(|interval| *interval >= LEAST_INTERVAL).unwrap_or(LEAST_INTERVAL);
         let mut marks: Vec<TimeMark> = Vec::new();
         for (offset, micros) in records.flatten() {
             let mark = TimeMark { offset, time: Timestamp(micros) };
@@ -152,7 +156,8 @@ fn record(offset: u64, value: i64) -> [u8; RECORD] {
 }
 
 fn read_record(bytes: &[u8]) -> Option<(u64, i64)> {
-    let number = |place: usize| Some(u64::from_le_bytes(bytes.get(place..place + 8)?.try_into().ok()?));
+    let number =
+        |place: usize| Some(u64::from_le_bytes(bytes.get(place..place + 8)?.try_into().ok()?));
     let (offset, value, check) = (number(0)?, number(8)?, number(16)?);
     (check == offset ^ value ^ CHECK).then_some((offset, value.cast_signed()))
 }
@@ -208,7 +213,8 @@ impl TimesWriter {
             self.file = absent(opened)?.map(File::from);
         }
         let Some(file) = &self.file else { return self.write_all() };
-        let records = self.marks.marks[first..].iter().flat_map(|mark| record(mark.offset, mark.time.0));
+        let records =
+            self.marks.marks[first..].iter().flat_map(|mark| record(mark.offset, mark.time.0));
         // Before them is the interval.
         file.write_all_at(&records.collect::<Vec<u8>>(), ((first + 1) * RECORD) as u64)
     }
@@ -218,10 +224,12 @@ impl TimesWriter {
         let mut draft = self.place.times.clone();
         draft.push(".new");
         let (directory, name) = (&self.place.directory, &self.place.times);
-        let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::TRUNC | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        let flags =
+            OFlags::WRONLY | OFlags::CREATE | OFlags::TRUNC | OFlags::NOFOLLOW | OFlags::CLOEXEC;
         let file = File::from(openat(directory, &draft, flags, Mode::from_raw_mode(0o600))?);
         let written = file.write_all_at(&self.marks.bytes(), 0);
-        if let Err(error) = written.and_then(|()| Ok(renameat(directory, &draft, directory, name)?)) {
+        if let Err(error) = written.and_then(|()| Ok(renameat(directory, &draft, directory, name)?))
+        {
             // What cannot be deleted is written over by the next try.
             let _ = unlinkat(directory, &draft, AtFlags::empty());
             return Err(error);
@@ -256,7 +264,8 @@ pub fn time_marks(path: &Path) -> io::Result<Vec<TimeMark>> {
 /// # Errors
 /// The file system's. Where there are no files, the log is empty.
 pub fn since(path: &Path, time: Timestamp, is_over: bool) -> io::Result<Option<u64>> {
-    let marks = or_absent(LogLocation::of(path).and_then(|place| marks_of(&place)), Marks::default)?;
+    let marks =
+        or_absent(LogLocation::of(path).and_then(|place| marks_of(&place)), Marks::default)?;
     let end = extent(path)?.end();
     let Some(offset) = marks.since(time) else { return Ok((end == 0).then_some(0)) };
     if offset >= end && is_over {

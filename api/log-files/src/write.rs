@@ -78,8 +78,15 @@ impl Writer {
 
     fn go_on(place: LogLocation, limits: Limits, head: File) -> io::Result<Self> {
         let head_bytes = head.metadata()?.len();
-        let mut writer =
-            Self { place, limits, head, head_bytes, tail: None, segments: VecDeque::new(), syncs: false };
+        let mut writer = Self {
+            place,
+            limits,
+            head,
+            head_bytes,
+            tail: None,
+            segments: VecDeque::new(),
+            syncs: false,
+        };
         if let Some(directory) = writer.place.open_tail()? {
             writer.segments = segments(&directory)?.into();
             // What does not join is left of a crash, and nobody's.
@@ -222,6 +229,7 @@ impl Writer {
 }
 
 fn open_segment(directory: &OwnedFd, start: u64) -> io::Result<File> {
-    let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::APPEND | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    let flags =
+        OFlags::WRONLY | OFlags::CREATE | OFlags::APPEND | OFlags::NOFOLLOW | OFlags::CLOEXEC;
     Ok(openat(directory, segment_name(start), flags, Mode::from_raw_mode(0o600))?.into())
 }

@@ -251,7 +251,8 @@ mod tests {
     #[test]
     fn the_newest_common_version_and_the_common_capabilities_are_used() {
         let all = Capabilities::all;
-        let version = |min, max| Offer::ours().agree(&offer(min, max, all())).map(|both| both.protocol);
+        let version =
+            |min, max| Offer::ours().agree(&offer(min, max, all())).map(|both| both.protocol);
         assert_eq!(version(1, 2), Ok(2));
         assert_eq!(version(2, 9), Ok(2));
         assert_eq!(version(0, 1), Ok(1));
@@ -272,11 +273,13 @@ mod tests {
     fn hellos_of_all_releases_are_read() {
         let read = |text: &str| serde_json::from_str::<Offer>(text).unwrap();
         assert_eq!(read(r#"{"protocol":1}"#), Offer::version_1());
-        let later = r#"{"protocol":2,"min":2,"max":7,"capabilities":["gangs","unsupported","run-news"]}"#;
+        let later =
+            r#"{"protocol":2,"min":2,"max":7,"capabilities":["gangs","unsupported","run-news"]}"#;
         let two = Capabilities([Capability::Unsupported, Capability::RunNews].into());
         assert_eq!(read(later), offer(2, 7, two));
         let ours = serde_json::to_string(&Offer::ours()).unwrap();
-        let all = r#""capabilities":["unsupported","server-addresses","run-news","attempts","ready"]"#;
+        let all =
+            r#""capabilities":["unsupported","server-addresses","run-news","attempts","ready"]"#;
         assert_eq!(ours, format!(r#"{{"protocol":1,"min":1,"max":2,{all}}}"#));
         let many = format!(r#"{{"protocol":1,"capabilities":[{}"x"]}}"#, r#""x","#.repeat(100_000));
         assert!(read(&many).capabilities.is_empty());

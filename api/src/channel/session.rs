@@ -72,7 +72,12 @@ pub struct Session<Out> {
 
 impl<Out> Default for Session<Out> {
     fn default() -> Self {
-        Self { received: 0, sent: 0, unacknowledged: VecDeque::new(), agreed: Capabilities::default() }
+        Self {
+            received: 0,
+            sent: 0,
+            unacknowledged: VecDeque::new(),
+            agreed: Capabilities::default(),
+        }
     }
 }
 

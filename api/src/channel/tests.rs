@@ -11,8 +11,8 @@ use crate::{
     enroll::{BootPhase, Enroll, Enrolled, Renew, Report},
     inventory::{Fault, FaultLevel, Nic, NicKind},
     run::{
-        Destination, FailedTry, JobFile, JobSpec, LiveUsage, LogTaken, Mount, Outcome, RunEnd, RunState,
-        RunUser, Source, Usage, Work,
+        Destination, FailedTry, JobFile, JobSpec, LiveUsage, LogTaken, Mount, Outcome, RunEnd,
+        RunState, RunUser, Source, Usage, Work,
     },
     stage1::{RootImage, Stage1},
     stream::{Control, Copied, Size, Terminal},
@@ -60,8 +60,9 @@ fn agent_messages() -> Vec<FromAgent> {
         RunState::Running { started },
         RunState::Ready { started },
     ];
-    let states =
-        going.into_iter().chain(outcomes.into_iter().map(|outcome| RunState::Ended(Box::new(end(outcome)))));
+    let states = going
+        .into_iter()
+        .chain(outcomes.into_iter().map(|outcome| RunState::Ended(Box::new(end(outcome)))));
     let reports: Vec<RunReport> = states.map(|state| RunReport { run: run_id(), state }).collect();
     let nic = Nic { name: "lan0".into(), kind: NicKind::Bond, ..Nic::default() };
     let fault = Fault { level: FaultLevel::Error, subject: "s".into(), message: "m".into() };
@@ -153,9 +154,12 @@ fn stream_requests() -> Vec<StreamRequest> {
 fn server_messages() -> Vec<FromServer> {
     let run = run_id();
     let (volume, path) = (|| "v".to_owned(), || "p".to_owned());
-    let sources = [Source::Http { url: "http://a/".into() }, Source::Artifact { digest: digest(), size: 1 }];
-    let destinations =
-        [Destination::Http { url: "http://a/".into() }, Destination::Client { takes_directories: true }];
+    let sources =
+        [Source::Http { url: "http://a/".into() }, Source::Artifact { digest: digest(), size: 1 }];
+    let destinations = [
+        Destination::Http { url: "http://a/".into() },
+        Destination::Client { takes_directories: true },
+    ];
     let ingress = |source| start(Work::Ingress { volume: volume(), path: path(), source });
     let egress = |destination| start(Work::Egress { volume: volume(), path: path(), destination });
     let stream = StreamId(uuid::Uuid::from_u128(8));
@@ -195,7 +199,9 @@ fn mutations(tree: &Value, change: &dyn Fn(&str, &mut Value) -> bool) -> Vec<Val
         all.push((at.clone(), key.to_owned()));
         match tree {
             Value::Object(fields) => {
-                fields.iter().for_each(|(key, value)| paths(value, key, format!("{at}/{key}"), all));
+                fields
+                    .iter()
+                    .for_each(|(key, value)| paths(value, key, format!("{at}/{key}"), all));
             }
             Value::Array(items) => (0_usize..)
                 .zip(items)
@@ -251,7 +257,8 @@ fn reads_invented_variants<T: Serialize + DeserializeOwned>(value: &T) -> Vec<T>
 }
 
 fn kinds<M: Serialize>(messages: &[M]) -> BTreeSet<String> {
-    let kind = |message: &M| serde_json::to_value(message).unwrap()["type"].as_str().unwrap().to_owned();
+    let kind =
+        |message: &M| serde_json::to_value(message).unwrap()["type"].as_str().unwrap().to_owned();
     messages.iter().map(kind).collect()
 }
 
@@ -283,11 +290,19 @@ fn invented_variants_are_read_as_unknown_in_both_directions() {
         let read = reads_invented_variants(&message);
         assert!(read.contains(&FromAgent::Unknown), "{message:?}");
         // What is nested is unknown, and not the whole message: its other parts are still of use.
-        assert_eq!(read.iter().filter(|read| **read == FromAgent::Unknown).count(), 1, "{message:?}");
+        assert_eq!(
+            read.iter().filter(|read| **read == FromAgent::Unknown).count(),
+            1,
+            "{message:?}"
+        );
     }
     for message in server_messages() {
         let read = reads_invented_variants(&message);
-        assert_eq!(read.iter().filter(|read| **read == FromServer::Unknown).count(), 1, "{message:?}");
+        assert_eq!(
+            read.iter().filter(|read| **read == FromServer::Unknown).count(),
+            1,
+            "{message:?}"
+        );
         let nested = read.iter().filter(|read| **read != FromServer::Unknown);
         for nested in nested {
             let is_refused = match nested {
@@ -306,7 +321,8 @@ fn unknown_messages_are_named_and_never_sent() {
     let frame: Frame<FromAgent> = serde_json::from_str(text).unwrap();
     assert_eq!(frame.message, Some(FromAgent::Unknown));
     assert_eq!(kind_of_message(text), "dance");
-    let hostile = format!(r#"{{"seq":4,"ack":0,"message":{{"type":"a\n{}"}}}}"#, "b".repeat(1 << 20));
+    let hostile =
+        format!(r#"{{"seq":4,"ack":0,"message":{{"type":"a\n{}"}}}}"#, "b".repeat(1 << 20));
     assert_eq!(kind_of_message(&hostile).len(), MAX_KIND_CHARS);
     for nothing in ["", "{}", r#"{"seq":1,"ack":1}"#, r#"{"seq":1,"ack":1,"message":{"type":7}}"#] {
         assert_eq!(kind_of_message(nothing), "");
@@ -358,7 +374,8 @@ fn the_other_documents_between_releases_ignore_what_is_invented() {
     ignores_invented_fields(&stage1);
     let interfaces = json!({"lan0": {"mac": "52:54:00:12:34:56", "invented": 1,
         "bond": {"mode": "802.3ad", "members": ["a"], "invented": {}}}});
-    let machine = serde_json::from_value::<crate::machine::MachineSpec>(json!({"interfaces": interfaces}));
+    let machine =
+        serde_json::from_value::<crate::machine::MachineSpec>(json!({"interfaces": interfaces}));
     assert!(machine.is_ok(), "{machine:?}");
     let size = Size { rows: 1, columns: 2 };
     let controls = [

@@ -128,9 +128,16 @@ mod tests {
     fn link(inventory: &mut Inventory, addresses: &[&str], lanes: u32) {
         for from in addresses {
             let peers = addresses.iter().filter(|to| *to != from);
-            let links =
-                peers.map(|peer| GpuLink { peer: (*peer).to_owned(), kind: "nvlink".to_owned(), lanes });
-            inventory.gpus.push(Gpu { pci: (*from).to_owned(), links: links.collect(), ..Gpu::default() });
+            let links = peers.map(|peer| GpuLink {
+                peer: (*peer).to_owned(),
+                kind: "nvlink".to_owned(),
+                lanes,
+            });
+            inventory.gpus.push(Gpu {
+                pci: (*from).to_owned(),
+                links: links.collect(),
+                ..Gpu::default()
+            });
         }
     }
 
@@ -268,8 +275,11 @@ mod tests {
 
     #[test]
     fn parents_that_lie_end() {
-        let inventory =
-            machine(&[("a:b:0", Some("a:c:0"), 0), ("a:c:0", Some("a:b:0"), 0), ("x", Some("x"), 0)]);
+        let inventory = machine(&[
+            ("a:b:0", Some("a:c:0"), 0),
+            ("a:c:0", Some("a:b:0"), 0),
+            ("x", Some("x"), 0),
+        ]);
         assert_eq!(connection(&inventory, "a:b:0", "x"), Connection::Node);
         assert_eq!(connection(&inventory, "", "nothing"), Connection::Sys);
         assert_eq!(connection(&Inventory::default(), "", ""), Connection::Same);

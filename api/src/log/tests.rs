@@ -13,7 +13,8 @@ fn status(state: LogState) -> LogStatus {
 }
 
 fn read(headers: &[(&'static str, String)]) -> Option<LogStatus> {
-    let headers: BTreeMap<&str, &str> = headers.iter().map(|(name, value)| (*name, value.as_str())).collect();
+    let headers: BTreeMap<&str, &str> =
+        headers.iter().map(|(name, value)| (*name, value.as_str())).collect();
     LogStatus::from_headers(|name| headers.get(name).copied())
 }
 
@@ -50,7 +51,10 @@ fn a_gap_is_told_in_words_and_read_with_care() {
     let words = |from, to| LogGap { from, to }.to_string();
     assert_eq!(words(3, 1 << 20), "1048573 bytes left out here (offset 3 to 1048576)");
     assert_eq!(words(1 << 20, 13_946_061), "12.3 MiB left out here (offset 1048576 to 13946061)");
-    assert_eq!(words(0, u64::MAX), "17592186044415.9 MiB left out here (offset 0 to 18446744073709551615)");
+    assert_eq!(
+        words(0, u64::MAX),
+        "17592186044415.9 MiB left out here (offset 0 to 18446744073709551615)"
+    );
     for wrong in ["", "-", "5", "5-", "7-5", "5-5", "-5-7", "5-7-9", "5-18446744073709551616"] {
         assert_eq!(wrong.parse::<LogGap>(), Err(InvalidGap), "{wrong}");
     }
@@ -100,7 +104,11 @@ fn time_marks_travel_and_what_is_none_is_left_out() {
     let many: Vec<TimeMark> = (0..200).map(|offset| mark(offset, 1)).collect();
     assert_eq!(TimeMark::from_query(&TimeMark::query(&many)), many[..MAX_MARKS_PER_PIECE]);
     let sent: Vec<String> = many.iter().map(|mark| format!("{}:1", mark.offset)).collect();
-    assert_eq!(TimeMark::from_query(&sent.join(",")), many[..MAX_MARKS_PER_PIECE], "nor does a stranger");
+    assert_eq!(
+        TimeMark::from_query(&sent.join(",")),
+        many[..MAX_MARKS_PER_PIECE],
+        "nor does a stranger"
+    );
     let longest = TimeMark::query(&[mark(u64::MAX, i64::MIN); MAX_MARKS_PER_PIECE]);
     assert!(longest.len() < 8_000 / 2, "{}", longest.len());
 }

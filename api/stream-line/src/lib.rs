@@ -144,7 +144,8 @@ impl<T: AsyncRead + AsyncWrite + Unpin> StreamSocket<T> {
                 return Poll::Ready(Ok(Event::Room));
             }
             let message = ready!(Pin::new(&mut self.socket).poll_next(context));
-            let message = message.ok_or_else(|| StreamError::Closed(String::new()))?.map_err(broken)?;
+            let message =
+                message.ok_or_else(|| StreamError::Closed(String::new()))?.map_err(broken)?;
             if let Some(event) = self.handle_message(message)? {
                 return Poll::Ready(Ok(event));
             }
@@ -196,7 +197,9 @@ impl<T: AsyncRead + AsyncWrite + Unpin> StreamSocket<T> {
             },
             Message::Close(close) => {
                 let why = close.filter(|close| !close.reason.is_empty());
-                Err(StreamError::Closed(why.map_or(String::new(), |close| format!(": {}", close.reason))))
+                Err(StreamError::Closed(
+                    why.map_or(String::new(), |close| format!(": {}", close.reason)),
+                ))
             }
             Message::Ping(_) | Message::Pong(_) | Message::Frame(_) => Ok(None),
         }
@@ -271,7 +274,10 @@ mod tests {
         let (one, other) = pair().await;
         let total = 3 * stream::WINDOW_BYTES;
         let exchanged = async {
-            tokio::join!(exchange(one, Channel::Input, total), exchange(other, Channel::Output, total))
+            tokio::join!(
+                exchange(one, Channel::Input, total),
+                exchange(other, Channel::Output, total)
+            )
         };
         let (mut one, mut other) = timeout(Duration::from_secs(60), exchanged).await.unwrap();
         let ended = Control::Ended { outcome: Outcome::Exited { code: 7 } };

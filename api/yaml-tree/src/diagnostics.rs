@@ -162,7 +162,11 @@ mod tests {
         let told = diagnostics.told();
         assert_eq!(told.len(), MAX_DIAGNOSTICS + 1);
         let last = &told[MAX_DIAGNOSTICS];
-        assert_eq!((last.line, last.column), (MAX_DIAGNOSTICS as u64, 1), "the place of the last one told");
+        assert_eq!(
+            (last.line, last.column),
+            (MAX_DIAGNOSTICS as u64, 1),
+            "the place of the last one told"
+        );
         assert_eq!(last.message, "and 3 mistakes more");
     }
 

@@ -107,7 +107,8 @@ mod tests {
 
     #[test]
     fn finds_what_a_look_at_all_keys_finds() {
-        let text = "a: {b: [1, {c: 2}], eth0: {x: 1}, eth0.7: {x: 2}, é: 3}\nn: ~\na: {d: 1}\n'': 4\n";
+        let text =
+            "a: {b: [1, {c: 2}], eth0: {x: 1}, eth0.7: {x: 2}, é: 3}\nn: ~\na: {d: 1}\n'': 4\n";
         let tree = parse(text).unwrap().unwrap();
         let places = IndexedTree::new(&tree);
         for field in [

@@ -99,11 +99,21 @@ impl fmt::Display for Path<'_> {
 }
 
 /// Holds a tree against a shape. What is right comes back as JSON; what is wrong is left out and noted.
-pub fn walk(tree: &Tree, shape: &Shape, path: &str, diagnostics: &mut Diagnostics) -> Option<Value> {
+pub fn walk(
+    tree: &Tree,
+    shape: &Shape,
+    path: &str,
+    diagnostics: &mut Diagnostics,
+) -> Option<Value> {
     value(tree, shape, Path::Start(path), diagnostics)
 }
 
-fn value(tree: &Tree, shape: &Shape, path: Path<'_>, diagnostics: &mut Diagnostics) -> Option<Value> {
+fn value(
+    tree: &Tree,
+    shape: &Shape,
+    path: Path<'_>,
+    diagnostics: &mut Diagnostics,
+) -> Option<Value> {
     diagnostics.count(1);
     match (shape, &tree.kind) {
         (Shape::Later, _) => {
@@ -112,17 +122,22 @@ fn value(tree: &Tree, shape: &Shape, path: Path<'_>, diagnostics: &mut Diagnosti
         }
         (Shape::Short(shape, _), Kind::Scalar { .. }) => value(tree, shape, path, diagnostics),
         (Shape::Short(_, fields), Kind::Map(_)) => Some(object(tree, fields, path, diagnostics)),
-        (Shape::Text | Shape::Number(_) | Shape::Flag | Shape::Parsed { .. }, Kind::Scalar { text, .. }) => {
-            scalar(tree, text, shape, path, diagnostics)
-        }
+        (
+            Shape::Text | Shape::Number(_) | Shape::Flag | Shape::Parsed { .. },
+            Kind::Scalar { text, .. },
+        ) => scalar(tree, text, shape, path, diagnostics),
         (Shape::List(element), Kind::List(elements)) => Some(Value::Array(
             elements
                 .iter()
                 .enumerate()
-                .filter_map(|(index, tree)| value(tree, element, Path::Index(&path, index), diagnostics))
+                .filter_map(|(index, tree)| {
+                    value(tree, element, Path::Index(&path, index), diagnostics)
+                })
                 .collect(),
         )),
-        (Shape::Map(shape), Kind::Map(_)) => Some(entries(tree, path, diagnostics, |_, _, _| Some(shape))),
+        (Shape::Map(shape), Kind::Map(_)) => {
+            Some(entries(tree, path, diagnostics, |_, _, _| Some(shape)))
+        }
         (Shape::Object(fields), Kind::Map(_)) => Some(object(tree, fields, path, diagnostics)),
         (shape, kind) => {
             let hint = match (shape, kind) {
@@ -145,7 +160,12 @@ fn scalar(
     diagnostics: &mut Diagnostics,
 ) -> Option<Value> {
     if tree.is_null() {
-        diagnostics.add(tree.at, path, format!("this must be {}, not nothing", name_of(shape)), None);
+        diagnostics.add(
+            tree.at,
+            path,
+            format!("this must be {}, not nothing", name_of(shape)),
+            None,
+        );
         return None;
     }
     match shape {
@@ -174,7 +194,12 @@ fn scalar(
     }
 }
 
-fn object(tree: &Tree, fields: &'static [Field], path: Path<'_>, diagnostics: &mut Diagnostics) -> Value {
+fn object(
+    tree: &Tree,
+    fields: &'static [Field],
+    path: Path<'_>,
+    diagnostics: &mut Diagnostics,
+) -> Value {
     let value = entries(tree, path, diagnostics, |key, at, diagnostics| {
         diagnostics.count(fields.len());
         let found = fields.iter().find(|field| field.name == key.text);
@@ -186,8 +211,7 @@ fn object(tree: &Tree, fields: &'static [Field], path: Path<'_>, diagnostics: &m
         found.map(|field| &field.shape)
     });
     for field in fields.iter().filter(|field| field.required) {
-        let written =
-            matches!(&tree.kind, Kind::Map(entries) if entries.iter().any(|(key, _)| key.text == field.name));
+        let written = matches!(&tree.kind, Kind::Map(entries) if entries.iter().any(|(key, _)| key.text == field.name));
         if !written {
             diagnostics.add(tree.at, path, format!("the key {:?} is missing", field.name), None);
         }
@@ -265,11 +289,9 @@ pub fn find(tree: &Tree, field: &str) -> Option<Location> {
             .filter_map(|(key, value)| Some((key, value, field.strip_prefix(&key.text)?)))
             .filter(|(_, _, rest)| rest.is_empty() || rest.starts_with(['.', '[']))
             .max_by_key(|(key, _, _)| key.text.len())
-            .and_then(
-                |(key, value, rest)| {
-                    if value.is_null() { Some(key.at) } else { find(value, rest).or(Some(key.at)) }
-                },
-            ),
+            .and_then(|(key, value, rest)| {
+                if value.is_null() { Some(key.at) } else { find(value, rest).or(Some(key.at)) }
+            }),
         Kind::List(elements) => {
             let (index, rest) = field.strip_prefix('[')?.split_once(']')?;
             find(elements.get(index.parse::<usize>().ok()?)?, rest)

@@ -42,7 +42,9 @@ fn nearest<'a>(word: &str, candidates: impl IntoIterator<Item = &'a str>) -> Opt
             work <= MAX_WORK
         })
         .map(|(folded, candidate)| (strsim::osa_distance(&word, &folded), candidate))
-        .filter(|(distance, candidate)| *distance <= allowed && *distance < candidate.chars().count())
+        .filter(|(distance, candidate)| {
+            *distance <= allowed && *distance < candidate.chars().count()
+        })
         .min()
         .map(|(_, candidate)| candidate)
 }
@@ -54,7 +56,10 @@ fn folded(text: &str) -> String {
 
 /// The hint itself.
 #[must_use]
-pub fn did_you_mean<'a>(word: &str, candidates: impl IntoIterator<Item = &'a str>) -> Option<String> {
+pub fn did_you_mean<'a>(
+    word: &str,
+    candidates: impl IntoIterator<Item = &'a str>,
+) -> Option<String> {
     nearest(word, candidates).map(|candidate| format!("did you mean `{candidate}`?"))
 }
 
@@ -87,7 +92,10 @@ mod tests {
         // Those of another length cost nothing.
         let short = ["a"; MAX_CANDIDATES - 1].into_iter();
         let long = name(7);
-        assert_eq!(nearest(&name(7).replace('7', "8"), short.chain([long.as_str()])), Some(long.as_str()));
+        assert_eq!(
+            nearest(&name(7).replace('7', "8"), short.chain([long.as_str()])),
+            Some(long.as_str())
+        );
     }
 
     #[test]
@@ -95,7 +103,8 @@ mod tests {
         let long = "x".repeat(1 << 20);
         assert_eq!(nearest(&long, [long.as_str()]), None);
         assert_eq!(nearest("image", [long.as_str(), "imagf"]), Some("imagf"));
-        let names: Vec<String> = (0..=MAX_CANDIDATES).map(|number| format!("node-{number:05}")).collect();
+        let names: Vec<String> =
+            (0..=MAX_CANDIDATES).map(|number| format!("node-{number:05}")).collect();
         let names = || names.iter().map(String::as_str);
         assert_eq!(nearest("node-01023", names()), Some("node-01023"));
         assert_ne!(nearest("node-01024", names()), Some("node-01024"));

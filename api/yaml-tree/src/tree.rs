@@ -107,12 +107,18 @@ impl From<ScanError> for Unreadable {
 /// [`Unreadable`] for what is no YAML, for tags, keys that are not scalars, a second document, and for
 /// aliases that copy too much or merge what is no map.
 pub fn parse(text: &str) -> Result<Option<Tree>, Unreadable> {
-    let mut reader =
-        Reader { parser: Parser::new_from_str(text), anchors: BTreeMap::new(), copied: Copied::default() };
+    let mut reader = Reader {
+        parser: Parser::new_from_str(text),
+        anchors: BTreeMap::new(),
+        copied: Copied::default(),
+    };
     let mut tree = None;
     while let Some((event, span)) = reader.next()? {
         match event {
-            Event::StreamStart | Event::StreamEnd | Event::DocumentStart(..) | Event::DocumentEnd => {}
+            Event::StreamStart
+            | Event::StreamEnd
+            | Event::DocumentStart(..)
+            | Event::DocumentEnd => {}
             event if tree.is_none() => tree = Some(reader.node(event, &span, 0)?),
             _ => {
                 let message = "a second YAML document; put everything into one".to_owned();
@@ -199,7 +205,9 @@ impl<'a> Reader<'a> {
         let kind = match event {
             Event::Scalar(_, _, _, Some(_))
             | Event::SequenceStart(_, _, Some(_))
-            | Event::MappingStart(_, _, Some(_)) => return refuse("a tag (`!…`) has no meaning here"),
+            | Event::MappingStart(_, _, Some(_)) => {
+                return refuse("a tag (`!…`) has no meaning here");
+            }
             Event::Scalar(text, style, ..) => {
                 Kind::Scalar { text: text.into_owned(), plain: matches!(style, ScalarStyle::Plain) }
             }

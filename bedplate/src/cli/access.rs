@@ -44,7 +44,8 @@ fn who(whoami: &access::Whoami) -> String {
 fn action_table(look: Style, whoami: &access::Whoami) -> String {
     let row = |permitted: &api::rights::Permitted| {
         cells(
-            [permitted.action.as_str(), permitted.on.as_str(), permitted.action.phrase()].map(str::to_owned),
+            [permitted.action.as_str(), permitted.on.as_str(), permitted.action.phrase()]
+                .map(str::to_owned),
         )
     };
     table(look, &["ACTION", "ON", "WHAT"], whoami.actions.iter().map(row))

@@ -130,7 +130,12 @@ mod tests {
         };
         let applied = Applied {
             changes: vec![
-                change("profile", "compute", "changed", &["image: debian@3 -> debian@4", "kernel: - -> 6.1"]),
+                change(
+                    "profile",
+                    "compute",
+                    "changed",
+                    &["image: debian@3 -> debian@4", "kernel: - -> 6.1"],
+                ),
                 change("node", "n1", "created", &["image: - -> debian"]),
             ],
         };

@@ -168,7 +168,10 @@ fn hint_of(action: &str, newest: &[AuditEntry]) -> Option<String> {
         return None;
     }
     let actions = actions.into_iter().collect::<Vec<_>>().join(", ");
-    Some(format!("hint: no line of the newest {} has the action {action}; they have {actions}", newest.len()))
+    Some(format!(
+        "hint: no line of the newest {} has the action {action}; they have {actions}",
+        newest.len()
+    ))
 }
 
 fn audit_table(style: Style, entries: &[AuditEntry], is_wide: bool) -> String {
@@ -234,7 +237,10 @@ mod tests {
 
     #[test]
     fn a_key_has_64_digits_and_methods_have_any_case() {
-        assert_eq!(public_key("00").unwrap_err().to_string(), "00 is no key: 64 hexadecimal digits");
+        assert_eq!(
+            public_key("00").unwrap_err().to_string(),
+            "00 is no key: 64 hexadecimal digits"
+        );
         assert!(public_key(&"0A".repeat(32)).is_ok() && public_key(&"0x".repeat(32)).is_err());
         assert_eq!(action_of("post"), "POST");
         assert_eq!(action_of("node-edit"), "node-edit");

@@ -159,7 +159,8 @@ pub(super) const RENDERED: &[&str] = &["path", "mode", "content"];
 pub(super) const OVERLAY_FILE: &[&str] = &["overlay", "action", "path"];
 
 /// Who asks.
-pub(super) const WHOAMI: &[&str] = &["name", "admin", "roles", "groups", "actions", "token", "expires"];
+pub(super) const WHOAMI: &[&str] =
+    &["name", "admin", "roles", "groups", "actions", "token", "expires"];
 
 /// A user.
 pub(super) const USER: &[&str] =
@@ -204,14 +205,23 @@ pub(super) const AUDIT_KEY: &[&str] = &["key"];
 pub(super) const VERIFIED: &[&str] = &["lines", "hash", "heads", "newest-head", "cut", "heads-cut"];
 
 /// A certificate of the server.
-pub(super) const CERTIFICATE: &[&str] =
-    &["certificate", "ends", "days-left", "fingerprint", "begins", "life-seconds", "renewal", "alarm"];
+pub(super) const CERTIFICATE: &[&str] = &[
+    "certificate",
+    "ends",
+    "days-left",
+    "fingerprint",
+    "begins",
+    "life-seconds",
+    "renewal",
+    "alarm",
+];
 
 /// What wants attention.
 pub(super) const ALARM: &[&str] = &["alarm", "subject", "ends", "text"];
 
 /// A context.
-pub(super) const CONTEXT: &[&str] = &["name", "server", "in-use", "file", "ca-fingerprint", "problem"];
+pub(super) const CONTEXT: &[&str] =
+    &["name", "server", "in-use", "file", "ca-fingerprint", "problem"];
 
 /// A context that was made, and whose token it holds.
 pub(super) const CREATED_CONTEXT: &[&str] =
@@ -316,8 +326,9 @@ impl Rows for Explained {
     const COLUMNS: &'static [&'static str] = ORIGIN;
 
     fn rows(&self) -> serde_json::Result<Vec<Value>> {
-        let row =
-            |origin: &api::machine::Origin| with(json!({"name": self.name}), serde_json::to_value(origin)?);
+        let row = |origin: &api::machine::Origin| {
+            with(json!({"name": self.name}), serde_json::to_value(origin)?)
+        };
         self.origins.iter().map(row).collect()
     }
 }
@@ -335,7 +346,8 @@ impl Rows for Image {
 
     fn rows(&self) -> serde_json::Result<Vec<Value>> {
         let named = || json!({"name": self.name});
-        let good = self.versions.iter().map(|version| with(named(), serde_json::to_value(version)?));
+        let good =
+            self.versions.iter().map(|version| with(named(), serde_json::to_value(version)?));
         let bad = self.problems.iter().map(|problem| with(named(), serde_json::to_value(problem)?));
         good.chain(bad).collect()
     }
@@ -346,7 +358,9 @@ impl Rows for Checked {
 
     fn rows(&self) -> serde_json::Result<Vec<Value>> {
         let diagnostics = self.diagnostics.iter().map(|diagnostic| finding("mistake", diagnostic));
-        diagnostics.chain(self.warnings.iter().map(|diagnostic| finding("warning", diagnostic))).collect()
+        diagnostics
+            .chain(self.warnings.iter().map(|diagnostic| finding("warning", diagnostic)))
+            .collect()
     }
 }
 

@@ -94,7 +94,10 @@ pub(super) fn overlays(current: &OsStr) -> Vec<CompletionCandidate> {
 pub(super) fn actions(current: &OsStr) -> Vec<CompletionCandidate> {
     let words = Action::ALL.iter().filter(|action| action.fits_a_scope());
     let words: Vec<String> = words.map(|action| action.as_str().to_owned()).collect();
-    candidates(&current.to_string_lossy(), &words).into_iter().map(CompletionCandidate::new).collect()
+    candidates(&current.to_string_lossy(), &words)
+        .into_iter()
+        .map(CompletionCandidate::new)
+        .collect()
 }
 
 /// Names of workflows.
@@ -112,8 +115,12 @@ pub(super) fn workflows(current: &OsStr) -> Vec<CompletionCandidate> {
 pub(super) fn places(current: &OsStr) -> Vec<CompletionCandidate> {
     let mut places = PathCompleter::any().complete(current);
     places.extend(ask(current, |client| async move {
-        let mut names: Vec<String> =
-            client.workflows(WORKFLOWS).await?.into_iter().map(|workflow| workflow.name + ":/").collect();
+        let mut names: Vec<String> = client
+            .workflows(WORKFLOWS)
+            .await?
+            .into_iter()
+            .map(|workflow| workflow.name + ":/")
+            .collect();
         names.sort();
         names.dedup();
         Ok(names)
@@ -126,21 +133,31 @@ fn ask<F>(current: &OsStr, names: impl FnOnce(Client) -> F) -> Vec<CompletionCan
 where
     F: Future<Output = Result<Vec<String>, ClientError>>,
 {
-    let context = std::env::var_os("BEDPLATE_CONTEXT").filter(|path| !path.is_empty()).map(Into::into);
+    let context =
+        std::env::var_os("BEDPLATE_CONTEXT").filter(|path| !path.is_empty()).map(Into::into);
     let session = Session::new(context, Stdout::new(None));
     let Ok(context) = session.context() else { return Vec::new() };
     // Not the session's client, which would tell of a token that ends soon, on the line that is typed.
-    let (Ok(client), Ok(runtime)) = (Client::new(&context), super::runtime()) else { return Vec::new() };
+    let (Ok(client), Ok(runtime)) = (Client::new(&context), super::runtime()) else {
+        return Vec::new();
+    };
     let asked = runtime.block_on(async { tokio::time::timeout(DEADLINE, names(client)).await });
     let names = asked.ok().and_then(Result::ok).unwrap_or_default();
-    candidates(&current.to_string_lossy(), &names).into_iter().map(CompletionCandidate::new).collect()
+    candidates(&current.to_string_lossy(), &names)
+        .into_iter()
+        .map(CompletionCandidate::new)
+        .collect()
 }
 
 /// Names that begin as the last part of what is typed; what is before its comma or `~` stays.
 fn candidates(current: &str, names: &[String]) -> Vec<String> {
     let start = current.rfind([',', '~']).map_or(0, |at| at + 1);
     let (before, typed) = current.split_at(start);
-    names.iter().filter(|name| name.starts_with(typed)).map(|name| format!("{before}{name}")).collect()
+    names
+        .iter()
+        .filter(|name| name.starts_with(typed))
+        .map(|name| format!("{before}{name}"))
+        .collect()
 }
 
 #[cfg(test)]

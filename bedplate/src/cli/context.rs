@@ -77,7 +77,9 @@ pub(super) fn read(path: &Path) -> anyhow::Result<Context> {
     let text = std::fs::read_to_string(path).with_context(|| {
         let mut words = format!("cannot read context {}", path.display());
         if path == Path::new(ADMIN) {
-            words.push_str(" (run as root on the server, or copy it to ~/.config/bedplate/context.yaml)");
+            words.push_str(
+                " (run as root on the server, or copy it to ~/.config/bedplate/context.yaml)",
+            );
         }
         words
     })?;
@@ -121,7 +123,12 @@ mod tests {
     fn who_waits_is_told_for_what() {
         let refused = |status| {
             let (title, detail) = ("no".to_owned(), String::new());
-            ClientError::Refused(api::problem::Problem { status, title, detail, diagnostics: Vec::new() })
+            ClientError::Refused(api::problem::Problem {
+                status,
+                title,
+                detail,
+                diagnostics: Vec::new(),
+            })
         };
         let told = [429, 503].map(|status| who_makes_wait(&refused(status)));
         assert_eq!(

@@ -118,7 +118,9 @@ pub(super) async fn run(session: &Session, verb: &Verb) -> anyhow::Result<()> {
                 || "trusted by the CAs of this system".to_owned(),
                 |fingerprint| format!("SHA-256 fingerprint of its CA: {fingerprint}"),
             );
-            session.out.show(&shown, |_| format!("{}: {}\n{trust}\n", path.display(), context.server))
+            session
+                .out
+                .show(&shown, |_| format!("{}: {}\n{trust}\n", path.display(), context.server))
         }
         Verb::List => {
             let kept = list(&directory, &own)?;
@@ -127,8 +129,8 @@ pub(super) async fn run(session: &Session, verb: &Verb) -> anyhow::Result<()> {
         Verb::Create(create) => create.run(session, &directory, &own).await,
         Verb::Add { name, file } => {
             let (shown, text) = input::read(file)?;
-            let context =
-                context::parse(&text).with_context(|| format!("cannot understand context {shown}"))?;
+            let context = context::parse(&text)
+                .with_context(|| format!("cannot understand context {shown}"))?;
             let path = path_of(&directory, name)?;
             write_private(&directory, &path, &text)?;
             let kept = ListedContext::new(&directory, &path, is_used(&own, &path), &context);
@@ -145,7 +147,8 @@ pub(super) async fn run(session: &Session, verb: &Verb) -> anyhow::Result<()> {
             let path = path_of(&directory, name)?;
             fs::remove_file(&path).with_context(|| format!("cannot remove {}", path.display()))?;
             if is_used(&own, &path) {
-                fs::remove_file(&own).with_context(|| format!("cannot remove {}", own.display()))?;
+                fs::remove_file(&own)
+                    .with_context(|| format!("cannot remove {}", own.display()))?;
             }
             session.out.show(&Done::new("removed", [name]), |_| format!("removed {name}\n"))
         }
@@ -160,8 +163,9 @@ fn is_used(own: &Path, path: &Path) -> bool {
 fn path_of(directory: &Path, name: &str) -> Result<PathBuf, Usage> {
     let is_good = |character: char| character.is_ascii_alphanumeric() || "-._".contains(character);
     if name.is_empty() || name.starts_with('.') || !name.chars().all(is_good) {
-        let why =
-            format!("{name:?} cannot name a context: use letters, digits, hyphens, dots and underscores");
+        let why = format!(
+            "{name:?} cannot name a context: use letters, digits, hyphens, dots and underscores"
+        );
         return Err(Usage(why));
     }
     Ok(directory.join(format!("{name}.yaml")))
@@ -172,7 +176,9 @@ fn list(directory: &Path, own: &Path) -> anyhow::Result<Vec<ListedContext>> {
     let entries = match fs::read_dir(directory) {
         Ok(entries) => entries,
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(kept),
-        Err(error) => return Err(error).with_context(|| format!("cannot read {}", directory.display())),
+        Err(error) => {
+            return Err(error).with_context(|| format!("cannot read {}", directory.display()));
+        }
     };
     for entry in entries {
         let path = entry.with_context(|| format!("cannot read {}", directory.display()))?.path();
@@ -199,7 +205,11 @@ fn context_table(look: Style, kept: &[ListedContext]) -> String {
     let row = |one: &ListedContext| {
         let mark = if one.in_use { "*" } else { "" };
         let server = one.problem.as_ref().or(one.server.as_ref());
-        cells([mark.to_owned(), one.name.clone().unwrap_or_default(), server.cloned().unwrap_or_default()])
+        cells([
+            mark.to_owned(),
+            one.name.clone().unwrap_or_default(),
+            server.cloned().unwrap_or_default(),
+        ])
     };
     table(look, &["", "NAME", "SERVER"], kept.iter().map(row))
 }

@@ -54,8 +54,10 @@ mod tests {
 
     #[test]
     fn a_column_is_a_path_through_the_row() {
-        let row = json!({"name": "n1", "status": {"phase": "ready", "reason": null}, "list": ["a", 1]});
-        let columns = ["name", "status.phase", "status.reason", "status.none.deep", "name.none", "list"];
+        let row =
+            json!({"name": "n1", "status": {"phase": "ready", "reason": null}, "list": ["a", 1]});
+        let columns =
+            ["name", "status.phase", "status.reason", "status.none.deep", "name.none", "list"];
         assert_eq!(header(&columns[..2]), "name,status.phase\r\n");
         assert_eq!(line(&columns, &row), "n1,ready,,,,\"[\"\"a\"\",1]\"\r\n");
     }

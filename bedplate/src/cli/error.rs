@@ -68,10 +68,14 @@ fn hint(error: &(dyn std::error::Error + 'static)) -> Option<&'static str> {
             Some("is the server running, and is this its address? --context names another server")
         }
         // Of one that has expired the server says so, and what to do.
-        ClientError::Refused(problem) if problem.status == 401 && problem.title != TOKEN_EXPIRED => Some(
-            "the token of the context was revoked or is of another server; an admin makes one with `bedplate token \
+        ClientError::Refused(problem)
+            if problem.status == 401 && problem.title != TOKEN_EXPIRED =>
+        {
+            Some(
+                "the token of the context was revoked or is of another server; an admin makes one with `bedplate token \
              create`; on the server's machine, as root, `bedplate server recover-admin` makes one",
-        ),
+            )
+        }
         _ => None,
     }
 }
@@ -116,7 +120,10 @@ mod tests {
             hint: the token of the context was revoked or is of another server; an admin makes one with `bedplate token create`; on the server's machine, as root, `bedplate server recover-admin` makes one"#]].assert_eq(&text(&ClientError::Refused(problem.clone()).into()));
         let expired = Problem { title: TOKEN_EXPIRED.to_owned(), ..problem };
         let told = text(&ClientError::Refused(expired).into());
-        assert_eq!(told, "error: the token has expired: the token is unknown", "the server says why");
+        assert_eq!(
+            told, "error: the token has expired: the token is unknown",
+            "the server says why"
+        );
     }
 
     #[test]

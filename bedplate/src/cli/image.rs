@@ -110,7 +110,11 @@ pub(super) async fn run(session: &Session, verb: Verb) -> anyhow::Result<ExitCod
     Ok(ExitCode::SUCCESS)
 }
 
-async fn run_import(session: &Session, client: &Client, import: Import) -> anyhow::Result<ExitCode> {
+async fn run_import(
+    session: &Session,
+    client: &Client,
+    import: Import,
+) -> anyhow::Result<ExitCode> {
     let Import { source, name, insecure, platform, retry, detach } = import;
     let operation = client.import(&ImportImage { source, name, insecure, platform, retry }).await?;
     if detach {
@@ -182,8 +186,9 @@ impl fmt::Display for Reference<'_> {
 fn reference(text: &str) -> Result<(ImageName, Option<u32>), Usage> {
     let (name, version) = match text.split_once('@') {
         Some((name, version)) => {
-            let number =
-                version.parse().map_err(|_| Usage(format!("{version:?} is not a version of an image")))?;
+            let number = version
+                .parse()
+                .map_err(|_| Usage(format!("{version:?} is not a version of an image")))?;
             (name, Some(number))
         }
         None => (text, None),
@@ -196,7 +201,8 @@ fn list(style: Style, images: &[Image]) -> String {
         return "no images yet: `bedplate image import --help`\n".to_owned();
     }
     let row = |image: &Image, version: &ImageVersion| {
-        let kernels: Vec<&str> = version.kernels.iter().map(|kernel| kernel.release.as_str()).collect();
+        let kernels: Vec<&str> =
+            version.kernels.iter().map(|kernel| kernel.release.as_str()).collect();
         cells([
             format!("{}@{}", image.name, version.version),
             architecture(version),
@@ -206,8 +212,11 @@ fn list(style: Style, images: &[Image]) -> String {
             version.source.clone(),
         ])
     };
-    let rows = images.iter().flat_map(|image| image.versions.iter().map(move |version| row(image, version)));
-    let mut text = table(style, &["IMAGE", "ARCHITECTURE", "KERNELS", "ROOT", "IMPORTED", "FROM"], rows);
+    let rows = images
+        .iter()
+        .flat_map(|image| image.versions.iter().map(move |version| row(image, version)));
+    let mut text =
+        table(style, &["IMAGE", "ARCHITECTURE", "KERNELS", "ROOT", "IMPORTED", "FROM"], rows);
     for image in images {
         for VersionProblem { version, problem } in &image.problems {
             text.push_str(&format!("problem of {}@{version}: {problem}\n", image.name));
@@ -227,7 +236,10 @@ fn show(style: Style, image: &Image) -> String {
     for version in &image.versions {
         text.push_str(&format!("\n{}@{}\n", image.name, version.version));
         text.push_str(&format!("  platform  {}\n", version.platform()));
-        text.push_str(&format!("  manifest  {}\n  root      {}\n", version.manifest, version.root.digest));
+        text.push_str(&format!(
+            "  manifest  {}\n  root      {}\n",
+            version.manifest, version.root.digest
+        ));
         for kernel in &version.kernels {
             text.push_str(&format!(
                 "  kernel    {} ({}), stage 1 {}\n",

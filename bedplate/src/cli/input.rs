@@ -14,7 +14,8 @@ pub(super) fn read(path: &Path) -> anyhow::Result<(String, String)> {
         std::io::stdin().read_to_string(&mut text).context("cannot read standard input")?;
         return Ok(("standard input".to_owned(), text));
     }
-    let text = std::fs::read_to_string(path).with_context(|| format!("cannot read {}", path.display()))?;
+    let text =
+        std::fs::read_to_string(path).with_context(|| format!("cannot read {}", path.display()))?;
     Ok((path.display().to_string(), text))
 }
 

@@ -72,8 +72,9 @@ pub(super) async fn run(session: &Session, verb: Verb) -> anyhow::Result<()> {
     let has_columns = matches!(format, Format::Table | Format::Csv);
     let columns = columns.as_deref().or_else(|| has_columns.then_some(COLUMNS));
     let client = session.client()?;
-    let answer =
-        client.query_inventory(filter.as_deref(), nodes.as_deref(), columns, labels.as_ref()).await?;
+    let answer = client
+        .query_inventory(filter.as_deref(), nodes.as_deref(), columns, labels.as_ref())
+        .await?;
     for unclear in answer.unclear.iter().take(MAX_UNCLEAR) {
         print_note(&format!("{} is left out: {}", unclear.name, unclear.cause));
     }
@@ -105,7 +106,9 @@ fn format_value(column: &str, value: &Value) -> String {
     let is_size = column.replace('-', "_").ends_with("_bytes");
     match value {
         Value::Null => "-".to_owned(),
-        Value::Number(number) if is_size => number.as_u64().map_or_else(|| number.to_string(), size),
+        Value::Number(number) if is_size => {
+            number.as_u64().map_or_else(|| number.to_string(), size)
+        }
         Value::String(text) => text.trim().to_owned(),
         Value::Array(values) if values.is_empty() => "-".to_owned(),
         Value::Array(values) => {
@@ -128,7 +131,8 @@ fn format_value(column: &str, value: &Value) -> String {
 
 /// The columns that were asked for, a record for each node.
 fn records(answer: &Answer) -> String {
-    let line = |node: &Answered| csv::record(node.values.iter().map(|value| csv::field(Some(value))));
+    let line =
+        |node: &Answered| csv::record(node.values.iter().map(|value| csv::field(Some(value))));
     let header = csv::record(answer.columns.iter().map(|column| csv::quoted(column)));
     answer.nodes.iter().map(line).fold(header, |text, line| text + &line)
 }
@@ -153,7 +157,10 @@ mod tests {
         Answer {
             columns: ["name", "memory_bytes", "gpus.model", "os.name"].map(str::to_owned).into(),
             nodes: vec![
-                node("n1", json!(["n1", 549_755_813_888_u64, ["H100", "H100", "A2"], "Debian, \"12\""])),
+                node(
+                    "n1",
+                    json!(["n1", 549_755_813_888_u64, ["H100", "H100", "A2"], "Debian, \"12\""]),
+                ),
                 node("n2", json!(["n2", null, [], "two\nlines"])),
             ],
             unclear: Vec::new(),

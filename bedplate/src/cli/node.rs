@@ -228,8 +228,9 @@ impl Nodes {
 
     fn names(&self) -> Result<Vec<NodeName>, Usage> {
         let names = hostlist::expand(&self.list()).map_err(|error| Usage(error.to_string()))?;
-        let read =
-            |name: &String| name.parse().map_err(|error: api::ids::InvalidId| Usage(error.to_string()));
+        let read = |name: &String| {
+            name.parse().map_err(|error: api::ids::InvalidId| Usage(error.to_string()))
+        };
         names.iter().map(read).collect()
     }
 }
@@ -265,26 +266,32 @@ pub(super) async fn run(session: &Session, verb: Verb) -> anyhow::Result<ExitCod
         }
         Verb::Watch(watch) => return watch::run(session, &client, &watch).await,
         Verb::Reboot { nodes } => {
-            one_by_one(session, &nodes, "rebooting", async |name| client.reboot(name).await).await?;
+            one_by_one(session, &nodes, "rebooting", async |name| client.reboot(name).await)
+                .await?;
         }
         Verb::Upgrade { nodes } => {
-            one_by_one(session, &nodes, "upgrading", async |name| client.upgrade_agent(name).await).await?;
+            one_by_one(session, &nodes, "upgrading", async |name| client.upgrade_agent(name).await)
+                .await?;
         }
         Verb::Drain { nodes, reason } => {
             let drain = DrainNode { reason };
-            one_by_one(session, &nodes, "drained", async |name| client.drain(name, &drain).await).await?;
+            one_by_one(session, &nodes, "drained", async |name| client.drain(name, &drain).await)
+                .await?;
         }
         Verb::Undrain { nodes } => {
-            one_by_one(session, &nodes, "undrained", async |name| client.undrain(name).await).await?;
+            one_by_one(session, &nodes, "undrained", async |name| client.undrain(name).await)
+                .await?;
         }
         Verb::Arm { nodes } => {
             one_by_one(session, &nodes, "armed", async |name| client.arm(name).await).await?;
         }
         Verb::Trust { nodes, epoch } => {
-            one_by_one(session, &nodes, "trusted", async |name| client.trust(name, epoch).await).await?;
+            one_by_one(session, &nodes, "trusted", async |name| client.trust(name, epoch).await)
+                .await?;
         }
         Verb::Revoke { nodes, epoch } => {
-            one_by_one(session, &nodes, "revoked", async |name| client.revoke(name, epoch).await).await?;
+            one_by_one(session, &nodes, "revoked", async |name| client.revoke(name, epoch).await)
+                .await?;
         }
     }
     Ok(ExitCode::SUCCESS)
@@ -310,12 +317,22 @@ async fn list(
     })
 }
 
-async fn add(session: &Session, client: &Client, names: &str, spec: &SpecFlags) -> anyhow::Result<()> {
+async fn add(
+    session: &Session,
+    client: &Client,
+    names: &str,
+    spec: &SpecFlags,
+) -> anyhow::Result<()> {
     let added = client.add_nodes(&AddNodes { names: names.to_owned(), spec: spec.spec()? }).await?;
     session.out.show(&added, |_| format!("added {}\n", compressed(&added)))
 }
 
-async fn set(session: &Session, client: &Client, nodes: &Nodes, change: &ChangeFlags) -> anyhow::Result<()> {
+async fn set(
+    session: &Session,
+    client: &Client,
+    nodes: &Nodes,
+    change: &ChangeFlags,
+) -> anyhow::Result<()> {
     let present = client.nodes(Some(&nodes.list())).await?;
     change.refuse_shared(present.len())?;
     let specs: Vec<_> = present.iter().map(|node| &node.spec).collect();
@@ -326,10 +343,12 @@ async fn set(session: &Session, client: &Client, nodes: &Nodes, change: &ChangeF
 
 /// Which nodes a change made others, by their versions, and which were so already.
 fn changes(before: &[Node], after: &[Node]) -> String {
-    let versions: HashMap<&str, u64> = before.iter().map(|node| (node.name.as_str(), node.version)).collect();
+    let versions: HashMap<&str, u64> =
+        before.iter().map(|node| (node.name.as_str(), node.version)).collect();
     let names = |is_same: bool| {
-        let such =
-            after.iter().filter(|node| (versions.get(node.name.as_str()) == Some(&node.version)) == is_same);
+        let such = after
+            .iter()
+            .filter(|node| (versions.get(node.name.as_str()) == Some(&node.version)) == is_same);
         hostlist::compress(such.map(|node| node.name.as_str()))
     };
     let line = |word: &str, names: String| match names.is_empty() {

@@ -143,7 +143,9 @@ async fn to_the_end(
                 last = Some(operation.clone());
             }
             match operation.state {
-                OperationState::Running { bars, waiting } => progress.draw(&bars, waiting.as_deref()),
+                OperationState::Running { bars, waiting } => {
+                    progress.draw(&bars, waiting.as_deref())
+                }
                 OperationState::Done { result } => return Ok(FollowEnd::Done(result)),
                 OperationState::Failed { error } => return Ok(FollowEnd::Failed(error)),
             }
@@ -204,7 +206,10 @@ mod tests {
             ),
             operation(
                 3,
-                OperationState::Running { bars: vec![bar(50, 100), bar(0, 100), bar(9, 0)], waiting: None },
+                OperationState::Running {
+                    bars: vec![bar(50, 100), bar(0, 100), bar(9, 0)],
+                    waiting: None,
+                },
             ),
             operation(2, OperationState::Failed { error: "no such tag".to_owned() }),
             operation(1, OperationState::Done { result: "debian@1".to_owned() }),

@@ -165,9 +165,9 @@ impl Stdout {
     /// Refuses CSV for what has no rows, such as a document.
     pub(super) fn refuse_csv(&self, verb: &str) -> Result<(), Usage> {
         match self.format() {
-            Format::Csv => {
-                Err(Usage(format!("{verb} prints a document, which has no rows: use -o yaml or json")))
-            }
+            Format::Csv => Err(Usage(format!(
+                "{verb} prints a document, which has no rows: use -o yaml or json"
+            ))),
             _ => Ok(()),
         }
     }
@@ -196,7 +196,9 @@ impl Stdout {
     ) -> anyhow::Result<()> {
         let text = match self.format() {
             Format::Table => return print(&text(&self.style)),
-            Format::Json => escape_json(serde_json::to_string(value).context("cannot write as JSON")?) + "\n",
+            Format::Json => {
+                escape_json(serde_json::to_string(value).context("cannot write as JSON")?) + "\n"
+            }
             Format::Yaml => "---\n".to_owned() + &yaml(value)?,
             Format::Csv => {
                 let is_first = !self.has_header.swap(true, Ordering::Relaxed);
@@ -325,7 +327,10 @@ mod tests {
         done.push("deleted", "c");
         let value = serde_json::to_value(&done).unwrap();
         assert_eq!(value, json!({"deleted": ["a", "b", "c"], "reverted": ["hosts"]}));
-        assert_eq!(records(&done).unwrap(), "deleted,a\r\ndeleted,b\r\ndeleted,c\r\nreverted,hosts\r\n");
+        assert_eq!(
+            records(&done).unwrap(),
+            "deleted,a\r\ndeleted,b\r\ndeleted,c\r\nreverted,hosts\r\n"
+        );
         assert_eq!(done.text(), "deleted a, b, c\nreverted hosts\n");
     }
 
@@ -356,7 +361,10 @@ mod tests {
     #[test]
     fn only_colours_pass_and_only_where_they_are_wanted() {
         let text = "\x1b[38;5;10mready\x1b[39m \x1b[2J\x1b]0;t\x07\x1b[31\n";
-        assert_eq!(screen(text, true), "\x1b[38;5;10mready\x1b[39m \\x1b[2J\\x1b]0;t\\x07\\x1b[31\n");
+        assert_eq!(
+            screen(text, true),
+            "\x1b[38;5;10mready\x1b[39m \\x1b[2J\\x1b]0;t\\x07\\x1b[31\n"
+        );
         assert_eq!(screen("\x1b[1mx", false), "\\x1b[1mx");
         assert_eq!(data_on_screen("a,\x1b\r\n\"b\rc\"\r\n"), "a,\\x1b\r\n\"b\\rc\"\r\n");
     }
@@ -440,13 +448,17 @@ mod tests {
     #[test]
     fn yaml_is_the_tree_of_json() {
         for text in TEXTS {
-            for value in [json!(text), json!([text, [text]]), json!({"a": text, "b": {"c": [text, 1]}})] {
+            for value in
+                [json!(text), json!([text, [text]]), json!({"a": text, "b": {"c": [text, 1]}})]
+            {
                 let written = yaml(&value).unwrap();
                 let read: Result<Value, _> = serde_saphyr::from_str(&written);
                 assert_eq!(read.ok().as_ref(), Some(&value), "{text:?}: {written:?}");
             }
         }
-        for value in [json!(null), json!([]), json!({}), json!([{}, []]), json!(u64::MAX), json!(i64::MIN)] {
+        for value in
+            [json!(null), json!([]), json!({}), json!([{}, []]), json!(u64::MAX), json!(i64::MIN)]
+        {
             let read: Value = serde_saphyr::from_str(&yaml(&value).unwrap()).unwrap();
             assert_eq!(read, value);
         }

@@ -208,7 +208,9 @@ fn limited(file: impl std::io::Read) -> anyhow::Result<Vec<u8>> {
     let mut content = Vec::new();
     file.take(MAX_FILE_BYTES as u64 + 1).read_to_end(&mut content)?;
     if content.len() > MAX_FILE_BYTES {
-        bail!("it has more than {MAX_FILE_BYTES} bytes, which a file of an overlay may have at most");
+        bail!(
+            "it has more than {MAX_FILE_BYTES} bytes, which a file of an overlay may have at most"
+        );
     }
     Ok(content)
 }
@@ -264,7 +266,8 @@ fn rendered(files: &[RenderedFile], alone: bool) -> String {
         several => several
             .iter()
             .map(|file| {
-                let end = if file.content.is_empty() || file.content.ends_with('\n') { "" } else { "\n" };
+                let end =
+                    if file.content.is_empty() || file.content.ends_with('\n') { "" } else { "\n" };
                 format!("# {} {:04o}\n{}{end}", file.path, file.mode, file.content)
             })
             .collect::<Vec<_>>()
@@ -291,7 +294,10 @@ mod tests {
             problems: Vec::new(),
         };
         let damaged = Overlay {
-            problems: vec!["/s/hosts/rootfs/x cannot be part of an overlay".to_owned(), "more".to_owned()],
+            problems: vec![
+                "/s/hosts/rootfs/x cannot be part of an overlay".to_owned(),
+                "more".to_owned(),
+            ],
             ..overlay.clone()
         };
         expect![[r#"

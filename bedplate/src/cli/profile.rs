@@ -53,7 +53,8 @@ pub(super) async fn run(session: &Session, verb: Verb) -> anyhow::Result<()> {
             let profile = client.profile(&name).await?;
             let spec = serde_saphyr::to_string(&profile.spec)?;
             let problem = profile.problem.as_ref();
-            let problem = problem.map(|why| format!("# it cannot be read from the database: {why}\n"));
+            let problem =
+                problem.map(|why| format!("# it cannot be read from the database: {why}\n"));
             session.out.show(&profile, |_| {
                 format!(
                     "# profile {name}, version {}\n{}{spec}",
@@ -68,7 +69,8 @@ pub(super) async fn run(session: &Session, verb: Verb) -> anyhow::Result<()> {
                 Err(error) if error.status() == Some(404) => None,
                 Err(error) => return Err(error.into()),
             };
-            let patch = change.patch(&present.iter().map(|profile| &profile.spec).collect::<Vec<_>>())?;
+            let patch =
+                change.patch(&present.iter().map(|profile| &profile.spec).collect::<Vec<_>>())?;
             let (word, profile) = match present {
                 Some(before) => {
                     let after = client.patch_profile(&name, &patch).await?;
@@ -80,7 +82,8 @@ pub(super) async fn run(session: &Session, verb: Verb) -> anyhow::Result<()> {
             session.out.show(&profile, |_| format!("{word} profile {name}\n"))
         }
         Verb::Delete { names } => {
-            let delete = async |name: &ProfileName| client.delete_profile(name).await.map(|()| "deleted");
+            let delete =
+                async |name: &ProfileName| client.delete_profile(name).await.map(|()| "deleted");
             each(session, &names, "deleted", delete).await
         }
     }
@@ -104,7 +107,11 @@ fn list(style: Style, profiles: &[Profile]) -> String {
             },
         ])
     };
-    table(style, &["PROFILE", "IMAGE", "PROFILES", "KERNEL ARGUMENTS", "COMMENT"], profiles.iter().map(row))
+    table(
+        style,
+        &["PROFILE", "IMAGE", "PROFILES", "KERNEL ARGUMENTS", "COMMENT"],
+        profiles.iter().map(row),
+    )
 }
 
 #[cfg(test)]
@@ -122,7 +129,10 @@ mod tests {
             problem: None,
         };
         let profiles = [
-            profile("default", "{image: debian, kernel-args: [quiet, console=ttyS0], comment: all of them}"),
+            profile(
+                "default",
+                "{image: debian, kernel-args: [quiet, console=ttyS0], comment: all of them}",
+            ),
             profile("gpu", "{profiles: [default]}"),
         ];
         expect![[r#"

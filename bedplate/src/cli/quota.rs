@@ -82,7 +82,9 @@ impl Rows for UserQuotas {
     fn rows(&self) -> serde_json::Result<Vec<Value>> {
         let row = |quota: &QuotaUse| {
             let mut row = json!({"user": self.user});
-            if let (Value::Object(row), Value::Object(quota)) = (&mut row, serde_json::to_value(quota)?) {
+            if let (Value::Object(row), Value::Object(quota)) =
+                (&mut row, serde_json::to_value(quota)?)
+            {
                 row.extend(quota);
             }
             Ok(row)
@@ -122,8 +124,11 @@ mod tests {
             limit,
             own,
         };
-        let quotas =
-            vec![quota("tokens", Some(5), true), quota("tasks", None, true), quota("logs", Some(9), false)];
+        let quotas = vec![
+            quota("tokens", Some(5), true),
+            quota("tasks", None, true),
+            quota("logs", Some(9), false),
+        ];
         let before = UserQuotas { user: "ann".to_owned(), quotas };
         let flags = ["logs=20GiB", "tokens=default", "images=none"].map(|text| flag(text).unwrap());
         let limits = merged(&before, &flags);
@@ -142,8 +147,13 @@ mod tests {
 
     #[test]
     fn what_is_used_stands_beside_the_limit() {
-        let quota =
-            |name: &str, unit, used, limit, own| QuotaUse { name: name.to_owned(), unit, used, limit, own };
+        let quota = |name: &str, unit, used, limit, own| QuotaUse {
+            name: name.to_owned(),
+            unit,
+            used,
+            limit,
+            own,
+        };
         let quotas = vec![
             quota("tokens", QuotaUnit::Count, 3, Some(100), false),
             quota("logs", QuotaUnit::Bytes, 3 << 29, Some(20 << 30), true),
@@ -152,8 +162,9 @@ mod tests {
         let shown = quota_table(Style::PLAIN, &UserQuotas { user: "ann".to_owned(), quotas });
         let words: Vec<Vec<&str>> =
             shown.lines().map(|line| line.split("  ").map(str::trim).collect()).collect();
-        let line =
-            |index: usize| words[index].iter().filter(|word| !word.is_empty()).copied().collect::<Vec<_>>();
+        let line = |index: usize| {
+            words[index].iter().filter(|word| !word.is_empty()).copied().collect::<Vec<_>>()
+        };
         assert_eq!(line(0), ["QUOTA", "USED", "LIMIT"]);
         assert_eq!(line(1), ["tokens", "3", "100"]);
         assert_eq!(line(2), ["logs", "1.5 GiB", "20 GiB", "own"]);

@@ -118,7 +118,9 @@ pub(super) async fn run(session: &Session, server: Server) -> anyhow::Result<()>
         Some(Verb::Check { deep }) => check(session, server.config, deep).await,
         Some(Verb::Alarms) => ca::alarms(session).await,
         Some(Verb::Ca(verb)) => ca::run(session, verb).await,
-        Some(Verb::RecoverAdmin { state_dir }) => recover_admin(session, server.config, state_dir).await,
+        Some(Verb::RecoverAdmin { state_dir }) => {
+            recover_admin(session, server.config, state_dir).await
+        }
         Some(Verb::Adopt { user, all }) => {
             session.out.refuse_format("server adopt")?;
             adopt(server.config, &user, all)
@@ -180,7 +182,8 @@ impl Rows for CheckedServer {
     const COLUMNS: &'static [&'static str] = columns::FINDING;
 
     fn rows(&self) -> serde_json::Result<Vec<Value>> {
-        let diagnostics = self.diagnostics.iter().map(|diagnostic| columns::finding("mistake", diagnostic));
+        let diagnostics =
+            self.diagnostics.iter().map(|diagnostic| columns::finding("mistake", diagnostic));
         let notes = self.notes.iter().map(|note| columns::finding("note", note));
         let problem = |text: &String| Ok(json!({"level": "problem", "message": text}));
         diagnostics.chain(notes).chain(self.problems.iter().map(problem)).collect()
@@ -197,8 +200,15 @@ async fn check(session: &Session, config: Option<PathBuf>, deep: bool) -> anyhow
                 let (diagnostics, nodes) = (diagnostics.clone(), Vec::new());
                 let (notes, problems) = (Vec::new(), Vec::new());
                 let (starts, api, problems_left_out) = (false, None, None);
-                let failed =
-                    CheckedServer { starts, api, nodes, diagnostics, notes, problems, problems_left_out };
+                let failed = CheckedServer {
+                    starts,
+                    api,
+                    nodes,
+                    diagnostics,
+                    notes,
+                    problems,
+                    problems_left_out,
+                };
                 session.out.show(&failed, |_| String::new())?;
             }
             return Err(with_diagnostics(error));

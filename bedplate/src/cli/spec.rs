@@ -180,7 +180,9 @@ impl SpecFlags {
             own.extend(self.mtu.map(|mtu| ("mtu".to_owned(), json!(mtu))));
             interfaces.insert(interface.to_owned(), Value::Object(own));
         } else if self.interface.is_some() {
-            return Err(Usage("--on needs --mac, --address, --gateway or --mtu beside it".to_owned()));
+            return Err(Usage(
+                "--on needs --mac, --address, --gateway or --mtu beside it".to_owned(),
+            ));
         }
         for Interface { name, patch } in &self.interfaces {
             if interfaces.insert(name.clone(), patch.clone()).is_some() {
@@ -207,7 +209,9 @@ impl ChangeFlags {
             Field::of(["labels", key]).clear(&mut patch)?;
         }
         if patch.is_empty() {
-            return Err(Usage("nothing to change: give a flag such as --image or --unset".to_owned()));
+            return Err(Usage(
+                "nothing to change: give a flag such as --image or --unset".to_owned(),
+            ));
         }
         Ok(Value::Object(patch))
     }
@@ -349,7 +353,11 @@ mod tests {
             "{interfaces: {a: {}, b: {}}}",
             &expect![[r#"{"interfaces":{"b":{"gateway":"10.1.0.1"}}}"#]],
         );
-        patch("--on b", "{}", &expect!["--on needs --mac, --address, --gateway or --mtu beside it"]);
+        patch(
+            "--on b",
+            "{}",
+            &expect!["--on needs --mac, --address, --gateway or --mtu beside it"],
+        );
         patch(
             "--interface b:vlan=100,parent=a --mac 525400123456",
             "{}",
@@ -369,7 +377,11 @@ mod tests {
             ]],
         );
         patch("--unset image --image x", "{}", &expect!["image is set and cleared at once"]);
-        patch("--unset interfaces --mtu 1500", "{}", &expect!["interfaces is set and cleared at once"]);
+        patch(
+            "--unset interfaces --mtu 1500",
+            "{}",
+            &expect!["interfaces is set and cleared at once"],
+        );
         patch("--unset root.writable-size", "{}", &expect![[r#"{"root":{"writable-size":null}}"#]]);
     }
 
@@ -382,7 +394,11 @@ mod tests {
                 r#"{"labels":{"rack":"a1","~rack":null,"tier":null,"~tier":"","example.org/zone":"","~example.org/zone":null,"old":null}}"#
             ]],
         );
-        patch("--label rack=a1 --unset-label rack", "{}", &expect!["labels.rack is set and cleared at once"]);
+        patch(
+            "--label rack=a1 --unset-label rack",
+            "{}",
+            &expect!["labels.rack is set and cleared at once"],
+        );
         let spec = flags("--label rack=a1 --label ~tier").spec.spec().unwrap();
         assert_eq!(serde_json::to_string(&spec).unwrap(), r#"{"labels":{"rack":"a1","~tier":""}}"#);
         assert_eq!(label("~tier="), label("~tier"));

@@ -62,8 +62,12 @@ impl Style {
         let color = match status {
             WorkflowStatus::Finished => Color::Green,
             WorkflowStatus::Failed | WorkflowStatus::Blocked => Color::Red,
-            WorkflowStatus::Canceled | WorkflowStatus::Stopping | WorkflowStatus::Paused => Color::Yellow,
-            WorkflowStatus::Waiting | WorkflowStatus::Running | WorkflowStatus::Unknown => Color::Reset,
+            WorkflowStatus::Canceled | WorkflowStatus::Stopping | WorkflowStatus::Paused => {
+                Color::Yellow
+            }
+            WorkflowStatus::Waiting | WorkflowStatus::Running | WorkflowStatus::Unknown => {
+                Color::Reset
+            }
         };
         self.colored(status.as_str().to_owned(), color)
     }
@@ -97,7 +101,11 @@ pub(super) fn phase_word(status: &NodeStatus) -> String {
 }
 
 /// A table with a header.
-pub(super) fn table(style: Style, header: &[&str], rows: impl IntoIterator<Item = Vec<Cell>>) -> String {
+pub(super) fn table(
+    style: Style,
+    header: &[&str],
+    rows: impl IntoIterator<Item = Vec<Cell>>,
+) -> String {
     let mut table = Table::new();
     table.set_header(header.iter().copied()).add_rows(rows);
     finish(style, table)

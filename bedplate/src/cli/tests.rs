@@ -102,7 +102,10 @@ fn describe(command: &clap::Command, page: &mut String) {
         *page += &format!("{about}.\n\n");
     }
     let usage = command.clone().render_usage().to_string();
-    *page += &format!("```text\n{}\n```\n", usage.trim_start_matches("Usage: ").replace("\n       ", "\n"));
+    *page += &format!(
+        "```text\n{}\n```\n",
+        usage.trim_start_matches("Usage: ").replace("\n       ", "\n")
+    );
     let arguments: Vec<&clap::Arg> = command
         .get_arguments()
         .filter(|argument| !argument.is_hide_set() && argument.get_id() != "help")

@@ -140,7 +140,9 @@ pub(super) async fn run(session: &Session, verb: TokenVerb) -> anyhow::Result<()
             let created = session.client()?.create_token(&wanted).await?;
             session.out.show(&created, |_| format!("{}\n", created.token))?;
             match created.expires {
-                Some(ends) => print_note(&format!("keep it: it cannot be shown again; it expires on {ends}")),
+                Some(ends) => {
+                    print_note(&format!("keep it: it cannot be shown again; it expires on {ends}"))
+                }
                 None => print_note("keep it: it cannot be shown again"),
             }
             Ok(())
@@ -150,12 +152,16 @@ pub(super) async fn run(session: &Session, verb: TokenVerb) -> anyhow::Result<()
             let client = session.client()?;
             let Some(user) = user else {
                 client.delete_token(&name).await?;
-                return session.out.show(&Done::new("deleted", [&name]), |_| format!("revoked {name}\n"));
+                return session
+                    .out
+                    .show(&Done::new("deleted", [&name]), |_| format!("revoked {name}\n"));
             };
             // A server that cannot would revoke one of the caller's own.
             tokens(&client, Some(&user)).await?;
             client.delete_token_of(&user, &name).await?;
-            session.out.show(&Done::new("deleted", [&name]), |_| format!("revoked {name} of {user}\n"))
+            session
+                .out
+                .show(&Done::new("deleted", [&name]), |_| format!("revoked {name} of {user}\n"))
         }
     }
 }
@@ -179,7 +185,8 @@ fn all_of(user: &str, tokens: Vec<Token>) -> Result<Vec<Token>, OwnTokensOnly> {
 fn token_table(look: Style, tokens: &[Token]) -> String {
     let now = clock::now();
     let row = |token: &Token| {
-        let is_told = token.expires.is_none_or(|ends| now >= token_notice_from(token.created, ends));
+        let is_told =
+            token.expires.is_none_or(|ends| now >= token_notice_from(token.created, ends));
         let mark = if is_told { " !" } else { "" };
         let ends = match token.expires {
             Some(ends) if ends <= now => format!("expired {ends}"),
@@ -196,7 +203,11 @@ fn token_table(look: Style, tokens: &[Token]) -> String {
             or_dash(token.last_source.as_deref()),
         ])
     };
-    table(look, &["NAME", "USER", "CREATED", "EXPIRES", "SCOPE", "USED", "FROM"], tokens.iter().map(row))
+    table(
+        look,
+        &["NAME", "USER", "CREATED", "EXPIRES", "SCOPE", "USED", "FROM"],
+        tokens.iter().map(row),
+    )
 }
 
 /// `all`, `read-only`, or the actions.
@@ -271,7 +282,8 @@ mod tests {
             ended  ann   2026-11-23T20:00:00Z  expired 2001-09-09T01:46:40Z !  who-am-i,node-drain  -     10.0.0.7
         "#]]
         .assert_eq(&token_table(Style::PLAIN, &[token, ended]));
-        let reads = Action::ALL.iter().copied().filter(|action| action.only_reads()).collect::<Vec<_>>();
+        let reads =
+            Action::ALL.iter().copied().filter(|action| action.only_reads()).collect::<Vec<_>>();
         assert_eq!(scope(Some(&reads)), "read-only");
     }
 }

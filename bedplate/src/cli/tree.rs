@@ -27,7 +27,8 @@ impl Tree {
     fn draw_children(&self, indent: &str, text: &mut String) {
         let last = self.children.len().saturating_sub(1);
         for (place, child) in self.children.iter().enumerate() {
-            let (branch, below) = if place == last { ("└─ ", "   ") } else { ("├─ ", "│  ") };
+            let (branch, below) =
+                if place == last { ("└─ ", "   ") } else { ("├─ ", "│  ") };
             text.push_str(indent);
             text.push_str(branch);
             text.push_str(&visible::line(&child.label));

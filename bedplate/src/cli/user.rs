@@ -122,7 +122,9 @@ impl Record {
         let gid = self.gid.or(before.map(|account| account.gid));
         let groups = self.groups.or_else(|| before.map(|account| account.groups.clone()));
         let account = match (uid, gid, groups) {
-            (Some(uid), Some(gid), groups) => Some(Account { uid, gid, groups: groups.unwrap_or_default() }),
+            (Some(uid), Some(gid), groups) => {
+                Some(Account { uid, gid, groups: groups.unwrap_or_default() })
+            }
             (None, None, None) => None,
             _ => return Err(Usage("--uid and --gid go together".to_owned()).into()),
         };

@@ -44,7 +44,9 @@ pub(super) fn span(from: Timestamp, to: Timestamp) -> String {
 pub(super) fn milliseconds(milliseconds: u64) -> String {
     match milliseconds {
         short @ 0..60_000 => format!("{}.{} s", short / 1000, short % 1000 / 100),
-        minutes @ 60_000..3_600_000 => format!("{} m {} s", minutes / 60_000, minutes % 60_000 / 1000),
+        minutes @ 60_000..3_600_000 => {
+            format!("{} m {} s", minutes / 60_000, minutes % 60_000 / 1000)
+        }
         hours => format!("{} h {} m", hours / 3_600_000, hours % 3_600_000 / 60_000),
     }
 }
@@ -127,14 +129,18 @@ mod tests {
     #[test]
     fn spans_have_two_units() {
         let start = Timestamp(1_000_000);
-        let spans = [0, 59, 60, 3599, 3600, 90_000].map(|seconds| span(start, start.plus_seconds(seconds)));
+        let spans =
+            [0, 59, 60, 3599, 3600, 90_000].map(|seconds| span(start, start.plus_seconds(seconds)));
         assert_eq!(spans, ["0s", "59s", "1m 0s", "59m 59s", "1h 0m", "25h 0m"]);
     }
 
     #[test]
     fn milliseconds_have_tenths_or_two_units() {
         let cases = [0, 99, 59_999, 60_000, 3_599_999, 3_600_000, 90_061_000].map(milliseconds);
-        assert_eq!(cases, ["0.0 s", "0.0 s", "59.9 s", "1 m 0 s", "59 m 59 s", "1 h 0 m", "25 h 1 m"]);
+        assert_eq!(
+            cases,
+            ["0.0 s", "0.0 s", "59.9 s", "1 m 0 s", "59 m 59 s", "1 h 0 m", "25 h 1 m"]
+        );
     }
 
     #[test]

@@ -222,7 +222,8 @@ pub(super) async fn run(session: &Session, verb: Verb) -> anyhow::Result<ExitCod
             one_by_one(session, &workflows, ("stopping", "stopped"), stop).await?;
         }
         Verb::Delete { workflows } => {
-            each(session, &workflows, "deleted", async |name: &String| delete(&client, name).await).await?;
+            each(session, &workflows, "deleted", async |name: &String| delete(&client, name).await)
+                .await?;
         }
         Verb::Pause { workflows } => {
             let pause = async |workflow: &str| client.pause_workflow(workflow, true).await;
@@ -247,7 +248,9 @@ pub(super) async fn run(session: &Session, verb: Verb) -> anyhow::Result<ExitCod
             } else {
                 let fetched = files::fetch(&client, &workflow, &destination).await?;
                 let written = &fetched.written;
-                session.out.show(written, |_| written.iter().map(|path| format!("{path}\n")).collect())?;
+                session
+                    .out
+                    .show(written, |_| written.iter().map(|path| format!("{path}\n")).collect())?;
                 fetched.require_all(&workflow)?;
             }
         }
@@ -263,7 +266,8 @@ async fn one_by_one(
     (doing, undone): (&str, &str),
     each: impl AsyncFn(&str) -> Result<WorkflowSummary, ClientError>,
 ) -> anyhow::Result<()> {
-    let (mut done, mut failed): (Vec<WorkflowSummary>, Vec<(&str, ClientError)>) = Default::default();
+    let (mut done, mut failed): (Vec<WorkflowSummary>, Vec<(&str, ClientError)>) =
+        Default::default();
     let mut left = workflows.iter();
     for workflow in left.by_ref() {
         match each(workflow).await {
@@ -325,7 +329,11 @@ async fn run_start(session: &Session, client: &Client, start: Start) -> anyhow::
         session.out.show(&started, |_| format!("{id}\n"))?;
         return Ok(ExitCode::SUCCESS);
     }
-    print_note(&format!("{} is workflow {id}: {}", started.name, count(started.stages as usize, "stage")));
+    print_note(&format!(
+        "{} is workflow {id}: {}",
+        started.name,
+        count(started.stages as usize, "stage")
+    ));
     watch::run(session, client, &id, &start.destination).await
 }
 
@@ -364,14 +372,18 @@ fn own_key() -> Option<String> {
 }
 
 /// The name of a workflow and its document: `FILE`, `NAME FILE`, `FILE --name NAME`.
-fn name_and_file(words: Vec<PathBuf>, option: Option<String>) -> Result<(Option<String>, PathBuf), Usage> {
+fn name_and_file(
+    words: Vec<PathBuf>,
+    option: Option<String>,
+) -> Result<(Option<String>, PathBuf), Usage> {
     let mut words = words.into_iter();
     match (words.next(), words.next(), option) {
         (Some(file), None, name) => Ok((name, file)),
         (Some(name), Some(file), None) => {
             let name = name.into_os_string().into_string();
-            let name =
-                name.map_err(|name| Usage(format!("{name:?} cannot name a workflow: it is not UTF-8")))?;
+            let name = name.map_err(|name| {
+                Usage(format!("{name:?} cannot name a workflow: it is not UTF-8"))
+            })?;
             Ok((Some(name), file))
         }
         (Some(name), Some(file), Some(_)) => Err(Usage(format!(

@@ -58,7 +58,8 @@ pub fn check(raw: &Raw, interfaces: &Interfaces) -> (Option<Checked>, Vec<Diagno
     let own: Vec<Ipv4Addr> = addresses.iter().chain(&announced).copied().collect();
     let notes = subnets::notes(raw, &dhcp, &own, &networks, &mut diagnostics);
     let (log, job_log_bytes) = (log(raw, &mut diagnostics), job_log_bytes(raw, &mut diagnostics));
-    let (job_images, quotas) = (job_images(raw, &mut diagnostics), quotas::check(raw, &mut diagnostics));
+    let (job_images, quotas) =
+        (job_images(raw, &mut diagnostics), quotas::check(raw, &mut diagnostics));
     check_single_keys(raw, &mut diagnostics);
     let (api_certificate, sessions) =
         (api_certificate(raw, &mut diagnostics), sessions(raw, &mut diagnostics));
@@ -71,8 +72,9 @@ pub fn check(raw: &Raw, interfaces: &Interfaces) -> (Option<Checked>, Vec<Diagno
     }
     let state_dir = path(raw.state_dir.as_ref(), "/var/lib/bedplate");
     let fleet = fleet(raw, &state_dir, &own, ports.fleet);
-    let listen =
-        |port| addresses.iter().map(|&address| SocketAddr::from((address, port))).collect::<Vec<_>>();
+    let listen = |port| {
+        addresses.iter().map(|&address| SocketAddr::from((address, port))).collect::<Vec<_>>()
+    };
     let provisioner = ProvisionerConfig {
         state_dir: state_dir.clone(),
         shipped_overlays: path(raw.shipped_overlays.as_ref(), "/usr/share/bedplate/overlays"),
@@ -161,7 +163,9 @@ fn api_certificate(raw: &Raw, diagnostics: &mut Vec<Diagnostic>) -> Option<Certi
     };
     match (&raw.api_certificate, &raw.api_key) {
         (None, None) => {}
-        (Some(certificate), None) => diagnostics.push(alone(certificate, "api.certificate", "api.key")),
+        (Some(certificate), None) => {
+            diagnostics.push(alone(certificate, "api.certificate", "api.key"))
+        }
         (None, Some(key)) => diagnostics.push(alone(key, "api.key", "api.certificate")),
         (Some(certificate), Some(key)) => {
             let (certificate, key) = (PathBuf::from(&certificate.value), PathBuf::from(&key.value));
@@ -185,8 +189,10 @@ fn sessions(raw: &Raw, diagnostics: &mut Vec<Diagnostic>) -> SessionLimits {
     ] {
         let Some(seconds) = written else { continue };
         if !(MIN_SESSION_SECONDS..=MAX_SESSION_SECONDS).contains(&seconds.value) {
-            let message =
-                format!("{} is not between {MIN_SESSION_SECONDS} and {MAX_SESSION_SECONDS}", seconds.value);
+            let message = format!(
+                "{} is not between {MIN_SESSION_SECONDS} and {MAX_SESSION_SECONDS}",
+                seconds.value
+            );
             diagnostics.push(diagnostic(seconds.at, key, message, None));
         }
         *limit = Duration::from_secs(seconds.value.into());
@@ -212,7 +218,12 @@ fn paths(raw: &Raw, diagnostics: &mut Vec<Diagnostic>) {
         let Some(written) = written else { continue };
         if !written.value.starts_with('/') || written.value.contains('\0') {
             let message = format!("{:?} is no absolute path", written.value);
-            diagnostics.push(diagnostic(written.at, key, message, Some("begin it with /".to_owned())));
+            diagnostics.push(diagnostic(
+                written.at,
+                key,
+                message,
+                Some("begin it with /".to_owned()),
+            ));
         }
     }
 }
@@ -302,9 +313,13 @@ fn announced(raw: &Raw, own: &[Ipv4Addr], diagnostics: &mut Vec<Diagnostic>) -> 
         diagnostics.push(diagnostic(written.at, &path, message, Some(hint.to_owned())));
     }
     if own.len() + announced.len() > MAX_FLEET_SERVERS {
-        let at =
-            raw.announced_addresses.first().or(raw.server_addresses.first()).map_or(TOP, |first| first.at);
-        let message = format!("nodes are told at most {MAX_FLEET_SERVERS} addresses, and these are more");
+        let at = raw
+            .announced_addresses
+            .first()
+            .or(raw.server_addresses.first())
+            .map_or(TOP, |first| first.at);
+        let message =
+            format!("nodes are told at most {MAX_FLEET_SERVERS} addresses, and these are more");
         let hint = Some("name those that nodes reach in server-addresses".to_owned());
         diagnostics.push(diagnostic(at, "server-addresses", message, hint));
     }
@@ -326,7 +341,10 @@ impl Ports {
 
 fn ports(raw: &Raw, diagnostics: &mut Vec<Diagnostic>) -> Ports {
     let ports = Ports {
-        api: raw.api_listen.as_ref().map_or(SocketAddr::from((Ipv4Addr::LOCALHOST, 9470)), |api| api.value),
+        api: raw
+            .api_listen
+            .as_ref()
+            .map_or(SocketAddr::from((Ipv4Addr::LOCALHOST, 9470)), |api| api.value),
         fleet: raw.fleet_port.as_ref().map_or(9443, |port| port.value),
         http: raw.http_port.as_ref().map_or(9480, |port| port.value),
     };
@@ -345,7 +363,8 @@ fn ports(raw: &Raw, diagnostics: &mut Vec<Diagnostic>) -> Ports {
                 Some("choose a fixed port".to_owned()),
             ));
         }
-        if let Some((other, ..)) = named[..index].iter().find(|(_, earlier, _)| *earlier == port && port != 0)
+        if let Some((other, ..)) =
+            named[..index].iter().find(|(_, earlier, _)| *earlier == port && port != 0)
         {
             let message = format!("port {port} is taken by {other}");
             diagnostics.push(diagnostic(
@@ -397,8 +416,11 @@ fn dhcp(raw: &Raw, networks: &[Ipv4Net], diagnostics: &mut Vec<Diagnostic>) -> D
         };
         networks.iter().map(subnet).collect()
     } else {
-        let subnets: Vec<DhcpSubnet> =
-            raw.subnets.iter().filter_map(|written| subnets::subnet(written, diagnostics)).collect();
+        let subnets: Vec<DhcpSubnet> = raw
+            .subnets
+            .iter()
+            .filter_map(|written| subnets::subnet(written, diagnostics))
+            .collect();
         subnets::overlaps(raw, &subnets, diagnostics);
         subnets
     };
@@ -423,9 +445,15 @@ fn job_images(raw: &Raw, diagnostics: &mut Vec<Diagnostic>) -> ImageLimits {
     ];
     for (key, written, range) in keys {
         if let Some(written) = written.as_ref().filter(|written| !range.contains(&written.value)) {
-            let message = format!("{} is not between {} and {}", written.value, range.start(), range.end());
+            let message =
+                format!("{} is not between {} and {}", written.value, range.start(), range.end());
             let hint = "leave it out for the default; what workflows use is kept in any case";
-            diagnostics.push(diagnostic(written.at, &format!("jobs.{key}"), message, Some(hint.to_owned())));
+            diagnostics.push(diagnostic(
+                written.at,
+                &format!("jobs.{key}"),
+                message,
+                Some(hint.to_owned()),
+            ));
         }
     }
     ImageLimits {
@@ -449,12 +477,16 @@ fn log(raw: &Raw, diagnostics: &mut Vec<Diagnostic>) -> Log {
         let problem = match level.parse::<Targets>() {
             Err(error) => Some(format!("{level:?} is no filter: {error}")),
             // A word that is no level is read as the name of a part, and all else is silent.
-            Ok(_) if !level.split(',').any(names_level) => Some(format!("{level:?} names no level")),
+            Ok(_) if !level.split(',').any(names_level) => {
+                Some(format!("{level:?} names no level"))
+            }
             Ok(_) => None,
         };
-        let hint = "use error, warn, info, debug or trace, or a filter such as info,provisioner=debug";
-        diagnostics
-            .extend(problem.map(|told| diagnostic(written.at, "log.level", told, Some(hint.to_owned()))));
+        let hint =
+            "use error, warn, info, debug or trace, or a filter such as info,provisioner=debug";
+        diagnostics.extend(
+            problem.map(|told| diagnostic(written.at, "log.level", told, Some(hint.to_owned()))),
+        );
     }
     Log { json, level }
 }

@@ -53,8 +53,14 @@ mod tests {
             unproven_per_address: Some(10),
         };
         let limits = written.limits(65_536);
-        assert_eq!([limits.connections, limits.unproven, limits.unproven_per_address], [8_000, 2_000, 10]);
+        assert_eq!(
+            [limits.connections, limits.unproven, limits.unproven_per_address],
+            [8_000, 2_000, 10]
+        );
         let limits = written.limits(2_048);
-        assert_eq!([limits.connections, limits.unproven, limits.unproven_per_address], [1_792, 1_568, 10]);
+        assert_eq!(
+            [limits.connections, limits.unproven, limits.unproven_per_address],
+            [1_792, 1_568, 10]
+        );
     }
 }

@@ -178,21 +178,26 @@ impl Raw {
         self.api(top, diagnostics);
         if let Some(fleet) = top.section("fleet", &["port", "heartbeat-seconds"], diagnostics) {
             self.fleet_port = fleet.one("port", "a port number", diagnostics);
-            self.heartbeat_seconds = fleet.one("heartbeat-seconds", "a number of seconds", diagnostics);
+            self.heartbeat_seconds =
+                fleet.one("heartbeat-seconds", "a number of seconds", diagnostics);
         }
-        if let Some(boot) = top.section("boot", &["http-port", "tftp", "substrate", "templates"], diagnostics)
+        if let Some(boot) =
+            top.section("boot", &["http-port", "tftp", "substrate", "templates"], diagnostics)
         {
             self.http_port = boot.one("http-port", "a port number", diagnostics);
             self.tftp = boot.one("tftp", "true or false", diagnostics);
             self.substrate = boot.one("substrate", "a path", diagnostics);
             self.templates = boot.one("templates", "a path", diagnostics);
         }
-        if let Some(firmware) = top.section("firmware", &["bios", "efi-x86-64", "efi-arm64"], diagnostics) {
+        if let Some(firmware) =
+            top.section("firmware", &["bios", "efi-x86-64", "efi-arm64"], diagnostics)
+        {
             self.firmware_bios = firmware.one("bios", "a path", diagnostics);
             self.firmware_efi_x86_64 = firmware.one("efi-x86-64", "a path", diagnostics);
             self.firmware_efi_arm64 = firmware.one("efi-arm64", "a path", diagnostics);
         }
-        if let Some(dhcp) = top.section("dhcp", &["mode", "lease-seconds", "subnets"], diagnostics) {
+        if let Some(dhcp) = top.section("dhcp", &["mode", "lease-seconds", "subnets"], diagnostics)
+        {
             self.dhcp_mode = dhcp.one("mode", "authoritative, proxy or off", diagnostics);
             self.lease_seconds = dhcp.one("lease-seconds", "a number of seconds", diagnostics);
             self.subnets = dhcp.subnets(diagnostics);
@@ -201,7 +206,9 @@ impl Raw {
             self.shipped_overlays = overlays.one("shipped", "a path", diagnostics);
             self.site_overlays = overlays.one("site", "a path", diagnostics);
         }
-        if let Some(jobs) = top.section("jobs", &["log-mib", "image-days", "image-gib"], diagnostics) {
+        if let Some(jobs) =
+            top.section("jobs", &["log-mib", "image-days", "image-gib"], diagnostics)
+        {
             self.job_log_mib = jobs.one("log-mib", "a number of MiB", diagnostics);
             self.job_image_days = jobs.one("image-days", "a number of days", diagnostics);
             self.job_image_gib = jobs.one("image-gib", "a number of GiB", diagnostics);
@@ -239,7 +246,8 @@ impl Raw {
     fn quotas(&mut self, top: &Section<'_>, diagnostics: &mut Vec<Diagnostic>) {
         let Some(quotas) = top.section("quotas", &QuotaName::WORDS, diagnostics) else { return };
         for name in QuotaName::ALL {
-            let written = quotas.one(name.as_str(), "a limit such as 100, 20GiB or none", diagnostics);
+            let written =
+                quotas.one(name.as_str(), "a limit such as 100, 20GiB or none", diagnostics);
             self.quotas.extend(written.map(|limit| (name, limit)));
         }
     }
@@ -258,8 +266,10 @@ impl Raw {
         self.api_listen = api.one("listen", "ADDRESS:PORT", diagnostics);
         self.api_certificate = api.one("certificate", "a path", diagnostics);
         self.api_key = api.one("key", "a path", diagnostics);
-        self.session_idle_seconds = api.one("session-idle-seconds", "a number of seconds", diagnostics);
-        self.session_life_seconds = api.one("session-life-seconds", "a number of seconds", diagnostics);
+        self.session_idle_seconds =
+            api.one("session-idle-seconds", "a number of seconds", diagnostics);
+        self.session_life_seconds =
+            api.one("session-life-seconds", "a number of seconds", diagnostics);
         self.token_days = api.one("token-days", "a number of days", diagnostics);
         self.token_max_days = api.one("token-max-days", "a number of days", diagnostics);
     }
@@ -277,7 +287,12 @@ impl<'a> Section<'a> {
         let entries = match &tree.kind {
             Kind::Map(entries) => entries.as_slice(),
             _ => {
-                diagnostics.push(diagnostic(tree.at, path, "must be a map of keys".to_owned(), None));
+                diagnostics.push(diagnostic(
+                    tree.at,
+                    path,
+                    "must be a map of keys".to_owned(),
+                    None,
+                ));
                 &[]
             }
         };
@@ -315,7 +330,12 @@ impl<'a> Section<'a> {
             .filter(|tree| !tree.is_null())
     }
 
-    fn section(&self, key: &str, known: &[&str], diagnostics: &mut Vec<Diagnostic>) -> Option<Section<'a>> {
+    fn section(
+        &self,
+        key: &str,
+        known: &[&str],
+        diagnostics: &mut Vec<Diagnostic>,
+    ) -> Option<Section<'a>> {
         let section = Section::new(self.value(key)?, &self.child(key), diagnostics);
         section.only(known, diagnostics);
         Some(section)
@@ -330,7 +350,12 @@ impl<'a> Section<'a> {
         scalar(self.value(key)?, &self.child(key), wanted, diagnostics)
     }
 
-    fn many<T: FromStr>(&self, key: &str, wanted: &str, diagnostics: &mut Vec<Diagnostic>) -> Vec<Placed<T>> {
+    fn many<T: FromStr>(
+        &self,
+        key: &str,
+        wanted: &str,
+        diagnostics: &mut Vec<Diagnostic>,
+    ) -> Vec<Placed<T>> {
         let Some(tree) = self.value(key) else { return Vec::new() };
         let Kind::List(elements) = &tree.kind else {
             let message = format!("must be a list of {wanted}");
@@ -400,6 +425,11 @@ fn scalar<T: FromStr>(
 }
 
 /// A mistake at a place of the file.
-pub(super) fn diagnostic(at: Location, path: &str, message: String, hint: Option<String>) -> Diagnostic {
+pub(super) fn diagnostic(
+    at: Location,
+    path: &str,
+    message: String,
+    hint: Option<String>,
+) -> Diagnostic {
     Diagnostic { line: at.line, column: at.column, path: path.to_owned(), message, hint }
 }

@@ -15,7 +15,8 @@ fn machine() -> Interfaces {
 
 fn diagnostics(text: &str, expected: &Expect) {
     let found = Checked::parse(text, &machine()).expect_err("the file has mistakes");
-    expected.assert_eq(&found.iter().map(|diagnostic| format!("{diagnostic}\n")).collect::<String>());
+    expected
+        .assert_eq(&found.iter().map(|diagnostic| format!("{diagnostic}\n")).collect::<String>());
 }
 
 #[test]
@@ -43,7 +44,10 @@ fn what_is_kept_of_job_images_can_be_said() {
         Checked::parse(&text, &machine()).unwrap().job_images
     };
     assert_eq!(limits("{}"), ImageLimits { days: 7, bytes: None });
-    assert_eq!(limits("{image-days: 30, image-gib: 200}"), ImageLimits { days: 30, bytes: Some(200 << 30) });
+    assert_eq!(
+        limits("{image-days: 30, image-gib: 200}"),
+        ImageLimits { days: 30, bytes: Some(200 << 30) }
+    );
     diagnostics(
         "interfaces: [eth0]\njobs: {image-days: 0, image-gib: 2000000}",
         &expect![[r#"
@@ -73,9 +77,13 @@ fn connections_can_be_limited() {
         Checked::parse(&text, &machine()).unwrap().connections
     };
     assert_eq!(connections(""), ConnectionLimits::default());
-    let written = "limits: {connections: 9000, unproven-connections: 3000, unproven-per-address: 40}";
-    let limits =
-        ConnectionLimits { connections: Some(9_000), unproven: Some(3_000), unproven_per_address: Some(40) };
+    let written =
+        "limits: {connections: 9000, unproven-connections: 3000, unproven-per-address: 40}";
+    let limits = ConnectionLimits {
+        connections: Some(9_000),
+        unproven: Some(3_000),
+        unproven_per_address: Some(40),
+    };
     assert_eq!(connections(written), limits);
     diagnostics(
         "interfaces: [eth0]\nlimits: {connections: 10, unproven-connections: 200, unproven-per-address: 300}",
@@ -113,11 +121,16 @@ fn every_diagnostic_is_told_at_once() {
 #[test]
 fn pools_do_not_give_what_is_somebodys() {
     let notes = |subnet: &str| {
-        let text = format!("interfaces: [eth0]\ndhcp:\n  subnets:\n  - {{network: 10.1.0.0/24, {subnet}}}\n");
+        let text = format!(
+            "interfaces: [eth0]\ndhcp:\n  subnets:\n  - {{network: 10.1.0.0/24, {subnet}}}\n"
+        );
         Checked::parse(&text, &machine())
             .map(|checked| checked.notes.iter().map(|note| format!("{note}\n")).collect::<String>())
     };
-    assert_eq!(notes("pool: 10.1.0.100-10.1.0.199, gateway: 10.1.0.254, dns: [10.1.0.2]").unwrap(), "");
+    assert_eq!(
+        notes("pool: 10.1.0.100-10.1.0.199, gateway: 10.1.0.254, dns: [10.1.0.2]").unwrap(),
+        ""
+    );
     expect![[r#"
         4:34: dhcp.subnets[0].pool: is not given whole: 10.1.0.254 is the gateway of 10.1.0.0/24
     "#]]
@@ -138,7 +151,8 @@ fn pools_do_not_give_what_is_somebodys() {
 
 #[test]
 fn a_certificate_has_a_key_and_sessions_have_limits() {
-    let files = "interfaces: [eth0]\napi: {certificate: /etc/bedplate/api.pem, key: /etc/bedplate/api.key}";
+    let files =
+        "interfaces: [eth0]\napi: {certificate: /etc/bedplate/api.pem, key: /etc/bedplate/api.key}";
     let checked = Checked::parse(files, &machine()).unwrap();
     assert_eq!(checked.api_certificate.unwrap().key, PathBuf::from("/etc/bedplate/api.key"));
     assert_eq!(checked.sessions, SessionLimits::default());
@@ -190,7 +204,10 @@ fn tokens_end_by_the_configuration() {
     let tokens = |api: &str| {
         let text = format!("interfaces: [eth0]\napi: {{{api}}}");
         let tokens = Checked::parse(&text, &machine()).unwrap().tokens;
-        (tokens.default_life.as_secs() / 86_400, tokens.longest_life.map(|life| life.as_secs() / 86_400))
+        (
+            tokens.default_life.as_secs() / 86_400,
+            tokens.longest_life.map(|life| life.as_secs() / 86_400),
+        )
     };
     assert_eq!(tokens(""), (90, None));
     assert_eq!(tokens("token-days: 30, token-max-days: 60"), (30, Some(60)));
@@ -214,7 +231,8 @@ fn where_the_server_will_be_is_announced() {
     let text = "interfaces: [eth0]\nannounced-addresses: [10.1.0.9]\n\
                 dhcp: {subnets: [{network: 10.1.0.0/24, pool: 10.1.0.8-10.1.0.20, ntp: [10.1.0.1, 192.0.2.1]}]}";
     let checked = Checked::parse(text, &machine()).unwrap();
-    let both: Vec<SocketAddr> = ["10.1.0.1:9443", "10.1.0.9:9443"].map(|at| at.parse().unwrap()).into();
+    let both: Vec<SocketAddr> =
+        ["10.1.0.1:9443", "10.1.0.9:9443"].map(|at| at.parse().unwrap()).into();
     assert_eq!(checked.fleet.fleet_servers, both);
     assert_eq!(checked.fleet.server_addresses, both.iter().map(SocketAddr::ip).collect::<Vec<_>>());
     assert_eq!(checked.fleet_listen, both[..1]);
@@ -300,10 +318,12 @@ fn rules_of_use_are_rules_of_the_check() {
         "#]],
     );
     for level in ["info", "debug,provisioner=trace", "warn, fleet=off", "info,hyper", "info,"] {
-        Checked::parse(&format!("interfaces: [eth0]\nlog: {{level: '{level}'}}"), &machine()).unwrap();
+        Checked::parse(&format!("interfaces: [eth0]\nlog: {{level: '{level}'}}"), &machine())
+            .unwrap();
     }
     for level in ["provisioner", "loud,hyper", "provisioner=loud", ""] {
-        Checked::parse(&format!("interfaces: [eth0]\nlog: {{level: '{level}'}}"), &machine()).unwrap_err();
+        Checked::parse(&format!("interfaces: [eth0]\nlog: {{level: '{level}'}}"), &machine())
+            .unwrap_err();
     }
 }
 
@@ -358,14 +378,20 @@ fn files_that_the_server_reads_are_read_by_the_check() {
 fn registries_by_host() {
     let checked = Checked::parse("interfaces: [eth0]", &machine()).unwrap();
     let reach = checked.registries.reach.clone();
-    assert_eq!(*checked.registries, oci_pull::Registries { reach, ..oci_pull::Registries::default() });
+    assert_eq!(
+        *checked.registries,
+        oci_pull::Registries { reach, ..oci_pull::Registries::default() }
+    );
     let text = "interfaces: [eth0]\nregistries:\n  wait-seconds: 60\n  least-kb-per-second: 100\n  \
                 layer-seconds: 600\n  pull-seconds: 900\n  hosts:\n    \
                 registry.example:\n      mirrors: [mirror.example:5000/hub, cache.example]\n      \
                 credentials: /etc/bedplate/login.json\n      proxy: none\n    \
                 mirror.example:5000: {plain-http: true}\n    cache.example:\n";
     let checked = Checked::parse(text, &machine()).unwrap();
-    assert!(Arc::ptr_eq(&checked.registries, &checked.provisioner.registries), "nodes and jobs have one");
+    assert!(
+        Arc::ptr_eq(&checked.registries, &checked.provisioner.registries),
+        "nodes and jobs have one"
+    );
     let (hosts, patience) = (&checked.registries.hosts, checked.registries.patience);
     assert_eq!((hosts.len(), patience.as_secs()), (3, 60));
     let limits = &checked.registries.limits;
@@ -463,7 +489,8 @@ fn the_files_of_registries_are_read() {
          b.example: {{credentials: {missing}}}\n",
         path("state")
     );
-    let certified = rcgen::generate_simple_self_signed(["a.example".to_owned()]).unwrap().cert.pem();
+    let certified =
+        rcgen::generate_simple_self_signed(["a.example".to_owned()]).unwrap().cert.pem();
     let problems = |certificate: &str, auths: &str, mode: u32| {
         std::fs::write(&ca, certificate).unwrap();
         std::fs::write(&login, format!("{{\"auths\": {auths}}}")).unwrap();

@@ -55,7 +55,8 @@ pub(super) async fn write(
     }
     let mut token = access.create_admin_if_none().await.map_err(AdminContextError::Access)?;
     if token.is_none() && cut_off {
-        let made = access.replace_token(ADMIN.0, ADMIN.1).await.map_err(AdminContextError::Access)?;
+        let made =
+            access.replace_token(ADMIN.0, ADMIN.1).await.map_err(AdminContextError::Access)?;
         token = Some(made.token);
     }
     let server = url(api);
@@ -68,8 +69,9 @@ pub(super) async fn write(
         }),
     };
     if let Some((context, is_new)) = written {
-        let text = serde_json::to_vec_pretty(&context)
-            .map_err(|error| AdminContextError::Write { path: path.clone(), source: error.into() })?;
+        let text = serde_json::to_vec_pretty(&context).map_err(|error| {
+            AdminContextError::Write { path: path.clone(), source: error.into() }
+        })?;
         replace(&path, &text)?;
         if is_new {
             tracing::info!("the admin's token is in {}; keep it secret", path.display());
@@ -121,8 +123,12 @@ static BASE: std::sync::LazyLock<url::Url> = std::sync::LazyLock::new(|| {
 fn replace(path: &Path, content: &[u8]) -> Result<(), AdminContextError> {
     let temporary = path.with_extension("new");
     let write = || -> io::Result<()> {
-        let mut file =
-            fs::File::options().write(true).create(true).truncate(true).mode(0o600).open(&temporary)?;
+        let mut file = fs::File::options()
+            .write(true)
+            .create(true)
+            .truncate(true)
+            .mode(0o600)
+            .open(&temporary)?;
         file.write_all(content)?;
         file.sync_all()?;
         fs::rename(&temporary, path)?;

@@ -202,7 +202,12 @@ impl Adopted {
 ///
 /// # Errors
 /// See [`AdoptError`]. What was given by then stays given; the next run does the rest.
-pub fn adopt(config: &Checked, file: &Path, user: &ServerUser, all: bool) -> Result<Adopted, AdoptError> {
+pub fn adopt(
+    config: &Checked,
+    file: &Path,
+    user: &ServerUser,
+    all: bool,
+) -> Result<Adopted, AdoptError> {
     if !geteuid().is_root() {
         return Err(AdoptError::NotRoot);
     }
@@ -258,7 +263,8 @@ fn state_directory(
     let top = open_directory(path)?;
     let _lock = lock(&top, path)?;
     // From here on a run that is cut off shows.
-    fchown(&top, Some(Uid::ROOT), None).map_err(|errno| AdoptError::file("take back", path, errno))?;
+    fchown(&top, Some(Uid::ROOT), None)
+        .map_err(|errno| AdoptError::file("take back", path, errno))?;
     Walk::new(Part::State, user, adopted).with_overlays(overlays).below(&top, path)?;
     // What was given must be on the disk before what says that all was.
     syncfs(&top).map_err(|errno| AdoptError::file("write back", path, errno))?;
@@ -314,7 +320,11 @@ fn site_overlays(path: &Path, user: &ServerUser, adopted: &mut Adopted) -> Resul
     // Without the directory there are no overlays of the site.
     let Ok(facts) = fs::metadata(path) else { return Ok(()) };
     if facts.uid() != 0 && facts.uid() != user.uid {
-        adopted.note(format!("{} belongs to uid {}, and was left as it is", path.display(), facts.uid()));
+        adopted.note(format!(
+            "{} belongs to uid {}, and was left as it is",
+            path.display(),
+            facts.uid()
+        ));
         return Ok(());
     }
     if !is_roots_to_change(path) {
@@ -332,7 +342,8 @@ fn beside_configuration(config: &Checked, file: &Path, user: &ServerUser, adopte
     let Ok(file) = std::path::absolute(file) else { return };
     let Some(directory) = file.parent() else { return };
     directory_of_configuration(directory, user, adopted);
-    let certificate = config.api_certificate.iter().flat_map(|files| [&files.certificate, &files.key]);
+    let certificate =
+        config.api_certificate.iter().flat_map(|files| [&files.certificate, &files.key]);
     let hosts = config.registries.hosts.values();
     let logins = hosts.flat_map(|host| host.ca.iter().chain(host.credentials.iter()));
     for path in std::iter::once(&file).chain(certificate).chain(logins) {

@@ -123,7 +123,8 @@ impl Alarms {
 
     /// All alarms but those of tokens.
     async fn of_server(&self) -> Vec<Alarm> {
-        let mut alarms: Vec<Alarm> = self.certificates().into_iter().filter_map(of_certificate).collect();
+        let mut alarms: Vec<Alarm> =
+            self.certificates().into_iter().filter_map(of_certificate).collect();
         alarms.extend(of_audit(self.0.access.audit_alarms()));
         alarms.extend(of_health(&self.0.health.problems().await));
         alarms
@@ -179,7 +180,9 @@ fn counts(tokens: TokenCounts, of_server: &[Alarm]) -> Counts {
             | AlarmKind::AuditKeyNew
             | AlarmKind::AuditLogFilling
             | AlarmKind::Health
-            | AlarmKind::Unknown => of_server.iter().filter(|alarm| alarm.alarm == kind).count() as u64,
+            | AlarmKind::Unknown => {
+                of_server.iter().filter(|alarm| alarm.alarm == kind).count() as u64
+            }
         };
         (kind, count)
     })
@@ -409,8 +412,10 @@ mod tests {
 
     #[test]
     fn what_the_server_cannot_work_with_is_an_alarm() {
-        let broken =
-            AuditAlarms { broken: Some("the audit log was cut off".to_owned()), ..AuditAlarms::default() };
+        let broken = AuditAlarms {
+            broken: Some("the audit log was cut off".to_owned()),
+            ..AuditAlarms::default()
+        };
         let mut alarms: Vec<Alarm> = of_audit(broken).collect();
         alarms.extend(of_health(&["no room".to_owned(), "no database".to_owned()]));
         alarms.extend(of_health(&[]));
@@ -443,7 +448,9 @@ mod tests {
         assert_eq!(lines.len(), MAX_LINES + 2);
         assert!(lines[0].starts_with("token \"t1\" of ann never expires"), "{lines:?}");
         assert!(lines[MAX_LINES].starts_with("and 9 more alarms of this kind (token-without-end)"));
-        assert!(lines[MAX_LINES + 1].starts_with("token \"t0\" of ann expires on 2026-11-23T20:00:00Z"));
+        assert!(
+            lines[MAX_LINES + 1].starts_with("token \"t0\" of ann expires on 2026-11-23T20:00:00Z")
+        );
 
         raised.counts = counts(TokenCounts { without_end: 5_000, ..tokens }, &[]);
         let left_out = raised.of_left_out();

@@ -94,7 +94,11 @@ impl CertificateFiles {
     /// # Errors
     /// See [`CertificateError`].
     pub fn load(&self) -> Result<CertifiedKey, CertificateError> {
-        let pem = |path: &Path, what, source| CertificateError::Pem { path: path.to_owned(), what, source };
+        let pem = |path: &Path, what, source| CertificateError::Pem {
+            path: path.to_owned(),
+            what,
+            source,
+        };
         let text = read(&self.certificate)?;
         let chain: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(&text).collect();
         let chain = chain.map_err(|source| pem(&self.certificate, "certificate", source))?;

@@ -82,11 +82,14 @@ impl Health {
                 let (inner, alarms) = (self.0.clone(), self.1.clone());
                 let looking = tokio::spawn(async move {
                     let mut report = inner.look().await;
-                    report.warnings = alarms.map(|alarms| alarms.of_certificates()).unwrap_or_default();
+                    report.warnings =
+                        alarms.map(|alarms| alarms.of_certificates()).unwrap_or_default();
                     *last = Some((Instant::now(), report.clone()));
                     report
                 });
-                looking.await.unwrap_or_else(|_| Report::new(vec!["the look ended badly".to_owned()]))
+                looking
+                    .await
+                    .unwrap_or_else(|_| Report::new(vec!["the look ended badly".to_owned()]))
             }
         }
     }
@@ -94,7 +97,11 @@ impl Health {
 
 impl Report {
     fn new(problems: Vec<String>) -> Self {
-        Self { status: if problems.is_empty() { "ok" } else { "failing" }, problems, warnings: Vec::new() }
+        Self {
+            status: if problems.is_empty() { "ok" } else { "failing" },
+            problems,
+            warnings: Vec::new(),
+        }
     }
 }
 
@@ -120,7 +127,9 @@ impl Inner {
                 let room = found.f_bavail.saturating_mul(found.f_frsize);
                 if room < LEAST_ROOM {
                     let (room, least) = (room >> 20, LEAST_ROOM >> 20);
-                    problems.push(format!("the state directory has room for {room} MiB, less than {least}"));
+                    problems.push(format!(
+                        "the state directory has room for {room} MiB, less than {least}"
+                    ));
                 }
             }
             Ok(Ok(Err(error))) => {
@@ -147,10 +156,16 @@ mod tests {
             serde_json::to_string(&report).unwrap()
         };
         let gone = ask().await;
-        assert!(gone.starts_with(r#"{"status":"failing","problems":["the state directory cannot"#), "{gone}");
+        assert!(
+            gone.starts_with(r#"{"status":"failing","problems":["the state directory cannot"#),
+            "{gone}"
+        );
         std::fs::create_dir(&state_dir).unwrap();
         assert_eq!(ask().await, gone, "it is looked at once a second");
-        assert_eq!(Health::new(database.clone(), state_dir.clone()).answer().await.0, StatusCode::OK);
+        assert_eq!(
+            Health::new(database.clone(), state_dir.clone()).answer().await.0,
+            StatusCode::OK
+        );
         database.close().await;
         let failing = Health::new(database, state_dir).answer().await;
         assert_eq!(failing.0, StatusCode::SERVICE_UNAVAILABLE);

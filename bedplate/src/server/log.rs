@@ -23,7 +23,8 @@ use crate::config::Log;
 /// Starts logging for the whole process. A second call changes nothing.
 pub fn start(log: &Log) {
     // The level was checked with the configuration.
-    let registry = tracing_subscriber::registry().with(log.level.parse::<Targets>().unwrap_or_default());
+    let registry =
+        tracing_subscriber::registry().with(log.level.parse::<Targets>().unwrap_or_default());
     let lines = tracing_subscriber::fmt::layer().with_writer(std::io::stderr);
     let _already_started = if log.json {
         registry.with(lines.json().flatten_event(true)).try_init()
@@ -38,7 +39,11 @@ pub fn start(log: &Log) {
 struct OneLine(DefaultFields);
 
 impl<'writer> FormatFields<'writer> for OneLine {
-    fn format_fields<R: RecordFields>(&self, mut writer: Writer<'writer>, fields: R) -> fmt::Result {
+    fn format_fields<R: RecordFields>(
+        &self,
+        mut writer: Writer<'writer>,
+        fields: R,
+    ) -> fmt::Result {
         let mut text = String::new();
         // Without colours: they would be escaped too.
         self.0.format_fields(Writer::new(&mut text), fields)?;

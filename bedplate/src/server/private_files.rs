@@ -50,10 +50,13 @@ pub(super) fn close(state_dir: &Path, but: &[PathBuf]) -> Closed {
 fn close_at_most(state_dir: &Path, but: &[PathBuf], most: usize) -> Closed {
     let mut done = Closed::default();
     let mut left = most;
-    let top = fs::canonicalize(state_dir).and_then(|top| Ok((fs::symlink_metadata(&top)?.dev(), top)));
+    let top =
+        fs::canonicalize(state_dir).and_then(|top| Ok((fs::symlink_metadata(&top)?.dev(), top)));
     let (device, top) = match top {
         Ok(top) => top,
-        Err(error) => return Closed { failed: Some((state_dir.to_owned(), error.to_string())), ..done },
+        Err(error) => {
+            return Closed { failed: Some((state_dir.to_owned(), error.to_string())), ..done };
+        }
     };
     // What is not there has no modes.
     let but: Vec<PathBuf> = but.iter().filter_map(|path| fs::canonicalize(path).ok()).collect();

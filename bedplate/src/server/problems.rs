@@ -39,7 +39,8 @@ pub type OnRead<'a> = &'a mut (dyn FnMut(u64, u64) + Send);
 /// Blocking for as long as that and reading the overlays takes.
 pub async fn problems(config: &Checked, deep: Option<OnRead<'_>>) -> Problems {
     let provisioner = &config.provisioner;
-    let mut lines = Library::load(&provisioner.shipped_overlays, &provisioner.site_overlays).problems();
+    let mut lines =
+        Library::load(&provisioner.shipped_overlays, &provisioner.site_overlays).problems();
     // An authority that cannot be read is a mistake, told by the check of the files.
     let dates = fleet::date_problem(&config.state_dir).ok().flatten();
     lines.extend(dates.map(|problem| problem.to_string()));
@@ -103,7 +104,10 @@ fn head_file_problem(file: &Path) -> Option<String> {
         Err(error) => Some(error.to_string()),
     };
     why.map(|why| {
-        format!("heads of the audit log cannot be written to audit.head-file {}: {why}", file.display())
+        format!(
+            "heads of the audit log cannot be written to audit.head-file {}: {why}",
+            file.display()
+        )
     })
 }
 

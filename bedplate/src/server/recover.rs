@@ -179,7 +179,8 @@ async fn record(access: &Access, replaces: bool) -> Result<(), AccessError> {
 /// From now on the process is the owner of the state directory, so that every file that it makes is the server's.
 fn act_as_owner(state_dir: &Path) -> Result<(), RecoverError> {
     let path = || state_dir.to_owned();
-    let facts = fs::metadata(state_dir).map_err(|source| RecoverError::StateDir { path: path(), source })?;
+    let facts = fs::metadata(state_dir)
+        .map_err(|source| RecoverError::StateDir { path: path(), source })?;
     let (owner, group) = (Uid::from_raw(facts.uid()), Gid::from_raw(facts.gid()));
     if geteuid() == owner {
         return Ok(());
@@ -207,7 +208,10 @@ mod tests {
         let text = "CREATE TRIGGER no_lines BEFORE INSERT ON access_audit_pending
                     BEGIN SELECT RAISE(ABORT, 'the disk is full'); END";
         statement("let the log fail", text).execute(&database).await.unwrap();
-        assert!(matches!(make_token(&database).await, Err(RecoverError::Access(AccessError::Store(_)))));
+        assert!(matches!(
+            make_token(&database).await,
+            Err(RecoverError::Access(AccessError::Store(_)))
+        ));
         assert_eq!(access.user(ADMIN).await.unwrap(), plain);
         assert_eq!(access.tokens(ADMIN).await.unwrap(), []);
 

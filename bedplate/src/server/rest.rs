@@ -106,8 +106,9 @@ async fn openapi(State(open): State<Open>) -> impl IntoResponse {
 
 /// The routes that are for everybody, and their part of the document.
 fn open_routes() -> (Router<Open>, OpenApi) {
-    let read_alone =
-        |(schemas, paths, methods): UtoipaMethodRouter<Open>| (schemas, paths, methods.fallback(only_read));
+    let read_alone = |(schemas, paths, methods): UtoipaMethodRouter<Open>| {
+        (schemas, paths, methods.fallback(only_read))
+    };
     let router = OpenApiRouter::new().routes(read_alone(routes!(health)));
     router.routes(read_alone(routes!(openapi))).split_for_parts()
 }
@@ -135,7 +136,8 @@ pub(super) fn router(access: Access, roles: Routes, health: Health, scrape: &Scr
 
 async fn unknown_path(Extension(principal): Extension<Principal>, request: Request) -> Refusal {
     let title = format!("{} is no path of the API", request.uri().path());
-    let unknown = Refusal::new(StatusCode::NOT_FOUND, title, "GET /v1/openapi.json describes all of them");
+    let unknown =
+        Refusal::new(StatusCode::NOT_FOUND, title, "GET /v1/openapi.json describes all of them");
     unlisted(&principal, request.method(), unknown)
 }
 
@@ -147,8 +149,11 @@ async fn only_read(request: Request) -> Refusal {
 
 async fn unknown_method(Extension(principal): Extension<Principal>, request: Request) -> Refusal {
     let title = format!("{} cannot be done on {}", request.method(), request.uri().path());
-    let unknown =
-        Refusal::new(StatusCode::METHOD_NOT_ALLOWED, title, "GET /v1/openapi.json describes what can");
+    let unknown = Refusal::new(
+        StatusCode::METHOD_NOT_ALLOWED,
+        title,
+        "GET /v1/openapi.json describes what can",
+    );
     unlisted(&principal, request.method(), unknown)
 }
 
@@ -157,7 +162,8 @@ fn unlisted(principal: &Principal, method: &Method, unknown: Refusal) -> Refusal
     if access::reads(method) {
         return unknown;
     }
-    access::authorize(principal, Action::Unlisted, Resource::Site).map_or_else(Refusal::from, |()| unknown)
+    access::authorize(principal, Action::Unlisted, Resource::Site)
+        .map_or_else(Refusal::from, |()| unknown)
 }
 
 /// Makes a problem document of what the HTTP library itself refuses: a path or query that cannot be read.

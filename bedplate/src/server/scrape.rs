@@ -177,8 +177,7 @@ impl Inner {
         for (kind, count) in failed.by_kind {
             logins.sample(&[("credential", kind)], count);
         }
-        let help =
-            "Requests without a good credential that were told to wait (429): their source failed too often.";
+        let help = "Requests without a good credential that were told to wait (429): their source failed too often.";
         out.counter("bedplate_api_held_off_logins", help).value(failed.held_off);
         let help = "Sources whose credentials were not good lately.";
         out.gauge("bedplate_api_failed_login_sources", help).value(failed.sources);

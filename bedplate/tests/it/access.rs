@@ -21,12 +21,17 @@ fn every_route_names_its_action() {
             if operation["security"].is_array() {
                 continue;
             }
-            let word = operation["x-action"].as_str().unwrap_or_else(|| panic!("{method} {path}: no action"));
+            let word = operation["x-action"]
+                .as_str()
+                .unwrap_or_else(|| panic!("{method} {path}: no action"));
             let action = Action::ALL.iter().find(|action| action.as_str() == word);
-            named.insert(action.unwrap_or_else(|| panic!("{method} {path}: {word:?} is no action")).as_str());
+            named.insert(
+                action.unwrap_or_else(|| panic!("{method} {path}: {word:?} is no action")).as_str(),
+            );
         }
     }
-    let unused: Vec<_> = Action::ALL.iter().filter(|action| !named.contains(action.as_str())).collect();
+    let unused: Vec<_> =
+        Action::ALL.iter().filter(|action| !named.contains(action.as_str())).collect();
     assert!(unused.is_empty(), "no route is for {unused:?}");
 }
 
@@ -54,7 +59,8 @@ fn a_token_is_good_until_it_is_deleted() {
         hint: the token of the context was revoked or is of another server; an admin makes one with `bedplate token create`; on the server's machine, as root, `bedplate server recover-admin` makes one
     "#]].assert_eq(&server.run(&["--context", &file, "whoami"]).failed());
     // The last line is that of the token that is no good any more.
-    let audit = server.run(&["audit", "list", "--user", "admin", "--limit", "1", "-o", "json"]).ok();
+    let audit =
+        server.run(&["audit", "list", "--user", "admin", "--limit", "1", "-o", "json"]).ok();
     let audit: serde_json::Value = serde_json::from_str(&audit).unwrap();
     assert_eq!(audit[0]["subject"], "/v1/tokens/ci");
 }
@@ -80,7 +86,8 @@ fn the_servers_own_token_is_replaced_in_its_file() {
 fn guesses_of_an_address_are_held_off_and_its_good_tokens_are_not() {
     let server = Server::start();
     let context = client::Context::read(&server.path("state/admin.yaml")).unwrap();
-    let stranger = client::Client::new(&client::Context { token: "bp_wrong".to_owned(), ..context }).unwrap();
+    let stranger =
+        client::Client::new(&client::Context { token: "bp_wrong".to_owned(), ..context }).unwrap();
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     let guess = || runtime.block_on(stranger.whoami()).unwrap_err().status();
     let answers: Vec<Option<u16>> = (0..32).map(|_| guess()).collect();
@@ -96,7 +103,8 @@ fn guesses_of_an_address_are_held_off_and_its_good_tokens_are_not() {
 #[test]
 fn users_and_their_tokens() {
     let server = Server::start();
-    let added = server.run(&["user", "add", "ann", "--uid", "1001", "--gid", "100", "--groups", "7,8"]);
+    let added =
+        server.run(&["user", "add", "ann", "--uid", "1001", "--gid", "100", "--groups", "7,8"]);
     assert_eq!(added.ok(), "added ann\n");
     assert_eq!(
         server.run(&["user", "set", "ann", "--groups", "9", "--comment", "at the lab"]).ok(),
@@ -142,7 +150,10 @@ fn users_and_their_tokens() {
     "#]]
     .assert_eq(&refused);
     let half = server.run(&["user", "add", "bob", "--uid", "1"]);
-    assert_eq!((half.code, half.stderr.as_str()), (Some(2), "error: --uid and --gid go together\n"));
+    assert_eq!(
+        (half.code, half.stderr.as_str()),
+        (Some(2), "error: --uid and --gid go together\n")
+    );
     assert_eq!(server.run(&["user", "delete", "ann"]).ok(), "deleted ann\n");
     assert!(as_ann(&["whoami"]).failed().contains("not authenticated"));
 }
@@ -163,13 +174,15 @@ impl Browser {
         // Already installed is as good as installed.
         let _ = rustls::crypto::ring::default_provider().install_default();
         let ca =
-            reqwest::Certificate::from_pem(context.ca.as_deref().unwrap_or_default().as_bytes()).unwrap();
+            reqwest::Certificate::from_pem(context.ca.as_deref().unwrap_or_default().as_bytes())
+                .unwrap();
         let http = reqwest::Client::builder().tls_certs_only([ca]).build().unwrap();
         let url = context.server.join("/v1/session").unwrap();
         let begun = http.request(Method::POST, url).bearer_auth(&context.token).send();
         let begun = runtime.block_on(begun).unwrap();
         assert_eq!(begun.status(), 201);
-        let cookie = begun.headers()[header::SET_COOKIE].to_str().unwrap().split(';').next().unwrap();
+        let cookie =
+            begun.headers()[header::SET_COOKIE].to_str().unwrap().split(';').next().unwrap();
         let cookie = cookie.to_owned();
         Self { runtime, http, server: context.server, cookie }
     }
@@ -206,8 +219,8 @@ fn a_user_is_logged_out_everywhere() {
     assert_eq!(again, serde_json::json!({"name": "ann", "ended": 0}));
 
     // By somebody else: an admin may.
-    let refused =
-        as_ann(&["user", "logout", "bob"]).failed() + &server.run(&["user", "logout", "eve"]).failed();
+    let refused = as_ann(&["user", "logout", "bob"]).failed()
+        + &server.run(&["user", "logout", "eve"]).failed();
     expect![[r#"
         error: cannot end sessions: `session-end` is refused to ann (user) on what is bob's; that user or an admin may do it
         error: cannot end the sessions of "eve": there is no user "eve"

@@ -86,9 +86,11 @@ impl Site {
             request = request.header(header::CONTENT_TYPE, kind).body(sent.body);
         }
         self.runtime.block_on(async {
-            let response = request.send().await.unwrap_or_else(|error| panic!("{method} {path}: {error}"));
-            let text =
-                |name: header::HeaderName| Some(response.headers().get(name)?.to_str().unwrap().to_owned());
+            let response =
+                request.send().await.unwrap_or_else(|error| panic!("{method} {path}: {error}"));
+            let text = |name: header::HeaderName| {
+                Some(response.headers().get(name)?.to_str().unwrap().to_owned())
+            };
             let kind = text(header::CONTENT_TYPE);
             let kind = kind.map(|kind| kind.split(';').next().unwrap().trim().to_owned());
             let (status, allow) = (response.status().as_u16(), text(header::ALLOW));
@@ -134,7 +136,10 @@ fn assert_problem(answer: &Answer, what: &str) {
     assert_eq!(answer.kind.as_deref(), Some(PROBLEM), "{what}");
     assert_eq!(answer.problem["status"], answer.status, "{what}");
     for member in ["title", "detail"] {
-        assert!(answer.problem[member].as_str().is_some_and(|text| !text.is_empty()), "no {member}: {what}");
+        assert!(
+            answer.problem[member].as_str().is_some_and(|text| !text.is_empty()),
+            "no {member}: {what}"
+        );
     }
 }
 
@@ -170,7 +175,8 @@ impl Operation<'_> {
         }
         let replaced = query.split('=').next().unwrap();
         let required = self.parameters("query").into_iter().filter(|one| one["required"] == true);
-        let names = required.map(|one| one["name"].as_str().unwrap()).filter(|name| *name != replaced);
+        let names =
+            required.map(|one| one["name"].as_str().unwrap()).filter(|name| *name != replaced);
         let mut pairs: Vec<String> = names.map(|name| format!("{name}=absent")).collect();
         pairs.extend((!query.is_empty()).then(|| query.to_owned()));
         let mark = if pairs.is_empty() { "" } else { "?" };
@@ -214,7 +220,8 @@ fn the_document_is_whole() {
             if status.starts_with(['4', '5']) {
                 let kinds: Vec<&str> =
                     response["content"].as_object().unwrap().keys().map(String::as_str).collect();
-                let wanted = if template == "/v1/health" { vec![JSON, PROBLEM] } else { vec![PROBLEM] };
+                let wanted =
+                    if template == "/v1/health" { vec![JSON, PROBLEM] } else { vec![PROBLEM] };
                 assert_eq!(kinds, wanted, "{method} {template} {status}");
             }
         }
@@ -275,8 +282,13 @@ fn what_cannot_be_read_is_refused_in_the_words_of_the_document() {
             body("text/plain", b"{}", 415);
             body(JSON, b"{\"", 400);
             // Of what is not there, that is said first; this one makes it.
-            let makes = (&operation.method, operation.template) == (&Method::PUT, "/v1/profiles/{name}");
-            body(JSON, b"\"x\"", if operation.template.contains('{') && !makes { 404 } else { 422 });
+            let makes =
+                (&operation.method, operation.template) == (&Method::PUT, "/v1/profiles/{name}");
+            body(
+                JSON,
+                b"\"x\"",
+                if operation.template.contains('{') && !makes { 404 } else { 422 },
+            );
         }
     }
 }
@@ -316,7 +328,9 @@ fn what_is_no_operation_is_a_problem() {
             Some((.., there)) => {
                 there.insert(method);
             }
-            None => by_path.push((operation.template, operation.absent(), BTreeSet::from([method]))),
+            None => {
+                by_path.push((operation.template, operation.absent(), BTreeSet::from([method])))
+            }
         }
     }
     for (_, path, mut there) in by_path {
@@ -332,7 +346,8 @@ fn what_is_no_operation_is_a_problem() {
             assert_eq!(answer.status, 405, "{what}");
             assert_problem(&answer, &what);
             let allow = answer.allow.clone().unwrap_or_default();
-            let allow: BTreeSet<String> = allow.split(',').map(|one| one.trim().to_owned()).collect();
+            let allow: BTreeSet<String> =
+                allow.split(',').map(|one| one.trim().to_owned()).collect();
             assert_eq!(allow, there, "RFC 9110, section 15.5.6: {what}");
         }
     }

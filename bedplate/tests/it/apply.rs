@@ -63,12 +63,16 @@ fn what_is_exported_applies_to_the_same() {
     assert!(server.run(&["node", "list"]).ok().starts_with("no nodes yet"));
     server.run_with(&["apply", "-f", "-"], CLUSTER, &[]).ok();
     let exported = server.run(&["export"]).ok();
-    assert_eq!(server.run_with(&["apply", "-f", "-", "--prune"], &exported, &[]).ok(), "nothing to change\n");
+    assert_eq!(
+        server.run_with(&["apply", "-f", "-", "--prune"], &exported, &[]).ok(),
+        "nothing to change\n"
+    );
 
     let other = Server::start();
     other.run_with(&["apply", "-f", "-"], &exported, &[]).ok();
     assert_eq!(other.run(&["export"]).ok(), exported);
-    let json: serde_json::Value = serde_json::from_str(&other.run(&["export", "-o", "json"]).ok()).unwrap();
+    let json: serde_json::Value =
+        serde_json::from_str(&other.run(&["export", "-o", "json"]).ok()).unwrap();
     assert_eq!(json["nodes"]["login"]["comment"], "where people come in");
 
     let changed = exported.replace("console=ttyS0", "quiet");

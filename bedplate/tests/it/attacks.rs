@@ -94,8 +94,9 @@ fn tight() -> Server {
     let mut server = Server::start();
     server.kill_and_restart_after(|directory: &Path| {
         let path = directory.join("server.yaml");
-        let limits =
-            format!("limits: {{unproven-connections: {STRANGERS}, unproven-per-address: {PLACES}}}\n");
+        let limits = format!(
+            "limits: {{unproven-connections: {STRANGERS}, unproven-per-address: {PLACES}}}\n"
+        );
         fs::write(&path, fs::read_to_string(&path).unwrap() + &limits).unwrap();
     });
     server
@@ -148,9 +149,11 @@ impl Dialer {
 }
 
 const HALF_HEAD: &[u8] = b"GET /boot/52-54-00-77-00-11/script HTTP/1.1\r\nHost: x\r\nX-a: ";
-const HALF_BODY: &[u8] = b"POST /node/v1/enroll HTTP/1.1\r\nHost: x\r\ncontent-type: application/json\r\n\
+const HALF_BODY: &[u8] =
+    b"POST /node/v1/enroll HTTP/1.1\r\nHost: x\r\ncontent-type: application/json\r\n\
     content-length: 1000\r\n\r\n{";
-const HTTP2: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0\0\0\x01\x01\0\0\0\0\x01\x82";
+const HTTP2: &[u8] =
+    b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0\0\0\x01\x01\0\0\0\0\x01\x82";
 
 #[test]
 fn slow_and_foreign_connections_hold_places_and_nothing_else() {
@@ -177,10 +180,11 @@ fn slow_and_foreign_connections_hold_places_and_nothing_else() {
     let most = before.descriptors + STRANGERS + of_good_clients + OWN_DESCRIPTORS;
     assert!(held.descriptors <= most, "{held:?}, before {before:?}");
     took_at_most(MOST_BYTES, &before, &server, "slow connections");
-    let of_port =
-        ["refused", "ended"].map(|what| format!(r#"bedplate_connections_{what}_total{{listener="api","#));
+    let of_port = ["refused", "ended"]
+        .map(|what| format!(r#"bedplate_connections_{what}_total{{listener="api","#));
     let counted = told.lines().filter(|line| of_port.iter().any(|start| line.starts_with(start)));
-    let gone: u64 = counted.map(|line| line.rsplit(' ').next().unwrap().parse::<u64>().unwrap()).sum();
+    let gone: u64 =
+        counted.map(|line| line.rsplit(' ').next().unwrap().parse::<u64>().unwrap()).sum();
     assert!(gone >= (FLOOD - PLACES) as u64, "the attack had more than its places: {told}");
 
     // With the attack all of it is gone.

@@ -32,9 +32,15 @@ fn the_audit_log_is_held_against_heads_kept_elsewhere() {
     );
     let key = server.run(&["audit", "key"]).ok();
     server.run(&["audit", "verify", "--head", &file, "--key", key.trim()]).ok();
-    let other = server.run(&["audit", "verify", "--head", &file, "--key", &"0".repeat(64)]).failed();
+    let other =
+        server.run(&["audit", "verify", "--head", &file, "--key", &"0".repeat(64)]).failed();
     assert!(other.contains("was signed with the key"), "{other}");
-    let none = server.run(&["audit", "verify", "--head", &server.path("server.yaml").display().to_string()]);
+    let none = server.run(&[
+        "audit",
+        "verify",
+        "--head",
+        &server.path("server.yaml").display().to_string(),
+    ]);
     assert!(none.failed().contains("holds no head"));
 
     // Without the head nobody can tell.
@@ -70,7 +76,8 @@ fn cut_all(directory: &Path) {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     runtime.block_on(async {
         let state = directory.join("state");
-        let database = Database::open(&state.join("bedplate.db"), &[&access::SCHEMA]).await.unwrap();
+        let database =
+            Database::open(&state.join("bedplate.db"), &[&access::SCHEMA]).await.unwrap();
         let keep = AuditKeep { days: None, max_bytes: Some(1) };
         let access = Access::open(database.clone()).await.unwrap().with_audit_keep(keep);
         let access = access.with_audit_heads(AuditHeads::open(&state, None).unwrap());
@@ -103,7 +110,10 @@ fn a_log_whose_oldest_lines_were_removed_is_checked_behind_them() {
     server.kill_and_restart_after(cut_all);
     server.run(&["user", "add", "dan"]).ok();
     let told = server.run(&["audit", "verify", "--head", &old]).ok();
-    assert!(told.contains("lines up to 3 were removed by the server, which has signed that\n"), "{told}");
+    assert!(
+        told.contains("lines up to 3 were removed by the server, which has signed that\n"),
+        "{told}"
+    );
     assert!(told.contains("1 heads are of lines that were removed"), "{told}");
     let newest = listed(&server, &["--action", "audit-cut"]);
     assert_eq!((newest.len(), &newest[0]["subject"]), (1, &Value::from("lines up to 3")));
@@ -126,13 +136,17 @@ fn a_log_whose_oldest_lines_were_removed_is_checked_behind_them() {
         checked.stdout.clone() + &checked.stderr
     };
     let said = check(&server);
-    assert!(said.contains("the cut of the audit log up to line 4 is not signed by this server"), "{said}");
+    assert!(
+        said.contains("the cut of the audit log up to line 4 is not signed by this server"),
+        "{said}"
+    );
     server.kill_and_restart_after(|directory| {
         query(directory, "UPDATE access_audit_cuts SET number = 3");
         query(directory, "UPDATE access_audit SET outcome = '404' WHERE number = 5");
     });
     let said = check(&server);
-    let is_said = said.contains("the cut of the audit log") || said.contains("lines of the audit log");
+    let is_said =
+        said.contains("the cut of the audit log") || said.contains("lines of the audit log");
     assert!(!is_said, "this server signed it, and a line tells of it: {said}");
     let changed = server.run(&["audit", "verify"]).failed();
     assert!(changed.contains("line 5 was changed after it was written"), "{changed}");
@@ -200,14 +214,19 @@ fn a_log_that_was_cut_off_or_has_another_key_is_an_alarm() {
     assert_eq!(fs::read_to_string(&file).unwrap(), head, "no head goes behind that one");
 
     let old = server.run(&["audit", "key"]).ok();
-    server.kill_and_restart_after(|directory| fs::remove_file(directory.join("state/audit.key")).unwrap());
+    server.kill_and_restart_after(|directory| {
+        fs::remove_file(directory.join("state/audit.key")).unwrap()
+    });
     wait_for(&server, &alarms, |said| said.contains("audit-key-new"));
     let told = listed(&server, &["--action", "audit-key"]);
     let key = server.run(&["audit", "key"]).ok();
     assert_ne!(key, old);
     assert_eq!(told[0]["object"].as_str(), Some(key.trim()));
     let other = server.run(&["audit", "verify", "--head", &kept]).failed();
-    assert!(other.contains(&format!("as line {} of the log reports", told[0]["number"])), "{other}");
+    assert!(
+        other.contains(&format!("as line {} of the log reports", told[0]["number"])),
+        "{other}"
+    );
 }
 
 #[test]
@@ -243,11 +262,20 @@ fn each_role_tells_what_was_changed_in_the_transaction_of_the_change() {
     server.run(&["node", "delete", "n1"]).ok();
     let lines = listed(&server, &["--limit", "1000"]);
     // Only a row that was written by the change itself tells these.
-    let told: Vec<String> =
-        lines.iter().rev().map(|line| line["object"].as_str().unwrap_or_default().to_owned()).collect();
-    for object in
-        ["ann", "token ci of admin", "profile p1", "node n1 node n2", "node n1", "operation 1", "workflow "]
-    {
+    let told: Vec<String> = lines
+        .iter()
+        .rev()
+        .map(|line| line["object"].as_str().unwrap_or_default().to_owned())
+        .collect();
+    for object in [
+        "ann",
+        "token ci of admin",
+        "profile p1",
+        "node n1 node n2",
+        "node n1",
+        "operation 1",
+        "workflow ",
+    ] {
         assert!(told.iter().any(|told| told.starts_with(object)), "{object}: {lines:#?}");
     }
     for (end, object) in [

@@ -31,7 +31,8 @@ fn is_trusted(runtime: &Runtime, server: &Server, certificate: &str) -> bool {
         .resolve(NAME, format!("{address}:{port}").parse().unwrap())
         .build()
         .unwrap();
-    let answer = runtime.block_on(http.get(format!("https://{NAME}:{port}/v1/openapi.json")).send());
+    let answer =
+        runtime.block_on(http.get(format!("https://{NAME}:{port}/v1/openapi.json")).send());
     answer.is_ok_and(|answer| answer.status().is_success())
 }
 
@@ -78,8 +79,7 @@ fn its_end_is_told_everywhere() {
         directory = directory.path().display()
     );
     let server = Server::start_in(directory, &keys);
-    let told =
-        "the site certificate has expired on 2020-01-01T00:00:00Z: renew the files of `api.certificate`";
+    let told = "the site certificate has expired on 2020-01-01T00:00:00Z: renew the files of `api.certificate`";
     let alarms = server.run(&["server", "alarms"]).ok();
     assert!(alarms.contains(told), "{alarms}");
     let status = server.run(&["server", "ca", "status"]);

@@ -15,8 +15,7 @@ fn configured(verb: &[&str], text: &str) -> (crate::server::Done, String) {
 
 #[test]
 fn unknown_keys_are_refused_with_their_line() {
-    let text =
-        "server-addresses: [127.0.0.1]\ndhcp:\n  mode: 'off'\n  lease-second: 60\nlog: {format: xml}\n";
+    let text = "server-addresses: [127.0.0.1]\ndhcp:\n  mode: 'off'\n  lease-second: 60\nlog: {format: xml}\n";
     for verb in [&["server"][..], &["server", "check"]] {
         let (done, path) = configured(verb, text);
         expect![[r#"
@@ -31,7 +30,9 @@ fn unknown_keys_are_refused_with_their_line() {
 /// Files that the server reads before it serves, which an installation has at their default places.
 fn files() -> String {
     let templates = concat!(env!("CARGO_MANIFEST_DIR"), "/../ipxe");
-    format!("server-addresses: [127.0.0.1]\nboot: {{templates: {templates}, substrate: /bin/true}}\n")
+    format!(
+        "server-addresses: [127.0.0.1]\nboot: {{templates: {templates}, substrate: /bin/true}}\n"
+    )
 }
 
 #[test]
@@ -74,8 +75,10 @@ fn the_documented_example_is_good() {
     let login = directory.path().join("login.json");
     std::fs::write(&login, r#"{"auths": {"registry.example": {"auth": "dTpw"}}}"#).unwrap();
     std::fs::set_permissions(&login, std::fs::Permissions::from_mode(0o600)).unwrap();
-    let example = example.replace("/etc/bedplate/registry-ca.pem", &certificate.display().to_string());
-    let example = example.replace("/etc/bedplate/registry-login.json", &login.display().to_string());
+    let example =
+        example.replace("/etc/bedplate/registry-ca.pem", &certificate.display().to_string());
+    let example =
+        example.replace("/etc/bedplate/registry-login.json", &login.display().to_string());
     let example = example.replace("/mnt/elsewhere", &directory.path().display().to_string());
     let (done, _) = configured(&["server", "check"], &example);
     assert_eq!(done.ok(), "good: REST API at 127.0.0.1:9470, nodes at 127.0.0.1:9443\n");

@@ -42,7 +42,8 @@ fn a_context_is_made_of_an_address_a_fingerprint_and_a_token() {
     let server = Server::start();
     let user = User::of(&server);
     let (address, fingerprint, token) = (user.address(), user.fingerprint(), &user.admin.token);
-    let create = ["context", "create", "cloud", &address, "--fingerprint", &fingerprint, "--token-stdin"];
+    let create =
+        ["context", "create", "cloud", &address, "--fingerprint", &fingerprint, "--token-stdin"];
     let created = user.run(&create, &format!("{token}\n")).ok();
     assert!(created.contains("as admin") && created.contains("it is in use"), "{created}");
     assert!(user.run(&["whoami"], "").ok().contains("admin"));
@@ -56,7 +57,8 @@ fn a_context_is_made_of_an_address_a_fingerprint_and_a_token() {
     // By a file, and as a second one.
     let ca = user.home.path().join("ca.pem");
     fs::write(&ca, user.admin.ca.as_deref().unwrap()).unwrap();
-    let by_file = ["context", "create", "demo", &address, "--token-stdin", "--ca", &ca.display().to_string()];
+    let by_file =
+        ["context", "create", "demo", &address, "--token-stdin", "--ca", &ca.display().to_string()];
     let created = user.run(&by_file, token).ok();
     assert!(created.contains("`bedplate context use demo` uses it"), "{created}");
     user.run(&["context", "use", "demo"], "").ok();
@@ -81,18 +83,21 @@ fn nobody_is_trusted_without_a_reason() {
     let refused = with(&["--fingerprint", &of_other]).failed();
     assert!(refused.contains("no certificate with this fingerprint"), "{refused}");
     assert!(refused.contains(&user.fingerprint()), "{refused}");
-    for wrong in [&["--fingerprint", "12:34"][..], &["--fingerprint", &of_other, "--ca", "ca.pem"]] {
+    for wrong in [&["--fingerprint", "12:34"][..], &["--fingerprint", &of_other, "--ca", "ca.pem"]]
+    {
         assert_eq!(with(wrong).code, Some(2), "{wrong:?}");
     }
     let no_token = user.run(&[&create[..], &["--fingerprint", &user.fingerprint()]].concat(), "\n");
     assert_eq!(no_token.code, Some(2), "{no_token:?}");
-    let bad_token = user.run(&[&create[..], &["--fingerprint", &user.fingerprint()]].concat(), "bp_wrong");
+    let bad_token =
+        user.run(&[&create[..], &["--fingerprint", &user.fingerprint()]].concat(), "bp_wrong");
     assert!(bad_token.failed().contains("token"));
     for wrong in ["http://10.1.0.1", "a b", ""] {
         let refused = user.run(&["context", "create", "cloud", wrong, "--token-stdin"], "");
         assert_eq!(refused.code, Some(2), "{wrong:?}");
     }
-    let nobody = user.run(&["context", "create", "cloud", "127.0.0.1:9", "--token-stdin"], "x").failed();
+    let nobody =
+        user.run(&["context", "create", "cloud", "127.0.0.1:9", "--token-stdin"], "x").failed();
     assert!(nobody.contains("cannot reach the server"), "{nobody}");
     assert!(!user.home.path().join("bedplate").exists(), "nothing was written");
 }

@@ -81,7 +81,9 @@ fn a_file_that_is_too_large_holds_the_nodes_of_its_overlay() {
         server.run_with(&set, text, &[]).ok();
         assert_eq!(server.run(&["overlay", "render", "motd", "n1", "/etc/motd"]).ok(), text);
         let checked = check(&server);
-        assert!(checked.stderr.contains("problem: overlay big: ") && checked.stderr.contains("16 MiB"));
+        assert!(
+            checked.stderr.contains("problem: overlay big: ") && checked.stderr.contains("16 MiB")
+        );
         assert!(checked.ok().starts_with("starts, with 1 problem: "));
         server.kill_and_restart();
     }
@@ -91,7 +93,10 @@ fn a_file_that_is_too_large_holds_the_nodes_of_its_overlay() {
     // Only who uses it is held, and says why.
     server.run(&["node", "set", "n2", "--runtime-overlay", "big"]).ok();
     let listed = until(&server, &["node", "list"], |text| text.contains("held"));
-    assert!(line(&listed, "n2").contains("held: overlay big: ") && listed.contains("16 MiB"), "{listed}");
+    assert!(
+        line(&listed, "n2").contains("held: overlay big: ") && listed.contains("16 MiB"),
+        "{listed}"
+    );
     assert!(!line(&listed, "n1").contains("held"), "{listed}");
     assert!(server.run(&["node", "show", "n2"]).ok().contains("held: overlay big"));
     let refused = server.run(&["overlay", "render", "big", "n2"]).failed();
@@ -153,7 +158,8 @@ fn a_node_or_profile_that_cannot_be_read_is_shown_and_can_be_mended() {
     let exported = server.run(&["export"]).ok();
     assert!(exported.contains("# node n2 is left out") && !exported.contains("n2:"), "{exported}");
     assert_eq!(
-        query(server.directory.path(), "SELECT spec FROM provisioner_nodes WHERE name = 'n2'").len(),
+        query(server.directory.path(), "SELECT spec FROM provisioner_nodes WHERE name = 'n2'")
+            .len(),
         1
     );
 
@@ -171,7 +177,10 @@ fn an_image_that_is_missing_or_cannot_be_read_holds_its_nodes() {
     server.run(&["node", "add", "other"]).ok();
     // That state has the rows of an image and none of its files.
     let images = server.run(&["image", "list"]).ok();
-    assert!(images.contains("problem of tiny@1: ") && images.contains("is missing on the"), "{images}");
+    assert!(
+        images.contains("problem of tiny@1: ") && images.contains("is missing on the"),
+        "{images}"
+    );
     let held = |text: &str| text.matches("held: the ").count() == 3;
     let listed = until(&server, &["node", "list"], held);
     assert!(line(&listed, "n00001").contains("of image tiny@1 is missing"), "{listed}");
@@ -179,10 +188,14 @@ fn an_image_that_is_missing_or_cannot_be_read_holds_its_nodes() {
 
     // Firmware asks again and again; the history says it once.
     let nodes = server.run(&["node", "list", "n00001", "-o", "json"]).ok();
-    let mac = nodes.split("\"mac\": \"").nth(1).unwrap().split('"').next().unwrap().replace(':', "-");
+    let mac =
+        nodes.split("\"mac\": \"").nth(1).unwrap().split('"').next().unwrap().replace(':', "-");
     for _ in 0..50 {
         let answer = boot_request(&server, &format!("/boot/{mac}/script"));
-        assert!(answer.starts_with("HTTP/1.1 500 ") && answer.contains("is missing on the"), "{answer}");
+        assert!(
+            answer.starts_with("HTTP/1.1 500 ") && answer.contains("is missing on the"),
+            "{answer}"
+        );
     }
     assert_eq!(held_lines(&server, "n00001").len(), 1);
 
@@ -190,9 +203,15 @@ fn an_image_that_is_missing_or_cannot_be_read_holds_its_nodes() {
         query(directory, "UPDATE provisioner_image_versions SET body = '{'");
     });
     let listed = until(&server, &["node", "list"], |text| text.matches("held").count() == 3);
-    assert!(line(&listed, "n00002").contains("image tiny@1 cannot be read from the database"), "{listed}");
+    assert!(
+        line(&listed, "n00002").contains("image tiny@1 cannot be read from the database"),
+        "{listed}"
+    );
     let images = server.run(&["image", "list"]).ok();
-    assert!(images.contains("problem of tiny@1: its row in the database cannot be read"), "{images}");
+    assert!(
+        images.contains("problem of tiny@1: its row in the database cannot be read"),
+        "{images}"
+    );
     let refused = server.run(&["image", "delete", "tiny"]).failed();
     assert!(refused.contains("boots it"), "{refused}");
 
@@ -251,7 +270,8 @@ fn a_check_looks_at_the_files_of_images_and_reads_them_if_it_shall() {
         assert!(said.contains(missing), "{said}");
         let body = query(directory, "SELECT body FROM provisioner_image_versions").remove(0);
         let body: serde_json::Value = serde_json::from_str(&body).unwrap();
-        let hex = body["root"]["digest"].as_str().unwrap().strip_prefix("sha256:").unwrap().to_owned();
+        let hex =
+            body["root"]["digest"].as_str().unwrap().strip_prefix("sha256:").unwrap().to_owned();
         let path = directory.join("state/images/blobs/sha256").join(&hex[..2]).join(&hex);
         fs::create_dir_all(path.parent().unwrap()).unwrap();
         let file = fs::File::create(&path).unwrap();
@@ -298,7 +318,8 @@ fn a_server_in_the_wrong_time_gives_no_node_its_initrd_and_is_named() {
         write(directory, (2090, 2100));
     });
     let nodes = server.run(&["node", "list", "n00001", "-o", "json"]).ok();
-    let mac = nodes.split("\"mac\": \"").nth(1).unwrap().split('"').next().unwrap().replace(':', "-");
+    let mac =
+        nodes.split("\"mac\": \"").nth(1).unwrap().split('"').next().unwrap().replace(':', "-");
     let why = "the server's clock is before 2090-01-01T00:00:00Z";
     for _ in 0..20 {
         let answer = boot_request(&server, &format!("/boot/{mac}/node.img"));
@@ -323,7 +344,9 @@ fn a_machine_without_an_image_says_so_until_it_has_other_values() {
     server.run(&["node", "add", "n1", "--mac", "52:54:00:12:34:56"]).ok();
     assert!(!server.run(&["node", "list"]).ok().contains("held"), "nobody asked for it yet");
     for _ in 0..20 {
-        assert!(boot_request(&server, "/boot/52-54-00-12-34-56/script").starts_with("HTTP/1.1 404 "));
+        assert!(
+            boot_request(&server, "/boot/52-54-00-12-34-56/script").starts_with("HTTP/1.1 404 ")
+        );
     }
     let listed = server.run(&["node", "list"]).ok();
     assert!(line(&listed, "n1").contains("held: it has no image"), "{listed}");
@@ -402,7 +425,10 @@ fn a_node_whose_enrolments_cannot_be_read_is_in_conflict_until_a_person_decides(
         ids = query(directory, "SELECT id FROM fleet_nodes ORDER BY name");
     });
     let listed = server.run(&["node", "list"]).ok();
-    assert!(line(&listed, "n1").contains("in conflict: it cannot be read which of its"), "{listed}");
+    assert!(
+        line(&listed, "n1").contains("in conflict: it cannot be read which of its"),
+        "{listed}"
+    );
     assert!(!line(&listed, "n2").contains("conflict"), "{listed}");
     server.run(&["node", "revoke", "n1"]).ok();
     // Whatever there was is dead, though nothing is known of it. The same certificate is good for a

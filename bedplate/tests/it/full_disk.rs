@@ -84,7 +84,9 @@ const WRITES: [Write; 8] = [
     }),
     ("a change of nodes", |client, runtime, number| {
         let patch = serde_json::json!({"comment": format!("{number}{}", "y".repeat(2_000))});
-        runtime.block_on(client.patch_nodes(&PatchNodes { names: "n[1-20]".to_owned(), patch })).map(drop)
+        runtime
+            .block_on(client.patch_nodes(&PatchNodes { names: "n[1-20]".to_owned(), patch }))
+            .map(drop)
     }),
     ("a profile", |client, runtime, number| {
         let name = format!("p{number}").parse().unwrap();
@@ -108,8 +110,11 @@ const WRITES: [Write; 8] = [
         let document = "version: v1\njobs: {a: {image: docker://registry.example/a, command: [b],
             resource: {cpu: {cores: 1}, memory: {size: 1MiB}}}}"
             .to_owned();
-        let start =
-            StartWorkflow { name: Some(format!("w{number}")), document, user: Some("ann".to_owned()) };
+        let start = StartWorkflow {
+            name: Some(format!("w{number}")),
+            document,
+            user: Some("ann".to_owned()),
+        };
         runtime.block_on(client.start_workflow(&start)).map(drop)
     }),
     ("a file of an overlay", |client, runtime, number| {

@@ -57,8 +57,7 @@ pub(crate) fn empty_image(directory: &Path) -> String {
         "layers": [put(&layer, "layer.v1.tar")],
     });
     let manifest = manifest.to_string();
-    let index =
-        serde_json::json!({"schemaVersion": 2, "manifests": [put(manifest.as_bytes(), "manifest.v1+json")]});
+    let index = serde_json::json!({"schemaVersion": 2, "manifests": [put(manifest.as_bytes(), "manifest.v1+json")]});
     fs::write(directory.join("index.json"), index.to_string()).unwrap();
     fs::write(directory.join("oci-layout"), r#"{"imageLayoutVersion": "1.0.0"}"#).unwrap();
     digest(manifest.as_bytes())
@@ -79,12 +78,16 @@ fn images_are_converted_by_the_server_s_own_program() {
         "{refused}"
     );
     // As two crashes leave it.
-    let record = server.path("state/conversions").join(format!("{}.json", &manifest["sha256:".len()..]));
+    let record =
+        server.path("state/conversions").join(format!("{}.json", &manifest["sha256:".len()..]));
     assert!(!record.exists(), "a refusal is no crash");
     fs::write(&record, r#"{"converter":1,"tries":2,"reason":"signal: 11 (SIGSEGV)"}"#).unwrap();
     let given_up = server.run(&import).failed();
     assert!(given_up.contains(&format!("{manifest} is not converted")), "{given_up}");
-    assert!(given_up.contains("SIGSEGV") && given_up.contains("image import --retry"), "{given_up}");
+    assert!(
+        given_up.contains("SIGSEGV") && given_up.contains("image import --retry"),
+        "{given_up}"
+    );
     let retried = server.run(&[&import[..], &["--retry"]].concat()).failed();
     assert!(retried.contains("has no kernel that can boot"), "{retried}");
     assert!(!record.exists());

@@ -79,10 +79,14 @@ fn metrics_want_a_token() {
     server.run(&["node", "add", "n[1-3]"]).ok();
     let mut context = client::Context::read(&server.path("state/admin.yaml")).unwrap();
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-    let metrics =
-        |context: &client::Context| runtime.block_on(client::Client::new(context).unwrap().metrics());
+    let metrics = |context: &client::Context| {
+        runtime.block_on(client::Client::new(context).unwrap().metrics())
+    };
     let text = metrics(&context).unwrap();
-    assert!(text.contains("bedplate_nodes{phase=\"unseen\"} 3\n") && text.ends_with("# EOF\n"), "{text}");
+    assert!(
+        text.contains("bedplate_nodes{phase=\"unseen\"} 3\n") && text.ends_with("# EOF\n"),
+        "{text}"
+    );
     context.token = "bp_wrong".to_owned();
     assert_eq!(metrics(&context).unwrap_err().status(), Some(401));
 }

@@ -67,7 +67,17 @@ fn users_read_no_tags_and_no_ways_to_the_machine() {
     let server = Server::start();
     let private = ["--tag", "password=TAG-OF-ADMINS", "--bmc", "10.99.99.99"];
     server.run(&[&["profile", "set", "base"], &private[..]].concat()).ok();
-    let node = ["node", "add", "n1", "--profile", "base", "--mac", "52:54:00:99:99:01", "--label", "rack=a1"];
+    let node = [
+        "node",
+        "add",
+        "n1",
+        "--profile",
+        "base",
+        "--mac",
+        "52:54:00:99:99:01",
+        "--label",
+        "rack=a1",
+    ];
     server.run(&[&node[..], &private[..]].concat()).ok();
     let ann = user(&server, "ann");
     for words in [
@@ -79,7 +89,10 @@ fn users_read_no_tags_and_no_ways_to_the_machine() {
         &["export"],
     ] {
         let told = server.run(words).ok();
-        assert!(PRIVATE.iter().any(|private| told.contains(private)), "an admin reads {words:?}: {told}");
+        assert!(
+            PRIVATE.iter().any(|private| told.contains(private)),
+            "an admin reads {words:?}: {told}"
+        );
         let told = server.run(&[&["--context", ann.as_str()], words].concat()).ok();
         let found = PRIVATE.iter().find(|private| told.contains(**private));
         assert!(found.is_none(), "a user reads {found:?} by {words:?}: {told}");
@@ -95,7 +108,9 @@ fn a_password_in_a_source_is_kept_and_told_nowhere() {
     let operations = server.run(&["operation", "list", "-o", "json"]).ok();
     let audit = server.run(&["audit", "-o", "json"]).ok();
     let log = fs::read_to_string(server.path("log")).unwrap();
-    for (what, text) in [("answer", told), ("operations", operations), ("audit", audit), ("log", log)] {
+    for (what, text) in
+        [("answer", told), ("operations", operations), ("audit", audit), ("log", log)]
+    {
         assert!(!text.contains("PASSWORD"), "{what}: {text}");
     }
     for file in ["bedplate.db", "bedplate.db-wal"] {

@@ -74,7 +74,9 @@ fn document() -> BTreeMap<String, Row> {
     let mut rows = BTreeMap::new();
     for line in text.lines().filter(|line| line.starts_with("| `")) {
         let cells: Vec<&str> = line.trim_matches('|').split(" | ").map(str::trim).collect();
-        let [name, kind, unit, labels, help] = cells[..] else { panic!("no row of five cells: {line}") };
+        let [name, kind, unit, labels, help] = cells[..] else {
+            panic!("no row of five cells: {line}")
+        };
         assert!(help.len() > 10, "{line}");
         let row = (kind.to_owned(), unit.to_owned(), words(labels));
         assert!(rows.insert(name.trim_matches('`').to_owned(), row).is_none(), "twice: {line}");
@@ -170,7 +172,8 @@ fn process_disk_and_certificates_are_what_they_are() {
     assert!(0.0 < available && available < size);
     let days = |certificate| {
         let labels = [("certificate", certificate)];
-        (prometheus.value("bedplate_certificate_expiry_timestamp_seconds", &labels) - now) / 86_400.0
+        (prometheus.value("bedplate_certificate_expiry_timestamp_seconds", &labels) - now)
+            / 86_400.0
     };
     assert!((3649.0..3651.0).contains(&days("authority")), "{}", days("authority"));
     assert!((89.0..91.0).contains(&days("server")), "{}", days("server"));
@@ -187,11 +190,14 @@ fn a_site_s_certificate_is_told_with_its_end() {
     params.not_before = rcgen::date_time_ymd(2020, 1, 1);
     params.not_after = rcgen::date_time_ymd(2096, 1, 1);
     let key = rcgen::KeyPair::generate().unwrap();
-    std::fs::write(directory.path().join("api.pem"), params.self_signed(&key).unwrap().pem()).unwrap();
+    std::fs::write(directory.path().join("api.pem"), params.self_signed(&key).unwrap().pem())
+        .unwrap();
     std::fs::write(directory.path().join("api.key"), key.serialize_pem()).unwrap();
     let place = directory.path().display().to_string();
-    let server =
-        Server::start_in(directory, &format!(", certificate: {place}/api.pem, key: {place}/api.key"));
+    let server = Server::start_in(
+        directory,
+        &format!(", certificate: {place}/api.pem, key: {place}/api.key"),
+    );
     let end = Prometheus::of(&server)
         .value("bedplate_certificate_expiry_timestamp_seconds", &[("certificate", "site")]);
     assert_eq!(end, 3_976_214_400.0, "2096-01-01");

@@ -52,7 +52,10 @@ fn nodes_from_add_to_delete() {
     let shown = server.run(&["node", "show", "n2"]).ok();
     assert!(shown.starts_with("n2\n  phase") && shown.contains("unseen"), "{shown}");
     assert!(server.run(&["node", "show", "n2", "-o", "yaml"]).ok().contains("name: n2"));
-    assert_eq!(server.run(&["node", "set", "n[1-3]", "--unset", "profiles"]).ok(), "changed n[1-3]\n");
+    assert_eq!(
+        server.run(&["node", "set", "n[1-3]", "--unset", "profiles"]).ok(),
+        "changed n[1-3]\n"
+    );
     assert_eq!(server.run(&["node", "arm", "n[1-2]"]).ok(), "armed n[1-2]\n");
     assert!(server.run(&["node", "history", "n1"]).ok().contains("asked for by admin"));
     assert_eq!(server.run(&["profile", "delete", "default"]).ok(), "deleted default\n");
@@ -106,7 +109,10 @@ fn nobody_elses_address_is_a_nodes() {
     // The second of two: neither is added.
     let add = ["node", "add", "n[1-2]", "--address", "10.98.0.253/24"];
     let refused = server.run(&add).failed();
-    assert!(refused.contains("nodes.n2.interfaces.lan0.address: address 10.98.0.254 is"), "{refused}");
+    assert!(
+        refused.contains("nodes.n2.interfaces.lan0.address: address 10.98.0.254 is"),
+        "{refused}"
+    );
     assert_eq!(server.run(&["node", "list"]).ok(), "no nodes yet: `bedplate node add --help`\n");
     server.run(&["node", "add", "n1", "--address", "10.98.0.253/24"]).ok();
     let set = server.run(&["node", "set", "n1", "--address", "10.98.0.254/24"]).failed();
@@ -161,7 +167,10 @@ fn watching_ends_where_a_node_is_deleted_meanwhile() {
     let done = two.wait_with_output().unwrap();
     assert_eq!(done.status.code(), Some(1));
     let said = String::from_utf8(done.stderr).unwrap();
-    assert!(said.ends_with("error: not all nodes are ready: deleted meanwhile: n[2-3]\n"), "{said}");
+    assert!(
+        said.ends_with("error: not all nodes are ready: deleted meanwhile: n[2-3]\n"),
+        "{said}"
+    );
 }
 
 #[test]
@@ -183,7 +192,12 @@ fn watching_outlives_the_server() {
         error: not all nodes are offered after 6 s: n1 unseen
     "#]]
     .assert_eq(&done.stderr);
-    assert_eq!(done.stdout.lines().count(), 1, "what has not changed is not said again: {}", done.stdout);
+    assert_eq!(
+        done.stdout.lines().count(),
+        1,
+        "what has not changed is not said again: {}",
+        done.stdout
+    );
 }
 
 #[test]

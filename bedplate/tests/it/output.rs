@@ -173,7 +173,8 @@ impl Site {
 
     fn run(&self, command: &str, arguments: &[&str], format: &str) -> Done {
         let directory = self.server.directory.path().display().to_string();
-        let fill = |word: &&str| word.replace("{folder}", &directory).replace("{address}", &self.address);
+        let fill =
+            |word: &&str| word.replace("{folder}", &directory).replace("{address}", &self.address);
         let mut words: Vec<String> = command.split(' ').map(str::to_owned).collect();
         words.extend(arguments.iter().map(fill));
         if !format.is_empty() {
@@ -191,7 +192,13 @@ impl Site {
 
     /// What a call prints in a format, as a tree where the format has one.
     #[track_caller]
-    fn print(&self, command: &str, arguments: &[&str], format: &str, outcome: Outcome) -> Option<Value> {
+    fn print(
+        &self,
+        command: &str,
+        arguments: &[&str],
+        format: &str,
+        outcome: Outcome,
+    ) -> Option<Value> {
         let done = self.run(command, arguments, format);
         let what = format!("{command} {arguments:?} -o {format}: {done:?}");
         let codes: &[i32] = match outcome {
@@ -215,7 +222,11 @@ impl Site {
             "json" => Some(serde_json::from_str(&done.stdout).expect(&what)),
             "yaml" if goes_on => {
                 let documents = done.stdout.strip_prefix("---\n").expect(&what).split("\n---\n");
-                Some(documents.map(|text| serde_saphyr::from_str::<Value>(text).expect(&what)).collect())
+                Some(
+                    documents
+                        .map(|text| serde_saphyr::from_str::<Value>(text).expect(&what))
+                        .collect(),
+                )
             }
             "yaml" => Some(serde_saphyr::from_str(&done.stdout).expect(&what)),
             _ => {
@@ -233,14 +244,17 @@ impl Site {
         }
         let with = arguments.iter().find_map(|word| self.columns.get(&format!("{command} {word}")));
         let columns = with.or_else(|| self.columns.get(command));
-        columns.unwrap_or_else(|| panic!("docs/reference/output.md has no columns of {command}")).clone()
+        columns
+            .unwrap_or_else(|| panic!("docs/reference/output.md has no columns of {command}"))
+            .clone()
     }
 }
 
 /// The columns of each command, as `docs/reference/output.md` has them.
 fn columns() -> BTreeMap<String, Vec<String>> {
     let page = include_str!("../../../docs/reference/output.md");
-    let quoted = |text: &str| text.split('`').skip(1).step_by(2).map(str::to_owned).collect::<Vec<_>>();
+    let quoted =
+        |text: &str| text.split('`').skip(1).step_by(2).map(str::to_owned).collect::<Vec<_>>();
     let mut columns = BTreeMap::new();
     for line in page.lines().filter(|line| line.starts_with("| ")) {
         let cells: Vec<&str> = line.trim_matches('|').split(" | ").collect();
@@ -265,8 +279,10 @@ fn all_commands() -> BTreeSet<&'static str> {
 #[test]
 fn every_command_is_called_here() {
     let called = READS.iter().chain(WRITES).map(|(command, ..)| *command);
-    let called: BTreeSet<&str> =
-        called.chain(OTHERS.iter().map(|(command, _)| *command)).chain(NOT_REACHED.iter().copied()).collect();
+    let called: BTreeSet<&str> = called
+        .chain(OTHERS.iter().map(|(command, _)| *command))
+        .chain(NOT_REACHED.iter().copied())
+        .collect();
     assert_eq!(called, all_commands());
 }
 
@@ -280,7 +296,8 @@ fn what_is_read_is_one_tree_in_every_format() {
         assert!(is_same, "{command} {arguments:?}: {} {}", in_format("json"), in_format("yaml"));
         site.print(command, arguments, "csv", *outcome);
     }
-    let json = |command: &str, arguments: &[&str]| site.print(command, arguments, "json", Works).unwrap();
+    let json =
+        |command: &str, arguments: &[&str]| site.print(command, arguments, "json", Works).unwrap();
     for (kind, name) in [
         ("node", "n00001"),
         ("profile", "base"),
@@ -316,7 +333,10 @@ fn what_is_done_is_told_in_every_format() {
     site.server.run(&["node", "delete", "n0000[1-3]"]).ok();
     assert_eq!(site.run("node list", &[], "json").ok(), "[]\n");
     assert_eq!(site.run("node list", &[], "yaml").ok(), "[]\n");
-    assert_eq!(site.run("node list", &[], "csv").ok(), site.columns["node list"].join(",") + "\r\n");
+    assert_eq!(
+        site.run("node list", &[], "csv").ok(),
+        site.columns["node list"].join(",") + "\r\n"
+    );
     // Values stay as they are, quoted where that is needed.
     site.server.run(&["node", "add", "y1", "--comment", "=1+1, \"quoted\""]).ok();
     let csv = site.run("node list", &[], "csv").ok();

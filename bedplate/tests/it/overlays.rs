@@ -11,7 +11,10 @@ fn a_file_from_set_to_remove() {
     let set = ["overlay", "set-file", "motd", "/etc/motd", "-", "--template"];
     let text = "welcome to {{ node.name }}\n";
     assert_eq!(server.run_with(&set, text, &[]).ok(), "wrote /etc/motd to overlay motd\n");
-    assert_eq!(server.run(&["overlay", "render", "motd", "n1", "/etc/motd"]).ok(), "welcome to n1\n");
+    assert_eq!(
+        server.run(&["overlay", "render", "motd", "n1", "/etc/motd"]).ok(),
+        "welcome to n1\n"
+    );
     expect![[r#"
         motd (site)
 

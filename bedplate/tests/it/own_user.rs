@@ -92,7 +92,8 @@ fn write_secret(path: &Path, text: &str) {
 
 /// The program as the unit starts it.
 fn as_nobody(directory: &Path, arguments: &[&str]) -> Command {
-    let sets = ["inh-caps", "ambient-caps", "bounding-set"].map(|set| format!("--{set}={CAPABILITIES}"));
+    let sets =
+        ["inh-caps", "ambient-caps", "bounding-set"].map(|set| format!("--{set}={CAPABILITIES}"));
     let mut command =
         tool("setpriv", &["--reuid=65534", "--regid=65534", "--clear-groups", "--no-new-privs"]);
     command.args(sets).arg("--").arg(directory.join("bedplate")).args(arguments);
@@ -111,7 +112,10 @@ fn spawn(mut command: Command, directory: &Path) -> Child {
 }
 
 fn adopt(directory: &Path) -> Done {
-    done(bedplate(&["server", "adopt", "--user", "nobody", "--config", &configuration(directory)]), "")
+    done(
+        bedplate(&["server", "adopt", "--user", "nobody", "--config", &configuration(directory)]),
+        "",
+    )
 }
 
 /// What root's server leaves when it is killed, with the files of an admin.
@@ -140,7 +144,10 @@ fn privileged_what_root_left_is_served_by_a_user_with_three_capabilities() {
     let config = configuration(&at);
     let check = ["server", "check", "--config", config.as_str()];
     let refused = done(as_nobody(&at, &check), "").failed();
-    assert!(refused.contains("login.json") && refused.contains("setfacl -m u:65534:r"), "{refused}");
+    assert!(
+        refused.contains("login.json") && refused.contains("setfacl -m u:65534:r"),
+        "{refused}"
+    );
     let bare = at.join("bare.yaml").display().to_string();
     let refused = done(as_nobody(&at, &["server", "--config", &bare]), "").failed();
     assert!(refused.contains("bedplate server adopt"), "{refused}");
@@ -171,7 +178,8 @@ fn privileged_what_root_left_is_served_by_a_user_with_three_capabilities() {
 }
 
 fn is_confined(server: &Server) {
-    let of_process = |file: &str| fs::read_to_string(format!("/proc/{}/{file}", server.pid())).unwrap();
+    let of_process =
+        |file: &str| fs::read_to_string(format!("/proc/{}/{file}", server.pid())).unwrap();
     let status = of_process("status");
     let field = |name: &str| {
         let line = status.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':'));

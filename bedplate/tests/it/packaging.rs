@@ -13,8 +13,9 @@ fn packaging(name: &str) -> std::path::PathBuf {
 #[test]
 fn the_unit_shows_the_server_the_machines_tmp() {
     let unit = fs::read_to_string(packaging("bedplate.service")).unwrap();
-    let set =
-        |key: &'static str| unit.lines().filter_map(move |line| line.strip_prefix(key)?.strip_prefix('='));
+    let set = |key: &'static str| {
+        unit.lines().filter_map(move |line| line.strip_prefix(key)?.strip_prefix('='))
+    };
     assert_eq!(set("PrivateTmp").filter(|value| *value != "no").count(), 0);
     for hides in ["InaccessiblePaths", "TemporaryFileSystem", "RootDirectory", "BindPaths"] {
         assert_eq!(set(hides).count(), 0, "{hides}");
@@ -38,7 +39,10 @@ fn the_unit_limits_what_the_server_takes() {
     // 10,000 nodes: each has a channel, and one or two connections while it boots.
     assert!(limits.connections - limits.unproven >= 20_000, "{limits:?}");
     assert!(limits.unproven >= 20_000, "{limits:?}");
-    assert!(set("TasksMax").parse::<u32>().unwrap() >= 1_024, "tokio has 512 threads that may block");
+    assert!(
+        set("TasksMax").parse::<u32>().unwrap() >= 1_024,
+        "tokio has 512 threads that may block"
+    );
     assert_eq!(set("MemoryMax"), "75%");
 }
 
@@ -53,7 +57,10 @@ fn the_unit_lets_the_image_converter_shut_itself_in_and_nothing_more() {
     };
     assert_eq!(
         set("SystemCallFilter"),
-        ["@system-service", "landlock_create_ruleset landlock_add_rule landlock_restrict_self seccomp"]
+        [
+            "@system-service",
+            "landlock_create_ruleset landlock_add_rule landlock_restrict_self seccomp"
+        ]
     );
     assert_eq!(set("CapabilityBoundingSet"), ["CAP_NET_BIND_SERVICE CAP_NET_RAW CAP_NET_ADMIN"]);
     assert_eq!(set("AmbientCapabilities"), set("CapabilityBoundingSet"));
@@ -79,11 +86,16 @@ fn the_unit_runs_the_server_as_a_user_of_its_own() {
     assert_eq!((words[0], words[1], words[2]), ("u", bedplate::server::SERVER_USER, "-"), "{user}");
     assert_eq!(words.last(), Some(&"/var/lib/bedplate"));
     assert_eq!((set("User"), set("Group")), (vec![words[1].to_owned()], vec![words[1].to_owned()]));
-    assert_eq!(set("ExecStartPre"), ["+/usr/bin/bedplate server adopt", "/usr/bin/bedplate server check"]);
+    assert_eq!(
+        set("ExecStartPre"),
+        ["+/usr/bin/bedplate server adopt", "/usr/bin/bedplate server check"]
+    );
     assert_eq!(set("ExecStart"), ["/usr/bin/bedplate server"]);
     assert_eq!(set("ReadWritePaths"), ["-/etc/bedplate/overlays"]);
     let install = fs::read_to_string(packaging("install.sh")).unwrap();
-    assert!(install.contains(r#"packaging/bedplate.sysusers "$root/usr/lib/sysusers.d/bedplate.conf""#));
+    assert!(
+        install.contains(r#"packaging/bedplate.sysusers "$root/usr/lib/sysusers.d/bedplate.conf""#)
+    );
 }
 
 /// A machine's directories, and the overlays of a release.
@@ -119,7 +131,10 @@ impl Site {
         let [from, share, site] = ["release", "share", "etc"].map(|name| self.0.path().join(name));
         fs::create_dir_all(&site).unwrap();
         fs::create_dir_all(&share).unwrap();
-        let done = Command::new(packaging("install-overlays.sh")).args([from, share, site]).output().unwrap();
+        let done = Command::new(packaging("install-overlays.sh"))
+            .args([from, share, site])
+            .output()
+            .unwrap();
         assert!(done.status.success(), "{done:?}");
         String::from_utf8(done.stdout).unwrap()
     }
@@ -141,11 +156,19 @@ fn an_upgrade_replaces_what_nobody_changed_and_keeps_the_rest() {
     assert_eq!(at("share/overlays/new/rootfs/etc/new").as_deref(), Some("two"));
     assert_eq!(at("share/overlays/motd/rootfs/etc/motd").as_deref(), Some("two"));
     assert_eq!(at("share/overlays/motd/rootfs/etc/more"), None);
-    assert_eq!(at("share/overlays/gone/rootfs/etc/gone"), None, "it no longer ships, and nobody changed it");
+    assert_eq!(
+        at("share/overlays/gone/rootfs/etc/gone"),
+        None,
+        "it no longer ships, and nobody changed it"
+    );
     // What was edited goes on as it was: a site overlay takes the place of the shipped one.
     assert_eq!(at("etc/motd/rootfs/etc/motd").as_deref(), Some("ours"));
     assert_eq!(at("etc/motd/rootfs/etc/more").as_deref(), Some("ours"));
-    assert_eq!(at("share/overlays/own/rootfs/etc/own").as_deref(), Some("ours"), "it never was ours");
+    assert_eq!(
+        at("share/overlays/own/rootfs/etc/own").as_deref(),
+        Some("ours"),
+        "it never was ours"
+    );
     assert_eq!(site.install(), "");
 }
 
@@ -175,7 +198,11 @@ fn what_an_earlier_release_installed_is_kept_aside() {
     site.write("share/overlays/motd/rootfs/etc/motd", "of before, or edited");
     let said = site.install();
     assert!(said.contains("overlay motd") && !said.contains("hosts"), "{said}");
-    assert_eq!(site.read("etc/motd/rootfs/etc/motd"), None, "it may be old, and must not shadow the new one");
+    assert_eq!(
+        site.read("etc/motd/rootfs/etc/motd"),
+        None,
+        "it may be old, and must not shadow the new one"
+    );
     let kept = site.read("share/overlays.edited/motd.1/rootfs/etc/motd");
     assert_eq!(kept.as_deref(), Some("of before, or edited"));
     assert_eq!(site.read("share/overlays/motd/rootfs/etc/motd").as_deref(), Some("one"));

@@ -19,7 +19,8 @@ const DOCUMENT: &str = "version: v1\njobs:\n  work: {image: 'docker://127.0.0.1:
 fn with_quotas(quotas: &str) -> Server {
     let mut server = Server::start();
     server.kill_and_restart_after(|directory| {
-        let mut file = fs::File::options().append(true).open(directory.join("server.yaml")).unwrap();
+        let mut file =
+            fs::File::options().append(true).open(directory.join("server.yaml")).unwrap();
         writeln!(file, "quotas: {quotas}").unwrap();
     });
     server.run(&["user", "add", "ann", "--uid", "1001", "--gid", "100"]).ok();
@@ -39,7 +40,8 @@ fn used(server: &Server, user: &str) -> BTreeMap<String, u64> {
     let told: Value = serde_json::from_str(&told).unwrap();
     assert_eq!(told["user"], user);
     let quotas = told["quotas"].as_array().unwrap().iter();
-    let used = quotas.map(|one| (one["name"].as_str().unwrap().to_owned(), one["used"].as_u64().unwrap()));
+    let used =
+        quotas.map(|one| (one["name"].as_str().unwrap().to_owned(), one["used"].as_u64().unwrap()));
     used.filter(|(name, _)| name != "requests").collect()
 }
 
@@ -117,7 +119,10 @@ fn what_is_stored_is_counted_again_after_a_restart_and_freed_by_deletion() {
     assert!(refused.contains(": stop it first with `bedplate workflow stop`"), "{refused}");
     stop(&server, "first");
     let over = used(&server, "ann");
-    assert_eq!([over["workflows"], over["documents"], over["logs"]], [1, before["documents"], 1500]);
+    assert_eq!(
+        [over["workflows"], over["documents"], over["logs"]],
+        [1, before["documents"], 1500]
+    );
     let deleted = server.run(&["workflow", "delete", "first"]);
     assert_eq!(deleted.stderr, format!("first was workflow {id} of ann\n"));
     assert_eq!(deleted.ok(), "deleted first\n");
@@ -178,7 +183,10 @@ fn diagnostics_in_quotas_are_told() {
         let text = fs::read_to_string(&file).unwrap();
         fs::write(file, format!("{text}quotas: {{logs: 20GB, token: 5, requests: 0}}\n")).unwrap();
     });
-    assert!(said.contains("quotas.logs: \"20GB\" is no limit: write a number of bytes such as"), "{said}");
+    assert!(
+        said.contains("quotas.logs: \"20GB\" is no limit: write a number of bytes such as"),
+        "{said}"
+    );
     assert!(said.contains("quotas.token: unknown key (did you mean"), "{said}");
     assert!(said.contains("quotas.requests: without requests nobody but admins"), "{said}");
 }

@@ -12,7 +12,8 @@ const PAUSE: Duration = Duration::from_millis(100);
 /// `workflow status` of a workflow of ann's whose job has this image, once that has failed.
 #[track_caller]
 fn refused(server: &Server, name: &str, image: &str) -> String {
-    let document = format!("version: v1\njobs: {{main: {{image: 'docker://{image}', command: [x]}}}}\n");
+    let document =
+        format!("version: v1\njobs: {{main: {{image: 'docker://{image}', command: [x]}}}}\n");
     server.run_with(&["workflow", "start", name, "-", "--as", "ann"], &document, &[]).ok();
     let mut status = String::new();
     for _ in 0..LOOKS {

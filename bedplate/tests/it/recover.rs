@@ -27,7 +27,8 @@ fn a_new_admin_token_is_made_beside_a_server_that_runs() {
     assert_eq!(server.run(&["whoami"]).ok(), "admin (admin)\n", "the server takes it at once");
     let after = Context::read(&file).unwrap();
     assert_eq!((&after.server, &after.ca), (&before.server, &before.ca));
-    let (state, admin) = (fs::metadata(server.path("state")).unwrap(), fs::metadata(&file).unwrap());
+    let (state, admin) =
+        (fs::metadata(server.path("state")).unwrap(), fs::metadata(&file).unwrap());
     assert_eq!((admin.uid(), admin.gid(), admin.mode() & 0o777), (state.uid(), state.gid(), 0o600));
 
     // Again, where the file is gone; the first token is replaced, and the log has a line of each.
@@ -38,11 +39,16 @@ fn a_new_admin_token_is_made_beside_a_server_that_runs() {
     let again = Context::read(&file).unwrap();
     assert_ne!(again.token, after.token);
     assert_eq!(again.ca, before.ca, "the CA is read from the state directory");
-    fs::write(&file, serde_json::to_string(&Context { server: before.server.clone(), ..again }).unwrap())
-        .unwrap();
+    fs::write(
+        &file,
+        serde_json::to_string(&Context { server: before.server.clone(), ..again }).unwrap(),
+    )
+    .unwrap();
     let audit = server.run(&["audit", "--limit", "10", "-o", "json"]).ok();
     let audit: Vec<Value> = serde_json::from_str(&audit).unwrap();
-    let lines = audit.iter().filter(|line| line["action"] == "recover-admin" && line["principal"] == "root");
+    let lines = audit
+        .iter()
+        .filter(|line| line["action"] == "recover-admin" && line["principal"] == "root");
     // The newest line is first.
     let told: Vec<_> = lines.map(|line| [&line["subject"], &line["outcome"]]).collect();
     assert_eq!(told, [["admin/recovered", "replaced"], ["admin/recovered", "done"]], "{audit:?}");
@@ -63,8 +69,10 @@ fn a_new_admin_token_is_made_beside_a_server_that_runs() {
 fn where_no_server_was_started_nothing_is_recovered() {
     let directory = tempfile::tempdir().unwrap();
     let state = directory.path().display().to_string();
-    let done =
-        crate::server::done(crate::server::bedplate(&["server", "recover-admin", "--state-dir", &state]), "");
+    let done = crate::server::done(
+        crate::server::bedplate(&["server", "recover-admin", "--state-dir", &state]),
+        "",
+    );
     assert_eq!(done.code, Some(1));
     assert!(done.stderr.contains("no server was started on"), "{done:?}");
     assert_eq!(fs::read_dir(directory.path()).unwrap().count(), 0, "nothing is made");
@@ -96,7 +104,11 @@ fn tokens_without_an_end_are_an_alarm_until_they_are_replaced() {
     assert_eq!(alarms(), Vec::<Value>::new(), "it is new, though its life is short");
     let text = "UPDATE access_tokens SET created = created - 6652800000000 RETURNING name";
     let state = server.path("state");
-    assert_eq!(crate::nodes::query(state.parent().unwrap(), text), ["first-start-2"], "77 days older");
+    assert_eq!(
+        crate::nodes::query(state.parent().unwrap(), text),
+        ["first-start-2"],
+        "77 days older"
+    );
     // What others write into the database is seen within a second.
     std::thread::sleep(std::time::Duration::from_millis(1_100));
     let told = alarms();

@@ -65,7 +65,8 @@ impl Server {
 
     /// The same, in a directory that may hold files already; `api` are further keys of that section.
     pub(crate) fn start_in(directory: TempDir, api: &str) -> Self {
-        fs::write(directory.path().join("server.yaml"), configuration(directory.path(), api)).unwrap();
+        fs::write(directory.path().join("server.yaml"), configuration(directory.path(), api))
+            .unwrap();
         fs::write(directory.path().join("substrate"), "no machine starts it").unwrap();
         let child = launch(directory.path());
         Self::of(child, directory)
@@ -144,9 +145,16 @@ impl Server {
     }
 
     /// The same, with standard input and variables.
-    pub(crate) fn run_with(&self, arguments: &[&str], input: &str, variables: &[(&str, &str)]) -> Done {
+    pub(crate) fn run_with(
+        &self,
+        arguments: &[&str],
+        input: &str,
+        variables: &[(&str, &str)],
+    ) -> Done {
         let mut command = bedplate(arguments);
-        command.env("BEDPLATE_CONTEXT", self.path("state/admin.yaml")).envs(variables.iter().copied());
+        command
+            .env("BEDPLATE_CONTEXT", self.path("state/admin.yaml"))
+            .envs(variables.iter().copied());
         done(command, input)
     }
 }

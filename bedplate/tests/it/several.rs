@@ -24,9 +24,11 @@ fn workflows_that_are_not_there_spare_no_other() {
         server.run_with(&words, &document, &[]).ok().trim().to_owned()
     };
     let (one, two) = (start("one"), start("two"));
-    for (verb, doing, undone) in
-        [("pause", "paused", "paused"), ("resume", "resumed", "resumed"), ("stop", "stopping", "stopped")]
-    {
+    for (verb, doing, undone) in [
+        ("pause", "paused", "paused"),
+        ("resume", "resumed", "resumed"),
+        ("stop", "stopping", "stopped"),
+    ] {
         let told = server.run(&["workflow", verb, "gone", "one", "lost", "two"]);
         assert_eq!(told.code, Some(1), "{told:?}");
         assert_eq!(told.stdout, format!("{doing} one ({one})\n{doing} two ({two})\n"), "{told:?}");

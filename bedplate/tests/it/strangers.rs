@@ -95,7 +95,8 @@ fn silent_connections_keep_no_good_client_out() {
     let proven = sample(&told, r#"{listener="api",client="proven"} "#);
     assert!(!proven.ends_with(" 0"), "{proven}");
     let log = fs::read_to_string(server.path("log")).unwrap();
-    let said = log.lines().filter(|line| line.contains("api port: connections refused: too many of one"));
+    let said =
+        log.lines().filter(|line| line.contains("api port: connections refused: too many of one"));
     assert!((1..=2).contains(&said.count()), "a flood is one line a minute: {log}");
     drop(silent);
 }
@@ -104,10 +105,12 @@ fn silent_connections_keep_no_good_client_out() {
 fn a_server_that_may_open_no_more_files_goes_on() {
     let server = Server::start();
     let (pid, most) = (Pid::from_raw(server.pid()), getrlimit(Resource::Nofile).maximum);
-    let allow = |current| prlimit(pid, Resource::Nofile, Rlimit { current, maximum: most }).unwrap();
+    let allow =
+        |current| prlimit(pid, Resource::Nofile, Rlimit { current, maximum: most }).unwrap();
     let open = fs::read_dir(format!("/proc/{}/fd", server.pid())).unwrap().count();
     allow(Some(open as u64 + 10));
-    let silent: Vec<TcpStream> = (0..60).map(|_| TcpStream::connect(port(&server, 9480)).unwrap()).collect();
+    let silent: Vec<TcpStream> =
+        (0..60).map(|_| TcpStream::connect(port(&server, 9480)).unwrap()).collect();
     boot_port_answers(&server);
     allow(most);
     let told = metrics(&server);

@@ -121,14 +121,21 @@ fn lists_are_filtered_and_sorted() {
     assert_eq!(listed(&["--reverse"]), "render alpha zeta");
     assert_eq!(listed(&["--sort", "name"]), "alpha render zeta");
     assert_eq!(listed(&["--sort", "state"]), "zeta render alpha", "canceled, failed, finished");
-    assert_eq!(listed(&["--sort", "user", "--reverse"]), "alpha render zeta", "bob, then ann's oldest");
+    assert_eq!(
+        listed(&["--sort", "user", "--reverse"]),
+        "alpha render zeta",
+        "bob, then ann's oldest"
+    );
     assert_eq!(listed(&["--state", "failed,canceled"]), "zeta render");
     assert_eq!(listed(&["--state", "waiting"]), "");
     assert_eq!(listed(&["--user", "ann"]), "zeta render");
     assert_eq!(listed(&["--mine"]), "", "the admin has none");
     assert_eq!(listed(&["--name", "eta"]), "zeta");
     assert_eq!(listed(&["--name", "*e*"]), "zeta render");
-    assert_eq!(listed(&["--since", "2026-11-23T20:10:00Z", "--until", "2026-11-23T20:20:00Z"]), "alpha");
+    assert_eq!(
+        listed(&["--since", "2026-11-23T20:10:00Z", "--until", "2026-11-23T20:20:00Z"]),
+        "alpha"
+    );
     assert_eq!(listed(&["--sort", "name", "--limit", "2"]), "alpha render");
     assert_eq!(listed(&["--sort", "name", "--all"]), "alpha render zeta");
     let table = server.run(&["workflow", "list", "--state", "failed"]).ok();
@@ -159,7 +166,9 @@ fn a_document_is_printed_as_it_was_handed_in() {
     let context = server.path("bob.yaml").display().to_string();
     let refused = server.run(&["workflow", "document", "render", "--context", &context]).failed();
     assert!(refused.contains("there is no workflow \"render\""), "{refused}");
-    let own = server.run(&["workflow", "list", "-o", "json", "--user", "ann", "--context", &context]).ok();
+    let own = server
+        .run(&["workflow", "list", "-o", "json", "--user", "ann", "--context", &context])
+        .ok();
     assert_eq!(own.trim(), "[]");
 }
 
@@ -210,7 +219,8 @@ fn an_array_is_followed_to_its_end_with_whole_lines() {
     };
     // Which task comes first is nobody's choice; of each the lines are in their order.
     assert_eq!(lines(&followed.stdout), lines(&printed.stdout));
-    let first: Vec<&str> = followed.stdout.lines().filter(|line| line.starts_with("frames[1]")).collect();
+    let first: Vec<&str> =
+        followed.stdout.lines().filter(|line| line.starts_with("frames[1]")).collect();
     assert_eq!(first, ["frames[1] | one", "frames[1] | two", "frames[1] | three"]);
     assert_eq!((followed.code, lines(&followed.stderr)), (Some(1), lines(&printed.stderr)));
     let never = server.run(&["workflow", "log", "render", "--follow", "--attempt", "2"]).failed();
@@ -233,7 +243,8 @@ fn a_log_is_printed_since_a_time() {
     assert_eq!(since("2026-11-23T20:00:05Z", &["--tail", "1"]), "three\n");
     assert_eq!(since("2026-11-23T20:00:06Z", &["--tail", "9"]), "three\n");
     assert_eq!(since("2026-11-23T20:00:05Z", &["--follow"]), "two\nthree\n");
-    let refused = server.run(&["workflow", "log", "render", "--task", "1", "--since", "yesterday"]).failed();
+    let refused =
+        server.run(&["workflow", "log", "render", "--task", "1", "--since", "yesterday"]).failed();
     assert!(refused.contains("cannot show the log"), "{refused}");
     assert!(refused.contains("since is a time such as 2026-11-30"), "{refused}");
     // Where nobody knows, nothing is left out, and that is told.
@@ -246,8 +257,11 @@ fn a_log_is_printed_since_a_time() {
         frames[3] | before it was
     "#]]
     .assert_eq(&all.stdout);
-    let timeless: Vec<&str> =
-        all.stderr.lines().filter(|line| line.contains("when it was written is not known")).collect();
+    let timeless: Vec<&str> = all
+        .stderr
+        .lines()
+        .filter(|line| line.contains("when it was written is not known"))
+        .collect();
     assert!(
         matches!(&timeless[..], [second, third] if second.starts_with("bedplate: frames[2]: ")
             && third.starts_with("bedplate: frames[3]: ")),
@@ -319,16 +333,21 @@ fn answer(mut stream: TcpStream) {
     while let Some(path) = request(&mut stream) {
         let (kind, body, length) = match &path {
             path if path.contains("/slow/") => break,
-            path if path.contains("/manifests/") => {
-                ("application/vnd.oci.image.manifest.v1+json", manifest.clone().into_bytes(), manifest.len())
+            path if path.contains("/manifests/") => (
+                "application/vnd.oci.image.manifest.v1+json",
+                manifest.clone().into_bytes(),
+                manifest.len(),
+            ),
+            path if path.contains(&layer) => {
+                ("application/octet-stream", vec![b'x'; 40 * MIB], 120 * MIB)
             }
-            path if path.contains(&layer) => ("application/octet-stream", vec![b'x'; 40 * MIB], 120 * MIB),
             path if path.contains("/blobs/") => {
                 ("application/octet-stream", config.clone().into_bytes(), config.len())
             }
             _ => ("application/json", b"{}".to_vec(), 2),
         };
-        let head = format!("HTTP/1.1 200 OK\r\nContent-Type: {kind}\r\nContent-Length: {length}\r\n\r\n");
+        let head =
+            format!("HTTP/1.1 200 OK\r\nContent-Type: {kind}\r\nContent-Length: {length}\r\n\r\n");
         if stream.write_all(head.as_bytes()).and_then(|()| stream.write_all(&body)).is_err() {
             return;
         }
@@ -359,7 +378,8 @@ const SLOW: u32 = 10;
 /// What `workflow why` says as soon as it contains `words`.
 #[track_caller]
 fn why(server: &Server, arguments: &[&str], words: &str) -> String {
-    let arguments: Vec<&str> = ["workflow", "why"].into_iter().chain(arguments.iter().copied()).collect();
+    let arguments: Vec<&str> =
+        ["workflow", "why"].into_iter().chain(arguments.iter().copied()).collect();
     let mut last = String::new();
     for _ in 0..LOOKS {
         last = server.run(&arguments).ok();

@@ -29,7 +29,10 @@ impl Exchanges {
 
     /// Whether there were any and none was lost.
     pub(super) fn is_complete(&self) -> bool {
-        self.discovers > 0 && self.offers >= self.discovers && self.acks >= self.requests && self.requests > 0
+        self.discovers > 0
+            && self.offers >= self.discovers
+            && self.acks >= self.requests
+            && self.requests > 0
     }
 }
 

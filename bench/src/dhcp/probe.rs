@@ -45,13 +45,17 @@ pub(super) fn until_right(
     for code in [OptionCode::Router, OptionCode::AddressLeaseTime, OptionCode::ServerIdentifier] {
         ensure!(offer.opts().get(code).is_some(), "the OFFER has no option {code:?}");
     }
-    let file = offer.fname().map(|name| String::from_utf8_lossy(name).trim_end_matches('\0').to_owned());
+    let file =
+        offer.fname().map(|name| String::from_utf8_lossy(name).trim_end_matches('\0').to_owned());
     let option = match offer.opts().get(OptionCode::BootfileName) {
         Some(DhcpOption::BootfileName(name)) => Some(String::from_utf8_lossy(name).into_owned()),
         _ => None,
     };
     let names = [file.unwrap_or_default(), option.unwrap_or_default()];
-    ensure!(names.iter().any(|name| name.contains(boot_program)), "the OFFER names the boot file {names:?}");
+    ensure!(
+        names.iter().any(|name| name.contains(boot_program)),
+        "the OFFER names the boot file {names:?}"
+    );
     Ok(())
 }
 
@@ -75,6 +79,7 @@ fn ask(socket: &UdpSocket, mac: MacAddr) -> anyhow::Result<Option<Message>> {
     }
     let mut buffer = [0; MAX_BYTES];
     let Ok((length, _)) = socket.recv_from(&mut buffer) else { return Ok(None) };
-    let answer = Message::decode(&mut Decoder::new(&buffer[..length])).context("cannot read the answer")?;
+    let answer =
+        Message::decode(&mut Decoder::new(&buffer[..length])).context("cannot read the answer")?;
     Ok((answer.xid() == discover.xid()).then_some(answer))
 }

@@ -42,7 +42,8 @@ pub(super) fn certificate(root: &Path, clients_ca: &str) -> anyhow::Result<Strin
 /// If it does not listen in time.
 pub(super) fn start(program: &Path, root: &Path) -> anyhow::Result<Service> {
     let config = root.join("tls/nginx.conf");
-    fs::write(&config, configuration(root)).with_context(|| format!("cannot write {}", config.display()))?;
+    fs::write(&config, configuration(root))
+        .with_context(|| format!("cannot write {}", config.display()))?;
     let arguments = ["-c".as_ref(), config.as_os_str()];
     let mut service = Service::start("nginx", program, &arguments, &root.join("tls/out"))?;
     service.until("listen", START_LIMIT, || TcpStream::connect((SERVER, MUTUAL_PORT)).is_ok())?;

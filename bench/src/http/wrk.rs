@@ -43,7 +43,10 @@ Transfer/sec:    333.89MB
     fn the_rate_counts_only_without_failures() {
         assert_eq!(requests_per_second(CAPTURED).unwrap(), 80208.31);
         let failed = format!("{CAPTURED}  Non-2xx or 3xx responses: 3\n");
-        assert_eq!(requests_per_second(&failed).unwrap_err().to_string(), "wrk: Non-2xx or 3xx responses: 3");
+        assert_eq!(
+            requests_per_second(&failed).unwrap_err().to_string(),
+            "wrk: Non-2xx or 3xx responses: 3"
+        );
         assert!(requests_per_second("unable to connect").is_err());
     }
 }

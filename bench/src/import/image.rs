@@ -45,7 +45,8 @@ pub(crate) fn prepare(checkout_paths: &CheckoutPaths) -> anyhow::Result<PathBuf>
     }
     say("making the image for import; this takes some minutes, once");
     workspace::remove(&directory)?;
-    fs::create_dir_all(&directory).with_context(|| format!("cannot make {}", directory.display()))?;
+    fs::create_dir_all(&directory)
+        .with_context(|| format!("cannot make {}", directory.display()))?;
     let recipe = directory.join("image.sh");
     fs::write(&recipe, RECIPE).with_context(|| format!("cannot write {}", recipe.display()))?;
     let arguments = [
@@ -66,7 +67,8 @@ pub(crate) fn prepare(checkout_paths: &CheckoutPaths) -> anyhow::Result<PathBuf>
 /// If it does not start, or the image cannot be pushed.
 pub(super) fn registry(checkout_paths: &CheckoutPaths) -> anyhow::Result<Service> {
     let layout = checkout_paths.kept("image/layout");
-    let (config, blobs) = (checkout_paths.in_memory("registry.yml"), checkout_paths.in_memory("registry"));
+    let (config, blobs) =
+        (checkout_paths.in_memory("registry.yml"), checkout_paths.in_memory("registry"));
     let text = format!(
         "version: 0.1\nlog: {{ level: error }}\nstorage: {{ filesystem: {{ rootdirectory: {} }} }}\nhttp: {{ addr: '{ADDRESS}' }}\n",
         blobs.display()
@@ -74,13 +76,23 @@ pub(super) fn registry(checkout_paths: &CheckoutPaths) -> anyhow::Result<Service
     fs::write(&config, text).with_context(|| format!("cannot write {}", config.display()))?;
     let program = peers::program(checkout_paths, "docker-registry")?;
     let arguments = ["serve".as_ref(), config.as_os_str()];
-    let mut registry =
-        Service::start("docker-registry", program, &arguments, &checkout_paths.on_disk("registry.log"))?;
+    let mut registry = Service::start(
+        "docker-registry",
+        program,
+        &arguments,
+        &checkout_paths.on_disk("registry.log"),
+    )?;
     registry.until("listen", START_LIMIT, || TcpStream::connect(ADDRESS).is_ok())?;
     for tag in 1..=TAGS {
         let from = format!("oci:{}:{tag}", layout.display());
-        let copy =
-            ["copy", "--quiet", "--insecure-policy", "--dest-tls-verify=false", &from, &reference(tag)];
+        let copy = [
+            "copy",
+            "--quiet",
+            "--insecure-policy",
+            "--dest-tls-verify=false",
+            &from,
+            &reference(tag),
+        ];
         run("skopeo", &copy)?;
     }
     Ok(registry)

@@ -86,11 +86,17 @@ pub fn number(figure: f64) -> String {
 }
 
 fn header(names: &[&str]) -> Vec<String> {
-    ["what", "unit", "ours"].iter().chain(names).chain(&["ratio"]).map(|&word| word.to_owned()).collect()
+    ["what", "unit", "ours"]
+        .iter()
+        .chain(names)
+        .chain(&["ratio"])
+        .map(|&word| word.to_owned())
+        .collect()
 }
 
 fn cells(row: &Row, names: &[&str]) -> Vec<String> {
-    let spread = |samples: &[f64]| Spread::of(samples).map_or(NONE.to_owned(), |spread| spread.to_string());
+    let spread =
+        |samples: &[f64]| Spread::of(samples).map_or(NONE.to_owned(), |spread| spread.to_string());
     let mut cells = vec![row.what.clone(), row.unit.clone(), spread(&row.ours)];
     for name in names {
         let peer = row.peers.iter().find(|peer| peer.name == **name);
@@ -113,10 +119,9 @@ fn peer_names(outcome: &Outcome) -> Vec<&str> {
 
 fn remarks(outcome: &Outcome) -> String {
     let notes = outcome.notes.iter().map(|note| format!("- {note}\n"));
-    let missing = outcome
-        .unmeasured
-        .iter()
-        .map(|missing| format!("- not measured: {}: {}\n", missing.what, missing.why.replace('\n', " ")));
+    let missing = outcome.unmeasured.iter().map(|missing| {
+        format!("- not measured: {}: {}\n", missing.what, missing.why.replace('\n', " "))
+    });
     notes.chain(missing).collect()
 }
 

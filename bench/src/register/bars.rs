@@ -80,7 +80,8 @@ impl Acts {
     /// Says of each bar whether it is held: by the median of the rounds, with the worst beside it.
     pub(super) fn judge(&self, outcome: &mut Outcome, nodes: u32) {
         for bar in self.bars() {
-            let ours = outcome.rows.iter().find(|row| row.what == bar.what).map(|row| row.ours.as_slice());
+            let ours =
+                outcome.rows.iter().find(|row| row.what == bar.what).map(|row| row.ours.as_slice());
             let verdict = bar.verdict(ours.unwrap_or_default());
             outcome.note(format!("bar of {nodes} nodes: {verdict}"));
         }
@@ -120,7 +121,10 @@ mod tests {
     #[test]
     fn percentiles_are_samples() {
         let samples: Vec<f64> = (1..=100).rev().map(f64::from).collect();
-        assert_eq!([0.5, 0.99, 1.0].map(|share| percentile(&samples, share)), [50.0, 99.0, 100.0].map(Some));
+        assert_eq!(
+            [0.5, 0.99, 1.0].map(|share| percentile(&samples, share)),
+            [50.0, 99.0, 100.0].map(Some)
+        );
         assert_eq!((percentile(&[7.0], 0.99), percentile(&[], 0.5)), (Some(7.0), None));
     }
 
@@ -146,6 +150,10 @@ mod tests {
         .assert_eq(&(outcome.notes.join("\n") + "\n"));
         let mut empty = Outcome::new("register");
         acts.judge(&mut empty, 10_000);
-        assert!(empty.notes.iter().all(|note| note.ends_with(": not measured")), "{:?}", empty.notes);
+        assert!(
+            empty.notes.iter().all(|note| note.ends_with(": not measured")),
+            "{:?}",
+            empty.notes
+        );
     }
 }

@@ -68,7 +68,9 @@ pub(super) fn fetch(file: &str, block_bytes: u16, window: Option<u16>) -> anyhow
                 silent += 1;
                 Step::Acknowledge
             }
-            Err(error) => return Err(error).with_context(|| format!("after block {}", transfer.last)),
+            Err(error) => {
+                return Err(error).with_context(|| format!("after block {}", transfer.last));
+            }
         };
     }
 }
@@ -129,7 +131,11 @@ impl Transfer {
         if number != self.last.wrapping_add(1) {
             // One acknowledgement for a gap: the server begins again behind it.
             self.in_window = 0;
-            return if std::mem::replace(&mut self.gap_told, true) { Step::Wait } else { Step::Acknowledge };
+            return if std::mem::replace(&mut self.gap_told, true) {
+                Step::Wait
+            } else {
+                Step::Acknowledge
+            };
         }
         self.gap_told = false;
         self.last = number;
@@ -146,12 +152,15 @@ impl Transfer {
     }
 
     fn read_options(&mut self, text: &[u8]) -> anyhow::Result<()> {
-        let words: Vec<String> =
-            text.split(|&byte| byte == 0).map(|word| String::from_utf8_lossy(word).to_lowercase()).collect();
+        let words: Vec<String> = text
+            .split(|&byte| byte == 0)
+            .map(|word| String::from_utf8_lossy(word).to_lowercase())
+            .collect();
         for pair in words.chunks_exact(2) {
             match pair[0].as_str() {
                 "blksize" => {
-                    self.block_bytes = pair[1].parse().context("the server's blksize is no number")?
+                    self.block_bytes =
+                        pair[1].parse().context("the server's blksize is no number")?
                 }
                 "windowsize" => {
                     self.window = pair[1].parse().context("the server's windowsize is no number")?
@@ -169,7 +178,8 @@ impl Transfer {
 }
 
 fn request(file: &str, block_bytes: u16, window: Option<u16>) -> Vec<u8> {
-    let mut words = vec![file.to_owned(), "octet".to_owned(), "blksize".to_owned(), block_bytes.to_string()];
+    let mut words =
+        vec![file.to_owned(), "octet".to_owned(), "blksize".to_owned(), block_bytes.to_string()];
     if let Some(window) = window {
         words.extend(["windowsize".to_owned(), window.to_string()]);
     }
@@ -195,7 +205,10 @@ mod tests {
     #[test]
     fn a_window_is_acknowledged_once_and_a_gap_once() {
         let mut transfer = Transfer::new();
-        assert_eq!(transfer.handle(b"\0\x06blksize\x008\0windowsize\x002\0").unwrap(), Step::Acknowledge);
+        assert_eq!(
+            transfer.handle(b"\0\x06blksize\x008\0windowsize\x002\0").unwrap(),
+            Step::Acknowledge
+        );
         assert_eq!(transfer.handle(&data(1, 8)).unwrap(), Step::Wait);
         assert_eq!(transfer.handle(&data(2, 8)).unwrap(), Step::Acknowledge);
         assert_eq!(transfer.acknowledgement(), [0, 4, 0, 2]);
@@ -209,7 +222,10 @@ mod tests {
 
     #[test]
     fn a_request_names_its_options() {
-        assert_eq!(request("f", 1468, Some(32)), b"\0\x01f\0octet\0blksize\x001468\0windowsize\x0032\0");
+        assert_eq!(
+            request("f", 1468, Some(32)),
+            b"\0\x01f\0octet\0blksize\x001468\0windowsize\x0032\0"
+        );
     }
 
     #[test]

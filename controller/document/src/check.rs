@@ -6,8 +6,8 @@ use api::device::DeviceKind;
 use yaml_tree::{Diagnostics, IndexedTree, Location, Tree, did_you_mean};
 
 use crate::{
-    JobDependency, MAX_JOBS, MAX_MERGED_BYTES, MAX_TASKS, MAX_TRANSFERS_OF_JOBS, TaskArray, Workflow, raw,
-    words,
+    JobDependency, MAX_JOBS, MAX_MERGED_BYTES, MAX_TASKS, MAX_TRANSFERS_OF_JOBS, TaskArray,
+    Workflow, raw, words,
 };
 
 mod limits;
@@ -70,7 +70,9 @@ impl<'a> DiagnosticSink<'a> {
     /// Notes what is left out because nobody knows what it means. Counts whenever the document is
     /// read.
     pub(crate) fn unreadable(&mut self, path: &str, message: &str, hint: &str) {
-        note(&mut self.unreadable, &self.places, path, || (message.to_owned(), Some(hint.to_owned())));
+        note(&mut self.unreadable, &self.places, path, || {
+            (message.to_owned(), Some(hint.to_owned()))
+        });
     }
 
     pub(crate) fn warn(&mut self, path: &str, message: &str) {
@@ -93,7 +95,8 @@ impl<'a> DiagnosticSink<'a> {
     /// A mistake was noted at this path or below. Of those that are only counted nothing is known: the
     /// answer then matters for their number alone.
     pub(crate) fn has(&self, path: &str) -> bool {
-        let is_below = |rest: &str| rest.is_empty() || path.is_empty() || rest.starts_with(['.', '[']);
+        let is_below =
+            |rest: &str| rest.is_empty() || path.is_empty() || rest.starts_with(['.', '[']);
         let mut diagnostics = self.unreadable.iter().chain(self.refused.iter());
         diagnostics.any(|diagnostic| diagnostic.path.strip_prefix(path).is_some_and(is_below))
     }
@@ -128,12 +131,13 @@ fn note(
 pub(crate) fn name(what: &str, name: &str, path: &str, notes: &mut DiagnosticSink<'_>) {
     let is_good = !matches!(name, "" | "." | "..")
         && name.len() <= 63
-        && name.bytes().all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || b"-_.".contains(&c))
+        && name
+            .bytes()
+            .all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || b"-_.".contains(&c))
         && !name.starts_with('-')
         && !name.ends_with('-');
     if !is_good {
-        let hint =
-            "use 1 to 63 lower-case letters, digits, `_`, `.` and inner hyphens, not `.` or `..` alone";
+        let hint = "use 1 to 63 lower-case letters, digits, `_`, `.` and inner hyphens, not `.` or `..` alone";
         notes.hint(path, &format!("{name:?} cannot name a {what}"), hint);
     }
 }
@@ -148,8 +152,9 @@ pub(crate) fn own_name(own: Option<&str>, key: &str, path: &str, notes: &mut Dia
 
 /// A path in a container.
 pub(crate) fn absolute(value: &str, path: &str, notes: &mut DiagnosticSink<'_>) {
-    let is_good =
-        value.starts_with('/') && !value.contains('\0') && value.split('/').all(|part| part != "..");
+    let is_good = value.starts_with('/')
+        && !value.contains('\0')
+        && value.split('/').all(|part| part != "..");
     if !is_good {
         let message = format!("{value:?} is no absolute path");
         notes.hint(path, &message, "begin with / and leave `..` out");
@@ -195,8 +200,15 @@ pub(crate) fn program(job: &raw::Job, path: &str, notes: &mut DiagnosticSink<'_>
             let hint = "begin it with its interpreter, such as #!/bin/sh";
             notes.hint(&format!("{path}.script"), "the script has no #! line", hint);
         }
-        None if job.command.is_empty() && job.args.is_empty() && !notes.has(&format!("{path}.command")) => {
-            notes.hint(path, "the job has no command and no script", "such as `command: [/bin/true]`");
+        None if job.command.is_empty()
+            && job.args.is_empty()
+            && !notes.has(&format!("{path}.command")) =>
+        {
+            notes.hint(
+                path,
+                "the job has no command and no script",
+                "such as `command: [/bin/true]`",
+            );
         }
         Some(script) if script.lines().next().is_some_and(|line| line[2..].trim().is_empty()) => {
             let hint = "such as #!/bin/sh";
@@ -210,7 +222,10 @@ pub(crate) fn program(job: &raw::Job, path: &str, notes: &mut DiagnosticSink<'_>
     }
     for (key, words) in [("command", &job.command), ("args", &job.args)] {
         for (index, _) in words.iter().enumerate().filter(|(_, word)| word.contains('\0')) {
-            notes.refuse(&format!("{path}.{key}[{index}]"), "a NUL character cannot be passed to a program");
+            notes.refuse(
+                &format!("{path}.{key}[{index}]"),
+                "a NUL character cannot be passed to a program",
+            );
         }
     }
 }
@@ -231,7 +246,11 @@ fn one_text(command: &[String], path: &str, notes: &mut DiagnosticSink<'_>) {
         Ok(words) => notes.warn(&path, &run_as(&words)),
         Err(why) => {
             let hint = "close or escape it, or write each word as an item of its own";
-            notes.hint(&path, &format!("a command of one item is split into words, and {why}"), hint);
+            notes.hint(
+                &path,
+                &format!("a command of one item is split into words, and {why}"),
+                hint,
+            );
         }
     }
 }
@@ -252,8 +271,9 @@ fn args_of_one_text(args: &[String], path: &str, notes: &mut DiagnosticSink<'_>)
 
 fn run_as(words: &[String]) -> String {
     let list = words::list(words);
-    let mut told =
-        format!("it is run as the words {list}, unless the image has a program of exactly that name");
+    let mut told = format!(
+        "it is run as the words {list}, unless the image has a program of exactly that name"
+    );
     if let Some(word) = words::of_a_shell(words) {
         told += &format!(
             "; no shell reads them, so {word:?} is passed as it is: for a shell write [/bin/sh, -c, …]"
@@ -263,7 +283,11 @@ fn run_as(words: &[String]) -> String {
 }
 
 /// The bounds of an array. One that cannot be counted is left out.
-pub(crate) fn array(array: raw::TaskArray, path: &str, notes: &mut DiagnosticSink<'_>) -> Option<TaskArray> {
+pub(crate) fn array(
+    array: raw::TaskArray,
+    path: &str,
+    notes: &mut DiagnosticSink<'_>,
+) -> Option<TaskArray> {
     let path = format!("{path}.task-array");
     let raw::TaskArray { start, end, concurrency } = array;
     if concurrency == Some(0) {
@@ -304,7 +328,8 @@ pub(crate) fn is_small_enough(document: &raw::Document, notes: &mut DiagnosticSi
         return false;
     }
     if document.jobs.len() > MAX_JOBS {
-        let message = format!("the document has {} jobs; at most {MAX_JOBS} are taken", document.jobs.len());
+        let message =
+            format!("the document has {} jobs; at most {MAX_JOBS} are taken", document.jobs.len());
         notes.hint("jobs", &message, "an array makes many tasks of one job");
         return false;
     }
@@ -335,7 +360,11 @@ fn merged(document: &raw::Document, notes: &mut DiagnosticSink<'_>) -> bool {
 /// Names that must be there, and cycles.
 pub(crate) fn whole(workflow: &Workflow, notes: &mut DiagnosticSink<'_>) {
     if workflow.jobs.is_empty() && !notes.has("jobs") && !notes.has("services") {
-        notes.hint("", "the document has no job", "such as `jobs: {hello: {image: …, command: […]}}`");
+        notes.hint(
+            "",
+            "the document has no job",
+            "such as `jobs: {hello: {image: …, command: […]}}`",
+        );
     }
     let volumes = || workflow.volumes.iter().map(|volume| volume.name.as_str());
     let known: HashSet<&str> = volumes().collect();
@@ -349,12 +378,19 @@ pub(crate) fn whole(workflow: &Workflow, notes: &mut DiagnosticSink<'_>) {
             if !jobs.contains_key(name.as_str()) && !has_services {
                 let keys = ["depends-on", "requires"].map(|key| format!("{path}.{key}[{index}]"));
                 let others = workflow.jobs.iter().map(|other| other.name.as_str());
-                notes.unknown_at(&keys, &path, "job", name, others.filter(|known| *known != job.name));
+                notes.unknown_at(
+                    &keys,
+                    &path,
+                    "job",
+                    name,
+                    others.filter(|known| *known != job.name),
+                );
             }
         }
         for mount in &job.mounts {
             if !known.contains(mount.volume.as_str()) {
-                let keys = [&mount.volume, &mount.location].map(|key| format!("{path}.mounts.{key}"));
+                let keys =
+                    [&mount.volume, &mount.location].map(|key| format!("{path}.mounts.{key}"));
                 notes.unknown_at(&keys, &path, "volume", &mount.volume, volumes());
             }
         }
@@ -459,8 +495,10 @@ fn cycle<'a>(workflow: &'a Workflow, numbers: &HashMap<&str, usize>) -> Option<V
                 }
                 Mark::Open => {
                     let from = way.iter().position(|(job, _)| *job == next)?;
-                    let mut names: Vec<&str> =
-                        way[from..].iter().map(|(job, _)| workflow.jobs[*job].name.as_str()).collect();
+                    let mut names: Vec<&str> = way[from..]
+                        .iter()
+                        .map(|(job, _)| workflow.jobs[*job].name.as_str())
+                        .collect();
                     names.push(&workflow.jobs[next].name);
                     return Some(names);
                 }

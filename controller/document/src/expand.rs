@@ -44,7 +44,8 @@ pub fn expand_known(text: &str, lookup: impl Fn(&str) -> Option<String>) -> Stri
     while let Some(at) = rest.find('$') {
         out.push_str(&rest[..at]);
         let tail = &rest[at + 1..];
-        let (is_plain, behind) = tail.strip_prefix('$').map_or((false, tail), |behind| (true, behind));
+        let (is_plain, behind) =
+            tail.strip_prefix('$').map_or((false, tail), |behind| (true, behind));
         let (name, length) = match behind.strip_prefix('{').map(plain_name) {
             // In braces is a name and nothing else.
             Some((name, end)) if behind[1 + end..].starts_with('}') => (name, end + 2),
@@ -116,12 +117,17 @@ mod tests {
 
     #[test]
     fn only_known_names_are_replaced_in_the_environment() {
-        let of = |text: &str| expand_known(text, |name| (name == "PATH").then(|| "/bin:$PATH".to_owned()));
+        let of = |text: &str| {
+            expand_known(text, |name| (name == "PATH").then(|| "/bin:$PATH".to_owned()))
+        };
         for (text, expected) in [
             ("/opt/bin:$PATH", "/opt/bin:/bin:$PATH"),
             ("${PATH}:/x", "/bin:$PATH:/x"),
             ("$$PATH $${PATH} $$$PATH", "$PATH ${PATH} $$PATH"),
-            ("pa$$word $HOME $$HOME ${HOME} $ $1 ${PATH", "pa$$word $HOME $$HOME ${HOME} $ $1 ${PATH"),
+            (
+                "pa$$word $HOME $$HOME ${HOME} $ $1 ${PATH",
+                "pa$$word $HOME $$HOME ${HOME} $ $1 ${PATH",
+            ),
             ("$PATHS", "$PATHS"),
         ] {
             assert_eq!(of(text), expected, "{text}");

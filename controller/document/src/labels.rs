@@ -12,7 +12,11 @@ use crate::{Job, check::DiagnosticSink};
 const OF_SERVICES: &str = "fuzzball.io/connect/";
 
 /// What each annotation must be. Counted as they are: a document is as large as all that it names.
-pub(crate) fn check(annotations: &BTreeMap<String, String>, path: &str, notes: &mut DiagnosticSink<'_>) {
+pub(crate) fn check(
+    annotations: &BTreeMap<String, String>,
+    path: &str,
+    notes: &mut DiagnosticSink<'_>,
+) {
     notes.count(annotations.len());
     for (key, value) in annotations {
         let path = format!("{path}.{key}");
@@ -20,8 +24,7 @@ pub(crate) fn check(annotations: &BTreeMap<String, String>, path: &str, notes: &
             let message = format!("annotations of services are {LATER}");
             notes.unreadable(&path, &message, "leave it out: this version runs no services");
         } else if let Err(error) = check_key(key).and_then(|()| check_value(value)) {
-            let hint =
-                "an annotation is a label that the node must have; see `bedplate node list --show-labels`";
+            let hint = "an annotation is a label that the node must have; see `bedplate node list --show-labels`";
             notes.hint(&path, &format!("{key:?}: {value:?} is no label: {error}"), hint);
         }
     }
@@ -32,7 +35,8 @@ pub(crate) fn count(job: &Job, notes: &mut DiagnosticSink<'_>) {
     let labels = job.resource.labels.len();
     if labels > MAX_LABELS {
         let path = format!("jobs.{}", job.name);
-        let message = format!("the job wants {labels} labels of its node; at most {MAX_LABELS} are taken");
+        let message =
+            format!("the job wants {labels} labels of its node; at most {MAX_LABELS} are taken");
         notes.hint(&path, &message, "those of the document and of the defaults count too");
     }
 }

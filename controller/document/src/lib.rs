@@ -30,8 +30,8 @@ pub mod words;
 
 pub use expand::{expand, expand_known};
 pub use normal::{
-    Affinity, Destination, Egress, Ingress, Job, JobDependency, Mount, Resource, Source, TaskArray, Volume,
-    Workflow,
+    Affinity, Destination, Egress, Ingress, Job, JobDependency, Mount, Resource, Source, TaskArray,
+    Volume, Workflow,
 };
 
 use api::{problem::Diagnostic, workflow::MAX_DOCUMENT_BYTES};
@@ -68,7 +68,10 @@ impl Parsed {
     /// Mistakes in jobs that only the cluster shows, each with the number of its job, at the places
     /// where the jobs are written.
     #[must_use]
-    pub fn diagnostics_of_jobs(&self, wrong: impl IntoIterator<Item = (usize, String)>) -> Vec<Diagnostic> {
+    pub fn diagnostics_of_jobs(
+        &self,
+        wrong: impl IntoIterator<Item = (usize, String)>,
+    ) -> Vec<Diagnostic> {
         let places = IndexedTree::new(&self.tree);
         let mut diagnostics = Diagnostics::default();
         for (job, message) in wrong {
@@ -101,7 +104,10 @@ pub fn parse(text: &str) -> Result<Parsed, Vec<Diagnostic>> {
 
 /// [`parse`] as long as somebody waits for it: `is_waited_for` is asked before each part of the work.
 /// `None`: nobody does.
-pub fn parse_while(text: &str, is_waited_for: &dyn Fn() -> bool) -> Option<Result<Parsed, Vec<Diagnostic>>> {
+pub fn parse_while(
+    text: &str,
+    is_waited_for: &dyn Fn() -> bool,
+) -> Option<Result<Parsed, Vec<Diagnostic>>> {
     if !is_waited_for() {
         return None;
     }
@@ -110,9 +116,13 @@ pub fn parse_while(text: &str, is_waited_for: &dyn Fn() -> bool) -> Option<Resul
 }
 
 /// [`parse`], and how many steps it took. What it says where nobody waits means nothing.
-fn parse_counted(text: &str, is_waited_for: &dyn Fn() -> bool) -> (Result<Parsed, Vec<Diagnostic>>, u64) {
+fn parse_counted(
+    text: &str,
+    is_waited_for: &dyn Fn() -> bool,
+) -> (Result<Parsed, Vec<Diagnostic>>, u64) {
     if text.len() > MAX_DOCUMENT_BYTES {
-        let message = format!("the document has {} bytes; at most {MAX_DOCUMENT_BYTES} are read", text.len());
+        let message =
+            format!("the document has {} bytes; at most {MAX_DOCUMENT_BYTES} are read", text.len());
         let hint = "data belongs into volumes, not into the document";
         return (Err(at_the_start(message, hint)), 0);
     }
@@ -123,8 +133,9 @@ fn parse_counted(text: &str, is_waited_for: &dyn Fn() -> bool) -> (Result<Parsed
     if !is_waited_for() {
         return (Err(Vec::new()), 0);
     }
-    let (workflow, noted) =
-        normalise(&tree, |document, notes| is_waited_for() && check::is_small_enough(document, notes));
+    let (workflow, noted) = normalise(&tree, |document, notes| {
+        is_waited_for() && check::is_small_enough(document, notes)
+    });
     let mut diagnostics = noted.unreadable;
     diagnostics.append(noted.refused);
     let steps = diagnostics.steps() + noted.warnings.steps() + noted.steps;
@@ -155,7 +166,9 @@ pub fn read_accepted(text: &str) -> Result<Workflow, Vec<Diagnostic>> {
 fn tree_of(text: &str) -> Result<Tree, Vec<Diagnostic>> {
     match yaml_tree::parse(text) {
         Ok(Some(tree)) => Ok(tree),
-        Ok(None) => Err(at_the_start("the document is empty".to_owned(), "it needs `version` and `jobs`")),
+        Ok(None) => {
+            Err(at_the_start("the document is empty".to_owned(), "it needs `version` and `jobs`"))
+        }
         Err(unreadable) => {
             let mut diagnostics = Diagnostics::default();
             diagnostics.add(unreadable.at, "", unreadable.message, None);

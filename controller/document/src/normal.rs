@@ -222,7 +222,11 @@ pub struct TaskArray {
 /// Normalises a document. What is wrong is noted and left out.
 pub(crate) fn of(document: &raw::Document, notes: &mut DiagnosticSink<'_>) -> Workflow {
     labels::check(&document.annotations, "annotations", notes);
-    labels::check(&document.defaults.job.resource.annotations, "defaults.job.resource.annotations", notes);
+    labels::check(
+        &document.defaults.job.resource.annotations,
+        "defaults.job.resource.annotations",
+        notes,
+    );
     let volumes = document.volumes.iter().map(|(name, value)| {
         check::name("volume", name, &format!("volumes.{name}"), notes);
         volume(name, &raw::decode(value.clone()), document, notes)
@@ -233,12 +237,18 @@ pub(crate) fn of(document: &raw::Document, notes: &mut DiagnosticSink<'_>) -> Wo
         let mut job = job(name, raw::decode(value.clone()), &document.defaults.job, notes);
         let inherited =
             document.annotations.iter().filter(|(key, _)| !job.resource.labels.contains_key(*key));
-        let inherited: Vec<_> = inherited.map(|(key, value)| (key.clone(), value.clone())).collect();
+        let inherited: Vec<_> =
+            inherited.map(|(key, value)| (key.clone(), value.clone())).collect();
         job.resource.labels.extend(inherited);
         labels::count(&job, notes);
         job
     });
-    Workflow { name: document.name.clone(), files: document.files.clone(), jobs: jobs.collect(), volumes }
+    Workflow {
+        name: document.name.clone(),
+        files: document.files.clone(),
+        jobs: jobs.collect(),
+        volumes,
+    }
 }
 
 fn volume(
@@ -265,8 +275,10 @@ fn volume(
     }
     let ingress = volume.ingress.iter().enumerate().filter_map(|(index, transfer)| {
         let path = format!("{path}.ingress[{index}]");
-        let source = source(transfer.source.as_ref()?.as_str(), document, &format!("{path}.source"), notes);
-        let inside = inside(transfer.destination.as_ref()?.as_str(), &format!("{path}.destination"), notes);
+        let source =
+            source(transfer.source.as_ref()?.as_str(), document, &format!("{path}.source"), notes);
+        let inside =
+            inside(transfer.destination.as_ref()?.as_str(), &format!("{path}.destination"), notes);
         let (timeout_seconds, retries) = policy(&transfer.policy, &raw::Policy::default());
         Some(Ingress { path: inside?, source: source?, timeout_seconds, retries })
     });
@@ -279,8 +291,13 @@ fn volume(
         if let (Some((_, true)), Some(Destination::Http { url })) = (&taken, &to)
             && url.contains(['?', '#'])
         {
-            let why = "the source is a directory, and a URL with a query or fragment names one file";
-            notes.hint(&path, why, "let a job pack the directory (`tar -cf`), and take the archive out");
+            let why =
+                "the source is a directory, and a URL with a query or fragment names one file";
+            notes.hint(
+                &path,
+                why,
+                "let a job pack the directory (`tar -cf`), and take the archive out",
+            );
         }
         let (timeout_seconds, retries) = policy(&transfer.policy, &raw::Policy::default());
         Some(Egress { path: taken?.0, destination: to?, timeout_seconds, retries })
@@ -350,11 +367,15 @@ fn mounts(
         let path = format!("{path}.{key}");
         let Ok(mount) = serde_json::from_value::<raw::Mount>(value.clone()) else { continue };
         let mount = match mount {
-            raw::Mount::Volume(volume) if key.starts_with('/') => Mount { volume, location: key.clone() },
+            raw::Mount::Volume(volume) if key.starts_with('/') => {
+                Mount { volume, location: key.clone() }
+            }
             raw::Mount::Long { volume: Some(volume), location: None } if key.starts_with('/') => {
                 Mount { volume, location: key.clone() }
             }
-            raw::Mount::Long { location: Some(location), volume: None } if !key.starts_with('/') => {
+            raw::Mount::Long { location: Some(location), volume: None }
+                if !key.starts_with('/') =>
+            {
                 Mount { volume: key.clone(), location }
             }
             _ => {
@@ -372,14 +393,22 @@ fn mounts(
     mounts
 }
 
-fn environment(pairs: &[String], path: &str, notes: &mut DiagnosticSink<'_>) -> BTreeMap<String, String> {
+fn environment(
+    pairs: &[String],
+    path: &str,
+    notes: &mut DiagnosticSink<'_>,
+) -> BTreeMap<String, String> {
     let mut env = BTreeMap::new();
     notes.count(pairs.len());
     for (index, pair) in pairs.iter().enumerate() {
         let path = format!("{path}[{index}]");
         match pair.split_once('=') {
             Some((name, _)) if name.starts_with("FB_") => {
-                notes.unreadable(&path, &format!("{name} is set by the server"), "choose another name");
+                notes.unreadable(
+                    &path,
+                    &format!("{name} is set by the server"),
+                    "choose another name",
+                );
             }
             Some((_, value)) if value.starts_with("secret://") => {
                 notes.unreadable(
@@ -391,7 +420,11 @@ fn environment(pairs: &[String], path: &str, notes: &mut DiagnosticSink<'_>) -> 
             Some((name, value)) if is_name(name) => {
                 env.insert(name.to_owned(), value.to_owned());
             }
-            _ => notes.unreadable(&path, &format!("{pair:?} is no NAME=VALUE"), "as in OMP_NUM_THREADS=4"),
+            _ => notes.unreadable(
+                &path,
+                &format!("{pair:?} is no NAME=VALUE"),
+                "as in OMP_NUM_THREADS=4",
+            ),
         }
     }
     env
@@ -443,7 +476,10 @@ fn dependencies(job: &raw::Job, path: &str, notes: &mut DiagnosticSink<'_>) -> V
                 add(&dependency.name, if is_running { Until::Running } else { Until::Finished });
             }
             if !job.requires.is_empty() {
-                notes.warn(&format!("{path}.requires"), "it does not count where `depends-on` is there");
+                notes.warn(
+                    &format!("{path}.requires"),
+                    "it does not count where `depends-on` is there",
+                );
             }
         }
     }

@@ -355,9 +355,13 @@ pub type StoredFiles = BTreeMap<FileKey, StoredFile>;
 
 /// The inline files of a document with their contents, to be stored before its plan is made.
 pub fn files(workflow: &Workflow) -> impl Iterator<Item = (FileKey, &str)> {
-    let named = workflow.files.iter().map(|(name, text)| (FileKey::Named(name.clone()), text.as_str()));
+    let named =
+        workflow.files.iter().map(|(name, text)| (FileKey::Named(name.clone()), text.as_str()));
     let of_jobs = workflow.jobs.iter().flat_map(|job| {
-        let script = job.script.iter().map(|text| (FileKey::Script { job: job.name.clone() }, text.as_str()));
+        let script = job
+            .script
+            .iter()
+            .map(|text| (FileKey::Script { job: job.name.clone() }, text.as_str()));
         let own = job.files.iter().map(|(path, text)| {
             (FileKey::OfJob { job: job.name.clone(), path: path.clone() }, text.as_str())
         });

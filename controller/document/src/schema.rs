@@ -48,8 +48,11 @@ const POLICY: Shape = Shape::Object(&[
     field("retry", Shape::Object(&[field("attempts", Shape::Number(100))])),
 ]);
 
-static TRANSFER: Shape =
-    Shape::Object(&[required("source", URI), required("destination", URI), field("policy", POLICY)]);
+static TRANSFER: Shape = Shape::Object(&[
+    required("source", URI),
+    required("destination", URI),
+    field("policy", POLICY),
+]);
 
 static VOLUME: Shape = Shape::Object(&[
     field("reference", Shape::Text),

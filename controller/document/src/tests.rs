@@ -169,12 +169,13 @@ fn hello() {
 
 #[test]
 fn jobs_may_stand_behind_anchors() {
-    let job =
-        "{image: {uri: 'docker://a'}, command: [date], resource: {cpu: {cores: 1}, memory: {size: 2MB}}}";
-    let short = format!("version: v1\nx-job: &j {job}\njobs:\n  a: *j\n  b: {{<<: *j, command: [id]}}\n");
+    let job = "{image: {uri: 'docker://a'}, command: [date], resource: {cpu: {cores: 1}, memory: {size: 2MB}}}";
+    let short =
+        format!("version: v1\nx-job: &j {job}\njobs:\n  a: *j\n  b: {{<<: *j, command: [id]}}\n");
     let long = format!("version: v1\njobs:\n  a: {job}\n  b: {}\n", job.replace("date", "id"));
-    let yaml =
-        |text: &str| parse(text).map(|parsed| parsed.workflow.to_yaml().unwrap()).map_err(|all| lines(&all));
+    let yaml = |text: &str| {
+        parse(text).map(|parsed| parsed.workflow.to_yaml().unwrap()).map_err(|all| lines(&all))
+    };
     assert_eq!(yaml(&short), yaml(&long));
     assert!(yaml(&short).is_ok());
 }
@@ -341,7 +342,8 @@ fn names_may_have_underscores_and_dots() {
                 counter_job: {name: counter_job, image: docker://a, command: [x], mounts: {data_v1.2: \
                 {location: /data}}}\n  step.2: {image: docker://a, command: [x], requires: \
                 [counter_job]}\n  .x_: {image: docker://a, command: [x]}\n";
-    let workflow = parse(text).unwrap_or_else(|diagnostics| panic!("{}", lines(&diagnostics))).workflow;
+    let workflow =
+        parse(text).unwrap_or_else(|diagnostics| panic!("{}", lines(&diagnostics))).workflow;
     let names: Vec<&str> = workflow.jobs.iter().map(|job| job.name.as_str()).collect();
     assert_eq!(names, ["counter_job", "step.2", ".x_"]);
     assert_eq!(workflow.jobs[0].mounts[0].volume, "data_v1.2");
@@ -586,8 +588,9 @@ jobs:
   a: { image: docker://a, command: [x] }
   b: { image: docker://a, command: [x], resource: { annotations: { tier: test, nvidia.com/gpu.model: h100 } } }
 "#;
-    let labels =
-        |number: usize| api::labels::line(&parse(text).unwrap().workflow.jobs[number].resource.labels);
+    let labels = |number: usize| {
+        api::labels::line(&parse(text).unwrap().workflow.jobs[number].resource.labels)
+    };
     assert_eq!(labels(0), "rack=a2,tier=prod,zone=north");
     assert_eq!(labels(1), "nvidia.com/gpu.model=h100,rack=a2,tier=test,zone=north");
 }
@@ -603,10 +606,14 @@ fn annotations_that_are_no_labels_are_diagnostics() {
         "#]],
     );
     let many: String = (0..65).map(|number| format!("l{number}: x, ")).collect();
-    let text =
-        format!("version: v4\nannotations: {{{many}}}\njobs: {{a: {{image: docker://a, command: [x]}}}}");
+    let text = format!(
+        "version: v4\nannotations: {{{many}}}\njobs: {{a: {{image: docker://a, command: [x]}}}}"
+    );
     let told = lines(&parse(&text).unwrap_err());
-    assert!(told.contains("jobs.a: the job wants 65 labels of its node; at most 64 are taken"), "{told}");
+    assert!(
+        told.contains("jobs.a: the job wants 65 labels of its node; at most 64 are taken"),
+        "{told}"
+    );
 }
 
 /// A document with one volume, and files that go out of it.
@@ -654,9 +661,16 @@ fn a_directory_goes_where_directories_can() {
 #[test]
 fn what_is_no_document() {
     let mut all = String::new();
-    for text in
-        ["", "jobs", "- a", "version: v1", "version: v1\njobs: {}\n", "a: *b", "version: v1\njobs: [1]", "{"]
-    {
+    for text in [
+        "",
+        "jobs",
+        "- a",
+        "version: v1",
+        "version: v1\njobs: {}\n",
+        "a: *b",
+        "version: v1\njobs: [1]",
+        "{",
+    ] {
         all += &format!("{text:?}\n{}", lines(&parse(text).unwrap_err()));
     }
     expect![[r#"
@@ -744,8 +758,14 @@ fn what_linux_would_not_run_is_refused() {
     let job = |name: &str, rest: &str| format!("  {name}: {{image: docker://i, {rest}}}\n");
     let text = String::from("version: v1\njobs:\n")
         + &job("tiny", "command: [a], resource: {memory: {size: 4}}")
-        + &job("small", "command: [a], resource: {cpu: {cores: 2}, memory: {size: 1kB, by-core: true}}")
-        + &job("by-core", "command: [a], resource: {cpu: {cores: 2}, memory: {size: 512KiB, by-core: true}}")
+        + &job(
+            "small",
+            "command: [a], resource: {cpu: {cores: 2}, memory: {size: 1kB, by-core: true}}",
+        )
+        + &job(
+            "by-core",
+            "command: [a], resource: {cpu: {cores: 2}, memory: {size: 512KiB, by-core: true}}",
+        )
         + &job("long", &format!("command: [a, {long}]"))
         + &job("fits", &format!("command: [a], args: [{}]", &long[1..]))
         + &job("wide", &format!("command: [a], env: [V={long}]"))
@@ -797,7 +817,9 @@ const GROWING: [Growing; 12] = [
         let files = list(parts, |part| format!("f{part}: x"));
         format!("files: {{{files}}}\n{}", one_job("cwd: /"))
     }),
-    ("one long command", |parts| one_job(&format!("args: [{}]", list(parts, |part| format!("w{part}"))))),
+    ("one long command", |parts| {
+        one_job(&format!("args: [{}]", list(parts, |part| format!("w{part}"))))
+    }),
 ];
 
 fn list(parts: usize, part: impl Fn(usize) -> String) -> String {

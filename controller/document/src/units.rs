@@ -75,7 +75,8 @@ mod tests {
         ] {
             assert_eq!(size(text), Some(bytes), "{text}");
         }
-        for text in ["", "GB", "1.GB", ".5GB", "-1GB", "1XB", "1e3", "0", "99999999999TiB", "1,5GB"] {
+        for text in ["", "GB", "1.GB", ".5GB", "-1GB", "1XB", "1e3", "0", "99999999999TiB", "1,5GB"]
+        {
             assert_eq!(size(text), None, "{text}");
         }
     }
@@ -87,7 +88,8 @@ mod tests {
         {
             assert_eq!(duration(text), Some(seconds), "{text}");
         }
-        for text in ["", "0s", "m", "5x", "30m1h", "1m1m", "1h 30m", "-1s", "99999999999999999999h"] {
+        for text in ["", "0s", "m", "5x", "30m1h", "1m1m", "1h 30m", "-1s", "99999999999999999999h"]
+        {
             assert_eq!(duration(text), None, "{text}");
         }
     }

@@ -20,7 +20,11 @@ pub(crate) fn refuse_scheme(uri: &str, path: &str, known: &str, notes: &mut Diag
 }
 
 /// The reference of an image in a registry: what follows `docker://`.
-pub(crate) fn image_reference(uri: &str, path: &str, notes: &mut DiagnosticSink<'_>) -> Option<String> {
+pub(crate) fn image_reference(
+    uri: &str,
+    path: &str,
+    notes: &mut DiagnosticSink<'_>,
+) -> Option<String> {
     match uri.strip_prefix("docker://").filter(|reference| !reference.is_empty()) {
         Some(reference) => {
             if api::sources::holds_secret(reference) {
@@ -71,20 +75,33 @@ pub(crate) fn source(
 }
 
 /// Where a file of a volume goes to.
-pub(crate) fn destination(uri: &str, path: &str, notes: &mut DiagnosticSink<'_>) -> Option<Destination> {
+pub(crate) fn destination(
+    uri: &str,
+    path: &str,
+    notes: &mut DiagnosticSink<'_>,
+) -> Option<Destination> {
     if uri.starts_with("http://") || uri.starts_with("https://") {
         return Some(Destination::Http { url: http_url(uri, path, notes) });
     }
     if let Some(local) = uri.strip_prefix("local://").filter(|local| !local.is_empty()) {
         return Some(Destination::Local { path: local.to_owned() });
     }
-    refuse_scheme(uri, path, "use http://, https://, or local:///PATH on the client's machine", notes);
+    refuse_scheme(
+        uri,
+        path,
+        "use http://, https://, or local:///PATH on the client's machine",
+        notes,
+    );
     None
 }
 
 /// What is taken out of a volume, and whether the URI says that it is a directory: by a slash at its
 /// end, or because it is the volume itself (`file:///`). Without, the node finds out what it is.
-pub(crate) fn taken_out(uri: &str, path: &str, notes: &mut DiagnosticSink<'_>) -> Option<(String, bool)> {
+pub(crate) fn taken_out(
+    uri: &str,
+    path: &str,
+    notes: &mut DiagnosticSink<'_>,
+) -> Option<(String, bool)> {
     if matches!(uri.strip_prefix("file://"), Some("" | "/" | "." | "./" | "/." | "/./")) {
         return Some((WHOLE_VOLUME.to_owned(), true));
     }

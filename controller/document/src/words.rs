@@ -90,7 +90,8 @@ pub(crate) fn list(words: &[String]) -> String {
     let mut shown = String::new();
     for word in words {
         let is_plain = |c: char| c.is_ascii_alphanumeric() || "_./=+$%@-".contains(c);
-        let is_plain = word.len() > 1 && word.chars().all(is_plain) && !word.starts_with(['%', '@', '=']);
+        let is_plain =
+            word.len() > 1 && word.chars().all(is_plain) && !word.starts_with(['%', '@', '=']);
         if !shown.is_empty() {
             shown.push_str(", ");
         }
@@ -106,8 +107,9 @@ pub(crate) fn list(words: &[String]) -> String {
 
 /// The first word that a shell would not have passed on as it is.
 pub(crate) fn of_a_shell(words: &[String]) -> Option<&str> {
-    let is_it =
-        |word: &&String| OPERATORS.contains(&word.as_str()) || word.contains("$(") || word.contains('`');
+    let is_it = |word: &&String| {
+        OPERATORS.contains(&word.as_str()) || word.contains("$(") || word.contains('`')
+    };
     words.iter().find(is_it).map(String::as_str)
 }
 

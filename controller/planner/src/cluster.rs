@@ -47,7 +47,9 @@ pub struct TooLarge {
 
 /// Members of a group fit on the nodes, and not so many at once.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("it wants {wanted} members at once, and at most {most} fit on all nodes for it when they are empty")]
+#[error(
+    "it wants {wanted} members at once, and at most {most} fit on all nodes for it when they are empty"
+)]
 pub struct TooMany {
     /// Members of the group.
     pub wanted: usize,
@@ -228,7 +230,9 @@ impl Cluster {
         match allowed {
             Allowed::Any => Box::new(self.places.values()),
             Allowed::Only(node) => Box::new(self.places.get(node).into_iter()),
-            Allowed::Of(set) => Box::new(self.indices.nodes(set).filter_map(|node| self.places.get(&node))),
+            Allowed::Of(set) => {
+                Box::new(self.indices.nodes(set).filter_map(|node| self.places.get(&node)))
+            }
         }
     }
 

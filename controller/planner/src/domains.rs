@@ -160,8 +160,9 @@ fn search(
     (least_size(domains, wanted, bytes)?..=domains.len()).find(|&size| {
         if combinations(domains.len(), size) > MAX_SETS {
             let mut largest: Vec<usize> = (0..domains.len()).collect();
-            largest
-                .sort_by_key(|&place| std::cmp::Reverse((domains[place].cores.len(), domains[place].memory)));
+            largest.sort_by_key(|&place| {
+                std::cmp::Reverse((domains[place].cores.len(), domains[place].memory))
+            });
             largest.truncate(size);
             largest.sort_unstable();
             let is_enough = has_enough(&largest);
@@ -191,7 +192,8 @@ fn least_size(domains: &[Domain], wanted: usize, bytes: u64) -> Option<usize> {
         });
         enough.map(|place| place + 1)
     };
-    let cores = count(domains.iter().map(|domain| domain.cores.len() as u64).collect(), wanted as u64)?;
+    let cores =
+        count(domains.iter().map(|domain| domain.cores.len() as u64).collect(), wanted as u64)?;
     let memory = count(domains.iter().map(|domain| domain.memory).collect(), bytes)?;
     Some(cores.max(memory))
 }
@@ -237,7 +239,9 @@ mod tests {
             let mut sets = BTreeSet::new();
             each_set(count, size, |set| sets.insert(set.to_vec()));
             assert_eq!(sets.len() as u64, combinations(count, size));
-            assert!(sets.iter().all(|set| set.is_sorted() && set.iter().all(|&place| place < count)));
+            assert!(
+                sets.iter().all(|set| set.is_sorted() && set.iter().all(|&place| place < count))
+            );
         }
     }
 }

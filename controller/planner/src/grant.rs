@@ -62,8 +62,8 @@ impl Free {
         if self.is_exclusive || (request.exclusive && self.runs > 0) {
             return None;
         }
-        let enough =
-            self.cores.len() >= request.cores as usize && self.memory_bytes() >= request.memory_bytes;
+        let enough = self.cores.len() >= request.cores as usize
+            && self.memory_bytes() >= request.memory_bytes;
         if !enough {
             return None;
         }
@@ -122,7 +122,11 @@ impl Free {
     ///
     /// Of as few domains as can be. What asks for nearness gets no more of them than it would on the
     /// empty node: it waits for those.
-    fn choose_cores(&self, capacity: &Capacity, request: &Request) -> Option<(Vec<u32>, Option<Vec<u32>>)> {
+    fn choose_cores(
+        &self,
+        capacity: &Capacity,
+        request: &Request,
+    ) -> Option<(Vec<u32>, Option<Vec<u32>>)> {
         let kind = match request.affinity {
             Affinity::Socket => Kind::Package,
             Affinity::Core | Affinity::Numa => Kind::Numa,
@@ -141,7 +145,8 @@ impl Free {
         {
             return None;
         }
-        let cores: Vec<u32> = set.iter().flat_map(|&place| domains[place].cores.iter().copied()).collect();
+        let cores: Vec<u32> =
+            set.iter().flat_map(|&place| domains[place].cores.iter().copied()).collect();
         let mut cores = self.pick(capacity, request, cores, request.cores as usize, &kind.levels());
         cores.sort_unstable();
         let numas = set.iter().flat_map(|&place| domains[place].numas.iter().copied()).collect();
@@ -158,7 +163,11 @@ impl Free {
         set: &[usize],
     ) -> (usize, usize, usize) {
         let cores = || set.iter().flat_map(|&place| &domains[place].cores);
-        let far = if request.devices.is_empty() { 0 } else { self.devices_far(capacity, request, cores()) };
+        let far = if request.devices.is_empty() {
+            0
+        } else {
+            self.devices_far(capacity, request, cores())
+        };
         let mut packages: Vec<(u32, usize)> = Vec::new();
         for &core in cores() {
             let package = Kind::Package.of(capacity, core);
@@ -206,7 +215,11 @@ impl Free {
             let next = groups.iter().enumerate().min_by_key(|(_, (id, group))| {
                 let apart = self.devices_apart(capacity, request, group);
                 // The smallest that is enough, else the largest.
-                let fit = if group.len() >= rest { (0, group.len()) } else { (1, usize::MAX - group.len()) };
+                let fit = if group.len() >= rest {
+                    (0, group.len())
+                } else {
+                    (1, usize::MAX - group.len())
+                };
                 (apart, fit, *id)
             });
             let Some(at) = next.map(|(at, _)| at) else { break };
@@ -251,7 +264,12 @@ impl Free {
     }
 
     /// Memory near the cores first, then from the rest of the domain, or of the node if there is none.
-    fn choose_memory(&self, bytes: u64, near: &[u32], domain: Option<&[u32]>) -> Option<Vec<(u32, u64)>> {
+    fn choose_memory(
+        &self,
+        bytes: u64,
+        near: &[u32],
+        domain: Option<&[u32]>,
+    ) -> Option<Vec<(u32, u64)>> {
         let allowed = |numa: &u32| domain.is_none_or(|domain| domain.contains(numa));
         let mut numas: Vec<u32> = self.memory.keys().copied().filter(allowed).collect();
         numas.sort_by_key(|numa| (!near.contains(numa), std::cmp::Reverse(self.memory[numa])));

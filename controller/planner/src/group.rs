@@ -13,7 +13,8 @@ use std::{
 use api::ids::NodeId;
 
 use crate::{
-    Allowed, Cluster, Request, by_free::Listed, cluster::NodeState, grant::Grant, reservation::Reservation,
+    Allowed, Cluster, Request, by_free::Listed, cluster::NodeState, grant::Grant,
+    reservation::Reservation,
 };
 
 /// A set of allowed nodes that has fewer than one in so many of all nodes is gone through itself;
@@ -39,7 +40,8 @@ impl Search<'_> {
     fn on(&self, place: &NodeState, most: usize, found: &mut Vec<Found>) {
         let (id, capacity, request) = (place.node.id, &place.node.capacity, self.request);
         let most = most.min(place.free.room_bound(request));
-        let mut guard = self.reservation.and_then(|reservation| reservation.guard(place, self.ends));
+        let mut guard =
+            self.reservation.and_then(|reservation| reservation.guard(place, self.ends));
         if most == 0 || guard.as_ref().is_some_and(|guard| !guard.may_spare(request)) {
             return;
         }
@@ -149,7 +151,8 @@ impl Cluster {
         let mut known: Vec<Option<Vec<Found>>> = Vec::new();
         for (index, value) in values.iter().enumerate() {
             let mut room = value.room_bound(request);
-            let found = (room >= members).then(|| self.collect(search, value.nodes(request), members));
+            let found =
+                (room >= members).then(|| self.collect(search, value.nodes(request), members));
             if let Some(found) = &found {
                 room = found.len();
                 if room == members {
@@ -205,7 +208,8 @@ impl Cluster {
                 nodes.push(node);
             }
         }
-        let value = |(name, (free_cores, nodes))| Value { name, free_cores, nodes: Nodes::These(nodes) };
+        let value =
+            |(name, (free_cores, nodes))| Value { name, free_cores, nodes: Nodes::These(nodes) };
         values.into_iter().map(value).collect()
     }
 }

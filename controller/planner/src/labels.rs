@@ -72,7 +72,9 @@ impl Labels {
 
     /// Whether each label that a request wants is on some node.
     pub(crate) fn has_each(&self, request: &Request) -> bool {
-        let has = |key: &str, value: &str| self.0.get(key).is_some_and(|values| values.contains_key(value));
+        let has = |key: &str, value: &str| {
+            self.0.get(key).is_some_and(|values| values.contains_key(value))
+        };
         request.labels.iter().all(|(key, value)| has(key, value))
     }
 
@@ -98,7 +100,8 @@ impl Labels {
             };
             return NoLabel { wanted: format!("{key}={value}"), there };
         }
-        let all: Vec<String> = request.labels.iter().map(|(key, value)| format!("{key}={value}")).collect();
+        let all: Vec<String> =
+            request.labels.iter().map(|(key, value)| format!("{key}={value}")).collect();
         let there = "each is on some node, and no node has all".to_owned();
         NoLabel { wanted: all.join(", "), there }
     }

@@ -53,7 +53,9 @@ impl NodeSet {
     /// Indices of its nodes, ascending.
     pub(crate) fn indices(&self) -> impl Iterator<Item = usize> {
         let bits = |(word, &bits): (usize, &u64)| {
-            (0..WORD_BITS).filter(move |bit| (bits >> bit) & 1 == 1).map(move |bit| word * WORD_BITS + bit)
+            (0..WORD_BITS)
+                .filter(move |bit| (bits >> bit) & 1 == 1)
+                .map(move |bit| word * WORD_BITS + bit)
         };
         self.words.iter().enumerate().flat_map(bits)
     }

@@ -4,7 +4,9 @@ use std::collections::BTreeMap;
 
 use api::{ids::NodeId, run::RunId};
 
-use crate::{Allowed, Cluster, Placement, Request, grant::Grant, group::Search, reservation::Reservation};
+use crate::{
+    Allowed, Cluster, Placement, Request, grant::Grant, group::Search, reservation::Reservation,
+};
 
 /// What makes two requests equal for the question whether they may begin, but for how many members
 /// there are of them.
@@ -108,10 +110,16 @@ impl Cluster {
 
     /// Offers a whole queue of groups in one [`QueuePass`]: what each member needs, and the runs of the
     /// members. Returns places in `queue` with what was granted, by member.
-    pub fn place(&mut self, queue: &[(Request, Vec<RunId>)], now: i64) -> Vec<(usize, Vec<Placement>)> {
+    pub fn place(
+        &mut self,
+        queue: &[(Request, Vec<RunId>)],
+        now: i64,
+    ) -> Vec<(usize, Vec<Placement>)> {
         let mut pass = self.pass(now);
         let offered = queue.iter().enumerate();
-        offered.filter_map(|(index, (request, runs))| Some((index, pass.offer(request, runs)?))).collect()
+        offered
+            .filter_map(|(index, (request, runs))| Some((index, pass.offer(request, runs)?)))
+            .collect()
     }
 
     fn placement(

@@ -43,7 +43,11 @@ impl Reservation {
             return None;
         }
         let reserved = self.nodes.get(&place.node.id)?;
-        Some(Guard { head: &self.request, members: reserved.members, free: Cow::Borrowed(&reserved.free) })
+        Some(Guard {
+            head: &self.request,
+            members: reserved.members,
+            free: Cow::Borrowed(&reserved.free),
+        })
     }
 
     /// Counts a placement of this pass.
@@ -73,7 +77,8 @@ impl Guard<'_> {
         }
         let members = self.members as u64;
         let cores = u64::from(request.cores) + members * u64::from(self.head.cores);
-        let memory = self.head.memory_bytes.saturating_mul(members).saturating_add(request.memory_bytes);
+        let memory =
+            self.head.memory_bytes.saturating_mul(members).saturating_add(request.memory_bytes);
         self.free.cores.len() as u64 >= cores && self.free.memory_bytes() >= memory
     }
 
@@ -112,7 +117,12 @@ impl Prospect<'_> {
 impl Cluster {
     /// Where and when all members of a group can begin at the latest, if what runs ends by its
     /// limits. `None`: there is no such time.
-    pub(crate) fn reserve(&self, request: &Request, members: usize, now: i64) -> Option<Reservation> {
+    pub(crate) fn reserve(
+        &self,
+        request: &Request,
+        members: usize,
+        now: i64,
+    ) -> Option<Reservation> {
         let mut prospects = self.prospects(request, members)?;
         let mut runs = Vec::new();
         let mut ends = Vec::new();
@@ -147,7 +157,11 @@ impl Cluster {
                 room += prospect.room;
             }
         }
-        Some(Reservation { request: request.clone(), at, nodes: choose(prospects, request, members) })
+        Some(Reservation {
+            request: request.clone(),
+            at,
+            nodes: choose(prospects, request, members),
+        })
     }
 
     /// The nodes that have room for a member when they are empty, by identity. `None` if they have
@@ -186,7 +200,11 @@ fn free_at(place: &NodeState, at: i64) -> Free {
 
 /// The nodes where so many members begin: by their values of the label that the members are to be
 /// near by, as few as can be, and then by identity.
-fn choose(mut prospects: Vec<Prospect<'_>>, request: &Request, members: usize) -> BTreeMap<NodeId, Reserved> {
+fn choose(
+    mut prospects: Vec<Prospect<'_>>,
+    request: &Request,
+    members: usize,
+) -> BTreeMap<NodeId, Reserved> {
     if let Some(near) = request.near.as_ref().filter(|_| members > 1) {
         let mut rooms: BTreeMap<&str, usize> = BTreeMap::new();
         for prospect in &prospects {

@@ -73,9 +73,13 @@ fn job(number: u128, cores: u32, affinity: Affinity, gib: u64) -> Job {
 
 /// Offers requests of one run each.
 fn place(cluster: &mut Cluster, queue: &[Job], now: i64) -> Vec<(usize, Placement)> {
-    let queue: Vec<_> = queue.iter().map(|(number, request)| (request.clone(), vec![run(*number)])).collect();
+    let queue: Vec<_> =
+        queue.iter().map(|(number, request)| (request.clone(), vec![run(*number)])).collect();
     let placed = cluster.place(&queue, now);
-    placed.into_iter().flat_map(|(index, group)| group.into_iter().map(move |one| (index, one))).collect()
+    placed
+        .into_iter()
+        .flat_map(|(index, group)| group.into_iter().map(move |one| (index, one)))
+        .collect()
 }
 
 /// A core, so many GPUs, 1 GiB.
@@ -91,8 +95,11 @@ fn draw(placed: &[(usize, Placement)]) -> String {
     let line = |(_, placement): &(usize, Placement)| {
         let Placement { run, node, cpus, devices, .. } = placement;
         let (run, node) = (run.0.as_u128(), node.0.as_u128());
-        let line =
-            format!("{run} on n{node}: cpus {cpus:?} memory {} {}", memory(placement), devices.join(" "));
+        let line = format!(
+            "{run} on n{node}: cpus {cpus:?} memory {} {}",
+            memory(placement),
+            devices.join(" ")
+        );
         line.trim_end().to_owned() + "\n"
     };
     placed.iter().map(line).collect()
@@ -175,7 +182,10 @@ fn a_job_goes_where_a_device_is_free_not_where_cores_are_scarce() {
     );
     assert_eq!(cluster.why(&with_gpus(1, Affinity::Numa), 1), ["n1: 0 gpu free, 1 wanted"]);
     let four = with_gpus(4, Affinity::Numa);
-    assert_eq!(cluster.why(&four, 1), ["it wants 4 gpu, and the largest node for it has 2 gpu (n1)"]);
+    assert_eq!(
+        cluster.why(&four, 1),
+        ["it wants 4 gpu, and the largest node for it has 2 gpu (n1)"]
+    );
 }
 
 #[test]
@@ -237,7 +247,10 @@ fn waiting_has_its_reasons() {
         request(1, Affinity::Core, 8),
         request(9, Affinity::Core, 1),
         request(1, Affinity::Core, 17),
-        Request { devices: BTreeMap::from([("fpga".to_owned(), 1)]), ..request(1, Affinity::Core, 1) },
+        Request {
+            devices: BTreeMap::from([("fpga".to_owned(), 1)]),
+            ..request(1, Affinity::Core, 1)
+        },
         request(1, Affinity::Core, 1),
     ] {
         lines += &format!("{} cores {} GiB\n", request.cores, request.memory_bytes / GIB);
@@ -279,8 +292,8 @@ fn any_request() -> impl Strategy<Value = Request> {
     let affinity = prop_oneof![Just(Affinity::Core), Just(Affinity::Socket), Just(Affinity::Numa)];
     let limit = prop_oneof![Just(None), (1_u64..50).prop_map(Some)];
     let devices = prop_oneof![4 => Just(0), 1 => 1_u32..3];
-    (1_u32..10, affinity, any::<bool>(), 0_u64..20, devices, prop::bool::weighted(0.1), limit).prop_map(
-        |(cores, affinity, threads, gib, devices, exclusive, limit_seconds)| Request {
+    (1_u32..10, affinity, any::<bool>(), 0_u64..20, devices, prop::bool::weighted(0.1), limit)
+        .prop_map(|(cores, affinity, threads, gib, devices, exclusive, limit_seconds)| Request {
             threads,
             exclusive,
             limit_seconds,
@@ -290,8 +303,7 @@ fn any_request() -> impl Strategy<Value = Request> {
                 BTreeMap::new()
             },
             ..request(cores, affinity, gib)
-        },
-    )
+        })
 }
 
 /// Nothing is taken twice, and what is taken is there.
@@ -302,12 +314,18 @@ pub(crate) fn hold(cluster: &Cluster) {
         let mut memory: BTreeMap<u32, u64> = BTreeMap::new();
         for run in place.runs.values() {
             assert!(run.cores.iter().all(|core| cores.insert(*core)), "a core is taken twice");
-            assert!(run.devices.iter().all(|device| devices.insert(device)), "a device is taken twice");
+            assert!(
+                run.devices.iter().all(|device| devices.insert(device)),
+                "a device is taken twice"
+            );
             run.memory.iter().for_each(|(numa, bytes)| *memory.entry(*numa).or_default() += bytes);
             assert!(!run.exclusive || place.runs.len() == 1, "a node for itself is shared");
         }
         for part in &place.node.capacity.memory {
-            assert!(memory.get(&part.numa).copied().unwrap_or(0) <= part.bytes, "memory is taken twice");
+            assert!(
+                memory.get(&part.numa).copied().unwrap_or(0) <= part.bytes,
+                "memory is taken twice"
+            );
         }
     }
     hold_count(cluster);
@@ -319,7 +337,8 @@ fn only_nodes_with_the_label_are_looked_at() {
     let mut cluster = Cluster::default();
     let labelled = |number: u128| {
         let rack = if number < 3 { "rare" } else { "common" };
-        let labels = [("rack".to_owned(), rack.to_owned()), ("zone".to_owned(), "north".to_owned())];
+        let labels =
+            [("rack".to_owned(), rack.to_owned()), ("zone".to_owned(), "north".to_owned())];
         Node { labels: labels.into(), ..node(number, 1, 1, 4) }
     };
     (0..1_000).for_each(|number| cluster.put_node(labelled(number)));
@@ -347,7 +366,12 @@ impl Cluster {
         self.clone().view().why(request, members)
     }
 
-    pub(crate) fn fits(&self, request: &Request, members: usize, node: Option<NodeId>) -> Result<(), Unfit> {
+    pub(crate) fn fits(
+        &self,
+        request: &Request,
+        members: usize,
+        node: Option<NodeId>,
+    ) -> Result<(), Unfit> {
         self.clone().view().fits(request, members, node)
     }
 }
@@ -356,7 +380,8 @@ impl Cluster {
 fn hold_view(cluster: &mut Cluster) {
     let view = cluster.view();
     let shown: Vec<_> = view.nodes.iter().map(|(id, one)| (id, &one.node, &one.free)).collect();
-    let places: Vec<_> = cluster.places.iter().map(|(id, one)| (id, &one.node, &one.free)).collect();
+    let places: Vec<_> =
+        cluster.places.iter().map(|(id, one)| (id, &one.node, &one.free)).collect();
     assert_eq!(shown, places);
 }
 
@@ -551,9 +576,15 @@ fn what_wants_a_device_that_is_out_of_service_waits_and_is_told_so() {
     let mut worse = node(1, 2, 1, 4);
     worse.capacity.devices[0].unhealthy = true;
     cluster.put_node(worse);
-    assert_eq!(draw(&place(&mut cluster, &[(10, with(1))], 0)), "10 on n1: cpus [4] memory 1:1G gpu1\n");
+    assert_eq!(
+        draw(&place(&mut cluster, &[(10, with(1))], 0)),
+        "10 on n1: cpus [4] memory 1:1G gpu1\n"
+    );
     assert!(cluster.release(run(8)) && cluster.release(run(10)));
-    assert_eq!(draw(&place(&mut cluster, &[(11, with(1))], 0)), "11 on n1: cpus [4] memory 1:1G gpu1\n");
+    assert_eq!(
+        draw(&place(&mut cluster, &[(11, with(1))], 0)),
+        "11 on n1: cpus [4] memory 1:1G gpu1\n"
+    );
     assert!(place(&mut cluster, &[(12, with(1))], 0).is_empty());
     cluster.put_node(node(1, 2, 1, 4));
     assert_eq!(place(&mut cluster, &[(12, with(1))], 0).len(), 1);
@@ -572,7 +603,8 @@ fn labels_say_which_nodes_are_meant() {
     cluster.put_node(with(3, ""));
     let wants = |text: &str| Request { labels: labels(text), ..request(1, Affinity::Core, 1) };
     let told = |cluster: &Cluster, text: &str| cluster.why(&wants(text), 1).join("; ");
-    expect!["no node has rack=a1; nodes have rack=a2, rack=a3"].assert_eq(&told(&cluster, "rack=a1"));
+    expect!["no node has rack=a1; nodes have rack=a2, rack=a3"]
+        .assert_eq(&told(&cluster, "rack=a1"));
     expect!["no node has zone=x; none has a label zone"].assert_eq(&told(&cluster, "zone=x"));
     expect!["no node has gpu=h100, rack=a3; each is on some node, and no node has all"]
         .assert_eq(&told(&cluster, "rack=a3,gpu=h100"));

@@ -48,7 +48,9 @@ impl ClusterView {
         match allowed {
             Allowed::Any => Box::new(self.nodes.values()),
             Allowed::Only(node) => Box::new(self.nodes.get(node).into_iter()),
-            Allowed::Of(set) => Box::new(self.nodes.values().filter(|place| set.contains(place.index))),
+            Allowed::Of(set) => {
+                Box::new(self.nodes.values().filter(|place| set.contains(place.index)))
+            }
         }
     }
 
@@ -60,7 +62,12 @@ impl ClusterView {
     /// # Errors
     /// [`NoLabel`] says which label no node has, [`TooLarge`] what is too much for the node that comes
     /// nearest, [`TooMany`] how many members fit.
-    pub fn fits(&self, request: &Request, members: usize, node: Option<NodeId>) -> Result<(), Unfit> {
+    pub fn fits(
+        &self,
+        request: &Request,
+        members: usize,
+        node: Option<NodeId>,
+    ) -> Result<(), Unfit> {
         let only = node.map(Allowed::Only);
         let allowed = only.as_ref().unwrap_or(&request.allowed);
         if *allowed == Allowed::Any {
@@ -93,7 +100,8 @@ impl ClusterView {
             if !is_new || self.fits(request, 1, Some(node.id)).is_err() {
                 continue;
             }
-            let found = least_domains(&node.capacity, request).map(|count| (count, node.name.as_str()));
+            let found =
+                least_domains(&node.capacity, request).map(|count| (count, node.name.as_str()));
             near = near.into_iter().chain(found).min();
             if near.is_some_and(|(count, _)| count == 1) {
                 break;
@@ -172,7 +180,10 @@ impl<'a> Largest<'a> {
     fn too_large(&self, request: &Request) -> TooLarge {
         let is_short = |most: Most<'_>, wanted: u64| most.is_none_or(|(most, _)| most < wanted);
         let told = |most: Most<'_>, unit: &dyn Fn(u64) -> String| {
-            most.map_or_else(|| "no node".to_owned(), |(most, name)| format!("{} ({name})", unit(most)))
+            most.map_or_else(
+                || "no node".to_owned(),
+                |(most, name)| format!("{} ({name})", unit(most)),
+            )
         };
         let cores = u64::from(request.cores);
         if is_short(self.cores, cores) {

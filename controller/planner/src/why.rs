@@ -35,7 +35,8 @@ impl ClusterView {
             }
             format!("{named}: {reason}")
         });
-        let of_group = (members > 1).then(|| format!("{room} of {members} members could begin now"));
+        let of_group =
+            (members > 1).then(|| format!("{room} of {members} members could begin now"));
         of_group.into_iter().chain(by_node).collect()
     }
 }
@@ -103,12 +104,15 @@ fn lack(capacity: &Capacity, free: &Free, request: &Request) -> Option<String> {
         ));
     }
     for (kind, &count) in &request.devices {
-        let is_free = |device: &&crate::Device| device.kind == *kind && free.devices.contains(&device.name);
+        let is_free =
+            |device: &&crate::Device| device.kind == *kind && free.devices.contains(&device.name);
         let left = capacity.devices.iter().filter(is_free).count();
         if left < count as usize {
             let unhealthy = match capacity.count_unhealthy(kind) {
                 0 => String::new(),
-                unhealthy => format!("{unhealthy} of {} {kind} out of service, ", capacity.count(kind)),
+                unhealthy => {
+                    format!("{unhealthy} of {} {kind} out of service, ", capacity.count(kind))
+                }
             };
             return Some(format!("{unhealthy}{left} {kind} free, {count} wanted"));
         }

@@ -31,7 +31,9 @@ pub(super) async fn commit(
         let why = causes(&error);
         if is_last {
             let lost = lost(writes);
-            tracing::error!("the server stops and does not keep what it told nobody of: {lost}: {why}");
+            tracing::error!(
+                "the server stops and does not keep what it told nobody of: {lost}: {why}"
+            );
             return false;
         }
         tracing::error!("workflows cannot be kept, trying again: {why}");

@@ -53,7 +53,11 @@ pub(crate) enum Command {
     /// Forget workflows that are over, with their logs and files. Answered with `None` if one of them
     /// is still held here, and nothing was forgotten; else when the database has them no more, with
     /// the removal of their logs and files, which goes on whether or not somebody waits for it.
-    Forget { workflows: Vec<WorkflowId>, done: oneshot::Sender<Option<Removal>>, told: Vec<OutboxRow> },
+    Forget {
+        workflows: Vec<WorkflowId>,
+        done: oneshot::Sender<Option<Removal>>,
+        told: Vec<OutboxRow>,
+    },
     /// An image is here, or cannot be had.
     Image { workflow: WorkflowId, stage: StageId, delivery: Box<Delivery> },
     /// The registry of an image is waited for, and why; or the pull goes on.
@@ -82,7 +86,11 @@ impl Removal {
 }
 
 /// Removes logs and files of forgotten workflows, and tells the database which are gone.
-pub(crate) async fn remove_forgotten(results: &Results, store: &dyn Store, workflows: Vec<WorkflowId>) {
+pub(crate) async fn remove_forgotten(
+    results: &Results,
+    store: &dyn Store,
+    workflows: Vec<WorkflowId>,
+) {
     let mut gone = Vec::new();
     for workflow in workflows {
         if results.clone().forget(workflow).await {

@@ -15,8 +15,9 @@ use crate::record::{FetchedImage, ToldFetchError};
 impl Engine {
     /// Lets the stages of a workflow begin, end and take others with them, and the workflow end.
     pub(super) fn advance_workflow(&mut self, sequence: u64, now: Timestamp) {
-        let goes_on =
-            |workflow_state: &&WorkflowState| workflow_state.ended.is_none() && workflow_state.can_advance();
+        let goes_on = |workflow_state: &&WorkflowState| {
+            workflow_state.ended.is_none() && workflow_state.can_advance()
+        };
         if self.workflow_states.get(sequence).filter(goes_on).is_some()
             && let Some(workflow_state) = self.workflow_states.get_mut(sequence)
         {
@@ -40,8 +41,9 @@ impl Engine {
 
     /// A workflow that is over and whose runs are forgotten is in the store alone.
     pub(super) fn drop_if_done(&mut self, sequence: u64) {
-        let is_done =
-            |workflow_state: &WorkflowState| workflow_state.ended.is_some() && workflow_state.runs.is_empty();
+        let is_done = |workflow_state: &WorkflowState| {
+            workflow_state.ended.is_some() && workflow_state.runs.is_empty()
+        };
         if self.workflow_states.get(sequence).is_some_and(is_done) {
             self.workflow_states.remove(sequence);
         }
@@ -63,7 +65,8 @@ impl WorkflowState {
     /// changed is not copied for its readers.
     fn can_advance(&self) -> bool {
         let mut stages = StageId::first(self.stages.len());
-        !self.is_nobodys() && (stages.any(|stage| self.next_step(stage).is_some()) || self.is_over())
+        !self.is_nobodys()
+            && (stages.any(|stage| self.next_step(stage).is_some()) || self.is_over())
     }
 
     /// Of a blocked workflow nobody knows what comes next, so nothing does; but it can be ended.
@@ -163,7 +166,8 @@ impl WorkflowState {
     fn cannot_happen(&self, id: StageId) -> Option<String> {
         let is_over = |after: &&Dependency| self.stages[after.stage].state.is_ended();
         let after = self.plan.stages[id].after.iter().filter(is_over);
-        let Dependency { stage, .. } = *after.into_iter().find(|after| !self.has_happened(**after))?;
+        let Dependency { stage, .. } =
+            *after.into_iter().find(|after| !self.has_happened(**after))?;
         let how = self.stages[stage].state.as_str();
         Some(format!("{} {} {how}", self.kind_of(stage), self.plan.stages[stage].name))
     }
@@ -234,7 +238,13 @@ impl WorkflowState {
     }
 
     /// What has not begun will not; what runs goes on to its end.
-    pub(super) fn cancel_stage(&mut self, effects: &mut Effects, index: StageId, why: &str, now: Timestamp) {
+    pub(super) fn cancel_stage(
+        &mut self,
+        effects: &mut Effects,
+        index: StageId,
+        why: &str,
+        now: Timestamp,
+    ) {
         // To look is no change: a view keeps what is changed from being shared.
         if self.stages[index].state.is_ended() {
             return;
@@ -248,7 +258,13 @@ impl WorkflowState {
     }
 
     /// Fails a stage for a reason that is none of its tasks'.
-    pub(super) fn fail_stage(&mut self, effects: &mut Effects, index: StageId, why: &str, now: Timestamp) {
+    pub(super) fn fail_stage(
+        &mut self,
+        effects: &mut Effects,
+        index: StageId,
+        why: &str,
+        now: Timestamp,
+    ) {
         if self.stages[index].state.is_ended() {
             return;
         }

@@ -218,7 +218,10 @@ mod tests {
         three.note_ended(2, &Outcome::Exited { code: 0 }, Timestamp(2));
         assert_eq!(three.why_stop(), None);
         three.note_ended(0, &Outcome::Exited { code: 3 }, Timestamp(2));
-        assert_eq!(three.why_stop().as_deref(), Some("member 0 of its attempt: exited with status 3"));
+        assert_eq!(
+            three.why_stop().as_deref(),
+            Some("member 0 of its attempt: exited with status 3")
+        );
         assert_eq!(three.end(false), None);
         three.note_ended(1, &Outcome::Stopped { why: "member 0".to_owned() }, Timestamp(2));
         let outcome = Outcome::Exited { code: 3 };

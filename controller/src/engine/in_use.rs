@@ -28,7 +28,9 @@ impl View {
 
     /// What each workflow that is not over has of the server, but for its document.
     pub(crate) fn held(&self) -> HashMap<WorkflowId, Amounts> {
-        let open = self.workflow_states.values().filter(|workflow_state| workflow_state.ended.is_none());
-        open.map(|workflow_state| (workflow_state.id, ledger::of_plan(&workflow_state.plan))).collect()
+        let open =
+            self.workflow_states.values().filter(|workflow_state| workflow_state.ended.is_none());
+        open.map(|workflow_state| (workflow_state.id, ledger::of_plan(&workflow_state.plan)))
+            .collect()
     }
 }

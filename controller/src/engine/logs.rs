@@ -29,7 +29,8 @@ impl Engine {
     /// a file. It stands in the history once.
     pub(crate) fn quota_met(&mut self, run: RunId, what: &str, now: Timestamp) {
         let sequence = self.runs.get(&run).copied();
-        let Some(workflow_state) = sequence.and_then(|sequence| self.workflow_states.get_mut(sequence))
+        let Some(workflow_state) =
+            sequence.and_then(|sequence| self.workflow_states.get_mut(sequence))
         else {
             return;
         };
@@ -49,7 +50,9 @@ impl Engine {
     /// after the end of the run, so for one that an earlier server left, from the start of this one:
     /// nothing could arrive before.
     pub(super) fn abandon_late_logs(&mut self, uptime: Duration) {
-        for (sequence, run) in self.runs_where(|run| run.ended.is_some() && run.log_awaited.is_none()) {
+        for (sequence, run) in
+            self.runs_where(|run| run.ended.is_some() && run.log_awaited.is_none())
+        {
             if let Some(run) = self
                 .workflow_states
                 .get_mut(sequence)
@@ -58,9 +61,10 @@ impl Engine {
                 run.log_awaited = Some(uptime);
             }
         }
-        self.abandon_logs(&format!("they did not come within {} s", LOG_PATIENCE.as_secs()), |run| {
-            run.log_awaited.is_some_and(|since| uptime.saturating_sub(since) >= LOG_PATIENCE)
-        });
+        self.abandon_logs(
+            &format!("they did not come within {} s", LOG_PATIENCE.as_secs()),
+            |run| run.log_awaited.is_some_and(|since| uptime.saturating_sub(since) >= LOG_PATIENCE),
+        );
     }
 
     /// A node keeps each run until this server has its log: what it does not list it does not have.
@@ -85,7 +89,10 @@ impl Engine {
         let of_workflows = self.workflow_states.iter().flat_map(|(sequence, workflow_state)| {
             workflow_state.runs.values().map(move |run| (sequence, run))
         });
-        of_workflows.filter(|(_, run)| holds(run)).map(|(sequence, run)| (sequence, run.id)).collect()
+        of_workflows
+            .filter(|(_, run)| holds(run))
+            .map(|(sequence, run)| (sequence, run.id))
+            .collect()
     }
 
     /// Waits no more for the rest of these logs of runs that are over.

@@ -71,7 +71,9 @@ impl View {
     pub(super) fn why_not_for_members(&self) -> Option<String> {
         let (old, all) = (self.of_before, self.nodes.size());
         let why = || {
-            format!("the agents of {old} of {all} nodes know no attempts of several members: upgrade them")
+            format!(
+                "the agents of {old} of {all} nodes know no attempts of several members: upgrade them"
+            )
         };
         (old > 0).then(why)
     }
@@ -137,7 +139,13 @@ impl WorkflowState {
         }
     }
 
-    fn release_if_prepared(&mut self, effects: &mut Effects, stage: StageId, task: TaskId, now: Timestamp) {
+    fn release_if_prepared(
+        &mut self,
+        effects: &mut Effects,
+        stage: StageId,
+        task: TaskId,
+        now: Timestamp,
+    ) {
         if self.is_held_back() {
             return;
         }
@@ -156,7 +164,8 @@ impl WorkflowState {
         for run in runs.iter().filter_map(|run| self.runs.get(run)) {
             effects.send(run.node, FromServer::ReleaseRun { run: run.id });
         }
-        let message = format!("{}: all {} members are prepared", self.task_name(stage, task), runs.len());
+        let message =
+            format!("{}: all {} members are prepared", self.task_name(stage, task), runs.len());
         self.event(effects, now, EventKind::AttemptReleased, Some(stage), message);
     }
 

@@ -36,7 +36,8 @@ impl Engine {
     pub(crate) fn run_news(&mut self, node: NodeId, run: RunId, news: &RunNews, now: Timestamp) {
         let mut effects = Effects::default();
         let sequence = self.runs.get(&run).copied();
-        let Some(workflow_state) = sequence.and_then(|sequence| self.workflow_states.get_mut(sequence))
+        let Some(workflow_state) =
+            sequence.and_then(|sequence| self.workflow_states.get_mut(sequence))
         else {
             return;
         };
@@ -77,9 +78,11 @@ impl WorkflowState {
                     return;
                 }
                 let FailedTry { number, of, why, pause_seconds } = &failed;
-                let message = format!("{subject}: try {number} of {of}: {why}; next in {pause_seconds} s");
+                let message =
+                    format!("{subject}: try {number} of {of}: {why}; next in {pause_seconds} s");
                 let pause = i64::try_from(*pause_seconds).unwrap_or(i64::MAX);
-                run.next_try = Some(Timestamp(now.0.saturating_add(pause.saturating_mul(1_000_000))));
+                run.next_try =
+                    Some(Timestamp(now.0.saturating_add(pause.saturating_mul(1_000_000))));
                 run.failed_try = Some(failed);
                 (EventKind::Error, message)
             }
@@ -124,7 +127,8 @@ impl WorkflowState {
         let of_it = |run: &&Run| run.stage == stage && run.ended.is_none();
         let told = self.runs.values().filter(of_it).find_map(failed_try_event);
         let retried = || Some(self.retry_event(stage, self.stages[stage].tasks.retried.as_ref()?));
-        let short = || self.runs.values().filter(of_it).find(|run| is_short(run)).map(|_| SHORT.to_owned());
+        let short =
+            || self.runs.values().filter(of_it).find(|run| is_short(run)).map(|_| SHORT.to_owned());
         told.or_else(retried).or_else(short)
     }
 
@@ -132,7 +136,8 @@ impl WorkflowState {
         let FailedAttempt { task, attempt, why, pause_seconds } = retried;
         let next = self.stages[stage].tasks.running.get(task).map(|attempt| attempt.retry.attempt);
         let tasks = self.plan.stages[stage].tasks;
-        let task = tasks.first.map(|_| format!(" of task {}", tasks.number(*task))).unwrap_or_default();
+        let task =
+            tasks.first.map(|_| format!(" of task {}", tasks.number(*task))).unwrap_or_default();
         if let Some(next) = next {
             return format!("attempt {next}{task} is under way; attempt {attempt} failed: {why}");
         }
@@ -157,7 +162,9 @@ fn failed_try_event(run: &Run) -> Option<String> {
     };
     if run.next_try.is_none() {
         let next = number.saturating_add(1).min(*of);
-        return Some(format!("{attempt}try {next} of {of} is under way; try {number} failed: {why}"));
+        return Some(format!(
+            "{attempt}try {next} of {of} is under way; try {number} failed: {why}"
+        ));
     }
     Some(format!("{attempt}try {number} of {of} failed: {why}; the next {pause_seconds} s later"))
 }

@@ -117,7 +117,8 @@ impl Engine {
             // Volumes of what is over are nobody's.
             let volume_placements =
                 workflow_state.volumes.iter().flatten().filter(|_| workflow_state.ended.is_none());
-            runs.map(|run| run.node).chain(volume_placements.map(|volume_placement| volume_placement.node))
+            runs.map(|run| run.node)
+                .chain(volume_placements.map(|volume_placement| volume_placement.node))
         });
         let gone: BTreeSet<NodeId> = used.filter(|node| !known.contains(node)).collect();
         for id in gone {
@@ -133,10 +134,15 @@ impl Engine {
 
     /// Nodes that have not answered for too long.
     pub(super) fn abandon_nodes(&mut self, now: Timestamp) {
-        let late =
-            |node: &&Node| node.away.is_some_and(|since| now >= since.plus_seconds(LOST_AFTER_SECONDS));
-        let late: Vec<(NodeId, NodeName)> =
-            self.nodes.values().filter(late).map(|node| (node.facts.id, node.facts.name.clone())).collect();
+        let late = |node: &&Node| {
+            node.away.is_some_and(|since| now >= since.plus_seconds(LOST_AFTER_SECONDS))
+        };
+        let late: Vec<(NodeId, NodeName)> = self
+            .nodes
+            .values()
+            .filter(late)
+            .map(|node| (node.facts.id, node.facts.name.clone()))
+            .collect();
         for (id, name) in late {
             self.give_up(id, &format!("{name} has not answered for {LOST_AFTER_SECONDS} s"), now);
         }
@@ -164,8 +170,9 @@ impl Engine {
     pub(super) fn volumes_lost(&mut self, id: NodeId, boot: &str, now: Timestamp) {
         // What is in the volumes of a blocked workflow is not known: their placement stays as it is, and
         // the first list of the node's runs after it is read again tells that the boot is another.
-        let is_lost =
-            |volume_placement: &VolumePlacement| volume_placement.node == id && volume_placement.boot != boot;
+        let is_lost = |volume_placement: &VolumePlacement| {
+            volume_placement.node == id && volume_placement.boot != boot
+        };
         let concerns = |workflow_state: &WorkflowState| {
             let goes_on = workflow_state.ended.is_none() && workflow_state.blocked.is_none();
             goes_on && workflow_state.volumes.iter().flatten().any(is_lost)
@@ -176,8 +183,8 @@ impl Engine {
             for group in 0..workflow_state.volumes.len() {
                 let is_empty = workflow_state.has_finished_none_of(group);
                 let volume_placement = Arc::make_mut(&mut workflow_state.volumes)[group].as_mut();
-                if let Some(volume_placement) =
-                    volume_placement.filter(|volume_placement| is_empty && is_lost(volume_placement))
+                if let Some(volume_placement) = volume_placement
+                    .filter(|volume_placement| is_empty && is_lost(volume_placement))
                 {
                     boot.clone_into(&mut volume_placement.boot);
                     workflow_state.save(&mut effects);
@@ -206,21 +213,29 @@ impl Engine {
     }
 
     /// Fails what needs volumes that are gone.
-    fn fail_volume_placements(&mut self, now: Timestamp, gone: impl Fn(&VolumePlacement) -> Option<String>) {
+    fn fail_volume_placements(
+        &mut self,
+        now: Timestamp,
+        gone: impl Fn(&VolumePlacement) -> Option<String>,
+    ) {
         // A node that is away for long is given up at each tick: what failed then is not touched again.
         let is_open = |state: &WorkflowState, group: usize| {
             state.stages_of(group).into_iter().any(|stage| !state.stages[stage].state.is_ended())
         };
         let concerns = |state: &WorkflowState| {
             let mut placed = state.volumes.iter().enumerate();
-            let is_gone = |placement: &Option<VolumePlacement>| placement.as_ref().and_then(&gone).is_some();
-            state.ended.is_none() && placed.any(|(group, volume)| is_gone(volume) && is_open(state, group))
+            let is_gone =
+                |placement: &Option<VolumePlacement>| placement.as_ref().and_then(&gone).is_some();
+            state.ended.is_none()
+                && placed.any(|(group, volume)| is_gone(volume) && is_open(state, group))
         };
         for sequence in self.workflow_states.sequences_where(concerns) {
             let Some(workflow_state) = self.workflow_states.get_mut(sequence) else { continue };
             let mut effects = Effects::default();
             for group in 0..workflow_state.volumes.len() {
-                let Some(why) = workflow_state.volumes[group].as_ref().and_then(&gone) else { continue };
+                let Some(why) = workflow_state.volumes[group].as_ref().and_then(&gone) else {
+                    continue;
+                };
                 for stage in workflow_state.stages_of(group) {
                     workflow_state.fail_stage(
                         &mut effects,

@@ -19,7 +19,8 @@ impl WorkflowState {
         let Some(plan) = self.plan.stages.get(first.stage.index()) else { return };
         let Some(stage) = self.stages.get_mut(first.stage) else { return };
         let Some(task) = plan.tasks.task(first.task) else { return };
-        let before = stage.tasks.retries.get(&task).copied().unwrap_or(RetryState::first(first.placed));
+        let before =
+            stage.tasks.retries.get(&task).copied().unwrap_or(RetryState::first(first.placed));
         let retry = RetryState { attempt: first.attempt, ..before };
         let attempt = recalled(rows, of, retry, plan.members);
         rows.iter().for_each(|row| stage.note_node(&row.node_name));
@@ -61,7 +62,8 @@ fn recalled(rows: &[RunRow], of: Option<&AttemptRow>, retry: RetryState, members
             attempt.note_started(row.member, started);
         }
     }
-    let mut over: Vec<_> = rows.iter().filter_map(|row| Some((row, row.outcome.as_ref()?))).collect();
+    let mut over: Vec<_> =
+        rows.iter().filter_map(|row| Some((row, row.outcome.as_ref()?))).collect();
     over.sort_by_key(|(row, _)| row.ended);
     for (row, outcome) in over {
         attempt.note_ended(row.member, outcome, row.ended.unwrap_or(placed));

@@ -24,8 +24,10 @@ impl Engine {
         let is_its = |workflow_state: &WorkflowState| {
             workflow_state.runs.get(&report.run).is_some_and(|run| run.node == node)
         };
-        let ours = sequence.filter(|sequence| self.workflow_states.get(*sequence).is_some_and(is_its));
-        let Some(workflow_state) = ours.and_then(|sequence| self.workflow_states.get_mut(sequence)) else {
+        let ours =
+            sequence.filter(|sequence| self.workflow_states.get(*sequence).is_some_and(is_its));
+        let Some(workflow_state) = ours.and_then(|sequence| self.workflow_states.get_mut(sequence))
+        else {
             if !self.spared.has_run(report.run, node) {
                 stop_unknown_run(&mut effects, node, report);
             }
@@ -65,7 +67,9 @@ impl Engine {
             .flat_map(|(sequence, workflow_state)| {
                 workflow_state.runs.values().map(move |run| (sequence, run))
             })
-            .filter(|(_, run)| run.node == node && run.ended.is_none() && !listed.contains_key(&run.id))
+            .filter(|(_, run)| {
+                run.node == node && run.ended.is_none() && !listed.contains_key(&run.id)
+            })
             .map(|(sequence, run)| (sequence, run.id))
             .collect();
         for (sequence, run) in missing {
@@ -103,7 +107,8 @@ impl Engine {
     fn correct_pauses(&mut self, node: NodeId, listed: &BTreeMap<RunId, bool>) {
         for workflow_state in self.workflow_states.values() {
             let should = workflow_state.paused.is_some() && workflow_state.stop.is_none();
-            let runs = workflow_state.runs.values().filter(|run| run.node == node && run.ended.is_none());
+            let runs =
+                workflow_state.runs.values().filter(|run| run.node == node && run.ended.is_none());
             for run in runs.map(|run| run.id) {
                 if listed.get(&run).is_some_and(|is| *is != should) {
                     self.effects.send(node, pause_run(run, should));
@@ -115,7 +120,8 @@ impl Engine {
     /// What a server that was killed did not say any more: that these runs are to end.
     fn repeat_stops(&mut self, node: NodeId, listed: &BTreeMap<RunId, bool>) {
         for workflow_state in self.workflow_states.values() {
-            let runs = workflow_state.runs.values().filter(|run| run.node == node && run.ended.is_none());
+            let runs =
+                workflow_state.runs.values().filter(|run| run.node == node && run.ended.is_none());
             for run in runs.filter(|run| listed.contains_key(&run.id)) {
                 if let Some(why) = workflow_state.why_stop(run) {
                     self.effects.send(node, stop_run(run.id, &why));
@@ -138,7 +144,8 @@ impl Engine {
         else {
             return;
         };
-        let end = RunEnd { started: None, ended: now, outcome, log_bytes: 0, usage: Usage::default() };
+        let end =
+            RunEnd { started: None, ended: now, outcome, log_bytes: 0, usage: Usage::default() };
         self.handle_report(node, &RunReport { run, state: RunState::Ended(Box::new(end)) }, now);
     }
 
@@ -205,7 +212,9 @@ impl WorkflowState {
 
     /// `true` if it was not known to have started.
     fn run_started(&mut self, effects: &mut Effects, id: RunId, at: Timestamp) -> bool {
-        let Some(run) = self.runs.get_mut(&id).filter(|run| run.started.is_none()) else { return false };
+        let Some(run) = self.runs.get_mut(&id).filter(|run| run.started.is_none()) else {
+            return false;
+        };
         run.started = Some(at);
         let (stage, where_from) = (run.stage, run.node_name.clone());
         let event = match self.plan.stages[stage].work.kind() {
@@ -235,7 +244,8 @@ impl WorkflowState {
         let (stage, task, has_started) = (run.stage, run.task, run.started.is_some());
         self.save_run(effects, id);
         self.member_ended(effects, id, &end.outcome, now);
-        let (attempt, is_stopped) = (self.stages[stage].tasks.running.get(&task), self.stop.is_some());
+        let (attempt, is_stopped) =
+            (self.stages[stage].tasks.running.get(&task), self.stop.is_some());
         let attempt_end = attempt.and_then(|attempt| attempt.end(is_stopped));
         if attempt_end.is_some() {
             self.keep_attempt(effects, stage, task);

@@ -11,7 +11,8 @@ use document::plan::{AffinityPlan, ResourcePlan, StageAction, StageId, StagePlan
 use planner::{Allowed, Placement, Request};
 
 use super::{
-    Effects, Engine, NodeFacts, View, WorkflowState, attempt::Attempt, task::RetryState, workflow_state::Run,
+    Effects, Engine, NodeFacts, View, WorkflowState, attempt::Attempt, task::RetryState,
+    workflow_state::Run,
 };
 use crate::record::{Grant, VolumePlacement};
 
@@ -112,7 +113,10 @@ impl Engine {
     fn schedule_transfers(&mut self, sequence: u64, now: Timestamp) {
         let Some(workflow_state) = self.workflow_states.get(sequence) else { return };
         let is_transfer = |stage: StageId| {
-            matches!(workflow_state.plan.stages[stage].work.kind(), StageKind::Volume | StageKind::File)
+            matches!(
+                workflow_state.plan.stages[stage].work.kind(),
+                StageKind::Volume | StageKind::File
+            )
         };
         let stages = StageId::first(workflow_state.stages.len());
         let under_way: usize = stages
@@ -129,30 +133,43 @@ impl Engine {
             .take(MAX_TRANSFERS.saturating_sub(under_way))
             .collect();
         for (stage, task, retry) in ready {
-            let Some(volume_placement) = self.volume_placement(sequence, stage, now) else { continue };
-            let member = PlacedMember { run: (self.new_run)(), node: volume_placement, grant: None };
+            let Some(volume_placement) = self.volume_placement(sequence, stage, now) else {
+                continue;
+            };
+            let member =
+                PlacedMember { run: (self.new_run)(), node: volume_placement, grant: None };
             self.begin_attempt(sequence, stage, (task, retry), vec![member], now);
         }
     }
 
     /// The node of a stage's volumes, chosen when it is first asked for. `None` if there is none now.
-    fn volume_placement(&mut self, sequence: u64, stage: StageId, now: Timestamp) -> Option<NodeId> {
+    fn volume_placement(
+        &mut self,
+        sequence: u64,
+        stage: StageId,
+        now: Timestamp,
+    ) -> Option<NodeId> {
         let workflow_state = self.workflow_states.get(sequence)?;
         let group = workflow_state.plan.stages[stage].group?;
         if let Some(volume_placement) = &workflow_state.volumes[group] {
-            let can_begin =
-                self.nodes.get(&volume_placement.node).is_some_and(|node| node.facts.unavailable().is_none());
+            let can_begin = self
+                .nodes
+                .get(&volume_placement.node)
+                .is_some_and(|node| node.facts.unavailable().is_none());
             return can_begin.then_some(volume_placement.node);
         }
         let (requests, cluster) = (workflow_state.requests_of_group(group), self.cluster.view());
         let fitting = |node: &&super::nodes::Node| {
             node.facts.unavailable().is_none()
-                && requests.iter().all(|request| cluster.fits(request, 1, Some(node.facts.id)).is_ok())
+                && requests
+                    .iter()
+                    .all(|request| cluster.fits(request, 1, Some(node.facts.id)).is_ok())
         };
         let free = |node: &&super::nodes::Node| self.cluster.free_cores(node.facts.id);
         let chosen = self.nodes.values().filter(fitting).max_by_key(free)?;
         let facts = chosen.facts.clone();
-        let volume_placement = VolumePlacement { node: facts.id, name: facts.name, boot: facts.boot? };
+        let volume_placement =
+            VolumePlacement { node: facts.id, name: facts.name, boot: facts.boot? };
         let mut effects = Effects::default();
         let workflow_state = self.workflow_states.get_mut(sequence)?;
         let message = format!("volumes go to {}", volume_placement.name);
@@ -189,7 +206,13 @@ impl Engine {
             workflow_state.runs.insert_mut(id, run);
             workflow_state.save_run(&mut effects, id);
             let message = format!("{} {message}", workflow_state.subject(id));
-            workflow_state.event(&mut effects, now, EventKind::ResourcesAllocated, Some(stage), message);
+            workflow_state.event(
+                &mut effects,
+                now,
+                EventKind::ResourcesAllocated,
+                Some(stage),
+                message,
+            );
             self.runs.insert(id, sequence);
         }
         self.take(effects);
@@ -238,27 +261,39 @@ impl View {
             if plan.members > 1 {
                 reasons.extend(self.why_not_for_members());
             }
-        } else if let Some(group) = plan.group.filter(|group| workflow_state.volumes[*group].is_none()) {
+        } else if let Some(group) =
+            plan.group.filter(|group| workflow_state.volumes[*group].is_none())
+        {
             let requests = workflow_state.requests_of_group(group);
-            let unfit = requests.iter().find_map(|request| self.cluster.fits(request, 1, None).err());
+            let unfit =
+                requests.iter().find_map(|request| self.cluster.fits(request, 1, None).err());
             reasons.push(match unfit {
                 Some(unfit) => unfit.to_string(),
                 None => "no node that is ready can run all jobs that mount its volumes".to_owned(),
             });
         } else {
-            let volume_placement = plan.group.and_then(|group| workflow_state.volumes[group].as_ref());
-            let node = volume_placement.and_then(|volume_placement| self.nodes.get(&volume_placement.node));
-            let why =
-                node.and_then(|node| node.facts.unavailable()).unwrap_or_else(|| "not ready".to_owned());
+            let volume_placement =
+                plan.group.and_then(|group| workflow_state.volumes[group].as_ref());
+            let node = volume_placement
+                .and_then(|volume_placement| self.nodes.get(&volume_placement.node));
+            let why = node
+                .and_then(|node| node.facts.unavailable())
+                .unwrap_or_else(|| "not ready".to_owned());
             reasons.push(format!("the node of its volumes is {why}"));
         }
         reasons
     }
 
     /// Nodes that run tasks of a stage and do not answer.
-    fn silent_nodes(&self, workflow_state: &WorkflowState, stage: StageId) -> BTreeMap<String, usize> {
+    fn silent_nodes(
+        &self,
+        workflow_state: &WorkflowState,
+        stage: StageId,
+    ) -> BTreeMap<String, usize> {
         let mut silent = BTreeMap::new();
-        for run in workflow_state.runs.values().filter(|run| run.stage == stage && run.ended.is_none()) {
+        for run in
+            workflow_state.runs.values().filter(|run| run.stage == stage && run.ended.is_none())
+        {
             if !self.nodes.get(&run.node).is_some_and(|node| node.facts.is_ready) {
                 *silent.entry(run.node_name.to_string()).or_default() += 1;
             }
@@ -363,7 +398,12 @@ impl WorkflowState {
 
     /// What the jobs that mount volumes of a group need.
     fn requests_of_group(&self, group: usize) -> Vec<Request> {
-        self.plan.stages.iter().filter(|plan| plan.group == Some(group)).filter_map(request_of).collect()
+        self.plan
+            .stages
+            .iter()
+            .filter(|plan| plan.group == Some(group))
+            .filter_map(request_of)
+            .collect()
     }
 }
 

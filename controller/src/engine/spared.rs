@@ -55,9 +55,13 @@ impl Engine {
     /// Leaves runs and volumes alone. `workflow`: whose they are, if it can be read.
     pub(crate) fn spare(&mut self, workflow: Option<WorkflowId>, spared: SparedRows) {
         let SparedRows { runs, workflows, any_run, any_workflow } = spared;
-        let of = workflow.map_or_else(|| "workflows that cannot be read".to_owned(), |id| format!("{id}"));
+        let of = workflow
+            .map_or_else(|| "workflows that cannot be read".to_owned(), |id| format!("{id}"));
         if !runs.is_empty() {
-            tracing::error!("{} runs of {of} cannot be read: on nodes they are left alone", runs.len());
+            tracing::error!(
+                "{} runs of {of} cannot be read: on nodes they are left alone",
+                runs.len()
+            );
         }
         if any_run {
             tracing::error!(

@@ -36,14 +36,18 @@ impl WorkflowState {
             StageAction::Ingress { volume, path, source } => {
                 let source = match source {
                     plan::Source::Http { url } => Source::Http { url: url.clone() },
-                    &plan::Source::File(StoredFile { digest, size }) => Source::Artifact { digest, size },
+                    &plan::Source::File(StoredFile { digest, size }) => {
+                        Source::Artifact { digest, size }
+                    }
                 };
                 Work::Ingress { volume: volume.clone(), path: path.clone(), source }
             }
             StageAction::Egress { volume, path, destination } => {
                 let destination = match destination {
                     plan::Destination::Http { url } => Destination::Http { url: url.clone() },
-                    plan::Destination::Local { .. } => Destination::Client { takes_directories: true },
+                    plan::Destination::Local { .. } => {
+                        Destination::Client { takes_directories: true }
+                    }
                 };
                 Work::Egress { volume: volume.clone(), path: path.clone(), destination }
             }
@@ -101,7 +105,10 @@ impl WorkflowState {
             mounts: job
                 .mounts
                 .iter()
-                .map(|mount| Mount { volume: mount.volume.clone(), location: mount.location.clone() })
+                .map(|mount| Mount {
+                    volume: mount.volume.clone(),
+                    location: mount.location.clone(),
+                })
                 .collect(),
             files,
             cpus,
@@ -133,7 +140,8 @@ impl WorkflowState {
         let known = |name: &str| env.get(name).filter(|_| is_included(job, name));
         let lookup = |name: &str| budget.take(ours.get(name).or_else(|| known(name)));
         let expand = |value: &String| document::expand_known(value, lookup);
-        let of_plan: Vec<_> = job.env.iter().map(|(name, value)| (name.clone(), expand(value))).collect();
+        let of_plan: Vec<_> =
+            job.env.iter().map(|(name, value)| (name.clone(), expand(value))).collect();
         env.extend(of_plan);
         env.append(&mut ours);
         env
@@ -153,8 +161,9 @@ fn command(
     image: &RunConfig,
     lookup: impl Fn(&str) -> Option<String>,
 ) -> (Vec<String>, Vec<String>) {
-    let expand =
-        |list: &[String]| list.iter().map(|word| document::expand(word, &lookup)).collect::<Vec<_>>();
+    let expand = |list: &[String]| {
+        list.iter().map(|word| document::expand(word, &lookup)).collect::<Vec<_>>()
+    };
     let args = expand(&job.args);
     if job.script.is_some() {
         return ([vec![SCRIPT_PATH.to_owned()], args].concat(), Vec::new());
@@ -270,9 +279,13 @@ mod tests {
 
     #[test]
     fn the_working_directory_of_an_image_is_absolute() {
-        for (given, expected) in
-            [("/run_dir", "/run_dir"), ("app/", "/app"), ("/a/./b/../c//", "/a/c"), ("../..", "/"), ("", "/")]
-        {
+        for (given, expected) in [
+            ("/run_dir", "/run_dir"),
+            ("app/", "/app"),
+            ("/a/./b/../c//", "/a/c"),
+            ("../..", "/"),
+            ("", "/"),
+        ] {
             assert_eq!(absolute(given), expected, "{given}");
         }
     }

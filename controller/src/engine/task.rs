@@ -127,7 +127,8 @@ impl TaskTable {
 
     /// The workflow is stopped: attempts whose last members' rows cannot be read are over.
     pub(crate) fn give_up_unread(&mut self, retries: u32, now: Timestamp) {
-        let over = self.running.iter().filter_map(|(task, attempt)| Some((*task, attempt.end(true)?)));
+        let over =
+            self.running.iter().filter_map(|(task, attempt)| Some((*task, attempt.end(true)?)));
         for (task, end) in over.collect::<Vec<_>>() {
             self.record_outcome(task, &end, retries, now);
         }
@@ -159,7 +160,9 @@ impl TaskTable {
                 return;
             }
             Outcome::Failed { transient: false, .. } => false,
-            Outcome::Failed { transient: true, .. } if !have_others_run => this.count_start_failure(),
+            Outcome::Failed { transient: true, .. } if !have_others_run => {
+                this.count_start_failure()
+            }
             Outcome::Lost { .. } if !*has_started => this.count_start_failure(),
             Outcome::Lost { rebooted: true, .. } => {
                 this.requeues += 1;
@@ -175,11 +178,14 @@ impl TaskTable {
             }
         };
         if goes_on {
-            let pause = pause_seconds(this.failures + this.start_failures + this.requeues + this.refusals);
-            let next = RetryState { attempt: this.attempt + 1, retry_at: now.plus_seconds(pause), ..this };
+            let pause =
+                pause_seconds(this.failures + this.start_failures + this.requeues + this.refusals);
+            let next =
+                RetryState { attempt: this.attempt + 1, retry_at: now.plus_seconds(pause), ..this };
             self.retries.insert_mut(task, next);
             let why = describe(outcome);
-            self.retried = Some(FailedAttempt { task, attempt: this.attempt, why, pause_seconds: pause });
+            self.retried =
+                Some(FailedAttempt { task, attempt: this.attempt, why, pause_seconds: pause });
         } else {
             self.failed += 1;
             self.failure.get_or_insert_with(|| describe(outcome));
@@ -210,13 +216,16 @@ pub(super) fn describe(outcome: &Outcome) -> String {
             format!("killed for memory: it reached its limit of {limit_bytes} bytes")
         }
         Outcome::TimedOut { seconds, cause } => {
-            let cause = cause.as_ref().map(|cause| format!(": {}", one_line(cause))).unwrap_or_default();
+            let cause =
+                cause.as_ref().map(|cause| format!(": {}", one_line(cause))).unwrap_or_default();
             format!("ended by its timeout of {seconds} s{cause}")
         }
         Outcome::Stopped { why } => format!("stopped: {why}"),
         Outcome::Failed { why, .. } => why.clone(),
         Outcome::Lost { why, .. } => format!("lost: {why}"),
         Outcome::Refused { why } => format!("not begun: {why}"),
-        Outcome::Unknown => "ended in a way that this release doesn't know: its agent is newer".to_owned(),
+        Outcome::Unknown => {
+            "ended in a way that this release doesn't know: its agent is newer".to_owned()
+        }
     }
 }

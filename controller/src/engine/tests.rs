@@ -100,7 +100,8 @@ fn image() -> FetchedImage {
 }
 
 fn ended(run: RunId, outcome: Outcome, now: Timestamp) -> RunReport {
-    let end = RunEnd { started: Some(now), ended: now, outcome, log_bytes: 0, usage: Usage::default() };
+    let end =
+        RunEnd { started: Some(now), ended: now, outcome, log_bytes: 0, usage: Usage::default() };
     RunReport { run, state: RunState::Ended(Box::new(end)) }
 }
 
@@ -143,7 +144,8 @@ impl Stage {
                 self.told(now, node, message);
             }
             for (workflow, run) in effects.forget.iter().map(|(_, workflow, run)| (workflow, run)) {
-                let of = workflow.map_or("nothing".to_owned(), |workflow| workflow.0.as_u128().to_string());
+                let of = workflow
+                    .map_or("nothing".to_owned(), |workflow| workflow.0.as_u128().to_string());
                 self.lines += &format!("{now:<3} forget {} of {of}\n", run.0.as_u128());
             }
             if effects.fetch.is_empty() {
@@ -161,7 +163,9 @@ impl Stage {
             FromServer::StartRun { spec } => {
                 self.runs.insert(spec.subject.clone(), (spec.run, node));
                 let what = match &spec.work {
-                    Work::Job(job) => format!("{:?} on {:?} with {:?}", job.command, job.cpus, job.mems),
+                    Work::Job(job) => {
+                        format!("{:?} on {:?} with {:?}", job.command, job.cpus, job.mems)
+                    }
                     other => format!("{other:?}"),
                 };
                 format!("start {} {what}", spec.subject)
@@ -225,7 +229,10 @@ fn hello() {
         4   WORKFLOW_FINISHED : finished
         4   forget 1 of 1
     "#]]);
-    assert!(stage.engine.workflow_states.len() == 0, "a workflow that is over is in the store alone");
+    assert!(
+        stage.engine.workflow_states.len() == 0,
+        "a workflow that is over is in the store alone"
+    );
 }
 
 #[test]
@@ -243,9 +250,15 @@ jobs:
     stage.submit(text, 1);
     let job = |subject: &str| {
         let (run, _) = stage.runs[subject];
-        let spec = stage.engine.workflow_state_of(run).unwrap().spec(run, &Surroundings::default()).unwrap();
+        let spec = stage
+            .engine
+            .workflow_state_of(run)
+            .unwrap()
+            .spec(run, &Surroundings::default())
+            .unwrap();
         let Work::Job(job) = spec.work else { panic!() };
-        let env: Vec<String> = job.env.iter().filter(|pair| !pair.starts_with("FB_")).cloned().collect();
+        let env: Vec<String> =
+            job.env.iter().filter(|pair| !pair.starts_with("FB_")).cloned().collect();
         format!(
             "{:?} or {:?}\n{env:?}, HOME set: {}\n{} made: {}, on {}\n",
             job.command, job.program_words, job.sets_home, job.cwd, job.makes_cwd, job.hostname

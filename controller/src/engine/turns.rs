@@ -60,9 +60,12 @@ impl<'a> Queue<'a> {
             let book = &workflow_state.stages[stage].tasks;
             self.cores += match job.resource.exclusive {
                 // It asks for few, and has all of its node.
-                true => {
-                    book.running.values().flat_map(|of| &of.runs).map(|run| held(workflow_state, *run)).sum()
-                }
+                true => book
+                    .running
+                    .values()
+                    .flat_map(|of| &of.runs)
+                    .map(|run| held(workflow_state, *run))
+                    .sum(),
                 false => {
                     let of_one = u64::from(job.resource.cores) * u64::from(plan.members);
                     of_one.saturating_mul(book.running.size() as u64)
@@ -73,24 +76,42 @@ impl<'a> Queue<'a> {
             }
             let room = (plan.tasks.concurrency as usize).saturating_sub(book.running.size());
             let Some(request) = workflow_state.request(stage, for_members) else { continue };
-            let due: Box<dyn Iterator<Item = _>> = Box::new(book.due(now).take(room.min(MAX_PLACED)));
+            let due: Box<dyn Iterator<Item = _>> =
+                Box::new(book.due(now).take(room.min(MAX_PLACED)));
             let mut due = due.peekable();
             if due.peek().is_some() {
-                self.offers.push_back(Offer { sequence, stage, request, members: plan.members, due });
+                self.offers.push_back(Offer {
+                    sequence,
+                    stage,
+                    request,
+                    members: plan.members,
+                    due,
+                });
             }
         }
     }
 
     /// Offers the next task; what has to wait, and what is exhausted, is offered no more in this pass.
-    fn offer(&mut self, pass: &mut QueuePass<'_>, new_run: &mut dyn FnMut() -> RunId) -> Option<StartedTask> {
+    fn offer(
+        &mut self,
+        pass: &mut QueuePass<'_>,
+        new_run: &mut dyn FnMut() -> RunId,
+    ) -> Option<StartedTask> {
         let Offer { sequence, stage, request, members, due } = self.offers.front_mut()?;
         if !pass.is_hopeless(request, *members as usize)
             && let Some((task, retry)) = due.next()
         {
             let runs: Vec<RunId> = (0..*members).map(|_| new_run()).collect();
             if let Some(placements) = pass.offer(request, &runs) {
-                self.cores += placements.iter().map(|placement| placement.cores.len() as u64).sum::<u64>();
-                return Some(StartedTask { sequence: *sequence, stage: *stage, task, retry, placements });
+                self.cores +=
+                    placements.iter().map(|placement| placement.cores.len() as u64).sum::<u64>();
+                return Some(StartedTask {
+                    sequence: *sequence,
+                    stage: *stage,
+                    task,
+                    retry,
+                    placements,
+                });
             }
         }
         self.offers.pop_front();
@@ -111,10 +132,19 @@ fn held(workflow_state: &WorkflowState, run: RunId) -> u64 {
 
 /// The queues of all users who have something to offer. `for_members`: nodes for attempts of several
 /// members.
-fn queues<'a>(workflow_states: &'a WorkflowStates, for_members: &Allowed, now: Timestamp) -> Vec<Queue<'a>> {
+fn queues<'a>(
+    workflow_states: &'a WorkflowStates,
+    for_members: &Allowed,
+    now: Timestamp,
+) -> Vec<Queue<'a>> {
     let mut users: BTreeMap<&str, Queue<'_>> = BTreeMap::new();
     for (sequence, workflow_state) in workflow_states.iter() {
-        users.entry(&workflow_state.owner.name).or_default().add(sequence, workflow_state, for_members, now);
+        users.entry(&workflow_state.owner.name).or_default().add(
+            sequence,
+            workflow_state,
+            for_members,
+            now,
+        );
     }
     users.into_values().filter(|user| user.turn().is_some()).collect()
 }
@@ -123,7 +153,8 @@ fn queues<'a>(workflow_states: &'a WorkflowStates, for_members: &Allowed, now: T
 /// when they are empty can neither begin nor have a reservation, and the next is the head.
 fn head(queues: &[Queue<'_>], pass: &mut QueuePass<'_>) -> Option<((u64, StageId), usize, bool)> {
     let fronts = queues.iter().enumerate();
-    let mut fronts: Vec<_> = fronts.filter_map(|(index, user)| Some((user.offers.front()?, index))).collect();
+    let mut fronts: Vec<_> =
+        fronts.filter_map(|(index, user)| Some((user.offers.front()?, index))).collect();
     fronts.sort_by_key(|(front, _)| front.sequence);
     fronts.into_iter().take(MAX_HEADS).find_map(|(front, index)| {
         let can_begin = pass.reserve_for(&front.request, front.members as usize);

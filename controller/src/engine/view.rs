@@ -10,7 +10,9 @@ use std::{collections::BTreeSet, sync::Arc};
 use api::{
     ids::{NodeId, Timestamp},
     run::{RunId, WorkflowId},
-    workflow::{ClientFile, Stage, StageKind, State, TaskUsage, Waiting, Workflow, WorkflowSummary},
+    workflow::{
+        ClientFile, Stage, StageKind, State, TaskUsage, Waiting, Workflow, WorkflowSummary,
+    },
 };
 use document::plan::{Dependency, Destination, Plan, StageAction, StageId, Until};
 use planner::{Allowed, ClusterView};
@@ -95,7 +97,9 @@ impl View {
 
     /// Whether a run of a workflow is not over, or the rest of its log may still arrive.
     pub(crate) fn holds(&self, id: WorkflowId, run: RunId) -> bool {
-        self.workflow_states.of(id).is_some_and(|workflow_state| workflow_state.runs.contains_key(&run))
+        self.workflow_states
+            .of(id)
+            .is_some_and(|workflow_state| workflow_state.runs.contains_key(&run))
     }
 
     /// The tasks of a workflow whose processes run, by stage and task.
@@ -114,7 +118,9 @@ impl View {
     /// A workflow.
     pub(crate) fn workflow(&self, id: WorkflowId) -> Option<Workflow> {
         let workflow_state = self.workflow_states.of(id)?;
-        if let Some(view) = workflow_state.final_view.as_ref().filter(|_| workflow_state.ended.is_some()) {
+        if let Some(view) =
+            workflow_state.final_view.as_ref().filter(|_| workflow_state.ended.is_some())
+        {
             // It waits for the rest of a log alone, and of what is over not all is in memory.
             return Some(Workflow::clone(view));
         }
@@ -145,16 +151,24 @@ impl View {
     ) -> Option<Vec<Waiting>> {
         let sequence = self.workflow_states.sequence_of(id)?;
         let workflow_state = self.workflow_states.get(sequence)?;
-        if let Some(why) = workflow_state.blocked.as_ref().filter(|_| workflow_state.ended.is_none()) {
+        if let Some(why) =
+            workflow_state.blocked.as_ref().filter(|_| workflow_state.ended.is_none())
+        {
             let reasons = vec![format!("the workflow is blocked: {why}")];
-            return Some(vec![Waiting { stage: 0, name: workflow_state.name.to_string(), reasons }]);
+            return Some(vec![Waiting {
+                stage: 0,
+                name: workflow_state.name.to_string(),
+                reasons,
+            }]);
         }
         let wanted = of.map(|of| workflow_state.needed_by(of));
         let queue = std::cell::LazyCell::new(|| self.queue(now));
         let mut waiting = Vec::new();
         for (index, plan) in workflow_state.plan.numbered() {
             let stage = &workflow_state.stages[index];
-            if stage.state.is_ended() || wanted.as_ref().is_some_and(|wanted| !wanted.contains(&index)) {
+            if stage.state.is_ended()
+                || wanted.as_ref().is_some_and(|wanted| !wanted.contains(&index))
+            {
                 continue;
             }
             let reasons = if !stage.is_ready {
@@ -171,7 +185,8 @@ impl View {
                 }
                 reasons
             };
-            let reasons: Vec<String> = reasons.into_iter().filter(|reason| !reason.is_empty()).collect();
+            let reasons: Vec<String> =
+                reasons.into_iter().filter(|reason| !reason.is_empty()).collect();
             if !reasons.is_empty() {
                 waiting.push(Waiting { stage: index.0, name: plan.name.clone(), reasons });
             }
@@ -195,8 +210,9 @@ impl WorkflowState {
         if self.blocked.is_some() {
             return Vec::new();
         }
-        let pending =
-            |(_, stage): &(StageId, &StageState)| stage.state == State::Pending && stage.reason.is_none();
+        let pending = |(_, stage): &(StageId, &StageState)| {
+            stage.state == State::Pending && stage.reason.is_none()
+        };
         let reason = |(index, stage): (StageId, &StageState)| match stage.is_ready {
             true => (index, "waits for resources".to_owned()),
             false => (index, self.waits_for(index)),
@@ -212,7 +228,9 @@ impl WorkflowState {
             let is_open = self.stages.get(index).is_some_and(|now| now.state != State::Finished);
             if is_open && needed.insert(index) {
                 let after = self.plan.stages[index].after.iter();
-                open.extend(after.filter(|after| !self.has_happened(**after)).map(|after| after.stage));
+                open.extend(
+                    after.filter(|after| !self.has_happened(**after)).map(|after| after.stage),
+                );
             }
         }
         needed

@@ -13,8 +13,8 @@ use rpds::{RedBlackTreeMapSync, RedBlackTreeSetSync};
 
 use super::{Effects, attempt::Attempt, task::TaskTable, workflow_states::Stages};
 use crate::record::{
-    AttemptRow, Damage, Grant, JobImage, Owner, Rows, RunRow, StageRow, SubmissionKey, SubmittedRow,
-    VolumePlacement, WorkflowRow, Write,
+    AttemptRow, Damage, Grant, JobImage, Owner, Rows, RunRow, StageRow, SubmissionKey,
+    SubmittedRow, VolumePlacement, WorkflowRow, Write,
 };
 
 /// Nodes of a stage that are shown.
@@ -369,9 +369,14 @@ impl WorkflowState {
         let plan = workflow_state.plan.clone();
         for (stage, plan) in plan.numbered() {
             let stage = &mut workflow_state.stages[stage];
-            if matches!(stage.state, State::Canceled | State::Failed) || workflow_state.stop.is_some() {
+            if matches!(stage.state, State::Canceled | State::Failed)
+                || workflow_state.stop.is_some()
+            {
                 stage.tasks.cancel_waiting();
-            } else if plan.tasks.count > 0 && stage.state == State::Finished && stage.tasks.finished == 0 {
+            } else if plan.tasks.count > 0
+                && stage.state == State::Finished
+                && stage.tasks.finished == 0
+            {
                 // An image has no runs.
                 stage.tasks.finished = stage.tasks.count;
                 stage.tasks.next = stage.tasks.count;
@@ -414,7 +419,8 @@ impl WorkflowState {
     /// read is left as it is, for somebody who mends it.
     pub(crate) fn keep_attempt(&self, effects: &mut Effects, stage: StageId, task: TaskId) {
         let attempt = self.stages[stage].tasks.running.get(&task);
-        if let Some(attempt) = attempt.filter(|attempt| attempt.has_barrier() && !attempt.is_unread) {
+        if let Some(attempt) = attempt.filter(|attempt| attempt.has_barrier() && !attempt.is_unread)
+        {
             let mut row = self.attempt_row(stage, task, attempt);
             if let Some(end) = attempt.end(self.stop.is_some()) {
                 let runs = attempt.runs.iter().filter_map(|run| self.runs.get(run)?.ended);
@@ -455,6 +461,10 @@ impl WorkflowState {
 
     /// When the next pause of a task ends.
     fn next_due(&self) -> Option<Timestamp> {
-        self.stages.iter().flat_map(|stage| stage.tasks.retries.values()).map(|retry| retry.retry_at).min()
+        self.stages
+            .iter()
+            .flat_map(|stage| stage.tasks.retries.values())
+            .map(|retry| retry.retry_at)
+            .min()
     }
 }

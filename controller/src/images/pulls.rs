@@ -197,7 +197,9 @@ impl Board {
         let other = self.joinable.get(&key).filter(|other| **other != number);
         let other = other.and_then(|other| Some((*other, self.pulls.get(other)?)));
         match other.filter(|(_, pull)| !pull.wanted.is_empty()) {
-            Some((other, pull)) if pull.reference == *reference || is_by_digest(&pull.reference) => {
+            Some((other, pull))
+                if pull.reference == *reference || is_by_digest(&pull.reference) =>
+            {
                 self.join(number, other);
             }
             Some(_) if !is_fixed => {}
@@ -215,7 +217,8 @@ impl Board {
         pull.cancelled.cancel();
         let Some(other_pull) = self.pulls.get_mut(&other) else { return };
         for (number, wanted) in wanted {
-            self.stages.insert((wanted.requester.workflow, wanted.requester.stage), (other, number));
+            self.stages
+                .insert((wanted.requester.workflow, wanted.requester.stage), (other, number));
             other_pull.wanted.insert(number, wanted);
         }
         other_pull.counts_for_the_first();
@@ -260,8 +263,11 @@ impl Pull {
         let ImageWait { requester, reference, .. } = self.wanted.get(&number)?;
         // Who else wants it is nobody's business.
         let first = self.wanted.values().next()?;
-        let whose =
-            if first.requester.user == requester.user { "this user" } else { "the user who asked first" };
+        let whose = if first.requester.user == requester.user {
+            "this user"
+        } else {
+            "the user who asked first"
+        };
         if let Some(standing) = self.transfer.standing() {
             return Some(format!("{reference} is in the queue of pulls: {}", standing.told(whose)));
         }
@@ -353,10 +359,15 @@ impl PullUnderWay {
     }
 
     /// Tells all who want it what came of it; `false` if nobody does.
-    pub(super) fn deliver(&self, fetched: &Result<FetchedImage, Arc<FetchError>>, lease: &JobImages) -> bool {
+    pub(super) fn deliver(
+        &self,
+        fetched: &Result<FetchedImage, Arc<FetchError>>,
+        lease: &JobImages,
+    ) -> bool {
         let wanted = {
             let mut board = self.pulls.lock();
-            let wanted = board.pulls.get_mut(&self.number).map(|pull| std::mem::take(&mut pull.wanted));
+            let wanted =
+                board.pulls.get_mut(&self.number).map(|pull| std::mem::take(&mut pull.wanted));
             let wanted = wanted.unwrap_or_default();
             board.forget_stages(&wanted);
             wanted

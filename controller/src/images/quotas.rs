@@ -60,7 +60,8 @@ impl JobImages {
         let taken = quotas.ledger.take_image(manifest, user, bytes, limit);
         let number = taken.map_err(|exceeded| quotas.refused(exceeded))?;
         let ledger = quotas.ledger.clone();
-        let charge = ImageCharge(Some(ChargedUse { ledger, manifest, user: user.clone(), bytes, number }));
+        let charge =
+            ImageCharge(Some(ChargedUse { ledger, manifest, user: user.clone(), bytes, number }));
         Ok((JobImage { pulled_by: Some(user.to_string()), ..image }, charge))
     }
 

@@ -54,7 +54,8 @@ fn image() -> Image {
     let manifest = manifest.to_string().into_bytes();
     let mut entry = described("manifest.v1+json", &manifest);
     entry["platform"] = serde_json::json!({"os": "linux", "architecture": "amd64"});
-    let index = serde_json::json!({"schemaVersion": 2, "manifests": [entry]}).to_string().into_bytes();
+    let index =
+        serde_json::json!({"schemaVersion": 2, "manifests": [entry]}).to_string().into_bytes();
     let (of_manifest, of_index) = (digest(&manifest), digest(&index));
     let blob = |bytes: &[u8]| format!("/v2/site/job/blobs/{}", digest(bytes));
     let files = [
@@ -81,7 +82,8 @@ async fn gated(image: Image, gate: Arc<Semaphore>) -> (SocketAddr, mpsc::Unbound
     let (layer, files) = (layer_path(&image), Arc::new(image.files));
     tokio::spawn(async move {
         while let Ok((mut stream, _)) = listener.accept().await {
-            let (gate, asks, layer, files) = (gate.clone(), asks.clone(), layer.clone(), files.clone());
+            let (gate, asks, layer, files) =
+                (gate.clone(), asks.clone(), layer.clone(), files.clone());
             tokio::spawn(async move {
                 let mut request = Vec::new();
                 while !request.ends_with(b"\r\n\r\n") {
@@ -91,8 +93,10 @@ async fn gated(image: Image, gate: Arc<Semaphore>) -> (SocketAddr, mpsc::Unbound
                 let request = String::from_utf8(request).unwrap();
                 let path = request.split_whitespace().nth(1).unwrap_or_default();
                 let body = files.get(path).cloned().unwrap_or_default();
-                let head =
-                    format!("HTTP/1.1 200 OK\r\nContent-Length: {}\r\nConnection: close\r\n\r\n", body.len());
+                let head = format!(
+                    "HTTP/1.1 200 OK\r\nContent-Length: {}\r\nConnection: close\r\n\r\n",
+                    body.len()
+                );
                 if path == layer {
                     let _ = asks.send(());
                     gate.acquire().await.unwrap().forget();
@@ -118,9 +122,12 @@ async fn registry(files: HashMap<String, Vec<u8>>) -> (SocketAddr, JoinHandle<()
             }
             let request = String::from_utf8(request).unwrap();
             let file = request.split_whitespace().nth(1).and_then(|path| files.get(path));
-            let (status, body) = file.map_or(("404 Not Found", &[][..]), |body| ("200 OK", body.as_slice()));
-            let head =
-                format!("HTTP/1.1 {status}\r\nContent-Length: {}\r\nConnection: close\r\n\r\n", body.len());
+            let (status, body) =
+                file.map_or(("404 Not Found", &[][..]), |body| ("200 OK", body.as_slice()));
+            let head = format!(
+                "HTTP/1.1 {status}\r\nContent-Length: {}\r\nConnection: close\r\n\r\n",
+                body.len()
+            );
             // Who went away gets nothing.
             let _ = stream.write_all(&[head.as_bytes(), body].concat()).await;
         }
@@ -271,7 +278,8 @@ async fn an_image_that_two_want_is_pulled_once_and_goes_on_for_who_is_left() {
     assert!(asked.try_recv().is_err(), "the layer was asked for once");
     becomes_idle(&images).await;
     let removal = std::pin::pin!(images.failed.notified());
-    let is_asked_for = removal.poll(&mut std::task::Context::from_waker(std::task::Waker::noop())).is_ready();
+    let is_asked_for =
+        removal.poll(&mut std::task::Context::from_waker(std::task::Waker::noop())).is_ready();
     assert!(!is_asked_for, "nothing has failed");
 }
 
@@ -299,17 +307,24 @@ async fn slow_pulls_of_one_user_leave_a_place_to_others() {
     let silent = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let reference = format!("{}/site/job:1", silent.local_addr().unwrap());
     let of_ann: Vec<_> = (1..=20)
-        .map(|workflow| images.fetch(&reference, requester(workflow, "ann", told().0), Timestamp(0)))
+        .map(|workflow| {
+            images.fetch(&reference, requester(workflow, "ann", told().0), Timestamp(0))
+        })
         .collect();
     let (address, _serving) = registry(image().files).await;
-    let of_bob = images.fetch(&format!("{address}/site/job:1"), requester(99, "bob", told().0), Timestamp(0));
+    let of_bob = images.fetch(
+        &format!("{address}/site/job:1"),
+        requester(99, "bob", told().0),
+        Timestamp(0),
+    );
     timeout(PATIENCE, of_bob).await.unwrap().unwrap().fetched.unwrap();
     becomes("those of ann do not go on", || running(&images) == of_ann.len()).await;
 }
 
 /// Limits of everybody: the defaults, but for images.
 async fn access(directory: &Path, images: u64) -> Access {
-    let database = Database::open(&directory.join(format!("{images}.db")), &[&access::SCHEMA]).await.unwrap();
+    let database =
+        Database::open(&directory.join(format!("{images}.db")), &[&access::SCHEMA]).await.unwrap();
     let mut limits = QuotaLimits::default();
     limits.set(QuotaName::Images, Some(images));
     Access::open(database).await.unwrap().with_quota_limits(limits)
@@ -343,7 +358,11 @@ async fn an_image_is_charged_to_who_pulled_it_first() {
         let (waits, _told) = told();
         let fetching = small.fetch(&by_digest, requester(number, user, waits), Timestamp(0));
         let again = timeout(PATIENCE, fetching).await.unwrap().unwrap().fetched.unwrap();
-        assert_eq!((again.was_cached, again.image.pulled_by.as_deref()), (true, Some("ann")), "{user}");
+        assert_eq!(
+            (again.was_cached, again.image.pulled_by.as_deref()),
+            (true, Some("ann")),
+            "{user}"
+        );
     }
     let by_tag = fetch(&small, 5, "ann").await.unwrap();
     assert!(by_tag.was_cached, "what is here costs nothing, whatever it is called");
@@ -369,7 +388,8 @@ async fn whoever_has_no_room_at_all_fetches_no_layer() {
     // Its layer never comes.
     let (address, _asked) = gated(image(), Arc::new(Semaphore::new(0))).await;
     let (waits, _told) = told();
-    let fetching = images.fetch(&format!("{address}/site/job:1"), requester(1, "ann", waits), Timestamp(0));
+    let fetching =
+        images.fetch(&format!("{address}/site/job:1"), requester(1, "ann", waits), Timestamp(0));
     let refused = timeout(PATIENCE, fetching).await.unwrap().unwrap().fetched.unwrap_err();
     assert!(matches!(*refused, FetchError::Quota(_)), "{refused}");
 }

@@ -108,7 +108,9 @@ impl JobImages {
                     tracing::warn!("no unused job images are removed: {unknown}");
                     told = Some(unknown);
                 }
-                Err(error) => tracing::error!("cannot remove unused job images: {}", causes(&error)),
+                Err(error) => {
+                    tracing::error!("cannot remove unused job images: {}", causes(&error))
+                }
             }
             tokio::select! {
                 () = self.shutdown.cancelled() => return,
@@ -142,12 +144,14 @@ impl JobImages {
         let looking = tokio::task::spawn_blocking(move || -> Result<_, image_store::StoreError> {
             let sizes: HashMap<Digest, u64> = blobs.list()?.into_iter().collect();
             let converted = name_indexes(&mut kept, &needed, &sizes, &blobs);
-            let images: Vec<ImageParts> = kept.iter().map(|one| parts_of(one, &needed, &blobs)).collect();
+            let images: Vec<ImageParts> =
+                kept.iter().map(|one| parts_of(one, &needed, &blobs)).collect();
             let mut gone = unused(&images, &sizes, now, limit);
             // One that was brought a moment ago may not be named by its workflow yet.
             let oldest = now.plus_seconds(-NAMED_WITHIN_SECONDS);
             let is_spare = |image: &&ImageParts| !image.in_use && image.used < oldest;
-            let short = images.iter().filter(is_spare).filter(|image| short.contains(&image.manifest));
+            let short =
+                images.iter().filter(is_spare).filter(|image| short.contains(&image.manifest));
             gone.extend(short.map(|image| image.manifest));
             let stay: Vec<&ImageParts> =
                 images.iter().filter(|image| !gone.contains(&image.manifest)).collect();
@@ -237,12 +241,16 @@ fn name_indexes(
     if kept.iter().all(|one| one.image.indexes.is_some()) {
         return Vec::new();
     }
-    let small =
-        sizes.iter().filter(|(digest, size)| **size <= MAX_DOCUMENT_BYTES && !in_use.contains(digest));
+    let small = sizes
+        .iter()
+        .filter(|(digest, size)| **size <= MAX_DOCUMENT_BYTES && !in_use.contains(digest));
     let indexes = small.filter_map(|(digest, _)| match document(digest, blobs)? {
         Document::Index(index) => {
             let entries = index.manifests().iter();
-            Some((*digest, entries.filter_map(|entry| digest_of(digest, entry).ok()).collect::<HashSet<_>>()))
+            Some((
+                *digest,
+                entries.filter_map(|entry| digest_of(digest, entry).ok()).collect::<HashSet<_>>(),
+            ))
         }
         Document::Manifest(_) => None,
     });

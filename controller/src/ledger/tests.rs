@@ -47,8 +47,13 @@ fn each_quota_of_submissions_is_refused_by_its_name_and_freed() {
             assert_eq!(ledger.has_room("ann", &small(100), &limits), Ok(()));
             assert_eq!(ledger.submit(workflow(number), "ann", small(100), &limits), Ok(()));
         }
-        let exceeded =
-            QuotaExceeded { user: "ann".to_owned(), name, used: 2 * each, more: each, limit: 2 * each };
+        let exceeded = QuotaExceeded {
+            user: "ann".to_owned(),
+            name,
+            used: 2 * each,
+            more: each,
+            limit: 2 * each,
+        };
         let refused = Err(SubmissionRefused::Exceeded(exceeded.clone()));
         assert_eq!(ledger.has_room("ann", &small(100), &limits), refused);
         assert_eq!(ledger.submit(workflow(3), "ann", small(100), &limits), refused);
@@ -56,7 +61,11 @@ fn each_quota_of_submissions_is_refused_by_its_name_and_freed() {
         let told = exceeded.to_string();
         assert!(told.contains(&format!("quota `{}`", name.as_str())), "{told}");
         assert!(told.contains("bedplate workflow "), "{told}");
-        assert_eq!(ledger.submit(workflow(4), "bob", small(100), &limits), Ok(()), "others have their own");
+        assert_eq!(
+            ledger.submit(workflow(4), "bob", small(100), &limits),
+            Ok(()),
+            "others have their own"
+        );
         // What frees it.
         match name {
             QuotaName::Documents => ledger.forget(workflow(1)),
@@ -231,8 +240,10 @@ fn the_same_is_known_after_a_restart() {
         indexes: None,
         pulled_by: Some("ann".to_owned()),
     };
-    let before =
-        KeptImage { image: JobImage { pulled_by: None, ..image.clone() }, used: api::ids::Timestamp(0) };
+    let before = KeptImage {
+        image: JobImage { pulled_by: None, ..image.clone() },
+        used: api::ids::Timestamp(0),
+    };
     let images = [KeptImage { image, used: api::ids::Timestamp(0) }, before];
     let again = QuotaLedger::default();
     again.recall(workflows, &plans, &on_disk, &images);
@@ -261,7 +272,8 @@ jobs:
     }
     let plan = Plan::of(&workflow, &files).unwrap();
     let of = of_plan(&plan);
-    let counted = [QuotaName::Workflows, QuotaName::Tasks, QuotaName::Volumes].map(|name| of.get(name));
+    let counted =
+        [QuotaName::Workflows, QuotaName::Tasks, QuotaName::Volumes].map(|name| of.get(name));
     assert_eq!(counted, [1, 101, 1]);
     assert_eq!(of.get(QuotaName::Files), 15 + 5, "the same script twice is one file");
 }
@@ -280,7 +292,11 @@ fn who_has_most_gives_way_when_too_many_workflows_are_kept() {
         ledger.submit(workflow(number + 100), user, small(1), &limits).unwrap();
     }
     let keep = |most: u32| -> Vec<(String, u32)> {
-        ledger.users_over_share(most).into_iter().map(|(user, keep)| (user.to_string(), keep)).collect()
+        ledger
+            .users_over_share(most)
+            .into_iter()
+            .map(|(user, keep)| (user.to_string(), keep))
+            .collect()
     };
     let wanted = |users: &[(&str, u32)]| -> Vec<(String, u32)> {
         users.iter().map(|(user, keep)| ((*user).to_owned(), *keep)).collect()

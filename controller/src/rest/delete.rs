@@ -39,7 +39,8 @@ pub(super) async fn delete(
     let summary = find(&controller, &caller, &wanted, TITLE).await?.summary;
     if summary.ended.is_none() {
         let (name, status) = (&summary.name, summary.status());
-        let why = format!("{name} is {}: stop it first with `bedplate workflow stop`", status.as_str());
+        let why =
+            format!("{name} is {}: stop it first with `bedplate workflow stop`", status.as_str());
         return Err(conflict(why));
     }
     let (id, orders) = (summary.id, &controller.0.orders);
@@ -64,7 +65,11 @@ fn conflict(why: String) -> Refusal {
 
 /// The id of the one workflow of a name; an id as it is. What is deleted does not come back, so a name
 /// that several have is not taken for the newest of them.
-async fn only_one(controller: &Controller, caller: &Caller, wanted: String) -> Result<String, Refusal> {
+async fn only_one(
+    controller: &Controller,
+    caller: &Caller,
+    wanted: String,
+) -> Result<String, Refusal> {
     if wanted.parse::<WorkflowId>().is_ok() {
         return Ok(wanted);
     }

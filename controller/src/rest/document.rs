@@ -92,7 +92,11 @@ pub(super) async fn check(
     let (stored_plan, plan) = plan.map_err(|error| Refusal::internal(title.clone(), &error))?;
     let turn = timeout(ORDER_PATIENCE, controller.0.numbering.clone().lock_owned()).await;
     let turn = turn.map_err(|_| {
-        Refusal::new(StatusCode::SERVICE_UNAVAILABLE, title.clone(), not_handed_over(keyed.is_some()))
+        Refusal::new(
+            StatusCode::SERVICE_UNAVAILABLE,
+            title.clone(),
+            not_handed_over(keyed.is_some()),
+        )
     })?;
     // Once more: the same request may have been in front of this one.
     if let Some(keyed) = &keyed
@@ -144,20 +148,29 @@ pub(super) fn not_answered(why: NoReply) -> String {
 
 /// What a workflow is called.
 fn name(wanted: Option<String>, parsed: &Parsed) -> Result<String, Refusal> {
-    let name = wanted.or_else(|| parsed.workflow.name.clone()).unwrap_or_else(|| DEFAULT_NAME.to_owned());
+    let name =
+        wanted.or_else(|| parsed.workflow.name.clone()).unwrap_or_else(|| DEFAULT_NAME.to_owned());
     let is_good = name.chars().count() <= MAX_NAME && !name.chars().any(char::is_control);
     // As a part of a URL the last two mean something else.
     if !is_good || matches!(name.as_str(), "" | "." | "..") {
         let why = format!(
             "{name:?} cannot name a workflow: use 1 to {MAX_NAME} printable characters, not `.` or `..` alone"
         );
-        return Err(Refusal::new(StatusCode::UNPROCESSABLE_ENTITY, "cannot start the workflow", why));
+        return Err(Refusal::new(
+            StatusCode::UNPROCESSABLE_ENTITY,
+            "cannot start the workflow",
+            why,
+        ));
     }
     Ok(name)
 }
 
 /// As whom the jobs run: from the record of a user, never from the request.
-async fn owner(controller: &Controller, caller: &Caller, wanted: Option<&str>) -> Result<Owner, Refusal> {
+async fn owner(
+    controller: &Controller,
+    caller: &Caller,
+    wanted: Option<&str>,
+) -> Result<Owner, Refusal> {
     let title = "cannot start the workflow";
     let principal = &caller.principal;
     caller.authorize(Resource::Owned { owner: wanted.unwrap_or(&principal.name) })?;
@@ -165,8 +178,9 @@ async fn owner(controller: &Controller, caller: &Caller, wanted: Option<&str>) -
         None => (principal.name.clone(), principal.account.clone()),
         Some(name) => {
             let user = controller.0.access.user(name).await;
-            let user =
-                user.map_err(|error| Refusal::new(StatusCode::UNPROCESSABLE_ENTITY, title, causes(&error)))?;
+            let user = user.map_err(|error| {
+                Refusal::new(StatusCode::UNPROCESSABLE_ENTITY, title, causes(&error))
+            })?;
             (user.name, user.account)
         }
     };
@@ -181,7 +195,11 @@ async fn owner(controller: &Controller, caller: &Caller, wanted: Option<&str>) -
 }
 
 /// The document, or its mistakes. What no node can run is one. Of a client that has gone none are told.
-fn parse(controller: &Controller, text: &str, abandoned: &Abandoned) -> Result<Parsed, Vec<Diagnostic>> {
+fn parse(
+    controller: &Controller,
+    text: &str,
+    abandoned: &Abandoned,
+) -> Result<Parsed, Vec<Diagnostic>> {
     let parsed = document::parse_while(text, &|| !abandoned.is_set()).unwrap_or(Err(Vec::new()))?;
     let too_large = engine::too_large(&controller.view(), &parsed.workflow);
     if too_large.is_empty() {

@@ -55,7 +55,8 @@ impl<S: Send + Sync> FromRequestParts<S> for IdempotencyKey {
 
 fn read(value: &HeaderValue) -> Option<&str> {
     let key = value.to_str().ok()?;
-    let is_good = (1..=MAX_KEY).contains(&key.len()) && key.bytes().all(|byte| byte.is_ascii_graphic());
+    let is_good =
+        (1..=MAX_KEY).contains(&key.len()) && key.bytes().all(|byte| byte.is_ascii_graphic());
     is_good.then_some(key)
 }
 
@@ -74,7 +75,8 @@ impl Keyed {
         request: &StartWorkflow,
     ) -> Result<Option<Self>, Refusal> {
         let Some(key) = key else { return Ok(None) };
-        let bytes = serde_json::to_vec(request).map_err(|error| Refusal::internal(TITLE, &error))?;
+        let bytes =
+            serde_json::to_vec(request).map_err(|error| Refusal::internal(TITLE, &error))?;
         let request = Digest(sha2::Sha256::digest(bytes).into());
         let principal = caller.principal.name.clone();
         Ok(Some(Self { key: SubmissionKey { principal, key }, request }))

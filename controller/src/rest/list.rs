@@ -169,7 +169,8 @@ impl ListParams {
             listing.name = Some(NamePattern::new(pattern));
         }
         let time = |name: &str, text: &Option<String>| {
-            let read = |text: &String| moment(text, now).ok_or_else(|| refuse(no_moment(name, text)));
+            let read =
+                |text: &String| moment(text, now).ok_or_else(|| refuse(no_moment(name, text)));
             text.as_ref().map(read).transpose()
         };
         listing.since = time("since", &self.since)?;

@@ -108,7 +108,8 @@ pub(super) async fn log(
         if let Some(run) = run_of(&controller, workflow, index, &wanted, title).await? {
             break run;
         }
-        let over = find(&controller, &caller, &workflow.to_string(), title).await?.summary.ended.is_some();
+        let over =
+            find(&controller, &caller, &workflow.to_string(), title).await?.summary.ended.is_some();
         if !wanted.follow || over {
             return Err(Refusal::new(StatusCode::NOT_FOUND, title, not_run(&stage.name, &wanted)));
         }
@@ -116,7 +117,8 @@ pub(super) async fn log(
     };
     let mut reader = Reader::new(controller, run, wanted.offset);
     reader.arrived(STALL).await;
-    let has_times = reader.skip_to(place).await.map_err(|error| Refusal::internal(title, &error))?;
+    let has_times =
+        reader.skip_to(place).await.map_err(|error| Refusal::internal(title, &error))?;
     let of_place = place.headers(reader.offset, has_times);
     let (status, extent) = reader.look();
     reader.gap = status.gap;
@@ -126,7 +128,8 @@ pub(super) async fn log(
         Some(length) => Body::from_stream(reader.exactly(length)),
         None => Body::from_stream(reader.follow()),
     };
-    let mut response = ([(header::CONTENT_TYPE, "text/plain; charset=utf-8")], body).into_response();
+    let mut response =
+        ([(header::CONTENT_TYPE, "text/plain; charset=utf-8")], body).into_response();
     let headers = response.headers_mut();
     if let Some(length) = length {
         headers.insert(header::CONTENT_LENGTH, length.into());
@@ -147,7 +150,9 @@ fn not_run(stage: &str, wanted: &LogParams) -> String {
     let parts: String = parts.into_iter().filter_map(|(name, number)| part(name, number)).collect();
     match parts.is_empty() {
         true => format!("{stage} has not run (yet)"),
-        false => format!("{stage} has no{parts} that has run (yet); `workflow show` lists those that have"),
+        false => format!(
+            "{stage} has no{parts} that has run (yet); `workflow show` lists those that have"
+        ),
     }
 }
 
@@ -156,7 +161,8 @@ pub(super) fn stage_of<'a>(
     name: Option<&str>,
     title: &str,
 ) -> Result<&'a Stage, Refusal> {
-    let jobs: Vec<&Stage> = view.stages.iter().filter(|stage| stage.kind == StageKind::Job).collect();
+    let jobs: Vec<&Stage> =
+        view.stages.iter().filter(|stage| stage.kind == StageKind::Job).collect();
     let found = match name {
         None if jobs.len() == 1 => jobs.first().copied(),
         None => None,
@@ -264,12 +270,14 @@ impl Reader {
     /// Goes to a place. `false` if nobody knows when the log was written: then all of it may be of then
     /// or later.
     async fn skip_to(&mut self, LogStart { tail, since }: LogStart) -> io::Result<bool> {
-        let (results, workflow, run) = (self.controller.0.results.clone(), self.row.workflow, self.row.run);
+        let (results, workflow, run) =
+            (self.controller.0.results.clone(), self.row.workflow, self.row.run);
         let is_over = matches!(self.look().0.state, LogState::Complete | LogState::Incomplete);
         let offset = self.offset;
         let look = move || {
             let last = tail.map(|lines| results.last_lines(workflow, run, lines)).transpose()?;
-            let since = since.map(|time| results.since(workflow, run, time, is_over)).transpose()?;
+            let since =
+                since.map(|time| results.since(workflow, run, time, is_over)).transpose()?;
             Ok::<_, io::Error>((
                 offset.max(last.unwrap_or(0)).max(since.flatten().unwrap_or(0)),
                 since != Some(None),
@@ -314,7 +322,9 @@ impl Reader {
                         Next::LeftOut => return Ok(None),
                         Next::End => {}
                     }
-                    let Some(pause) = waiting.pause(&status, Instant::now()) else { return Ok(None) };
+                    let Some(pause) = waiting.pause(&status, Instant::now()) else {
+                        return Ok(None);
+                    };
                     tokio::select! {
                         // Either there is more, or it is time to look whether the attempt is over.
                         _ = timeout(pause, reader.grown.changed()) => {}
@@ -398,7 +408,9 @@ fn status(row: &RunRow, here: u64, is_held: bool, node: &LogNode) -> LogStatus {
             let why = match (node.phase, &node.boot) {
                 (None, _) => format!("{name} was deleted"),
                 (Some(_), Some(boot)) if *boot != row.boot => format!("{name} was rebooted"),
-                _ => format!("{name} did not send it within {} s of its end", LOG_PATIENCE.as_secs()),
+                _ => {
+                    format!("{name} did not send it within {} s of its end", LOG_PATIENCE.as_secs())
+                }
             };
             let why = format!("the node was lost before the rest of the log arrived: {why}");
             (LogState::Incomplete, Some(row.log_bytes), Some(why))

@@ -60,9 +60,9 @@ async fn set(
     let told = outbox::current();
     let order = |done| Command::Pause { workflow, paused, by, done, told };
     match ask(&controller.0.orders, order).await {
-        Ok(true) => {
-            find(controller, &caller, &workflow.to_string(), title).await.map(|view| Json(view.summary))
-        }
+        Ok(true) => find(controller, &caller, &workflow.to_string(), title)
+            .await
+            .map(|view| Json(view.summary)),
         Ok(false) => {
             let state = match (summary.state.is_ended(), paused) {
                 (true, _) => summary.state.as_str(),

@@ -75,6 +75,8 @@ fn refuse(controller: &Controller, title: &str, not_taken: &SubmissionRefused) -
             controller.0.access.count_refusal(exceeded.name);
             exceeded.refusal(title)
         }
-        SubmissionRefused::Leaving { .. } => Refusal::new(StatusCode::CONFLICT, title, not_taken.to_string()),
+        SubmissionRefused::Leaving { .. } => {
+            Refusal::new(StatusCode::CONFLICT, title, not_taken.to_string())
+        }
     }
 }

@@ -77,7 +77,8 @@ pub(super) async fn stream(
     // To its end and into the audit log, even if the user goes away in the middle.
     let opening = tokio::spawn(audited(controller, caller, id, wanted, request));
     let (place, node) = opening.await.map_err(|error| Refusal::internal(TITLE, &error))??;
-    let limited = upgrade.max_message_size(MAX_STREAM_MESSAGE_BYTES).max_frame_size(MAX_STREAM_MESSAGE_BYTES);
+    let limited =
+        upgrade.max_message_size(MAX_STREAM_MESSAGE_BYTES).max_frame_size(MAX_STREAM_MESSAGE_BYTES);
     Ok(limited.on_upgrade(move |user| async move {
         bridge(user, node, stop).await;
         drop((place, running));
@@ -159,8 +160,8 @@ async fn open(
     let stream = identity::new_stream()
         .ok_or_else(|| Refusal::new(StatusCode::INTERNAL_SERVER_ERROR, title, "no random bytes"))?;
     let expected = controller.0.streams.expect(stream, row.run, row.node);
-    let (place, arrival) =
-        expected.map_err(|full| Refusal::new(StatusCode::TOO_MANY_REQUESTS, title, full.to_string()))?;
+    let (place, arrival) = expected
+        .map_err(|full| Refusal::new(StatusCode::TOO_MANY_REQUESTS, title, full.to_string()))?;
     let (run, name) = (row.run, &row.node_name);
     let not_connected = || {
         let why = format!(
@@ -182,7 +183,9 @@ async fn open(
             Err(Refusal::new(StatusCode::GATEWAY_TIMEOUT, title, why))
         }
         Err(_) => {
-            let why = format!("{name}, where the job runs, did not dial within {DIAL_SECONDS} s: try again");
+            let why = format!(
+                "{name}, where the job runs, did not dial within {DIAL_SECONDS} s: try again"
+            );
             Err(Refusal::new(StatusCode::GATEWAY_TIMEOUT, title, why))
         }
     }
@@ -216,7 +219,9 @@ async fn running(
         Some(_) => format!("{name} does not run yet: its container is being prepared"),
         // Others of the stage have run.
         None if !rows.is_empty() => {
-            format!("{name} does not run: no run of it is known; `workflow show` lists those of the stage")
+            format!(
+                "{name} does not run: no run of it is known; `workflow show` lists those of the stage"
+            )
         }
         None => format!("{name} does not run: it is {}", stage.state.as_str()),
     };

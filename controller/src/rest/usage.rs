@@ -41,7 +41,8 @@ pub(super) async fn usage(
     caller: Caller,
     Path(wanted): Path<String>,
 ) -> Result<Json<Vec<TaskUsage>>, Refusal> {
-    let id = find(&controller, &caller, &wanted, "cannot tell what the workflow uses").await?.summary.id;
+    let id =
+        find(&controller, &caller, &wanted, "cannot tell what the workflow uses").await?.summary.id;
     let mut jobs = controller.view().running_jobs(id);
     jobs.truncate(MAX_TASKS);
     let mut told = HashMap::new();
@@ -56,7 +57,11 @@ pub(super) async fn usage(
 }
 
 /// Asks the nodes of `jobs` and collects what they tell.
-async fn ask(controller: &Controller, jobs: &[RunningJob], told: &mut HashMap<RunId, Option<LiveUsage>>) {
+async fn ask(
+    controller: &Controller,
+    jobs: &[RunningJob],
+    told: &mut HashMap<RunId, Option<LiveUsage>>,
+) {
     let fleet = &controller.0.fleet;
     let mut answers = fleet.usages();
     let mut by_node: BTreeMap<NodeId, Vec<RunId>> = BTreeMap::new();
@@ -74,7 +79,8 @@ async fn ask(controller: &Controller, jobs: &[RunningJob], told: &mut HashMap<Ru
     while told.len() < asked {
         match answers.recv().await {
             Ok(answer) => {
-                let ours = |run: RunId| jobs.iter().any(|job| job.run == run && job.node == answer.node);
+                let ours =
+                    |run: RunId| jobs.iter().any(|job| job.run == run && job.node == answer.node);
                 for one in answer.runs.iter().filter(|one| ours(one.run)) {
                     told.insert(one.run, one.usage.clone());
                 }

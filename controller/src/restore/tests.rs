@@ -32,7 +32,8 @@ const BEFORE: &str = include_str!("before_plans/database.sql");
 const SHOWN: &str = include_str!("before_plans/shown.json");
 
 /// A document that this release cannot read.
-const UNREADABLE: &str = "version: v1\njobs: {strange: {image: docker://a, command: [hang], balloon: red}}";
+const UNREADABLE: &str =
+    "version: v1\njobs: {strange: {image: docker://a, command: [hang], balloon: red}}";
 
 /// A server's state that outlives its runs.
 struct Site {
@@ -77,7 +78,8 @@ impl Site {
         let text = "SELECT run, workflow, node, node_name, boot,
                       accepted AND (ended IS NULL OR log_bytes > 0),
                       CASE WHEN ended IS NULL THEN placed END FROM controller_runs";
-        let rows: Vec<Columns> = sqlx::query_as(text).fetch_all(&mut site.connection().await).await.unwrap();
+        let rows: Vec<Columns> =
+            sqlx::query_as(text).fetch_all(&mut site.connection().await).await.unwrap();
         let on_node = |(run, workflow, node, name, boot, holds, since): Columns| OnNode {
             run: run.parse().unwrap(),
             workflow: workflow.parse().unwrap(),
@@ -127,7 +129,8 @@ impl Site {
         let (registries, platform) = (Arc::default(), api::image::Platform::default());
         let shutdown = CancellationToken::new();
         let (path, converter) = (self.directory.path(), image_store::Converter::in_this_process());
-        let images = JobImages::open(path, converter, of_images, registries, platform, shutdown).unwrap();
+        let images =
+            JobImages::open(path, converter, of_images, registries, platform, shutdown).unwrap();
         let results = Results::open(self.directory.path(), 1 << 20).unwrap();
         let mut number = 1 << 64;
         let new_run = move || {
@@ -227,7 +230,13 @@ impl Server {
     /// The one run of a workflow that is not over ends.
     async fn end(&mut self, name: &str, outcome: Outcome, now: Timestamp) -> (RunId, Effects) {
         let row = self.runs(name).await.into_iter().find(|row| row.ended.is_none()).unwrap();
-        let end = RunEnd { started: row.started, ended: now, outcome, log_bytes: 0, usage: Usage::default() };
+        let end = RunEnd {
+            started: row.started,
+            ended: now,
+            outcome,
+            log_bytes: 0,
+            usage: Usage::default(),
+        };
         let report = RunReport { run: row.run, state: RunState::Ended(Box::new(end)) };
         self.engine.handle_report(row.node, &report, now);
         (row.run, self.proceed(now).await)
@@ -244,7 +253,18 @@ fn facts(id: NodeId, name: NodeName, boot: &str) -> NodeFacts {
     let (is_ready, in_conflict, knows_attempts) = (true, false, Some(true));
     let (drained, refuses) = (None, None);
     let labels = api::labels::Labels::new();
-    NodeFacts { id, name, boot, is_ready, drained, refuses, in_conflict, knows_attempts, labels, capacity }
+    NodeFacts {
+        id,
+        name,
+        boot,
+        is_ready,
+        drained,
+        refuses,
+        in_conflict,
+        knows_attempts,
+        labels,
+        capacity,
+    }
 }
 
 /// Orders to begin, by run, with what they are called.
@@ -275,9 +295,14 @@ async fn a_database_of_before_plans_has_the_same_workflows_stages_and_runs() {
     let site = Site::before().await;
     let before = site.rows().await;
     let store = site.store().await;
-    let bytes =
-        site.number("SELECT SUM(OCTET_LENGTH(document)) FROM controller_workflows WHERE ended IS NULL").await;
-    assert_eq!(store.without_plan().await.unwrap(), (8, bytes.unsigned_abs()), "what the log tells");
+    let bytes = site
+        .number("SELECT SUM(OCTET_LENGTH(document)) FROM controller_workflows WHERE ended IS NULL")
+        .await;
+    assert_eq!(
+        store.without_plan().await.unwrap(),
+        (8, bytes.unsigned_abs()),
+        "what the log tells"
+    );
     let mut server = site.start().await;
     assert_eq!(site.rows().await, before, "the conversion adds plans and changes nothing else");
     let shown: BTreeMap<String, Workflow> = serde_json::from_str(SHOWN).unwrap();
@@ -289,14 +314,18 @@ async fn a_database_of_before_plans_has_the_same_workflows_stages_and_runs() {
         if name == "again" {
             // What failed and is tried again was not shown by that release.
             let reason = now.stages[1].reason.clone();
-            assert!(reason.as_ref().is_some_and(|reason| reason.contains(" failed: ")), "{reason:?}");
+            assert!(
+                reason.as_ref().is_some_and(|reason| reason.contains(" failed: ")),
+                "{reason:?}"
+            );
             workflow.stages[1].reason = reason;
         }
         assert_eq!(now, workflow, "{name}");
     }
     assert_eq!(now.len(), shown.len() + 1, "those of make.sh and of the simulation itself");
-    let left: Vec<String> =
-        site.texts("SELECT name FROM controller_workflows WHERE plan IS NULL AND ended IS NULL").await;
+    let left: Vec<String> = site
+        .texts("SELECT name FROM controller_workflows WHERE plan IS NULL AND ended IS NULL")
+        .await;
     assert_eq!(left, [""; 0]);
     let over = site
         .texts("SELECT name FROM controller_workflows WHERE plan IS NOT NULL AND ended IS NOT NULL")
@@ -322,7 +351,10 @@ async fn a_database_of_before_plans_has_the_same_workflows_stages_and_runs() {
         .filter(|(run, _)| !never_arrived.contains_key(run))
         .map(|(_, subject)| subject)
         .collect();
-    assert!(others.iter().all(|subject| *subject == "job fails"), "only what was due begins: {others:?}");
+    assert!(
+        others.iter().all(|subject| *subject == "job fails"),
+        "only what was due begins: {others:?}"
+    );
 
     // The graph goes on where it stood: a job after the one that held it, a file after the jobs.
     let (_, effects) = server.end("data", Outcome::Exited { code: 0 }, at).await;
@@ -335,16 +367,18 @@ async fn a_database_of_before_plans_has_the_same_workflows_stages_and_runs() {
 async fn a_server_that_was_killed_while_it_converted_goes_on() {
     let site = Site::before().await;
     let whole = site.start().await.shown().await;
-    let plans =
-        site.texts("SELECT id || plan FROM controller_workflows WHERE plan IS NOT NULL ORDER BY id").await;
+    let plans = site
+        .texts("SELECT id || plan FROM controller_workflows WHERE plan IS NOT NULL ORDER BY id")
+        .await;
     assert_eq!(plans.len(), 8);
     // Each is converted in a transaction of its own: a kill leaves some with a plan and some
     // without.
     site.execute("UPDATE controller_workflows SET plan = NULL WHERE place % 2 = 0").await;
     let again = site.start().await.shown().await;
     assert_eq!(again, whole);
-    let same =
-        site.texts("SELECT id || plan FROM controller_workflows WHERE plan IS NOT NULL ORDER BY id").await;
+    let same = site
+        .texts("SELECT id || plan FROM controller_workflows WHERE plan IS NOT NULL ORDER BY id")
+        .await;
     assert_eq!(same, plans);
 }
 
@@ -401,7 +435,10 @@ async fn what_cannot_be_converted_is_blocked_and_followed_to_its_end() {
     server.engine.tick(at.plus_seconds(1_000), std::time::Duration::from_secs(1_000));
     server.proceed(at.plus_seconds(1_000)).await;
     let view = server.view("strange");
-    assert!(view.summary.blocked.is_some() && view.summary.ended.is_none(), "it waits for a release");
+    assert!(
+        view.summary.blocked.is_some() && view.summary.ended.is_none(),
+        "it waits for a release"
+    );
     assert_eq!(view.stages[1].tasks.finished, 1);
 
     // That release comes.
@@ -439,14 +476,17 @@ async fn what_is_blocked_can_be_stopped() {
         assert!(server.engine.stop(id, "stopped by ann", at));
     }
     let effects = server.proceed(at).await;
-    let told =
-        |ends: fn(&FromServer) -> bool| effects.messages.iter().filter(|(_, message)| ends(message)).count();
+    let told = |ends: fn(&FromServer) -> bool| {
+        effects.messages.iter().filter(|(_, message)| ends(message)).count()
+    };
     assert_eq!(told(|message| matches!(message, FromServer::StopRun { .. })), 3);
     server.end("array", Outcome::Stopped { why: "stopped by ann".to_owned() }, at).await;
     for name in ["strange", "data"] {
-        let (_, effects) = server.end(name, Outcome::Stopped { why: "stopped by ann".to_owned() }, at).await;
-        let removes =
-            |(_, message): &(NodeId, FromServer)| matches!(message, FromServer::RemoveVolumes { .. });
+        let (_, effects) =
+            server.end(name, Outcome::Stopped { why: "stopped by ann".to_owned() }, at).await;
+        let removes = |(_, message): &(NodeId, FromServer)| {
+            matches!(message, FromServer::RemoveVolumes { .. })
+        };
         assert_eq!(
             effects.messages.iter().filter(|told| removes(told)).count(),
             if name == "data" { 2 } else { 0 }
@@ -469,7 +509,11 @@ async fn plans_that_do_not_fit_their_rows_or_this_release_block() {
         ("strange", "{\"plan\":4}", "version 4, and this release reads up to 3"),
         ("ruled", "{\"plan\":1}", "damaged"),
         ("paused", "{\"plan\":1,\"groups\":0,\"stages\":[]}", "no stage 0"),
-        ("data", "{\"plan\":1,\"groups\":0,\"stages\":[]}", "has 0 groups of volumes, and the database 2"),
+        (
+            "data",
+            "{\"plan\":1,\"groups\":0,\"stages\":[]}",
+            "has 0 groups of volumes, and the database 2",
+        ),
     ] {
         sqlx::query("UPDATE controller_workflows SET plan = $1 WHERE name = $2")
             .bind(plan)
@@ -610,16 +654,25 @@ async fn a_row_that_cannot_be_read_blocks_its_workflow_and_no_other() {
         let id = server.id("strange");
         assert!(server.engine.stop(id, "stopped by ann", at), "{damage}");
         let effects = server.proceed(at).await;
-        let stops =
-            effects.messages.iter().filter(|(_, told)| matches!(told, FromServer::StopRun { .. })).count();
+        let stops = effects
+            .messages
+            .iter()
+            .filter(|(_, told)| matches!(told, FromServer::StopRun { .. }))
+            .count();
         // Of one without a readable id nobody knows whose it is.
         assert_eq!(stops, usize::from(!damage.contains("run = 'odd'")), "{damage}");
-        assert_eq!(server.store.workflow(id).await.unwrap().unwrap().stop.as_deref(), Some("stopped by ann"));
+        assert_eq!(
+            server.store.workflow(id).await.unwrap().unwrap().stop.as_deref(),
+            Some("stopped by ann")
+        );
         assert_eq!(site.number(damaged).await, 1, "{damage}");
         // What was stopped ends on the nodes after a restart too.
         let effects = site.start().await.nodes_come_back(at).await;
-        let stops =
-            effects.messages.iter().filter(|(_, told)| matches!(told, FromServer::StopRun { .. })).count();
+        let stops = effects
+            .messages
+            .iter()
+            .filter(|(_, told)| matches!(told, FromServer::StopRun { .. }))
+            .count();
         assert_eq!(stops, 1, "{damage}");
     }
 }
@@ -634,7 +687,8 @@ async fn what_runs_of_a_workflow_whose_key_cannot_be_read_goes_on() {
         assert!(server.live().summaries().all(|summary| summary.name != "strange"));
         assert_nothing_is_ended(&server.nodes_come_back(clock::now()).await);
         // The next workflow has a place behind those that can be read.
-        let last = site.number("SELECT MAX(CAST(place AS INTEGER)) FROM controller_workflows").await;
+        let last =
+            site.number("SELECT MAX(CAST(place AS INTEGER)) FROM controller_workflows").await;
         assert_eq!(server.store.next_sequence().await.unwrap(), last.unsigned_abs() + 1);
     }
     // What is not in the database at all is stopped all the same.
@@ -642,7 +696,10 @@ async fn what_runs_of_a_workflow_whose_key_cannot_be_read_goes_on() {
     let (node, run) = (server.nodes.runs[0].node, RunId(uuid::Uuid::from_u128(1)));
     server.engine.handle_report(node, &RunReport { run, state: RunState::Preparing {} }, at);
     let told = server.proceed(at).await.messages;
-    assert!(matches!(told.as_slice(), [(_, FromServer::StopRun { run: is, .. })] if *is == run), "{told:?}");
+    assert!(
+        matches!(told.as_slice(), [(_, FromServer::StopRun { run: is, .. })] if *is == run),
+        "{told:?}"
+    );
 }
 
 #[tokio::test]
@@ -667,13 +724,9 @@ async fn a_list_has_what_is_over_though_one_of_them_cannot_be_read() {
     let store = site.store().await;
     let over = store.over(&Listing::default(), None, 100).await.unwrap();
     assert!(!over.is_empty());
-    assert!(
-        over.iter().all(|one| one
-            .row
-            .unreadable
-            .as_ref()
-            .is_some_and(|damage| damage.cause.starts_with("view: ")))
-    );
+    assert!(over.iter().all(|one| {
+        one.row.unreadable.as_ref().is_some_and(|damage| damage.cause.starts_with("view: "))
+    }));
 }
 
 /// However long ago that was: nothing could arrive since.
@@ -691,11 +744,20 @@ async fn a_log_is_awaited_that_was_under_way_when_the_server_went_down() {
          WHERE name IN ('strange', 'ruled')";
     site.execute(over).await;
     let newest = site.number("SELECT MAX(ended) FROM controller_workflows").await;
-    assert!(newest < clock::now().plus_seconds(-600).0, "the server was down for longer than it waits");
+    assert!(
+        newest < clock::now().plus_seconds(-600).0,
+        "the server was down for longer than it waits"
+    );
     let runs = "SELECT run FROM controller_runs JOIN controller_workflows ON workflow = id
          WHERE log_bytes = 30 ORDER BY name";
-    let [of_ruled, of_strange]: [RunId; 2] =
-        site.texts(runs).await.iter().map(|run| run.parse().unwrap()).collect::<Vec<_>>().try_into().unwrap();
+    let [of_ruled, of_strange]: [RunId; 2] = site
+        .texts(runs)
+        .await
+        .iter()
+        .map(|run| run.parse().unwrap())
+        .collect::<Vec<_>>()
+        .try_into()
+        .unwrap();
 
     let mut server = site.start().await;
     assert!(server.holds(of_strange));

@@ -50,7 +50,9 @@ fn bytes_of(path: &Path) -> u64 {
 
 /// Bytes of the files of a log whose head is at `path`.
 pub(super) fn log_bytes(path: &Path) -> u64 {
-    bytes_of(path) + bytes_of(&path.with_extension("times")) + bytes_in(&path.with_extension("tail"), 0)
+    bytes_of(path)
+        + bytes_of(&path.with_extension("times"))
+        + bytes_in(&path.with_extension("tail"), 0)
 }
 
 /// What time marks take at most: each a record, and one for their file.
@@ -71,7 +73,12 @@ pub(crate) struct FileCharge {
 }
 
 impl FileCharge {
-    pub(super) fn new(results: Results, workflow: WorkflowId, stage: StageId, part: PathBuf) -> Self {
+    pub(super) fn new(
+        results: Results,
+        workflow: WorkflowId,
+        stage: StageId,
+        part: PathBuf,
+    ) -> Self {
         Self { results, workflow, stage, part, reserved: 0 }
     }
 
@@ -118,8 +125,10 @@ impl Results {
     /// on with them. Call it before [`Self::measure`], and before any is begun.
     pub(crate) fn remove_parts(&self) {
         let directories = fs::read_dir(&self.files).into_iter().flatten().flatten();
-        let files =
-            directories.filter_map(|directory| fs::read_dir(directory.path()).ok()).flatten().flatten();
+        let files = directories
+            .filter_map(|directory| fs::read_dir(directory.path()).ok())
+            .flatten()
+            .flatten();
         for path in files.map(|file| file.path()) {
             if path.extension().and_then(OsStr::to_str).is_some_and(|end| end.starts_with(PART)) {
                 remove_part(&path);
@@ -160,8 +169,12 @@ impl Results {
                 self.ledger.forget(workflow);
                 return true;
             }
-            Ok(Err(error)) => tracing::error!("{}; it is tried again at the next start", causes(&error)),
-            Err(error) => tracing::error!("the files of workflow {workflow} are not removed: {error}"),
+            Ok(Err(error)) => {
+                tracing::error!("{}; it is tried again at the next start", causes(&error))
+            }
+            Err(error) => {
+                tracing::error!("the files of workflow {workflow} are not removed: {error}")
+            }
         }
         false
     }

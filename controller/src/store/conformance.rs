@@ -114,7 +114,10 @@ async fn workflows(store: impl Store) {
     assert_eq!(store.unfinished(Timestamp(5)).await.unwrap().0, [over.clone(), second.clone()]);
     assert_eq!(store.newest_end().await.unwrap(), Some(Timestamp(5)));
     let listed = Listed { key: String::new(), row: over.clone() };
-    assert_eq!(store.over(&Listing::default(), None, 10).await.unwrap(), std::slice::from_ref(&listed));
+    assert_eq!(
+        store.over(&Listing::default(), None, 10).await.unwrap(),
+        std::slice::from_ref(&listed)
+    );
     assert_eq!(store.over(&of("ann"), None, 10).await.unwrap(), [listed]);
     assert_eq!(store.over(&of("bob"), None, 10).await.unwrap(), []);
     assert_eq!(store.over(&Listing::default(), None, 0).await.unwrap(), []);
@@ -162,7 +165,8 @@ async fn stages_runs_and_events(store: impl Store) {
     };
     let event = |number| {
         let (event, message) = (EventKind::StageStarted, "started".to_owned());
-        let event = WorkflowEvent { number, at: Timestamp(4), event, stage: Some(2), name: None, message };
+        let event =
+            WorkflowEvent { number, at: Timestamp(4), event, stage: Some(2), name: None, message };
         Write::Event(id, Box::new(event))
     };
     assert_eq!(store.last_event(id).await.unwrap(), 0);
@@ -172,8 +176,12 @@ async fn stages_runs_and_events(store: impl Store) {
     writes.extend([event(1), event(2)]);
     store.commit(&writes).await.unwrap();
 
-    let stage =
-        StageRow { state: State::Failed, reason: Some("why".into()), ended: Some(Timestamp(6)), ..stage };
+    let stage = StageRow {
+        state: State::Failed,
+        reason: Some("why".into()),
+        ended: Some(Timestamp(6)),
+        ..stage
+    };
     let over = RunRow {
         accepted: true,
         started: Some(Timestamp(5)),
@@ -191,11 +199,17 @@ async fn stages_runs_and_events(store: impl Store) {
         log_bytes: 10,
         ..runs[0].clone()
     };
-    store.commit(&[Write::Stage(Box::new(stage.clone())), Write::Run(Box::new(over.clone()))]).await.unwrap();
+    store
+        .commit(&[Write::Stage(Box::new(stage.clone())), Write::Run(Box::new(over.clone()))])
+        .await
+        .unwrap();
     let rows = store.rows(id, None).await.unwrap();
     assert_eq!((rows.stages, rows.unreadable), (vec![stage], None));
     assert_eq!(store.runs(id, None, None, 10).await.unwrap(), [over.clone(), runs[1].clone()]);
-    assert_eq!(store.runs(id, Some(StageId(2)), None, 1).await.unwrap(), std::slice::from_ref(&over));
+    assert_eq!(
+        store.runs(id, Some(StageId(2)), None, 1).await.unwrap(),
+        std::slice::from_ref(&over)
+    );
     assert_eq!(store.runs(id, Some(StageId(1)), None, 10).await.unwrap(), []);
     let behind_first = store.runs(id, None, Some(over.key()), 10).await.unwrap();
     assert_eq!(behind_first, std::slice::from_ref(&runs[1]));
@@ -240,7 +254,10 @@ async fn attempts_of_several_members(store: impl Store) {
         outcome: Some(Outcome::Exited { code: 3 }),
         ..attempt.clone()
     };
-    store.commit(&[Write::Attempt(Box::new(over.clone())), Write::Attempt(Box::new(attempt))]).await.unwrap();
+    store
+        .commit(&[Write::Attempt(Box::new(over.clone())), Write::Attempt(Box::new(attempt))])
+        .await
+        .unwrap();
     store.commit(&[Write::Attempt(Box::new(over.clone()))]).await.unwrap();
     let rows = store.rows(id, None).await.unwrap();
     assert_eq!((rows.attempts, rows.runs.len(), rows.unreadable), (vec![over], 3, None));
@@ -322,14 +339,25 @@ const OVER: [(&str, &str, State, i64); 8] = [
 fn filters() -> [Listing; 9] {
     [
         of("ann"),
-        Listing { statuses: vec![WorkflowStatus::Failed, WorkflowStatus::Waiting], ..Listing::default() },
+        Listing {
+            statuses: vec![WorkflowStatus::Failed, WorkflowStatus::Waiting],
+            ..Listing::default()
+        },
         Listing { statuses: vec![WorkflowStatus::Waiting], ..Listing::default() },
-        Listing { name: Some(NamePattern::new("night")), sort: WorkflowSort::User, ..Listing::default() },
+        Listing {
+            name: Some(NamePattern::new("night")),
+            sort: WorkflowSort::User,
+            ..Listing::default()
+        },
         Listing { name: Some(NamePattern::new("n?")), ..Listing::default() },
         Listing { name: Some(NamePattern::new("[1]")), ..Listing::default() },
         Listing { name: Some(NamePattern::new("?")), ..Listing::default() },
         Listing { since: Some(Timestamp(20)), until: Some(Timestamp(40)), ..Listing::default() },
-        Listing { statuses: vec![WorkflowStatus::Finished], name: Some(NamePattern::new("*t")), ..of("ann") },
+        Listing {
+            statuses: vec![WorkflowStatus::Finished],
+            name: Some(NamePattern::new("*t")),
+            ..of("ann")
+        },
     ]
 }
 
@@ -399,7 +427,8 @@ async fn lists_of_what_is_over(store: impl Store) {
 
 /// A key is there with its workflow or not at all, is its user's, and counts for a day.
 async fn keys_of_submissions(store: impl Store) {
-    let key = |principal: &str, key: &str| SubmissionKey { principal: principal.into(), key: key.into() };
+    let key =
+        |principal: &str, key: &str| SubmissionKey { principal: principal.into(), key: key.into() };
     let keyed = |number, at, of: &SubmissionKey| {
         let row = WorkflowRow { submitted: Timestamp(at), ..workflow(number) };
         let key = Some((of.clone(), Digest([u8::try_from(number).unwrap(); 32])));
@@ -407,8 +436,10 @@ async fn keys_of_submissions(store: impl Store) {
         Write::Submit(Box::new(SubmittedRow { row, document, plan, key }))
     };
     let (ann, ben) = (key("ann", "k"), key("ben", "k"));
-    let submission =
-        |number: u8| KeyedSubmission { request: Digest([number; 32]), workflow: workflow(number.into()).id };
+    let submission = |number: u8| KeyedSubmission {
+        request: Digest([number; 32]),
+        workflow: workflow(number.into()).id,
+    };
     let day = KEY_LIFE_SECONDS * 1_000_000;
     assert_eq!(store.submission(&ann, Timestamp(0)).await.unwrap(), None);
     store.commit(&[keyed(1, 10, &ann), keyed(2, 11, &ben)]).await.unwrap();
@@ -484,12 +515,15 @@ async fn sqlite_lists_by_an_index_alone() {
     let pool = SqlitePoolOptions::new().max_connections(1).connect_with(file).await.unwrap();
     let name = Some(NamePattern::new("x"));
     for sort in WorkflowSort::ALL {
-        for (name, owner) in [(None, None), (name.clone(), None), (name.clone(), Some("ann".to_owned()))] {
+        for (name, owner) in
+            [(None, None), (name.clone(), None), (name.clone(), Some("ann".to_owned()))]
+        {
             let listing = Listing { sort, name, owner, ..Listing::default() };
             let text = format!("EXPLAIN QUERY PLAN {}", sql::lists::text(&listing));
             let plan: Vec<(i64, i64, i64, String)> =
                 sqlx::query_as(sqlx::AssertSqlSafe(text)).fetch_all(&pool).await.unwrap();
-            let index = plan.iter().filter(|line| line.3.contains("INDEX controller_workflows_over"));
+            let index =
+                plan.iter().filter(|line| line.3.contains("INDEX controller_workflows_over"));
             assert_eq!(index.count(), 1, "{listing:?}: {plan:#?}");
         }
     }
@@ -531,8 +565,12 @@ async fn runs_of_the_first_version_keep_what_they_used() {
           ('00000000000000000000000000000007', '00000000-0000-0000-0000-000000000001', 0, 0, 1,
            '00000000-0000-0000-0000-000000000009', 'n1', 'b', NULL, 1, TRUE, NULL, NULL, NULL, 8, 9, 0)";
     sqlx::raw_sql(rows).execute(&pool).await.unwrap();
-    sqlx::raw_sql(include_str!("../../migrations/0002_usage_and_pause.sql")).execute(&pool).await.unwrap();
-    let used: String = sqlx::query_scalar("SELECT used FROM controller_runs").fetch_one(&pool).await.unwrap();
+    sqlx::raw_sql(include_str!("../../migrations/0002_usage_and_pause.sql"))
+        .execute(&pool)
+        .await
+        .unwrap();
+    let used: String =
+        sqlx::query_scalar("SELECT used FROM controller_runs").fetch_one(&pool).await.unwrap();
     let usage: Usage = serde_json::from_str(&used).unwrap();
     assert_eq!(usage, Usage { cpu_micros: 8, memory_peak_bytes: 9, ..Usage::default() });
 }

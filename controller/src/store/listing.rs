@@ -52,7 +52,10 @@ pub(crate) struct PageCursor {
 impl Listing {
     /// Whether any filter but that of the owner is set.
     pub(crate) fn has_filters(&self) -> bool {
-        !self.statuses.is_empty() || self.name.is_some() || self.since.is_some() || self.until.is_some()
+        !self.statuses.is_empty()
+            || self.name.is_some()
+            || self.since.is_some()
+            || self.until.is_some()
     }
 
     /// The final states of what is wanted; `None`: any.
@@ -70,7 +73,10 @@ impl Listing {
     }
 
     /// Those of the list among workflows that are not over, which come newest first.
-    pub(crate) fn pick(&self, newest_first: impl Iterator<Item = WorkflowSummary>) -> Vec<WorkflowSummary> {
+    pub(crate) fn pick(
+        &self,
+        newest_first: impl Iterator<Item = WorkflowSummary>,
+    ) -> Vec<WorkflowSummary> {
         let mut picked: Vec<WorkflowSummary> =
             newest_first.filter(|one| !one.state.is_ended() && self.matches(one)).collect();
         // Sorting is stable: equals stay the newest first.

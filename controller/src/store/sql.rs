@@ -24,10 +24,12 @@ use self::{
     reading::UnreadStages,
 };
 use super::{
-    HeldWorkflow, KeptImage, KeyedSubmission, Listed, Listing, PageCursor, Store, StoreError, StoredPlan,
+    HeldWorkflow, KeptImage, KeyedSubmission, Listed, Listing, PageCursor, Store, StoreError,
+    StoredPlan,
 };
 use crate::record::{
-    AttemptRow, JobImage, Rows, RunKey, RunRow, SparedRows, StageRow, SubmissionKey, WorkflowRow, Write,
+    AttemptRow, JobImage, Rows, RunKey, RunRow, SparedRows, StageRow, SubmissionKey, WorkflowRow,
+    Write,
 };
 
 /// The tables of this crate.
@@ -82,7 +84,9 @@ impl SqlStore {
     }
 
     /// All job images; an error in place of one that cannot be read.
-    pub(crate) async fn each_image(&self) -> Result<Vec<Result<KeptImage, StoreError>>, StoreError> {
+    pub(crate) async fn each_image(
+        &self,
+    ) -> Result<Vec<Result<KeptImage, StoreError>>, StoreError> {
         let text = "SELECT manifest, image, used FROM controller_images ORDER BY manifest";
         type Columns = (String, Json<JobImage>, i64);
         let rows: Vec<Result<Columns, StoreError>> =
@@ -94,7 +98,10 @@ impl SqlStore {
 
 #[async_trait]
 impl Store for SqlStore {
-    async fn unfinished(&self, since: Timestamp) -> Result<(Vec<WorkflowRow>, SparedRows), StoreError> {
+    async fn unfinished(
+        &self,
+        since: Timestamp,
+    ) -> Result<(Vec<WorkflowRow>, SparedRows), StoreError> {
         let text = format!(
             "SELECT {WORKFLOW} FROM controller_workflows WHERE ended IS NULL OR ended >= $1
               ORDER BY place"
@@ -126,7 +133,11 @@ impl Store for SqlStore {
         self.list_over(listing, behind, limit).await
     }
 
-    async fn newest(&self, name: &str, owner: Option<&str>) -> Result<Option<WorkflowId>, StoreError> {
+    async fn newest(
+        &self,
+        name: &str,
+        owner: Option<&str>,
+    ) -> Result<Option<WorkflowId>, StoreError> {
         let text = "SELECT id FROM controller_workflows
                      WHERE name = $1 AND ($2 IS NULL OR owner_name = $2)
                      ORDER BY place DESC LIMIT 1";
@@ -144,11 +155,16 @@ impl Store for SqlStore {
         self.list_named(name, owner, limit).await
     }
 
-    async fn outdated(&self, owner: Option<&str>, keep: u32) -> Result<Vec<WorkflowId>, StoreError> {
+    async fn outdated(
+        &self,
+        owner: Option<&str>,
+        keep: u32,
+    ) -> Result<Vec<WorkflowId>, StoreError> {
         let text = "SELECT id FROM controller_workflows
                      WHERE ended IS NOT NULL AND ($3 IS NULL OR owner_name = $3)
                      ORDER BY place DESC LIMIT $2 OFFSET $1";
-        let old = statement("read the oldest workflows", text).bind(keep).bind(MAX_OUTDATED).bind(owner);
+        let old =
+            statement("read the oldest workflows", text).bind(keep).bind(MAX_OUTDATED).bind(owner);
         let rows: Vec<(Parsed<WorkflowId>,)> = old.fetch_all(&self.database).await?;
         Ok(rows.into_iter().map(|(id,)| id.0).collect())
     }
@@ -215,20 +231,28 @@ impl Store for SqlStore {
         // What is no number any more is greater than all.
         let text = "SELECT COALESCE(MAX(place), 0) + 1 FROM controller_workflows
                      WHERE place < 9223372036854775807";
-        let (Number(place),) = statement("count the workflows", text).fetch_one(&self.database).await?;
+        let (Number(place),) =
+            statement("count the workflows", text).fetch_one(&self.database).await?;
         Ok(place)
     }
 
-    async fn rows(&self, id: WorkflowId, ended_since: Option<Timestamp>) -> Result<Rows, StoreError> {
+    async fn rows(
+        &self,
+        id: WorkflowId,
+        ended_since: Option<Timestamp>,
+    ) -> Result<Rows, StoreError> {
         let mut unreadable = None;
         let text = "SELECT workflow, stage, state, reason, started, ended, result
                       FROM controller_stages WHERE workflow = $1 ORDER BY stage";
         let stages = statement("read the stages of a workflow", text).bind(id.to_string());
-        let (stages, is_all): (Vec<StageColumns>, bool) = self.readable(stages, &mut unreadable).await?;
+        let (stages, is_all): (Vec<StageColumns>, bool) =
+            self.readable(stages, &mut unreadable).await?;
         self.note_unread_stages(id, stages.iter().map(|row| StageId(row.stage.0)), is_all).await?;
         let text = format!("SELECT {ATTEMPT} FROM controller_attempts WHERE workflow = $1");
-        let attempts = statement("read the attempts of a workflow", AssertSqlSafe(text)).bind(id.to_string());
-        let (attempts, _): (Vec<AttemptColumns>, bool) = self.readable(attempts, &mut unreadable).await?;
+        let attempts =
+            statement("read the attempts of a workflow", AssertSqlSafe(text)).bind(id.to_string());
+        let (attempts, _): (Vec<AttemptColumns>, bool) =
+            self.readable(attempts, &mut unreadable).await?;
         let text = format!(
             "SELECT {RUN} FROM controller_runs WHERE workflow = $1 AND ($2 IS NULL OR ended >= $2)
               ORDER BY stage, task, attempt, member"
@@ -285,7 +309,12 @@ impl Store for SqlStore {
         Ok(row.map(RunRow::from))
     }
 
-    async fn events(&self, id: WorkflowId, after: u64, limit: u32) -> Result<Vec<WorkflowEvent>, StoreError> {
+    async fn events(
+        &self,
+        id: WorkflowId,
+        after: u64,
+        limit: u32,
+    ) -> Result<Vec<WorkflowEvent>, StoreError> {
         let text = "SELECT number, at, event, stage, name, message FROM controller_events
                      WHERE workflow = $1 AND number > $2 ORDER BY number LIMIT $3";
         let rows: Vec<EventColumns> = statement("read the history of a workflow", text)
@@ -332,7 +361,10 @@ impl Store for SqlStore {
                 .bind(since.0)
                 .fetch_optional(&self.database)
                 .await?;
-        Ok(row.map(|(_, request, workflow)| KeyedSubmission { request: request.0, workflow: workflow.0 }))
+        Ok(row.map(|(_, request, workflow)| KeyedSubmission {
+            request: request.0,
+            workflow: workflow.0,
+        }))
     }
 
     async fn keys_of(&self, principal: &str, since: Timestamp) -> Result<u64, StoreError> {

@@ -43,7 +43,10 @@ pub(crate) async fn bridge(user: WebSocket, node: NodeSocket, stop: Cancellation
         () = node.revoked.cancelled() => "the node's certificate was revoked",
         () = stop.cancelled() => "the server is stopping",
     };
-    tokio::join!(close(&mut to_user, &mut from_user, why), close(&mut to_node, &mut from_node, why));
+    tokio::join!(
+        close(&mut to_user, &mut from_user, why),
+        close(&mut to_node, &mut from_node, why)
+    );
 }
 
 /// Passes messages on until `from` ends; why it did, where that is not said by the closing itself.
@@ -77,7 +80,11 @@ async fn carry(
     }
 }
 
-async fn close(to: &mut SplitSink<WebSocket, Message>, from: &mut SplitStream<WebSocket>, why: &'static str) {
+async fn close(
+    to: &mut SplitSink<WebSocket, Message>,
+    from: &mut SplitStream<WebSocket>,
+    why: &'static str,
+) {
     let frame = CloseFrame { code: close_code::NORMAL, reason: why.into() };
     let words = async {
         // Who is gone already is told nothing.

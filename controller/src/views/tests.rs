@@ -54,8 +54,10 @@ impl Site {
         let access = Access::open(database.clone()).await.unwrap();
         let token = access.create_admin_if_none().await.unwrap().unwrap();
         let hardware = Hardware::new(database.clone());
-        let config = FleetConfig::new(directory.path().to_owned(), vec![Ipv4Addr::LOCALHOST.into()]);
-        let fleet = Fleet::open(database.clone(), config, Arc::new(hardware.clone())).await.unwrap();
+        let config =
+            FleetConfig::new(directory.path().to_owned(), vec![Ipv4Addr::LOCALHOST.into()]);
+        let fleet =
+            Fleet::open(database.clone(), config, Arc::new(hardware.clone())).await.unwrap();
         let config = ControllerConfig {
             state_dir: directory.path().to_owned(),
             forbidden: Vec::new(),
@@ -66,13 +68,18 @@ impl Site {
             platform: api::image::Platform::default(),
         };
         let nodes = (fleet, hardware);
-        let controller = Controller::open(database.clone(), config, nodes, access.clone()).await.unwrap();
+        let controller =
+            Controller::open(database.clone(), config, nodes, access.clone()).await.unwrap();
         let (serving, shutdown) = (controller.clone(), CancellationToken::new());
         let stop = shutdown.clone();
         tokio::spawn(async move { serving.serve(stop).await });
         let account = api::access::Account { uid: 1_001, gid: 100, groups: Vec::new() };
-        let user =
-            api::access::User { name: "ann".to_owned(), admin: false, account: Some(account), comment: None };
+        let user = api::access::User {
+            name: "ann".to_owned(),
+            admin: false,
+            account: Some(account),
+            comment: None,
+        };
         access.add_user(&user).await.unwrap();
         let (router, _) = controller.rest().merge(access.rest()).into_parts(OpenApi::default());
         let router = router.layer(middleware::from_fn_with_state(access, access::layer));
@@ -140,8 +147,10 @@ impl Site {
         for path in ["usage", "events", "attempts", "document"] {
             self.send("GET", &format!("/{id}/{path}"), None).await;
         }
-        let mut watch =
-            timeout(SOON, self.send("GET", &format!("/{id}/watch"), None)).await.unwrap().into_body();
+        let mut watch = timeout(SOON, self.send("GET", &format!("/{id}/watch"), None))
+            .await
+            .unwrap()
+            .into_body();
         assert_eq!(timeout(SOON, Self::next(&mut watch)).await.expect("a watch waits"), shown);
         let listed = self.get("").await;
         let listed = listed.as_array().unwrap();
@@ -202,8 +211,12 @@ async fn whoever_posts_reads_what_was_done() {
                     assert!(at <= now, "a view is older than the one before");
                     at = now;
                     let listed = site.get("?limit=1000").await;
-                    let names: Vec<&str> =
-                        listed.as_array().unwrap().iter().map(|one| one["name"].as_str().unwrap()).collect();
+                    let names: Vec<&str> = listed
+                        .as_array()
+                        .unwrap()
+                        .iter()
+                        .map(|one| one["name"].as_str().unwrap())
+                        .collect();
                     let each: std::collections::BTreeSet<&&str> = names.iter().collect();
                     assert_eq!(each.len(), names.len(), "one is listed twice: {names:?}");
                     assert!(names.len() >= most, "one is missing: {names:?}");

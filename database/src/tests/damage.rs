@@ -25,13 +25,16 @@ async fn rows_are_read_one_by_one() {
         .collect();
     let invalid = |row: &str| format!("the database could not read: the row of {row} is invalid");
     assert_eq!(said, ["1".to_owned(), invalid("2"), invalid("4"), invalid("5"), invalid("three")]);
-    assert!(statement("read", ROWS).fetch_all::<(Parsed<u32>, Number<u32>)>(&database).await.is_err());
+    assert!(
+        statement("read", ROWS).fetch_all::<(Parsed<u32>, Number<u32>)>(&database).await.is_err()
+    );
 }
 
 #[tokio::test]
 async fn a_damaged_column_leaves_the_others_of_its_row() {
     let (_directory, database) = with_damage().await;
-    let rows: Vec<(String, Kept<Number<u32>>)> = statement("read", ROWS).fetch_all(&database).await.unwrap();
+    let rows: Vec<(String, Kept<Number<u32>>)> =
+        statement("read", ROWS).fetch_all(&database).await.unwrap();
     let good = |id: &str| rows.iter().find(|row| row.0 == id).unwrap().1.0.is_ok();
     let found = ["1", "2", "three", "4", "5"].map(good);
     assert_eq!(found, [true, false, true, false, false]);

@@ -22,7 +22,10 @@ fn transactions(database: &Database) -> [f64; 3] {
 
 fn failures(database: &Database) -> [f64; 2] {
     ["constraint", "engine"].map(|cause| {
-        sample(database, &format!("bedplate_database_statement_failures_total{{cause=\"{cause}\"}}"))
+        sample(
+            database,
+            &format!("bedplate_database_statement_failures_total{{cause=\"{cause}\"}}"),
+        )
     })
 }
 
@@ -69,7 +72,10 @@ async fn a_write_that_the_disk_refuses_shows_until_the_next_that_goes_through() 
     let (_directory, database) = open().await;
     let mut transaction = database.begin().await.unwrap();
     // As a full disk: the file may not grow. It holds for this connection alone, which ends.
-    statement("limit", "PRAGMA max_page_count = 1").fetch_one::<(i64,)>(&mut transaction).await.unwrap();
+    statement("limit", "PRAGMA max_page_count = 1")
+        .fetch_one::<(i64,)>(&mut transaction)
+        .await
+        .unwrap();
     let large = "INSERT INTO first_rows (id, number) VALUES (hex(zeroblob(1000000)), 1)";
     assert!(statement("fill", large).execute(&mut transaction).await.is_err());
     drop(transaction);

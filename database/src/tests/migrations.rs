@@ -21,7 +21,8 @@ static LATER: Schema = Schema::new(
         Step::sql("more", "CREATE TABLE first_more (id TEXT NOT NULL PRIMARY KEY)"),
     ],
 );
-const FIRST_TEXT: &str = "CREATE TABLE first_rows (id TEXT NOT NULL PRIMARY KEY, number BIGINT NOT NULL);
+const FIRST_TEXT: &str =
+    "CREATE TABLE first_rows (id TEXT NOT NULL PRIMARY KEY, number BIGINT NOT NULL);
          CREATE TABLE first_touchy (id TEXT NOT NULL PRIMARY KEY ON CONFLICT ROLLBACK);";
 
 async fn open(path: &Path, schema: &Schema) -> Database {
@@ -51,7 +52,10 @@ async fn steps_in_code_and_in_sql_take_turns() {
     }
     assert_eq!(database.migrate_to_code(&LATER).await.unwrap(), None);
     assert_eq!(database.version(&LATER).await.unwrap(), 4);
-    assert_eq!((count(&database, "first_rows").await, count(&database, "first_more").await), (1, 0));
+    assert_eq!(
+        (count(&database, "first_rows").await, count(&database, "first_more").await),
+        (1, 0)
+    );
     // What every restart does.
     database.close().await;
     assert_eq!(open(&path, &LATER).await.migrate_to_code(&LATER).await.unwrap(), None);

@@ -210,6 +210,8 @@ async fn a_commit_that_is_given_up_leaves_its_rows_for_the_next() {
 
 /// Polls a future once.
 async fn poll_once<F: Future + Unpin>(future: &mut F) -> std::task::Poll<F::Output> {
-    std::future::poll_fn(|context| std::task::Poll::Ready(std::pin::Pin::new(&mut *future).poll(context)))
-        .await
+    std::future::poll_fn(|context| {
+        std::task::Poll::Ready(std::pin::Pin::new(&mut *future).poll(context))
+    })
+    .await
 }

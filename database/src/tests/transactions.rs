@@ -3,7 +3,9 @@
 use std::time::Duration;
 
 use super::{count, open};
-use crate::{Database, DatabaseError, Json, MAX_TRANSACTION, Number, Parsed, Transaction, Value, statement};
+use crate::{
+    Database, DatabaseError, Json, MAX_TRANSACTION, Number, Parsed, Transaction, Value, statement,
+};
 
 async fn add(transaction: &mut Transaction, table: &str, id: &str) -> Result<u64, DatabaseError> {
     let text = match table {
@@ -154,8 +156,9 @@ async fn a_transaction_past_its_time_takes_no_statement() {
 #[tokio::test]
 async fn rows_of_a_batch_share_a_statement() {
     let (_directory, database) = open().await;
-    let rows =
-        |numbers: std::ops::Range<u32>| numbers.map(|n| [Value::from(format!("n{n}")), Value::from(n)]);
+    let rows = |numbers: std::ops::Range<u32>| {
+        numbers.map(|n| [Value::from(format!("n{n}")), Value::from(n)])
+    };
     let insert = || statement("fill", "INSERT INTO first_rows (id, number)");
     let rest = "ON CONFLICT (id) DO UPDATE SET number = excluded.number";
     assert_eq!(insert().rows(rows(0..3), rest).execute(&database).await.unwrap(), 3);

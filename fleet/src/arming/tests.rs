@@ -67,7 +67,9 @@ fn the_same_key_may_ask_again_and_no_other() {
 
 #[test]
 fn an_answer_that_was_lost_is_given_again_even_when_its_boot_counts_as_failed() {
-    for meanwhile in [vec![Event::BootFailed], vec![Event::BootSeen, issue(2)], vec![Event::Ordered]] {
+    for meanwhile in
+        [vec![Event::BootFailed], vec![Event::BootSeen, issue(2)], vec![Event::Ordered]]
+    {
         let before = [issue(1), redeem(1, 9, HERE)];
         let (arming, _) = run(before.into_iter().chain(meanwhile.clone()));
         assert!(arming.is_armed());
@@ -116,8 +118,13 @@ fn use_from_elsewhere_or_in_another_name_disarms() {
 
 #[test]
 fn misuse_while_connected_disarms_when_the_channel_goes() {
-    let (arming, verdicts) =
-        run([issue(1), redeem(1, 9, HERE), Event::Connected, redeem(1, 8, HERE), Event::ChannelGone]);
+    let (arming, verdicts) = run([
+        issue(1),
+        redeem(1, 9, HERE),
+        Event::Connected,
+        redeem(1, 8, HERE),
+        Event::ChannelGone,
+    ]);
     assert_eq!(verdicts[3], Verdict::Refused(Refused::SecondUse));
     assert_eq!(arming.step(issue(2), NOW).1, Verdict::Refused(Refused::Disarmed));
     let (pardoned, _) = run([
@@ -164,7 +171,10 @@ fn a_fetch_from_a_wrong_address_gets_nothing_and_changes_nothing() {
 #[test]
 fn guessed_and_replaced_tokens_disarm_nobody() {
     let (arming, verdicts) = run([issue(1), issue(2), redeem(1, 9, HERE), redeem(7, 9, THERE)]);
-    assert_eq!(verdicts[2..], [Verdict::Refused(Refused::Unknown), Verdict::Refused(Refused::Unknown)]);
+    assert_eq!(
+        verdicts[2..],
+        [Verdict::Refused(Refused::Unknown), Verdict::Refused(Refused::Unknown)]
+    );
     assert_eq!(arming.step(redeem(2, 9, HERE), NOW).1, Verdict::Granted);
 }
 
@@ -172,8 +182,14 @@ fn guessed_and_replaced_tokens_disarm_nobody() {
 fn past_tokens_are_known_as_this_node_s_and_are_no_misuse() {
     let known = |arming: &Arming| arming.tokens().map(|token| token.0[0]).collect::<Vec<_>>();
     // Replaced, spent before the last one, expired.
-    let (arming, _) =
-        run([issue(1), issue(2), redeem(2, 9, HERE), Event::BootSeen, issue(3), redeem(3, 9, HERE)]);
+    let (arming, _) = run([
+        issue(1),
+        issue(2),
+        redeem(2, 9, HERE),
+        Event::BootSeen,
+        issue(3),
+        redeem(3, 9, HERE),
+    ]);
     assert_eq!(known(&arming), [3, 1, 2]);
     let (arming, _) = run([issue(1)]);
     let (arming, _) = arming.step(redeem(1, 9, HERE), NOW.plus_seconds(TOKEN_SECONDS));
@@ -181,7 +197,11 @@ fn past_tokens_are_known_as_this_node_s_and_are_no_misuse() {
     let again = arming.step(redeem(1, 9, HERE), NOW);
     assert_eq!(again, (arming.clone(), Verdict::Refused(Refused::Unknown)));
     let shown = arming.step(Event::Presented { token: digest(1) }, NOW);
-    assert_eq!(shown, (arming, Verdict::Refused(Refused::Unknown)), "it is worth nothing to a thief");
+    assert_eq!(
+        shown,
+        (arming, Verdict::Refused(Refused::Unknown)),
+        "it is worth nothing to a thief"
+    );
     // Four of them, whatever is tried.
     let (arming, _) = run((0..100).map(issue));
     assert_eq!(known(&arming), [99, 95, 96, 97, 98]);

@@ -33,7 +33,8 @@ impl ClientCertVerifier for Logged {
                 tracing::warn!("refused {more} more client certificates within a minute");
             }
             if allowed.line {
-                let claimed = common_name(end_entity).unwrap_or_else(|| "nobody that can be read".to_owned());
+                let claimed =
+                    common_name(end_entity).unwrap_or_else(|| "nobody that can be read".to_owned());
                 let why = in_words(error);
                 tracing::warn!("refused a client certificate that claims to be {claimed}: {why}");
             }
@@ -77,8 +78,9 @@ impl ClientCertVerifier for Logged {
 
 /// Why it was refused: of dates, both the certificate's and this server's, since one of two clocks is wrong.
 fn in_words(error: &Error) -> String {
-    let moment =
-        |time: &UnixTime| Timestamp(0).plus_seconds(i64::try_from(time.as_secs()).unwrap_or(i64::MAX));
+    let moment = |time: &UnixTime| {
+        Timestamp(0).plus_seconds(i64::try_from(time.as_secs()).unwrap_or(i64::MAX))
+    };
     match error {
         Error::InvalidCertificate(CertificateError::ExpiredContext { time, not_after }) => format!(
             "it ended on {}, and this server's clock says {}: the node was away for too long (reboot it), or one \
@@ -86,12 +88,14 @@ fn in_words(error: &Error) -> String {
             moment(not_after),
             moment(time)
         ),
-        Error::InvalidCertificate(CertificateError::NotValidYetContext { time, not_before }) => format!(
-            "it begins on {}, and this server's clock says {}: this server's clock went back since it made the \
+        Error::InvalidCertificate(CertificateError::NotValidYetContext { time, not_before }) => {
+            format!(
+                "it begins on {}, and this server's clock says {}: this server's clock went back since it made the \
              certificate; set it",
-            moment(not_before),
-            moment(time)
-        ),
+                moment(not_before),
+                moment(time)
+            )
+        }
         other => other.to_string(),
     }
 }
@@ -123,7 +127,8 @@ impl ClientName {
     pub(crate) fn read(der: &[u8]) -> Option<Self> {
         let (_, certificate) = x509_parser::parse_x509_certificate(der).ok()?;
         let names = certificate.subject_alternative_name().ok()?;
-        let names = names.map(|extension| extension.value.general_names.as_slice()).unwrap_or_default();
+        let names =
+            names.map(|extension| extension.value.general_names.as_slice()).unwrap_or_default();
         let mut epochs = names.iter().filter_map(|name| match name {
             GeneralName::URI(uri) => uri.strip_prefix(EPOCH_URN),
             _ => None,

@@ -71,7 +71,10 @@ impl Dates {
     pub(crate) fn of(certificate: &X509Certificate<'_>) -> Self {
         let moment = |seconds| Timestamp(0).plus_seconds(seconds);
         let validity = certificate.validity();
-        Self { begins: moment(validity.not_before.timestamp()), ends: moment(validity.not_after.timestamp()) }
+        Self {
+            begins: moment(validity.not_before.timestamp()),
+            ends: moment(validity.not_after.timestamp()),
+        }
     }
 
     pub(crate) fn problem(&self, now: Timestamp) -> Option<DateProblem> {

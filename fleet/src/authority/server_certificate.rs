@@ -69,7 +69,11 @@ impl ServerCertificate {
     }
 
     /// Makes the next one if it is time, or if the clock went back to before the present one was made.
-    pub(crate) fn renew_if_due(&self, authority: &Authority, now: Timestamp) -> Result<(), AuthorityError> {
+    pub(crate) fn renew_if_due(
+        &self,
+        authority: &Authority,
+        now: Timestamp,
+    ) -> Result<(), AuthorityError> {
         let made = self.present.read().unwrap_or_else(PoisonError::into_inner).1;
         if now < made.plus_seconds(RENEW_SECONDS) && now >= made {
             return Ok(());

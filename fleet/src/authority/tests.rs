@@ -19,7 +19,9 @@ fn a_restart_finds_the_same_authority() {
     assert_eq!(first.fingerprint(), again.fingerprint());
     assert_eq!(first.pem(), again.pem());
     assert!(!first.pem().contains("PRIVATE"));
-    let mode = |path: &str| fs::metadata(directory.path().join(path)).unwrap().permissions().mode() & 0o777;
+    let mode = |path: &str| {
+        fs::metadata(directory.path().join(path)).unwrap().permissions().mode() & 0o777
+    };
     assert_eq!((mode("ca"), mode("ca/authority.pem")), (0o700, 0o600));
 }
 
@@ -34,7 +36,10 @@ fn what_a_crash_leaves_of_an_unfinished_file_is_written_over() {
         fs::write(path.with_extension("pem.new"), &whole[..cut]).unwrap();
         let next = Authority::open(directory.path(), NOW).unwrap();
         assert_ne!(next.fingerprint(), made.fingerprint(), "a half-made authority was never used");
-        assert_eq!(Authority::open(directory.path(), NOW).unwrap().fingerprint(), next.fingerprint());
+        assert_eq!(
+            Authority::open(directory.path(), NOW).unwrap().fingerprint(),
+            next.fingerprint()
+        );
         assert!(!path.with_extension("pem.new").exists());
     }
 }
@@ -80,7 +85,9 @@ fn a_wrong_clock_and_an_end_are_told_by_name() {
     Authority::open(directory.path(), NOW).unwrap();
     let authority = Authority::read(directory.path()).unwrap().unwrap();
     let mut text = String::new();
-    for (days, what) in [(-30, "behind"), (0, "right"), (3_559, "near"), (3_561, "nearer"), (3_651, "over")] {
+    for (days, what) in
+        [(-30, "behind"), (0, "right"), (3_559, "near"), (3_561, "nearer"), (3_651, "over")]
+    {
         let problem = authority.date_problem(NOW.plus_seconds(days * 86_400));
         let wrong = problem.is_some_and(|problem| problem.is_wrong_time());
         let told = problem.map_or_else(|| "nothing".to_owned(), |problem| problem.to_string());
@@ -100,7 +107,8 @@ fn a_wrong_clock_and_an_end_are_told_by_name() {
 fn a_request_chooses_its_key_and_nothing_else() {
     let directory = tempfile::tempdir().unwrap();
     let authority = Authority::open(directory.path(), NOW).unwrap();
-    let mut greedy = CertificateParams::new(vec!["bedplate".to_owned(), "10.0.0.1".to_owned()]).unwrap();
+    let mut greedy =
+        CertificateParams::new(vec!["bedplate".to_owned(), "10.0.0.1".to_owned()]).unwrap();
     greedy.distinguished_name.push(DnType::CommonName, "somebody else");
     greedy.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth];
     greedy.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
@@ -126,7 +134,8 @@ fn a_request_chooses_its_key_and_nothing_else() {
 #[test]
 fn requests_that_cannot_be_used_are_refused() {
     let other_curve = KeyPair::generate_for(&rcgen::PKCS_ED25519).unwrap();
-    let ed25519 = CertificateParams::default().serialize_request(&other_curve).unwrap().pem().unwrap();
+    let ed25519 =
+        CertificateParams::default().serialize_request(&other_curve).unwrap().pem().unwrap();
     let good = csr(CertificateParams::default());
     let body = good.len() / 2;
     let broken = format!("{}AAAA{}", &good[..body], &good[body + 4..]);
@@ -151,9 +160,12 @@ fn a_certificate_tells_its_enrolment_and_one_of_before_is_of_none() {
         assert_eq!(text.contains(EPOCH_URN), epoch > 0, "as releases before made it");
     }
     // The authority never signs these.
-    for urns in [&["urn:bedplate:epoch:x"][..], &["urn:bedplate:epoch:1", "urn:bedplate:epoch:2"][..]] {
+    for urns in
+        [&["urn:bedplate:epoch:x"][..], &["urn:bedplate:epoch:1", "urn:bedplate:epoch:2"][..]]
+    {
         let mut params = leaf(&node.to_string(), NOW, NOW.plus_seconds(60)).unwrap();
-        params.subject_alt_names = urns.iter().map(|urn| SanType::URI((*urn).try_into().unwrap())).collect();
+        params.subject_alt_names =
+            urns.iter().map(|urn| SanType::URI((*urn).try_into().unwrap())).collect();
         let certificate = params.signed_by(&request.0.public_key, &authority.issuer).unwrap();
         assert_eq!(ClientName::read(certificate.der()), None);
     }

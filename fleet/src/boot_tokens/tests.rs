@@ -82,8 +82,9 @@ async fn an_expired_token_is_recorded_and_holds_the_node_if_its_own_address_show
     assert_eq!(fleet.show_token(&expired, THERE), Err(Refused::Expired));
     assert_eq!(held(&fleet), None, "anybody may have read it");
     assert_eq!(fleet.show_token(&expired, HERE), Err(Refused::Expired));
-    let words =
-        |source: IpAddr| format!("{source} was refused a certificate: the token has expired; boot again");
+    let words = |source: IpAddr| {
+        format!("{source} was refused a certificate: the token has expired; boot again")
+    };
     assert_eq!(held(&fleet), Some(format!("its stage 1 at {}", words(HERE))));
     let warnings = [THERE, HERE].map(|source| (Severity::Warning, words(source)));
     assert_eq!(recorded(&fleet), warnings);
@@ -119,7 +120,8 @@ async fn a_token_of_before_a_revocation_is_void_and_no_alarm_though_another_one_
     assert_eq!(fleet.show_token(&shown, HERE), Ok(()));
     fleet.revoke(NODE, None, "root").await.unwrap();
     assert_eq!(fleet.show_token(&other, HERE), Err(Refused::Void));
-    let severities: Vec<Severity> = recorded(&fleet).into_iter().map(|(severity, _)| severity).collect();
+    let severities: Vec<Severity> =
+        recorded(&fleet).into_iter().map(|(severity, _)| severity).collect();
     assert_eq!(severities, [Severity::Warning]);
     fleet.close().await;
 }

@@ -146,7 +146,10 @@ fn all_certificates_are_dead_after_a_revocation_and_the_next_is_good() {
     stage.enrolments.revoke(None).unwrap();
     for epoch in [0, epochs[0], epochs[1], epochs[2]] {
         assert_eq!(stage.ask(epoch, 9), Err(Revoked { epoch }));
-        assert_eq!(stage.enrolments.attach(epoch, "boot"), Err(NotTheNode::Revoked(Revoked { epoch })));
+        assert_eq!(
+            stage.enrolments.attach(epoch, "boot"),
+            Err(NotTheNode::Revoked(Revoked { epoch }))
+        );
         assert_eq!(stage.enrolments.trust(epoch), Err(Undecidable::Dead { epoch }));
     }
     assert_eq!(stage.enrolments.newest_good(), None);
@@ -219,7 +222,10 @@ fn what_is_revoked_or_not_trusted_is_dead_though_it_is_newer_than_what_is_known(
 fn part_of_what_cannot_be_read_decides_nothing() {
     let mut stage = unreadable_with(5);
     stage.enrolments.revoke(Some(5)).unwrap();
-    assert_eq!((stage.ask(5, 2), stage.cause()), (Err(Revoked { epoch: 5 }), Some(Cause::Unreadable {})));
+    assert_eq!(
+        (stage.ask(5, 2), stage.cause()),
+        (Err(Revoked { epoch: 5 }), Some(Cause::Unreadable {}))
+    );
     stage.enrolments.revoke(None).unwrap();
     assert_eq!(stage.cause(), None);
 }
@@ -360,5 +366,8 @@ fn five_hundred_honest_sequences_make_no_alarm_and_a_thief_in_each_does() {
         stage.ask(earlier, last + 1).unwrap();
         assert!(matches!(stage.cause(), Some(Cause::TwoAgents { .. })), "seed {seed}");
     }
-    assert!(reboots > 1_000 && epochs.len() > 10, "{reboots} reboots: they are no sequences of nothing");
+    assert!(
+        reboots > 1_000 && epochs.len() > 10,
+        "{reboots} reboots: they are no sequences of nothing"
+    );
 }

@@ -196,7 +196,11 @@ impl NodeLifecycle {
         let claimed = self.unproven.take().filter(|claimed| claimed.address == address);
         self.token_refused = None;
         match self.phase {
-            Phase::Offered | Phase::Firmware | Phase::Stage1 | Phase::Fetching | Phase::Switching => {
+            Phase::Offered
+            | Phase::Firmware
+            | Phase::Stage1
+            | Phase::Fetching
+            | Phase::Switching => {
                 self.enter(Phase::Stage1, now);
                 if self.overdue {
                     // Its first answer was lost for so long that the boot counted as failed: it goes on.
@@ -212,8 +216,12 @@ impl NodeLifecycle {
         if let Some(image) = self.shown_image.take() {
             self.runs_image(image);
         }
-        let files = claimed.map(|claimed| info(format!("{address} fetched {}", claimed.files.join(", "))));
-        files.into_iter().chain([info(format!("stage 1 got its certificate at {address}"))]).collect()
+        let files =
+            claimed.map(|claimed| info(format!("{address} fetched {}", claimed.files.join(", "))));
+        files
+            .into_iter()
+            .chain([info(format!("stage 1 got its certificate at {address}"))])
+            .collect()
     }
 
     /// The phase that people see. Files that somebody fetched are shown where nothing else is known of
@@ -245,8 +253,10 @@ impl NodeLifecycle {
     /// boot may have begun before the server was started, at `started`. What was fetched in its name by
     /// then is forgotten, and can be booted for as long as a token is good.
     pub(crate) fn may_run_any_image(&self, started: Timestamp, now: Timestamp) -> bool {
-        let may_boot =
-            matches!(self.phase, Phase::Unseen | Phase::Offered | Phase::Firmware | Phase::Rebooting);
+        let may_boot = matches!(
+            self.phase,
+            Phase::Unseen | Phase::Offered | Phase::Firmware | Phase::Rebooting
+        );
         let may_have_fetched = || (started..started.plus_seconds(FORGET_SECONDS)).contains(&now);
         self.image_unknown || (may_boot && self.since < started && may_have_fetched())
     }

@@ -458,10 +458,16 @@ fn a_drain_outlives_boots_and_changes_no_phase() {
     "#]]
     .assert_eq(&lines);
     let drain = life.status(false, &Deadlines::default()).drain.unwrap();
-    assert_eq!((drain.reason.as_str(), drain.since), ("new memory and fans", Timestamp(30_000_000)));
+    assert_eq!(
+        (drain.reason.as_str(), drain.since),
+        ("new memory and fans", Timestamp(30_000_000))
+    );
     let (life, lines) = script(
         life,
-        vec![(60, Event::Undrained { by: "root".into() }), (61, Event::Undrained { by: "root".into() })],
+        vec![
+            (60, Event::Undrained { by: "root".into() }),
+            (61, Event::Undrained { by: "root".into() }),
+        ],
     );
     assert_eq!(lines, "60  offered | undrained by root\n61  offered\n");
     assert_eq!(life.drain, None);
@@ -579,12 +585,14 @@ fn what_cannot_be_read_may_run_any_image() {
 #[test]
 fn what_booted_when_the_server_was_started_may_boot_any_image_as_long_as_a_token_is_good() {
     let started = Timestamp(0).plus_seconds(100);
-    let any =
-        |life: &NodeLifecycle, second: i64| life.may_run_any_image(started, started.plus_seconds(second));
+    let any = |life: &NodeLifecycle, second: i64| {
+        life.may_run_any_image(started, started.plus_seconds(second))
+    };
     let booting = |events: Vec<(i64, Event)>| {
         let life = script(NodeLifecycle::new(Timestamp(0)), events).0;
         // As the server finds it on its disk.
-        let life: NodeLifecycle = serde_json::from_str(&serde_json::to_string(&life).unwrap()).unwrap();
+        let life: NodeLifecycle =
+            serde_json::from_str(&serde_json::to_string(&life).unwrap()).unwrap();
         assert_eq!(life.images_in_use(started).next(), None, "what was fetched is forgotten");
         life.step(Event::ServerStarted, started, &limits()).0
     };
@@ -594,7 +602,8 @@ fn what_booted_when_the_server_was_started_may_boot_any_image_as_long_as_a_token
         // The seconds before the start: a clock that was set back.
         assert_eq!([0, 599, 600, -1].map(|second| any(life, second)), [true, true, false, false]);
     }
-    let (again, _) = offered.step(Event::Offered { address: A }, started.plus_seconds(1), &limits());
+    let (again, _) =
+        offered.step(Event::Offered { address: A }, started.plus_seconds(1), &limits());
     assert!(any(&again, 2), "the same boot asks again for its address");
     let later = started.plus_seconds(5);
     for known in [agent("i"), Event::CertificateIssued { address: A }] {
@@ -707,7 +716,8 @@ fn a_stage_1_that_keeps_silent_is_told_once_and_until_the_node_is_heard() {
     let reason = |life: &NodeLifecycle| life.status(true, &Deadlines::default()).reason;
     let told = reason(&life).unwrap();
     assert!(told.starts_with("kernel and initramfs were fetched at "), "{told}");
-    let again: NodeLifecycle = serde_json::from_str(&serde_json::to_string(&life).unwrap()).unwrap();
+    let again: NodeLifecycle =
+        serde_json::from_str(&serde_json::to_string(&life).unwrap()).unwrap();
     assert_eq!(reason(&again), None, "what nobody has proved is not on disk");
     for heard in [
         Event::CertificateIssued { address: A },
@@ -727,9 +737,12 @@ fn a_stage_1_that_keeps_silent_is_told_once_and_until_the_node_is_heard() {
 #[test]
 fn a_boot_that_has_not_fetched_all_its_files_is_only_stuck() {
     let mut life = NodeLifecycle::new(Timestamp(0));
-    for (second, event) in
-        [(9, Event::Offered { address: A }), (10, boot_script("d@1")), (400, Event::Tick), (500, Event::Tick)]
-    {
+    for (second, event) in [
+        (9, Event::Offered { address: A }),
+        (10, boot_script("d@1")),
+        (400, Event::Tick),
+        (500, Event::Tick),
+    ] {
         life = life.step(event, Timestamp(second * 1_000_000), &limits()).0;
     }
     let status = life.status(true, &Deadlines::default());
@@ -740,7 +753,10 @@ fn a_boot_that_has_not_fetched_all_its_files_is_only_stuck() {
     {
         life = life.step(event, Timestamp(second * 1_000_000), &limits()).0;
     }
-    assert_eq!((life.phase, life.status(true, &Deadlines::default()).reason), (Phase::Stage1, None));
+    assert_eq!(
+        (life.phase, life.status(true, &Deadlines::default()).reason),
+        (Phase::Stage1, None)
+    );
 }
 
 #[test]
@@ -748,11 +764,13 @@ fn a_refused_token_holds_a_node_until_it_gets_one_or_is_armed() {
     let refused = || Event::TokenRefused { cause: Some("the token has expired".to_owned()) };
     let held = |life: &NodeLifecycle| life.status(true, &Deadlines::default()).held;
     let now = Timestamp(20_000_000);
-    let booting = script(NodeLifecycle::new(Timestamp(0)), vec![(10, Event::Offered { address: A })]).0;
+    let booting =
+        script(NodeLifecycle::new(Timestamp(0)), vec![(10, Event::Offered { address: A })]).0;
     let (refused_once, effects) = booting.step(refused(), now, &limits());
     assert_eq!((held(&refused_once).as_deref(), effects), (Some("the token has expired"), vec![]));
     assert_eq!(refused_once.last_seen, booting.last_seen, "that it was the node is not proved");
-    let again: NodeLifecycle = serde_json::from_str(&serde_json::to_string(&refused_once).unwrap()).unwrap();
+    let again: NodeLifecycle =
+        serde_json::from_str(&serde_json::to_string(&refused_once).unwrap()).unwrap();
     assert_eq!(held(&again), held(&refused_once), "as the next server finds it");
     let held_too = Event::Held { cause: Some("overlay x: too large".to_owned()) };
     let (both, _) = refused_once.step(held_too, now, &limits());

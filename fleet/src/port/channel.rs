@@ -7,7 +7,8 @@ use std::{sync::Arc, time::Duration};
 
 use api::{
     channel::{
-        Agreement, Frame, FromAgent, FromServer, MAX_KIND_CHARS, MAX_MESSAGE_BYTES, Offer, kind_of_message,
+        Agreement, Frame, FromAgent, FromServer, MAX_KIND_CHARS, MAX_MESSAGE_BYTES, Offer,
+        kind_of_message,
     },
     ids::NodeId,
     overlay::Generation,
@@ -191,19 +192,22 @@ async fn hello(
             let mend = "boot the node from an image of this server, or upgrade the server";
             // Without it an admin would see a node that is missing, and not why.
             let message = format!("{why}; {mend}");
-            let ((), ticket) = fleet.change(node.id, |change| change.record(Severity::Warning, &message))?;
+            let ((), ticket) =
+                fleet.change(node.id, |change| change.record(Severity::Warning, &message))?;
             fleet.durable(ticket).await?;
             return Err(DisconnectReason::protocol(why));
         }
     };
     let agent = AgentInstance { boot_id, instance };
-    let [version, image] = [agent_version, image].map(|text| text.chars().take(MAX_NAME_CHARS).collect());
+    let [version, image] =
+        [agent_version, image].map(|text| text.chars().take(MAX_NAME_CHARS).collect());
     Ok(Hello { ack, agreement, agent, version, image, overlays })
 }
 
 fn parse(text: &str) -> Result<Frame<FromAgent>, DisconnectReason> {
-    serde_json::from_str(text)
-        .map_err(|error| DisconnectReason::protocol(format!("not a frame of the protocol: {error}")))
+    serde_json::from_str(text).map_err(|error| {
+        DisconnectReason::protocol(format!("not a frame of the protocol: {error}"))
+    })
 }
 
 /// Takes the node's one place: an older connection is told to end, and this one waits until it has.
@@ -305,8 +309,8 @@ impl Channel {
 
     async fn send(&mut self, mut frame: Frame<FromServer>) -> Result<(), DisconnectReason> {
         frame.ack = self.port.fleet.read(self.node.id, |entry| entry.link.received())?;
-        let text =
-            serde_json::to_string(&frame).map_err(|error| DisconnectReason::protocol(error.to_string()))?;
+        let text = serde_json::to_string(&frame)
+            .map_err(|error| DisconnectReason::protocol(error.to_string()))?;
         self.transmit(Message::Text(text.into())).await
     }
 
@@ -390,10 +394,13 @@ impl Channel {
             FromAgent::Runs { runs, paused, volumes, complete } => {
                 let node = self.node.id;
                 let (news, list) = (None, true);
-                let message = |done| RunMessage { node, runs, news, paused, volumes, complete, list, done };
+                let message =
+                    |done| RunMessage { node, runs, news, paused, volumes, complete, list, done };
                 fleet.handle_run_list(message).await;
             }
-            FromAgent::Run { report } => fleet.handle_run_message(self.node.id, vec![report], None).await,
+            FromAgent::Run { report } => {
+                fleet.handle_run_message(self.node.id, vec![report], None).await
+            }
             FromAgent::RunNews { run, news } => {
                 fleet.handle_run_message(self.node.id, Vec::new(), Some((run, news))).await;
             }
@@ -402,8 +409,8 @@ impl Channel {
             }
             FromAgent::UpgradeFailed { why } => {
                 let message = format!("its agent stays as it is: {why}");
-                let ((), ticket) =
-                    fleet.change(self.node.id, |change| change.record(Severity::Warning, &message))?;
+                let ((), ticket) = fleet
+                    .change(self.node.id, |change| change.record(Severity::Warning, &message))?;
                 fleet.durable(ticket).await?;
             }
             FromAgent::Usage { runs } => fleet.handle_usage(self.node.id, runs),
@@ -453,8 +460,9 @@ impl Channel {
         let changed = self.port.fleet.change(self.node.id, |change| match error {
             None => {
                 change.entry.link.overlays_applied(generation);
-                let message =
-                    format!("applied runtime overlays {digest}: {written} files written, {removed} removed");
+                let message = format!(
+                    "applied runtime overlays {digest}: {written} files written, {removed} removed"
+                );
                 change.record(Severity::Info, &message);
             }
             Some(error) => {

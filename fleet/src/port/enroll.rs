@@ -55,7 +55,9 @@ impl FromRequest<Arc<Port>> for Attempt {
             return Err(Refusal::new(
                 StatusCode::TOO_MANY_REQUESTS,
                 CANNOT_ENROL,
-                format!("{source} failed {MAX_FAILURES} times within {WINDOW_SECONDS} s; wait a minute"),
+                format!(
+                    "{source} failed {MAX_FAILURES} times within {WINDOW_SECONDS} s; wait a minute"
+                ),
             ));
         }
         DefaultBodyLimit::max(MAX_ENROLL_BYTES).apply(&mut request);
@@ -79,8 +81,9 @@ pub(super) async fn enroll(
         fleet.registry().source_failed(source, now);
         Refusal::new(StatusCode::BAD_REQUEST, CANNOT_ENROL, error.to_string())
     })?;
-    let redeemed =
-        redeem(fleet, &wanted, &request, source).await.map_err(|error| unavailable(CANNOT_ENROL, &error))?;
+    let redeemed = redeem(fleet, &wanted, &request, source)
+        .await
+        .map_err(|error| unavailable(CANNOT_ENROL, &error))?;
     let epoch = redeemed.map_err(|why| {
         counts.inc("refused");
         fleet.registry().source_failed(source, now);
@@ -124,7 +127,9 @@ pub(super) async fn report(
 
 fn unavailable(title: &str, error: &FleetError) -> Refusal {
     match error {
-        FleetError::UnknownNode { .. } => Refusal::new(StatusCode::FORBIDDEN, title, error.to_string()),
+        FleetError::UnknownNode { .. } => {
+            Refusal::new(StatusCode::FORBIDDEN, title, error.to_string())
+        }
         _ => Refusal::new(StatusCode::SERVICE_UNAVAILABLE, title, error.to_string()),
     }
 }
@@ -137,11 +142,13 @@ fn certificate(
     title: &str,
 ) -> Result<Json<Enrolled>, Refusal> {
     let now = clock::now();
-    let name = fleet
-        .name(id)
-        .ok_or_else(|| Refusal::new(StatusCode::FORBIDDEN, title, format!("node {id} was deleted")))?;
-    let issued =
-        fleet.authority().issue(id, epoch, request, now).map_err(|error| Refusal::internal(title, &error))?;
+    let name = fleet.name(id).ok_or_else(|| {
+        Refusal::new(StatusCode::FORBIDDEN, title, format!("node {id} was deleted"))
+    })?;
+    let issued = fleet
+        .authority()
+        .issue(id, epoch, request, now)
+        .map_err(|error| Refusal::internal(title, &error))?;
     Ok(Json(Enrolled {
         node: name,
         certificate: issued.pem,
@@ -165,11 +172,14 @@ async fn redeem(
     let token = token::hash(&wanted.token);
     let owner = fleet.registry().owner(token);
     let event = match owner {
-        Some(owner) if owner == wanted.id => arming::Event::Redeem { token, key: request.key(), source },
+        Some(owner) if owner == wanted.id => {
+            arming::Event::Redeem { token, key: request.key(), source }
+        }
         Some(_) => arming::Event::Presented { token },
         None => {
             let message = format!("{source} tried to enrol with a token that is unknown");
-            let known = fleet.change(wanted.id, |change| change.record(Severity::Warning, &message));
+            let known =
+                fleet.change(wanted.id, |change| change.record(Severity::Warning, &message));
             if known.is_err() {
                 tracing::warn!("{source} tried to enrol as {}, which is no node", wanted.id);
             }
@@ -182,7 +192,9 @@ async fn redeem(
             Verdict::Granted => change.apply_event(Event::CertificateIssued { address: source }),
             Verdict::Refused(why) => {
                 let message = match why {
-                    Refused::WrongNode => format!("{source} used its token in the name of {}", wanted.id),
+                    Refused::WrongNode => {
+                        format!("{source} used its token in the name of {}", wanted.id)
+                    }
                     _ => format!("{source} was refused a certificate: {}", why.in_words()),
                 };
                 change.record(why.severity(), &message);

@@ -93,14 +93,19 @@ impl Refused<'_> {
     fn lines(&self, budget: &LineBudget, now: Timestamp) -> Vec<String> {
         let Self { path, address, detail } = self;
         let allowed = budget.take(now);
-        let left_out = allowed.left_out.map(|more| format!("refused {more} more requests within a minute"));
+        let left_out =
+            allowed.left_out.map(|more| format!("refused {more} more requests within a minute"));
         let path: String = path.chars().take(MAX_PATH_CHARS).collect();
         let line = allowed.line.then(|| format!("{path} from {address} refused: {detail}"));
         left_out.into_iter().chain(line).collect()
     }
 }
 
-fn identify(fleet: &Fleet, client: &Client, path: &str) -> Result<NodeIdentity, (StatusCode, String)> {
+fn identify(
+    fleet: &Fleet,
+    client: &Client,
+    path: &str,
+) -> Result<NodeIdentity, (StatusCode, String)> {
     let Some(certificate) = client.certificate.as_deref() else {
         return Err((StatusCode::UNAUTHORIZED, "no client certificate; enrol first".to_owned()));
     };
@@ -108,8 +113,9 @@ fn identify(fleet: &Fleet, client: &Client, path: &str) -> Result<NodeIdentity, 
     let read = ClientName::read(certificate);
     let read = read.ok_or_else(|| forbidden("the certificate is none of a node".to_owned()))?;
     let ClientName { name, epoch, serial } = read;
-    let id: NodeId =
-        name.parse().map_err(|_| forbidden(format!("the certificate's name {name:?} is no node id")))?;
+    let id: NodeId = name
+        .parse()
+        .map_err(|_| forbidden(format!("the certificate's name {name:?} is no node id")))?;
     let (address, accepted) = (client.peer.remote.ip().to_canonical(), client.accepted());
     let presented = Presented { epoch, serial, address, accepted };
     let admitted = fleet.registry().admit(id, &presented, clock::now());
@@ -121,11 +127,14 @@ fn identify(fleet: &Fleet, client: &Client, path: &str) -> Result<NodeIdentity, 
         NodeIdentityState::Holder => true,
         NodeIdentityState::Rival if path == RENEW => true,
         NodeIdentityState::Rival => {
-            let why = format!("two claim to be {name}, and the other one is heard until an admin decides");
+            let why = format!(
+                "two claim to be {name}, and the other one is heard until an admin decides"
+            );
             return Err(forbidden(why));
         }
         NodeIdentityState::Superseded => {
-            let why = format!("{name} has enrolled again since this connection began; connect again");
+            let why =
+                format!("{name} has enrolled again since this connection began; connect again");
             return Err((StatusCode::CONFLICT, why));
         }
     };
@@ -140,12 +149,17 @@ mod tests {
     fn strangers_who_are_refused_write_few_and_short_lines() {
         let (budget, path) = (LineBudget::default(), format!("/node/v1/{}", "x".repeat(60_000)));
         let address = IpAddr::from([10, 0, 0, 9]);
-        let refused = Refused { path: &path, address, detail: "no client certificate; enrol first" };
-        let lines: Vec<String> = (0..1_000).flat_map(|_| refused.lines(&budget, Timestamp(0))).collect();
+        let refused =
+            Refused { path: &path, address, detail: "no client certificate; enrol first" };
+        let lines: Vec<String> =
+            (0..1_000).flat_map(|_| refused.lines(&budget, Timestamp(0))).collect();
         assert_eq!(lines.len(), 20);
         assert!(lines.iter().all(|line| line.len() < 200), "{lines:?}");
         let later = refused.lines(&budget, Timestamp(0).plus_seconds(60));
-        assert_eq!((later.len(), later[0].as_str()), (2, "refused 980 more requests within a minute"));
+        assert_eq!(
+            (later.len(), later[0].as_str()),
+            (2, "refused 980 more requests within a minute")
+        );
         let end = "x from 10.0.0.9 refused: no client certificate; enrol first";
         assert!(later[1].ends_with(end), "{later:?}");
     }

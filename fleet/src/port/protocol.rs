@@ -27,7 +27,8 @@ fn refusal(request: &Request) -> Option<Refusal> {
     const TITLE: &str = "cannot speak with this node";
     // Nodes of version 1 send none.
     let header = request.headers().get(HEADER)?;
-    let theirs = header.to_str().map_err(drop).and_then(|text| text.parse::<Versions>().map_err(drop));
+    let theirs =
+        header.to_str().map_err(drop).and_then(|text| text.parse::<Versions>().map_err(drop));
     let Ok(theirs) = theirs else {
         let why = api::channel::negotiation::UnreadableVersions.to_string();
         return Some(Refusal::new(StatusCode::BAD_REQUEST, TITLE, why));
@@ -46,8 +47,8 @@ mod tests {
     #[test]
     fn only_nodes_without_a_common_version_are_refused() {
         let status = |header: Option<&str>| {
-            let request =
-                header.map_or_else(Request::builder, |header| Request::builder().header(HEADER, header));
+            let request = header
+                .map_or_else(Request::builder, |header| Request::builder().header(HEADER, header));
             let refusal = refusal(&request.body(Body::empty()).unwrap());
             refusal.map(|refusal| refusal.into_response().status().as_u16())
         };

@@ -18,7 +18,10 @@ use crate::{
 impl Change<'_> {
     /// Changes the node's enrolments, with all that follows from it: what begins or ends a conflict
     /// is told, overlays are withheld or sent, and a connection whose certificate is dead ends.
-    pub(crate) fn enrolments<T>(&mut self, act: impl FnOnce(&mut Enrolments, Option<u64>) -> T) -> T {
+    pub(crate) fn enrolments<T>(
+        &mut self,
+        act: impl FnOnce(&mut Enrolments, Option<u64>) -> T,
+    ) -> T {
         let connected = self.entry.link.epoch();
         let before = self.entry.enrolments.conflict().map(|conflict| conflict.cause.clone());
         let value = act(&mut self.entry.enrolments, connected);
@@ -41,7 +44,12 @@ impl Change<'_> {
 
     /// Takes a token for a certificate. Returns the verdict, and the epoch of the certificate if it
     /// is granted.
-    pub(crate) fn redeem(&mut self, event: arming::Event, source: IpAddr, at: Instant) -> (Verdict, u64) {
+    pub(crate) fn redeem(
+        &mut self,
+        event: arming::Event,
+        source: IpAddr,
+        at: Instant,
+    ) -> (Verdict, u64) {
         let before = self.entry.arming.clone();
         let verdict = self.token(event);
         let now = self.now;
@@ -104,12 +112,13 @@ impl Registry {
         drop(state);
         let admitted = self.update(id, now, |change| {
             let epoch = presented.epoch;
-            let learnt = change.enrolments(|enrolments, connected| -> Result<NodeIdentityState, Revoked> {
-                // It may have been decided in this moment.
-                enrolments.check(epoch)?;
-                enrolments.learn(presented, connected, now);
-                Ok(enrolments.standing(epoch))
-            });
+            let learnt =
+                change.enrolments(|enrolments, connected| -> Result<NodeIdentityState, Revoked> {
+                    // It may have been decided in this moment.
+                    enrolments.check(epoch)?;
+                    enrolments.learn(presented, connected, now);
+                    Ok(enrolments.standing(epoch))
+                });
             learnt.map(|standing| Admitted::of(change.entry, epoch, standing))
         });
         admitted.map(|(admitted, _written_soon)| admitted)

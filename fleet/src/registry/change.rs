@@ -72,9 +72,15 @@ impl Change<'_> {
         }
         let phase = entry.life.phase;
         match severity {
-            Severity::Info => tracing::info!(node = %entry.name, phase = phase.as_str(), "{message}"),
-            Severity::Warning => tracing::warn!(node = %entry.name, phase = phase.as_str(), "{message}"),
-            Severity::Error => tracing::error!(node = %entry.name, phase = phase.as_str(), "{message}"),
+            Severity::Info => {
+                tracing::info!(node = %entry.name, phase = phase.as_str(), "{message}")
+            }
+            Severity::Warning => {
+                tracing::warn!(node = %entry.name, phase = phase.as_str(), "{message}")
+            }
+            Severity::Error => {
+                tracing::error!(node = %entry.name, phase = phase.as_str(), "{message}")
+            }
             Severity::Security => {
                 tracing::error!(node = %entry.name, phase = phase.as_str(), "security: {message}");
             }
@@ -82,6 +88,7 @@ impl Change<'_> {
         entry.history += 1;
         entry.last_record = Some((message.clone(), self.now));
         let (id, name) = (entry.id, entry.name.clone());
-        self.events.push((entry.history, NodeEvent { id, name, at: self.now, phase, severity, message }));
+        self.events
+            .push((entry.history, NodeEvent { id, name, at: self.now, phase, severity, message }));
     }
 }

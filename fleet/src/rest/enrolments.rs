@@ -18,7 +18,9 @@ use utoipa_axum::routes;
 use crate::{Fleet, FleetError};
 
 pub(super) fn routes() -> Routes<Fleet> {
-    Routes::new().route(Action::NodeTrust, routes!(trust)).route(Action::NodeRevoke, routes!(revoke))
+    Routes::new()
+        .route(Action::NodeTrust, routes!(trust))
+        .route(Action::NodeRevoke, routes!(revoke))
 }
 
 /// Says that the agent of an enrolment is the node; the certificates of its other enrolments are

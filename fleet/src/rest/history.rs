@@ -42,5 +42,7 @@ async fn history(
     // One more than is wanted says whether there is another page.
     let events = fleet.history(id, before, limit + 1).await;
     let events = events.map_err(|error| Refusal::internal(title, &error))?;
-    Ok(paging.fetched(&list, events, limit, |(number, _)| *number).map(|(_, event)| sight.of_thing(event)))
+    Ok(paging
+        .fetched(&list, events, limit, |(number, _)| *number)
+        .map(|(_, event)| sight.of_thing(event)))
 }

@@ -73,7 +73,9 @@ async fn write_ahead(fleet: &Fleet, id: NodeId, title: &str) -> Result<(), Refus
 
 fn refuse_order(title: String, error: &FleetError) -> Refusal {
     match error {
-        FleetError::NotConnected { .. } => Refusal::new(StatusCode::CONFLICT, title, error.to_string()),
+        FleetError::NotConnected { .. } => {
+            Refusal::new(StatusCode::CONFLICT, title, error.to_string())
+        }
         error => Refusal::internal(title, error),
     }
 }

@@ -99,7 +99,8 @@ async fn nodes_are_kept(subject: Subject<impl Store>) {
     nodes[0].name = "n1".parse().unwrap();
     nodes[1].name = "n0".parse().unwrap();
     let renamed = nodes[..2].iter().map(|node| (node.id, node.name.clone())).collect();
-    let change = RegisterChange { renamed, removed: vec![nodes[2].id], added: vec![node(9_999, "new")] };
+    let change =
+        RegisterChange { renamed, removed: vec![nodes[2].id], added: vec![node(9_999, "new")] };
     let mut transaction = subject.database.begin().await.unwrap();
     store.change_register(&mut transaction, &change).await.unwrap();
     drop(transaction);
@@ -116,7 +117,10 @@ async fn history_is_bounded(subject: Subject<impl Store>) {
     subject.add(&[one.clone(), two.clone()]).await;
     let last = MAX_HISTORY + 3 * TRIM_EVERY + 50;
     for number in 1..=last {
-        store.write(&Batch { events: vec![event(&one, number)], ..Batch::default() }).await.unwrap();
+        store
+            .write(&Batch { events: vec![event(&one, number)], ..Batch::default() })
+            .await
+            .unwrap();
     }
     store.write(&Batch { events: vec![event(&two, 1)], ..Batch::default() }).await.unwrap();
 
@@ -142,7 +146,8 @@ async fn history_is_read_page_by_page(subject: Subject<impl Store>) {
     let events = (1..=5).flat_map(|number| [event(&one, number), event(&two, number)]).collect();
     store.write(&Batch { events, ..Batch::default() }).await.unwrap();
 
-    let of_one = |numbers: &[u64]| numbers.iter().map(|number| event(&one, *number)).collect::<Vec<_>>();
+    let of_one =
+        |numbers: &[u64]| numbers.iter().map(|number| event(&one, *number)).collect::<Vec<_>>();
     assert_eq!(store.history(one.id, None, 2).await.unwrap(), of_one(&[5, 4]));
     // What happens meanwhile moves nothing on the pages behind.
     store.write(&Batch { events: of_one(&[6]), ..Batch::default() }).await.unwrap();

@@ -6,12 +6,14 @@ use api::{
 };
 use async_trait::async_trait;
 use database::{
-    Database, DatabaseError, Json, Kept, MigrateError, Number, Parsed, Schema, Step, Transaction, Unreadable,
-    Value, Word, json, statement,
+    Database, DatabaseError, Json, Kept, MigrateError, Number, Parsed, Schema, Step, Transaction,
+    Unreadable, Value, Word, json, statement,
 };
 use sqlx::FromRow;
 
-use super::{Batch, MAX_HISTORY, NodeRow, RegisterChange, Store, StoreError, StoredNode, TRIM_EVERY};
+use super::{
+    Batch, MAX_HISTORY, NodeRow, RegisterChange, Store, StoreError, StoredNode, TRIM_EVERY,
+};
 use crate::{arming::Arming, enrolments::Enrolments, lifecycle::NodeLifecycle};
 
 /// The tables of this crate.
@@ -47,9 +49,12 @@ impl SqlStore {
     }
 
     /// All nodes; an error in place of one whose name or id cannot be read.
-    pub(crate) async fn each_node(&self) -> Result<Vec<Result<StoredNode, DatabaseError>>, DatabaseError> {
+    pub(crate) async fn each_node(
+        &self,
+    ) -> Result<Vec<Result<StoredNode, DatabaseError>>, DatabaseError> {
         let text = "SELECT id, name, life, arming, enrolments, history FROM fleet_nodes";
-        let rows = statement("read the nodes", text).fetch_each::<NodeColumns>(&self.database).await?;
+        let rows =
+            statement("read the nodes", text).fetch_each::<NodeColumns>(&self.database).await?;
         Ok(rows.into_iter().map(|row| row.map(StoredNode::from)).collect())
     }
 }
@@ -70,11 +75,16 @@ impl From<NodeColumns> for StoredNode {
     fn from(row: NodeColumns) -> Self {
         let mut unreadable = None;
         let mut note = |error: Unreadable| unreadable = Some(error.to_string());
-        let life =
-            row.life.0.map_err(&mut note).map_or_else(|()| NodeLifecycle::new(Timestamp(0)), |life| life.0);
-        let arming = row.arming.0.map_err(&mut note).map_or_else(|()| Arming::disarmed(), |arming| arming.0);
+        let life = row
+            .life
+            .0
+            .map_err(&mut note)
+            .map_or_else(|()| NodeLifecycle::new(Timestamp(0)), |life| life.0);
+        let arming =
+            row.arming.0.map_err(&mut note).map_or_else(|()| Arming::disarmed(), |arming| arming.0);
         let enrolments = row.enrolments.0.map_err(&mut note);
-        let enrolments = enrolments.map_or_else(|()| Enrolments::unreadable(life.since), |kept| kept.0);
+        let enrolments =
+            enrolments.map_or_else(|()| Enrolments::unreadable(life.since), |kept| kept.0);
         let (id, name, history) = (row.id.0, row.name.0, row.history.0);
         Self { row: NodeRow { id, name, life, arming, enrolments, history }, unreadable }
     }
@@ -92,20 +102,25 @@ struct EventColumns {
 
 impl EventColumns {
     fn event(self, id: NodeId) -> (u64, NodeEvent) {
-        let damaged = |error: Unreadable| format!("this line cannot be read from the database: {error}");
+        let damaged =
+            |error: Unreadable| format!("this line cannot be read from the database: {error}");
         let (phase, severity, message) = match (self.phase.0, self.severity.0, self.message.0) {
             (Ok(phase), Ok(severity), Ok(message)) => (phase.0, severity.0, message),
             (Err(error), ..) | (_, Err(error), _) | (.., Err(error)) => {
                 (Phase::Unseen, Severity::Error, damaged(error))
             }
         };
-        let event = NodeEvent { id, at: Timestamp(self.at), name: self.name.0, phase, severity, message };
+        let event =
+            NodeEvent { id, at: Timestamp(self.at), name: self.name.0, phase, severity, message };
         (self.number.0, event)
     }
 }
 
 /// Adds nodes, or writes what they lived through.
-async fn write_nodes(transaction: &mut Transaction, nodes: &[NodeRow]) -> Result<(), DatabaseError> {
+async fn write_nodes(
+    transaction: &mut Transaction,
+    nodes: &[NodeRow],
+) -> Result<(), DatabaseError> {
     const ACTION: &str = "write nodes";
     for chunk in nodes.chunks(ROWS_PER_STATEMENT) {
         let mut rows: Vec<[Value; 6]> = Vec::with_capacity(chunk.len());

@@ -78,8 +78,10 @@ async fn is_alive(port: &Port, identity: &str) {
 /// A fresh certificate for one that is good.
 async fn renewed(port: &Port, identity: &str) -> String {
     let (key, csr) = key_and_request();
-    let request = port.client(Some(identity.to_owned())).post(format!("{}/node/v1/renew", port.url));
-    let enrolled: Enrolled = request.json(&Renew { csr }).send().await.unwrap().json().await.unwrap();
+    let request =
+        port.client(Some(identity.to_owned())).post(format!("{}/node/v1/renew", port.url));
+    let enrolled: Enrolled =
+        request.json(&Renew { csr }).send().await.unwrap().json().await.unwrap();
     format!("{}{}", enrolled.certificate, key.serialize_pem())
 }
 
@@ -94,7 +96,8 @@ async fn token(port: &Port) -> String {
 async fn trade(port: &Port, token: &str) -> Result<String, String> {
     let (key, csr) = key_and_request();
     let request = port.client(None).post(format!("{}/node/v1/enroll", port.url));
-    let answer = request.json(&Enroll { id: NODE, token: token.to_owned(), csr }).send().await.unwrap();
+    let answer =
+        request.json(&Enroll { id: NODE, token: token.to_owned(), csr }).send().await.unwrap();
     if !answer.status().is_success() {
         return Err(answer.text().await.unwrap());
     }
@@ -153,13 +156,17 @@ async fn ready(port: &Port, identity: &str) -> Agent {
 }
 
 #[tokio::test]
-async fn who_enrolled_while_the_node_was_off_is_seen_with_its_first_word_and_its_renewals_die_too() {
+async fn who_enrolled_while_the_node_was_off_is_seen_with_its_first_word_and_its_renewals_die_too()
+{
     let port = Port::open().await;
     let thief = enrolled(&port, NODE).await;
     let first = thief.clone();
     let thief = renewed(&port, &thief).await;
     is_alive(&port, &thief).await;
-    assert_eq!(overlays(&port, &thief).await, (200, "n1 enrolment 1 in conflict: false".to_owned()));
+    assert_eq!(
+        overlays(&port, &thief).await,
+        (200, "n1 enrolment 1 in conflict: false".to_owned())
+    );
 
     let node = enrolled(&port, NODE).await;
     is_alive(&port, &node).await;
@@ -193,7 +200,8 @@ async fn who_enrolled_while_the_node_was_off_is_seen_with_its_first_word_and_its
 }
 
 #[tokio::test]
-async fn who_enrolled_while_the_node_was_cut_off_is_seen_when_it_is_back_and_ends_at_an_admins_word() {
+async fn who_enrolled_while_the_node_was_cut_off_is_seen_when_it_is_back_and_ends_at_an_admins_word()
+ {
     let port = Port::open().await;
     let node = enrolled(&port, NODE).await;
     drop(ready(&port, &node).await);
@@ -346,7 +354,8 @@ async fn a_conflict_and_its_end_outlive_the_server() {
     serving.await.unwrap();
     fleet.close().await;
     for trusted in [false, true] {
-        let config = FleetConfig::new(directory.path().to_owned(), vec![Ipv4Addr::LOCALHOST.into()]);
+        let config =
+            FleetConfig::new(directory.path().to_owned(), vec![Ipv4Addr::LOCALHOST.into()]);
         let fleet = Fleet::open(database.clone(), config, reports.clone()).await.unwrap();
         assert_eq!(fleet.status(NODE).unwrap().conflict.is_none(), trusted);
         if !trusted {

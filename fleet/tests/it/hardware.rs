@@ -52,8 +52,14 @@ impl HardwareReports for Reports {
 /// The history without its times, the oldest first, from the first inventory on.
 async fn history(port: &Port) -> String {
     let events = port.history().await;
-    let lines = events.iter().rev().map(|event| format!("{}: {}\n", event.severity.as_str(), event.message));
-    lines.skip_while(|line| !line.contains("memory")).filter(|line| !line.contains("ready")).collect()
+    let lines = events
+        .iter()
+        .rev()
+        .map(|event| format!("{}: {}\n", event.severity.as_str(), event.message));
+    lines
+        .skip_while(|line| !line.contains("memory"))
+        .filter(|line| !line.contains("ready"))
+        .collect()
 }
 
 #[tokio::test]
@@ -69,8 +75,10 @@ async fn reports_are_handed_on_and_their_news_are_in_the_history() {
     inventory.memory_bytes = 1;
     agent.tell(&inventory).await;
     assert_eq!(port.fleet.inventory_revision(NODE), Some(2));
-    let kept: Vec<(InventoryMoment, u64)> =
-        lock(&port.reports.inventories).iter().map(|(moment, kept)| (*moment, kept.memory_bytes)).collect();
+    let kept: Vec<(InventoryMoment, u64)> = lock(&port.reports.inventories)
+        .iter()
+        .map(|(moment, kept)| (*moment, kept.memory_bytes))
+        .collect();
     assert_eq!(
         kept,
         [(InventoryMoment::Start, 2), (InventoryMoment::Running, 2), (InventoryMoment::Running, 1)]

@@ -75,7 +75,8 @@ impl Port {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("fleet.db");
         let database = Database::open(&path, &[&fleet::SCHEMA]).await.unwrap();
-        let mut config = FleetConfig::new(directory.path().to_owned(), vec![Ipv4Addr::LOCALHOST.into()]);
+        let mut config =
+            FleetConfig::new(directory.path().to_owned(), vec![Ipv4Addr::LOCALHOST.into()]);
         config.fleet_servers = fleet_servers.to_vec();
         let reports = Arc::new(hardware::Reports::default());
         let fleet = Fleet::open(database.clone(), config, reports.clone()).await.unwrap();
@@ -142,9 +143,11 @@ impl Port {
 
     /// A client certificate as the fleet's own authority would sign it, with these dates.
     fn signed_by_the_authority(&self, name: &str, years: (i32, i32)) -> String {
-        let secret = std::fs::read_to_string(self.directory.path().join("ca/authority.pem")).unwrap();
+        let secret =
+            std::fs::read_to_string(self.directory.path().join("ca/authority.pem")).unwrap();
         let (certificate, key) = secret.split_at(secret.find("-----BEGIN PRIVATE KEY").unwrap());
-        let issuer = Issuer::from_ca_cert_pem(certificate, KeyPair::from_pem(key).unwrap()).unwrap();
+        let issuer =
+            Issuer::from_ca_cert_pem(certificate, KeyPair::from_pem(key).unwrap()).unwrap();
         leaf(&issuer, name, years)
     }
 }
@@ -185,7 +188,8 @@ async fn only_a_good_certificate_of_a_registered_node_is_let_in() {
     let mut params = CertificateParams::new(Vec::new()).unwrap();
     params.is_ca = rcgen::IsCa::Ca(rcgen::BasicConstraints::Unconstrained);
     let foreign = Issuer::new(params, KeyPair::generate().unwrap());
-    let told = port.report(Some(leaf(&foreign, &NODE.to_string(), (2020, 2999)))).await.unwrap_err();
+    let told =
+        port.report(Some(leaf(&foreign, &NODE.to_string(), (2020, 2999)))).await.unwrap_err();
     assert!(told.contains("alert"), "{told}");
 
     let stranger = NodeId(uuid::Uuid::from_u128(9));
@@ -260,7 +264,9 @@ async fn a_token_becomes_a_certificate_that_opens_the_port_until_the_node_is_del
     let [(_, authority), (_, server)] = port.fleet.certificate_ends();
     let years = (authority.seconds() - enrolled.server_time.seconds()) / (365 * 86_400);
     assert!((9..=10).contains(&years), "ten years");
-    assert!((89 * 86_400..=90 * 86_400).contains(&(server.seconds() - enrolled.server_time.seconds())));
+    assert!(
+        (89 * 86_400..=90 * 86_400).contains(&(server.seconds() - enrolled.server_time.seconds()))
+    );
 
     let mut changes = port.fleet.watch();
     declare(&port.fleet, &port.database, &[(OTHER, "n2")], &[NODE]).await;
@@ -293,7 +299,10 @@ async fn strangers_who_fetch_a_nodes_files_leave_its_tokens_its_image_and_its_hi
         port.fleet.observe(NODE, script).unwrap();
     }
     let after = port.fleet.status(NODE).unwrap();
-    assert_eq!((after.image, after.armed, after.boot_ms), (before.image, before.armed, before.boot_ms));
+    assert_eq!(
+        (after.image, after.armed, after.boot_ms),
+        (before.image, before.armed, before.boot_ms)
+    );
     assert_eq!((after.phase, after.last_seen), (Phase::Firmware, before.last_seen));
     assert!(after.unproven.is_some());
     // The first that is used wins; all others are void, and disarm nobody.

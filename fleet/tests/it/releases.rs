@@ -4,7 +4,8 @@ use std::net::SocketAddr;
 
 use api::{
     channel::{
-        Agreement, Capabilities, Capability, FromAgent, FromServer, MAX_PROTOCOL, Offer, negotiation::HEADER,
+        Agreement, Capabilities, Capability, FromAgent, FromServer, MAX_PROTOCOL, Offer,
+        negotiation::HEADER,
     },
     inventory::Inventory,
     status::Phase,
@@ -97,7 +98,11 @@ async fn reports_of_a_newer_agent_are_acknowledged_counted_and_ignored() {
     }
     assert_eq!(metric(&port, "unknown_reports").await, 3);
     let events = port.history().await;
-    assert_eq!(events.iter().filter(|event| event.message.contains("`dance`")).count(), 1, "{events:?}");
+    assert_eq!(
+        events.iter().filter(|event| event.message.contains("`dance`")).count(),
+        1,
+        "{events:?}"
+    );
     port.close().await;
 }
 
@@ -140,7 +145,10 @@ async fn the_routes_of_the_fleet_port_are_under_the_same_versions() {
         request.header(HEADER, versions).send()
     };
     let answer = report("1-9", "stage1").await.unwrap();
-    assert_eq!((answer.status().as_u16(), &answer.headers()[HEADER]), (204, &"1-2".parse().unwrap()));
+    assert_eq!(
+        (answer.status().as_u16(), &answer.headers()[HEADER]),
+        (204, &"1-2".parse().unwrap())
+    );
     assert_eq!(port.fleet.status(NODE).unwrap().phase, Phase::Stage1);
     assert_eq!(report("1-2", "dancing").await.unwrap().status(), 204, "acknowledged");
     assert_eq!(port.fleet.status(NODE).unwrap().phase, Phase::Stage1, "and ignored");

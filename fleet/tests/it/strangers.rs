@@ -84,7 +84,8 @@ async fn a_handshake_that_does_not_end_is_dropped() {
     connection.write_all(&[22, 3, 1]).await.unwrap();
     let mut heard = Vec::new();
     let _ = connection.read_to_end(&mut heard).await;
-    wait_for(&port, r#"bedplate_connections_ended_total{listener="fleet",cause="handshake"} 1"#).await;
+    wait_for(&port, r#"bedplate_connections_ended_total{listener="fleet",cause="handshake"} 1"#)
+        .await;
     wait_for(&port, "bedplate_fleet_handshake_failures_total 1").await;
     port.close().await;
 }

@@ -32,7 +32,8 @@ pub(super) fn compare(news: &mut ChangeLines, before: &Inventory, after: &Invent
 fn disks(news: &mut ChangeLines, before: &[Disk], after: &[Disk]) {
     let key = |disk: &Disk| {
         let known = disk.wwid.clone().or_else(|| disk.serial.clone());
-        known.unwrap_or_else(|| format!("{} {}", disk.name, disk.pci.as_deref().unwrap_or_default()))
+        known
+            .unwrap_or_else(|| format!("{} {}", disk.name, disk.pci.as_deref().unwrap_or_default()))
     };
     for pair in paired(before, after, key) {
         let name = |disk: &Disk| format!("disk {}", disk.name);
@@ -70,7 +71,11 @@ fn disk(news: &mut ChangeLines, name: &str, before: &Disk, after: &Disk) {
 fn gpu(news: &mut ChangeLines, name: &str, before: &Gpu, after: &Gpu) {
     news.version(&format!("{name}: model"), before.model.as_ref(), after.model.as_ref());
     news.version(&format!("{name}: serial number"), before.serial.as_ref(), after.serial.as_ref());
-    news.version(&format!("{name}: driver"), before.driver_version.as_ref(), after.driver_version.as_ref());
+    news.version(
+        &format!("{name}: driver"),
+        before.driver_version.as_ref(),
+        after.driver_version.as_ref(),
+    );
     news.version(&format!("{name}: firmware"), before.firmware.as_ref(), after.firmware.as_ref());
     let watts = |gpu: &Gpu| gpu.power_limit_watts.map(|watts| format!("{watts} W"));
     news.version(&format!("{name}: power limit"), watts(before).as_ref(), watts(after).as_ref());
@@ -78,7 +83,11 @@ fn gpu(news: &mut ChangeLines, name: &str, before: &Gpu, after: &Gpu) {
         && (then, before.mig.len()) != (now, after.mig.len())
     {
         let mode = if now { "on" } else { "off" };
-        news.info(format!("{name}: MIG is {mode}, {} devices, were {}", after.mig.len(), before.mig.len()));
+        news.info(format!(
+            "{name}: MIG is {mode}, {} devices, were {}",
+            after.mig.len(),
+            before.mig.len()
+        ));
     }
     if let (Some(then), Some(now)) = (&before.ecc, &after.ecc)
         && then.enabled != now.enabled
@@ -111,7 +120,9 @@ fn grantable(news: &mut ChangeLines, before: &[GrantableDevice], after: &[Granta
     for ((kind, fate), names) in groups {
         let (count, list) = (names.len(), names.join(", "));
         match fate {
-            DeviceChange::Gone => news.warn(format!("{count} {kind} can no longer be granted: {list}")),
+            DeviceChange::Gone => {
+                news.warn(format!("{count} {kind} can no longer be granted: {list}"))
+            }
             DeviceChange::Late => {
                 news.info(format!(
                     "{count} {kind} cannot be granted yet after the start of the agent: {list}"
@@ -155,7 +166,9 @@ fn pci(news: &mut ChangeLines, before: &[PciDevice], after: &[PciDevice]) {
         };
         match pair {
             (Some(before), Some(after)) => function(news, &name(after), before, after),
-            (Some(device), None) if !is_told(device) => news.missing(&name(device), &described(device), None),
+            (Some(device), None) if !is_told(device) => {
+                news.missing(&name(device), &described(device), None)
+            }
             (None, Some(device)) if !is_told(device) => {
                 news.appeared(&name(device), &described(device), None)
             }

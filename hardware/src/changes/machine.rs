@@ -38,22 +38,26 @@ fn modules(news: &mut ChangeLines, before: &[MemoryModule], after: &[MemoryModul
     };
     for (before, after) in paired(before, after, key) {
         let Some(module) = after.or(before) else { continue };
-        let name = format!("memory module {}", module.locator.as_deref().unwrap_or("without a name"));
+        let name =
+            format!("memory module {}", module.locator.as_deref().unwrap_or("without a name"));
         let filled = |module: Option<&MemoryModule>| module.and_then(|module| module.size_bytes);
         match (filled(before), filled(after)) {
             (Some(bytes), None) => {
                 let serial = before.and_then(|module| module.serial.clone());
                 news.missing(&name, &in_parentheses([Some(size(bytes)), serial]), None);
             }
-            (None, Some(bytes)) => {
-                news.appeared(&name, &in_parentheses([Some(size(bytes)), module.serial.clone()]), None)
-            }
+            (None, Some(bytes)) => news.appeared(
+                &name,
+                &in_parentheses([Some(size(bytes)), module.serial.clone()]),
+                None,
+            ),
             (Some(then), Some(now)) => {
                 if then != now {
                     let line = format!("{name}: {}, was {}", size(now), size(then));
                     if now < then { news.warn(line) } else { news.info(line) }
                 }
-                let serial = |module: Option<&MemoryModule>| module.and_then(|module| module.serial.clone());
+                let serial =
+                    |module: Option<&MemoryModule>| module.and_then(|module| module.serial.clone());
                 news.version(
                     &format!("{name}: serial number"),
                     serial(before).as_ref(),
@@ -83,7 +87,10 @@ fn processors(news: &mut ChangeLines, before: &Inventory, after: &Inventory) {
         match now.offline_pus.len() {
             0 => news.info("every hardware thread is switched on again".to_owned()),
             count => {
-                let line = format!("hardware threads switched off: {count}, were {}", then.offline_pus.len());
+                let line = format!(
+                    "hardware threads switched off: {count}, were {}",
+                    then.offline_pus.len()
+                );
                 if count > then.offline_pus.len() { news.warn(line) } else { news.info(line) }
             }
         }
@@ -94,10 +101,26 @@ fn versions(news: &mut ChangeLines, before: &Inventory, after: &Inventory) {
     news.version("kernel", before.os.kernel.as_ref(), after.os.kernel.as_ref());
     news.version("operating system", before.os.name.as_ref(), after.os.name.as_ref());
     news.version("firmware", before.firmware.version.as_ref(), after.firmware.version.as_ref());
-    news.version("boot mode", before.firmware.boot_mode.as_ref(), after.firmware.boot_mode.as_ref());
-    news.version("microcode", before.topology.microcode.as_ref(), after.topology.microcode.as_ref());
-    news.version("processor", before.topology.cpu_model.as_ref(), after.topology.cpu_model.as_ref());
-    news.version("system serial number", before.system.serial.as_ref(), after.system.serial.as_ref());
+    news.version(
+        "boot mode",
+        before.firmware.boot_mode.as_ref(),
+        after.firmware.boot_mode.as_ref(),
+    );
+    news.version(
+        "microcode",
+        before.topology.microcode.as_ref(),
+        after.topology.microcode.as_ref(),
+    );
+    news.version(
+        "processor",
+        before.topology.cpu_model.as_ref(),
+        after.topology.cpu_model.as_ref(),
+    );
+    news.version(
+        "system serial number",
+        before.system.serial.as_ref(),
+        after.system.serial.as_ref(),
+    );
     match (before.firmware.secure_boot, after.firmware.secure_boot) {
         (Some(true), Some(false)) => news.warn("Secure Boot is off, was on".to_owned()),
         (Some(false), Some(true)) => news.info("Secure Boot is on, was off".to_owned()),
@@ -106,6 +129,7 @@ fn versions(news: &mut ChangeLines, before: &Inventory, after: &Inventory) {
     let (then, now) = (before.bmc.as_ref(), after.bmc.as_ref());
     let firmware = |bmc: Option<&api::inventory::Bmc>| bmc.and_then(|bmc| bmc.firmware.clone());
     news.version("BMC firmware", firmware(then).as_ref(), firmware(now).as_ref());
-    let address = |bmc: Option<&api::inventory::Bmc>| bmc.and_then(|bmc| Some(bmc.address?.to_string()));
+    let address =
+        |bmc: Option<&api::inventory::Bmc>| bmc.and_then(|bmc| Some(bmc.address?.to_string()));
     news.version("BMC address", address(then).as_ref(), address(now).as_ref());
 }

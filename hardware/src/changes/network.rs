@@ -32,7 +32,11 @@ pub(super) fn compare(news: &mut ChangeLines, before: &Inventory, after: &Invent
                 );
             }
             (None, Some(device)) => {
-                news.appeared(&name(device), &in_parentheses([device.model.clone()]), device.pci.as_deref());
+                news.appeared(
+                    &name(device),
+                    &in_parentheses([device.model.clone()]),
+                    device.pci.as_deref(),
+                );
             }
             (None, None) => {}
         }
@@ -48,7 +52,9 @@ fn described(nic: &Nic) -> String {
         NicKind::Ethernet | NicKind::Unknown => None,
         NicKind::Infiniband => Some("IP over InfiniBand".to_owned()),
         NicKind::Bond => Some("bond".to_owned()),
-        NicKind::Vlan => nic.vlan.as_ref().map(|vlan| format!("VLAN {} on {}", vlan.id, vlan.parent)),
+        NicKind::Vlan => {
+            nic.vlan.as_ref().map(|vlan| format!("VLAN {} on {}", vlan.id, vlan.parent))
+        }
     };
     in_parentheses([kind, nic.mac.map(|mac| mac.to_string())])
 }
@@ -64,7 +70,9 @@ fn nic(news: &mut ChangeLines, before: &Nic, after: &Nic) {
         None => None,
     };
     match (link(before), link(after)) {
-        (Some(_), Some(_)) => news.state(&name, link(before), link(after), after.carrier == Some(true)),
+        (Some(_), Some(_)) => {
+            news.state(&name, link(before), link(after), after.carrier == Some(true))
+        }
         _ => news.state(&name, Some(&before.state), Some(&after.state), after.state == "up"),
     }
     let (then, now) = (before.speed_mbits, after.speed_mbits);
@@ -78,7 +86,9 @@ fn nic(news: &mut ChangeLines, before: &Nic, after: &Nic) {
     if before.bond != after.bond {
         match (&before.bond, &after.bond) {
             (_, Some(bond)) => news.info(format!("{name} is in {bond} now")),
-            (bond, None) => news.warn(format!("{name} left {}", bond.as_deref().unwrap_or_default())),
+            (bond, None) => {
+                news.warn(format!("{name} left {}", bond.as_deref().unwrap_or_default()))
+            }
         }
     }
     let (then, now) = (before.mac.map(|mac| mac.to_string()), after.mac.map(|mac| mac.to_string()));

@@ -44,7 +44,8 @@ fn read(value: Value) -> Inventory {
 }
 
 fn text(news: &[(Severity, String)]) -> String {
-    news.iter().fold(String::new(), |text, (severity, line)| text + severity.as_str() + ": " + line + "\n")
+    news.iter()
+        .fold(String::new(), |text, (severity, line)| text + severity.as_str() + ": " + line + "\n")
 }
 
 fn told(before: &Inventory, after: &Inventory, moment: InventoryMoment) -> String {
@@ -145,7 +146,11 @@ fn memory_less_than_yesterday() {
     "#]]
     .assert_eq(&changed);
     assert_eq!(running(|now| now.memory_bytes -= 4 << 20), "", "the kernel's own share moves");
-    assert_eq!(running(|now| now.memory_modules.clear()), "", "SMBIOS that cannot be read is a gap");
+    assert_eq!(
+        running(|now| now.memory_modules.clear()),
+        "",
+        "SMBIOS that cannot be read is a gap"
+    );
 }
 
 fn fault(level: FaultLevel, subject: &str, message: &str) -> Fault {
@@ -300,9 +305,11 @@ fn marked(number: u8) -> Inventory {
 fn no_change_of_hardware_tells_what_only_admins_read() {
     let empty = json!({"memory-modules": [{"locator": "A (1)"}]});
     let empty: Inventory = serde_json::from_value(empty).unwrap();
-    let is_private = |line: &str| ["MARKER", "52:54:00", "10.99.99"].iter().any(|part| line.contains(part));
+    let is_private =
+        |line: &str| ["MARKER", "52:54:00", "10.99.99"].iter().any(|part| line.contains(part));
     let mut private = 0;
-    for (before, after) in [(marked(1), marked(2)), (marked(1), empty.clone()), (empty, marked(2))] {
+    for (before, after) in [(marked(1), marked(2)), (marked(1), empty.clone()), (empty, marked(2))]
+    {
         for moment in [InventoryMoment::Start, InventoryMoment::Running] {
             for (_, line) in changes(&before, &after, moment) {
                 private += usize::from(is_private(&line));

@@ -21,16 +21,23 @@ impl Columns {
         };
         let count = text.split(',').count();
         if count > MAX_COLUMNS {
-            return Err(diagnostic(0, format!("{count} columns; at most {MAX_COLUMNS} can be asked for")));
+            return Err(diagnostic(
+                0,
+                format!("{count} columns; at most {MAX_COLUMNS} can be asked for"),
+            ));
         }
         let mut columns = Vec::with_capacity(count);
         let mut at = 0;
         for written in text.split(',') {
             let path = path(written.trim());
-            let checked =
-                if path.first().is_some_and(|first| first == fields::LABELS) { 1 } else { path.len() };
+            let checked = if path.first().is_some_and(|first| first == fields::LABELS) {
+                1
+            } else {
+                path.len()
+            };
             for (depth, part) in path.iter().take(checked).enumerate() {
-                let is_known = if depth == 0 { fields::is_top(part) } else { fields::is_known(part) };
+                let is_known =
+                    if depth == 0 { fields::is_top(part) } else { fields::is_known(part) };
                 if !is_known {
                     return Err(diagnostic(at, fields::unknown(part, depth > 0)));
                 }

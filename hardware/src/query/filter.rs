@@ -33,11 +33,22 @@ const MAX_ADDITIONS: usize = 8;
 const STACK_BYTES: usize = 16 << 20;
 
 /// What may be called, beside operators.
-const FUNCTIONS: [&str; 10] =
-    ["contains", "double", "endsWith", "int", "matches", "size", "startsWith", "string", "type", "uint"];
+const FUNCTIONS: [&str; 10] = [
+    "contains",
+    "double",
+    "endsWith",
+    "int",
+    "matches",
+    "size",
+    "startsWith",
+    "string",
+    "type",
+    "uint",
+];
 
 /// Sizes that can be written out: `memory_bytes >= 512 * GiB`.
-const SIZES: [(&str, i64); 4] = [("KiB", 1 << 10), ("MiB", 1 << 20), ("GiB", 1 << 30), ("TiB", 1 << 40)];
+const SIZES: [(&str, i64); 4] =
+    [("KiB", 1 << 10), ("MiB", 1 << 20), ("GiB", 1 << 30), ("TiB", 1 << 40)];
 
 /// An expression that was read and may be evaluated.
 pub(crate) struct Filter {
@@ -59,8 +70,10 @@ impl Filter {
             let env = Env::stdlib();
             env.compile(&owned).map(|program| (program, env)).map_err(|errors| diagnostic(&errors))
         });
-        let reading = reading.map_err(|error| first(format!("the server cannot read it now: {error}")))?;
-        let (program, env) = reading.join().map_err(|_| first("it cannot be read".to_owned()))??;
+        let reading =
+            reading.map_err(|error| first(format!("the server cannot read it now: {error}")))?;
+        let (program, env) =
+            reading.join().map_err(|_| first("it cannot be read".to_owned()))??;
         let patterns = Patterns::default();
         let mut check =
             Check { program: &program, text, bound: Vec::new(), additions: 0, patterns: &patterns };
@@ -73,7 +86,11 @@ impl Filter {
     ///
     /// # Errors
     /// Why it cannot be said of this node: mostly a field that it does not tell.
-    pub(crate) fn is_true_of(&self, facts: &Facts, abandoned: &Abandoned) -> Result<bool, AnswerError> {
+    pub(crate) fn is_true_of(
+        &self,
+        facts: &Facts,
+        abandoned: &Abandoned,
+    ) -> Result<bool, AnswerError> {
         self.evaluate(facts, &Arc::new(Meter::new(abandoned)))
     }
 
@@ -94,9 +111,10 @@ impl Filter {
         match result {
             Ok(cel::Value::Bool(is_meant)) => Ok(is_meant),
             Ok(other) => Err(AnswerError::NotBoolean(other.type_of().to_string())),
-            Err(cel::ExecutionError::NoSuchKey(field) | cel::ExecutionError::UndeclaredReference(field)) => {
-                Err(AnswerError::NotTold(field.to_string()))
-            }
+            Err(
+                cel::ExecutionError::NoSuchKey(field)
+                | cel::ExecutionError::UndeclaredReference(field),
+            ) => Err(AnswerError::NotTold(field.to_string())),
             Err(error) => Err(AnswerError::Evaluation(error.to_string())),
         }
     }
@@ -106,9 +124,11 @@ impl Filter {
 fn diagnostic(errors: &ParseErrors) -> Diagnostic {
     let at = |number: isize| u32::try_from(number.max(1)).unwrap_or(1);
     match errors.errors.first() {
-        Some(error) => {
-            Diagnostic { line: at(error.pos.0), column: at(error.pos.1), message: plain(&error.msg) }
-        }
+        Some(error) => Diagnostic {
+            line: at(error.pos.0),
+            column: at(error.pos.1),
+            message: plain(&error.msg),
+        },
         None => Diagnostic { line: 1, column: 1, message: "it is no expression".to_owned() },
     }
 }
@@ -133,7 +153,8 @@ struct Check<'a> {
 
 impl Check<'_> {
     fn wrong(&self, at: &IdedExpr, message: String) -> Diagnostic {
-        let offset = self.program.source_info().offset_for(at.id).map_or(0, |(start, _)| start as usize);
+        let offset =
+            self.program.source_info().offset_for(at.id).map_or(0, |(start, _)| start as usize);
         let before: String = self.text.chars().take(offset).collect();
         let line = before.matches('\n').count() + 1;
         let column = before.chars().rev().take_while(|c| *c != '\n').count() + 1;
@@ -160,7 +181,9 @@ impl Check<'_> {
                 call.target.iter().try_for_each(|target| self.visit(target, loops))?;
                 call.args.iter().try_for_each(|argument| self.visit(argument, loops))
             }
-            Expr::List(list) => list.elements.iter().try_for_each(|element| self.visit(element, loops)),
+            Expr::List(list) => {
+                list.elements.iter().try_for_each(|element| self.visit(element, loops))
+            }
             Expr::Map(map) => map.entries.iter().try_for_each(|entry| match &entry.expr {
                 EntryExpr::MapEntry(entry) => {
                     self.visit(&entry.key, loops)?;
@@ -169,7 +192,9 @@ impl Check<'_> {
                 EntryExpr::StructField(field) => self.visit(&field.value, loops),
             }),
             Expr::Comprehension(comprehension) => self.comprehension(at, comprehension, loops),
-            Expr::Struct(_) => Err(self.wrong(at, "there are no types to make values of".to_owned())),
+            Expr::Struct(_) => {
+                Err(self.wrong(at, "there are no types to make values of".to_owned()))
+            }
             Expr::Literal(_) | Expr::Unspecified => Ok(()),
         }
     }
@@ -189,16 +214,21 @@ impl Check<'_> {
             }
         }
         // Operators are named by what no function can be called: `_+_`, `!_`, `@in`.
-        let is_operator = function.contains('_') && !function.starts_with(|c: char| c.is_ascii_alphabetic());
+        let is_operator =
+            function.contains('_') && !function.starts_with(|c: char| c.is_ascii_alphabetic());
         if is_operator || function.starts_with('@') || FUNCTIONS.contains(&function) {
             return Ok(());
         }
-        Err(self.wrong(at, format!("there is no function `{function}`; there are {}", FUNCTIONS.join(", "))))
+        Err(self.wrong(
+            at,
+            format!("there is no function `{function}`; there are {}", FUNCTIONS.join(", ")),
+        ))
     }
 
     /// A regular expression that is written out is known to be one before any node is looked at.
     fn pattern(&self, call: &CallExpr) -> Result<(), Diagnostic> {
-        let Some(last) = call.args.last().filter(|_| call.func_name == meter::WRITTEN_MATCHES) else {
+        let Some(last) = call.args.last().filter(|_| call.func_name == meter::WRITTEN_MATCHES)
+        else {
             return Ok(());
         };
         let Expr::Literal(LiteralValue::String(text)) = &last.expr else { return Ok(()) };
@@ -214,12 +244,15 @@ impl Check<'_> {
     ) -> Result<(), Diagnostic> {
         self.visit(&comprehension.iter_range, loops)?;
         if loops == MAX_NESTED_LOOPS {
-            return Err(self.wrong(at, format!("more than {MAX_NESTED_LOOPS} loops within each other")));
+            return Err(
+                self.wrong(at, format!("more than {MAX_NESTED_LOOPS} loops within each other"))
+            );
         }
         if makes_other_elements(comprehension) {
             return Err(self.wrong(
                 at,
-                "`map` cannot be used here; `exists`, `all`, `exists_one` and `filter` can".to_owned(),
+                "`map` cannot be used here; `exists`, `all`, `exists_one` and `filter` can"
+                    .to_owned(),
             ));
         }
         let before = (self.bound.len(), self.additions);
@@ -245,8 +278,11 @@ impl Check<'_> {
 fn makes_other_elements(comprehension: &ComprehensionExpr) -> bool {
     fn gathers_other(at: &IdedExpr, comprehension: &ComprehensionExpr) -> bool {
         let Expr::Call(call) = &at.expr else { return false };
-        let is_accu = |argument: &IdedExpr| argument.expr == Expr::Ident(comprehension.accu_var.clone());
-        if call.func_name == cel::common::ast::operators::ADD && call.args.first().is_some_and(is_accu) {
+        let is_accu =
+            |argument: &IdedExpr| argument.expr == Expr::Ident(comprehension.accu_var.clone());
+        if call.func_name == cel::common::ast::operators::ADD
+            && call.args.first().is_some_and(is_accu)
+        {
             let Some(Expr::List(list)) = call.args.get(1).map(|argument| &argument.expr) else {
                 return false;
             };
@@ -272,8 +308,9 @@ fn of_json(value: &Value) -> cel::Value {
         Value::String(text) => cel::Value::String(Arc::new(text.clone())),
         Value::Array(values) => cel::Value::List(Arc::new(values.iter().map(of_json).collect())),
         Value::Object(map) => {
-            let entry =
-                |(key, value): (&String, &Value)| (Key::String(Arc::new(key.clone())), of_json(value));
+            let entry = |(key, value): (&String, &Value)| {
+                (Key::String(Arc::new(key.clone())), of_json(value))
+            };
             let map: HashMap<Key, cel::Value> = map.iter().map(entry).collect();
             cel::Value::Map(Map { map: Arc::new(map) })
         }

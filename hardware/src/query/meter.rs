@@ -207,7 +207,8 @@ fn called(mut call: CallExpr) -> CallExpr {
 }
 
 fn looped(mut comprehension: ComprehensionExpr) -> ComprehensionExpr {
-    let ComprehensionExpr { iter_range, accu_init, loop_cond, loop_step, result, .. } = &mut comprehension;
+    let ComprehensionExpr { iter_range, accu_init, loop_cond, loop_step, result, .. } =
+        &mut comprehension;
     for part in [iter_range, &mut *accu_init, &mut *loop_cond, &mut *loop_step, result] {
         *part = metered(std::mem::take(part));
     }

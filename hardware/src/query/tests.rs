@@ -165,18 +165,21 @@ fn no_expression_brings_the_server_down() {
 
 #[test]
 fn columns_are_paths() {
-    let columns =
-        Columns::parse("name, topology.cpu-model,gpus.model,memory_bytes,bmc.address,nics.speed_mbits")
-            .unwrap();
+    let columns = Columns::parse(
+        "name, topology.cpu-model,gpus.model,memory_bytes,bmc.address,nics.speed_mbits",
+    )
+    .unwrap();
     let values = columns.of(&facts());
     expect![[r#"["n1","AMD EPYC 9354",["H100"],549755813888,null,[25000]]"#]]
         .assert_eq(&serde_json::to_string(&values).unwrap());
     let labels =
-        Columns::parse("labels.rack,labels.gpu-kind,labels.example.org/zone,labels.nothing").unwrap();
+        Columns::parse("labels.rack,labels.gpu-kind,labels.example.org/zone,labels.nothing")
+            .unwrap();
     expect![[r#"["a1","h100","north-1",null]"#]]
         .assert_eq(&serde_json::to_string(&labels.of(&facts())).unwrap());
     let wrong = |text: &str| {
-        Columns::parse(text).map_err(|diagnostic| format!("{}: {}", diagnostic.column, diagnostic.message))
+        Columns::parse(text)
+            .map_err(|diagnostic| format!("{}: {}", diagnostic.column, diagnostic.message))
     };
     expect!["6: no field is called `topolgy`; did you mean `topology`?"]
         .assert_eq(&wrong("name,topolgy.pus").unwrap_err());
@@ -232,7 +235,8 @@ fn an_expression_ends_when_its_steps_are_used_up() {
         "it takes more than 2000000 steps; loop over less, or match less"
     );
     // What is allowed goes through.
-    let expression = format!("{0}.all(a, {0}.all(b, name.matches(string(a)) || true))", numbers(220));
+    let expression =
+        format!("{0}.all(a, {0}.all(b, name.matches(string(a)) || true))", numbers(220));
     let (taken, result) = steps(&expression, &Abandoned::default());
     assert!(taken > 2 * 220 * 220 && taken < super::meter::MAX_STEPS, "{taken}");
     assert!(result.unwrap());
@@ -258,9 +262,12 @@ fn no_operator_forgets_that_the_steps_are_used_up() {
 #[test]
 fn regular_expressions_are_bounded() {
     let attack = r"name.matches('(\\pL{40}){5}z')";
-    expect![[r#"1:14: no regular expression: it is too large; compiled it may have 1048576 bytes"#]]
-        .assert_eq(&ask(attack));
-    expect![[r#"1:14: no regular expression: unclosed group"#]].assert_eq(&ask("name.matches('(')"));
+    expect![[
+        r#"1:14: no regular expression: it is too large; compiled it may have 1048576 bytes"#
+    ]]
+    .assert_eq(&ask(attack));
+    expect![[r#"1:14: no regular expression: unclosed group"#]]
+        .assert_eq(&ask("name.matches('(')"));
     assert_eq!(ask(r"name.matches('^\\w+[0-9]{1,5}$')"), "true");
     // One that only the node tells is refused when it is met.
     let told = ask(r"name.matches('(\\pL{40}' + '){5}z')");

@@ -15,7 +15,9 @@ use utoipa_axum::routes;
 use super::{Roles, is_damaged};
 
 pub(super) fn routes() -> Routes<Roles> {
-    Routes::new().route(Action::NodeRead, routes!(inventory)).route(Action::NodeRead, routes!(topology))
+    Routes::new()
+        .route(Action::NodeRead, routes!(inventory))
+        .route(Action::NodeRead, routes!(topology))
 }
 
 /// A damaged inventory is as good as none until its node connects again.
@@ -48,7 +50,8 @@ async fn inventory(
     let found = hardware.inventory(id).await;
     let found = found.map_err(|error| refuse(title, &name, sight, &error))?;
     found.map(|inventory| Json(sight.of_thing(inventory))).ok_or_else(|| {
-        let why = format!("{name} has not reported its hardware yet; it does so when its agent connects");
+        let why =
+            format!("{name} has not reported its hardware yet; it does so when its agent connects");
         Refusal::new(StatusCode::NOT_FOUND, title, why)
     })
 }
@@ -70,7 +73,8 @@ async fn topology(
     let found = hardware.topology(id).await;
     let found = found.map_err(|error| refuse(title, &name, sight, &error))?;
     let xml = found.ok_or_else(|| {
-        let why = format!("{name} has not sent its topology yet; its agent does so after the inventory");
+        let why =
+            format!("{name} has not sent its topology yet; its agent does so after the inventory");
         Refusal::new(StatusCode::NOT_FOUND, title, why)
     })?;
     let xml = sight.of_topology(xml);
@@ -84,11 +88,14 @@ mod tests {
     #[test]
     fn what_is_damaged_is_quoted_to_admins_alone() {
         let damaged = || {
-            let (subject, source) = ("inventory of n1".to_owned(), "invalid type: string MARKER".into());
+            let (subject, source) =
+                ("inventory of n1".to_owned(), "invalid type: string MARKER".into());
             StoreError::Decode { subject, source }
         };
         let name: NodeName = "n1".parse().unwrap();
-        let told = |sight: Visibility| refuse("cannot show the inventory", &name, sight, &damaged()).0.detail;
+        let told = |sight: Visibility| {
+            refuse("cannot show the inventory", &name, sight, &damaged()).0.detail
+        };
         assert!(told(Visibility::Full).contains("MARKER"));
         let public = told(Visibility::Public);
         assert!(!public.contains("MARKER") && public.contains("an admin is told why"), "{public}");

@@ -121,8 +121,13 @@ async fn wanted(
 /// A question with a mistake.
 fn refuse(title: &str, part: &str, diagnostic: query::Diagnostic) -> Refusal {
     let query::Diagnostic { line, column, message } = diagnostic;
-    let diagnostic =
-        Diagnostic { line: line.into(), column: column.into(), path: part.to_owned(), message, hint: None };
+    let diagnostic = Diagnostic {
+        line: line.into(),
+        column: column.into(),
+        path: part.to_owned(),
+        message,
+        hint: None,
+    };
     let status = StatusCode::UNPROCESSABLE_ENTITY.as_u16();
     let detail = format!("the {part} cannot be understood; nothing was read");
     Refusal(Problem { status, title: title.to_owned(), detail, diagnostics: vec![diagnostic] })
@@ -181,12 +186,15 @@ async fn told(
     let mut all = Vec::with_capacity(names.len());
     for NodeUpdate { id, name, status } in names.iter().filter_map(|name| fleet.node(name)) {
         let told = match hardware.inventory(id).await {
-            Err(error) if is_damaged(&error) => Err(AnswerError::Damaged(sight.of_cause(causes(&error)))),
+            Err(error) if is_damaged(&error) => {
+                Err(AnswerError::Damaged(sight.of_cause(causes(&error))))
+            }
             Err(error) => return Err(Refusal::internal(title, &error)),
             Ok(None) => Err(AnswerError::NeverTold),
             Ok(Some(inventory)) => Ok(sight.of_thing(inventory)),
         };
-        let labels = fleet.labels().borrow().get(&id).map(|labels| (**labels).clone()).unwrap_or_default();
+        let labels =
+            fleet.labels().borrow().get(&id).map(|labels| (**labels).clone()).unwrap_or_default();
         all.push((AskedNode { name, labels, status: sight.of_thing(status) }, told));
     }
     Ok(all)
@@ -288,7 +296,8 @@ impl Rows {
         match row {
             Row::Answered(answered) => self.answer.nodes.push(answered),
             // A page is bounded anyway, and a node that is on no page would look as if it were not meant.
-            Row::Unclear(_) if self.limit.is_none() && self.answer.unclear.len() >= MAX_UNCLEAR => {}
+            Row::Unclear(_) if self.limit.is_none() && self.answer.unclear.len() >= MAX_UNCLEAR => {
+            }
             Row::Unclear(unclear) => self.answer.unclear.push(unclear),
         }
         true

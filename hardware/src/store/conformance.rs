@@ -22,15 +22,14 @@ async fn sqlite() -> Subject<SqlStore> {
 
 impl<S: Store> Subject<S> {
     async fn add(&self, node: NodeId) {
-        let text =
-            "INSERT INTO fleet_nodes (id, name, life, arming, history) VALUES ($1, 'n1', '{}', '{}', 0)";
+        let text = "INSERT INTO fleet_nodes (id, name, life, arming, history) VALUES ($1, 'n1', '{}', '{}', 0)";
         let added = statement("add a node", text).bind(node.to_string());
         added.execute(&self.database).await.unwrap();
     }
 
     async fn remove(&self, node: NodeId) {
-        let removed =
-            statement("remove a node", "DELETE FROM fleet_nodes WHERE id = $1").bind(node.to_string());
+        let removed = statement("remove a node", "DELETE FROM fleet_nodes WHERE id = $1")
+            .bind(node.to_string());
         removed.execute(&self.database).await.unwrap();
     }
 }
@@ -64,7 +63,8 @@ async fn the_newest_topology_is_kept(subject: Subject<impl Store>) {
     let store = &subject.store;
     let (known, unknown) = (node(1), node(9));
     subject.add(known).await;
-    let topology = |n: u8| TopologyRow { at: Timestamp(n.into()), size: 7, document: vec![0, n, 0xff] };
+    let topology =
+        |n: u8| TopologyRow { at: Timestamp(n.into()), size: 7, document: vec![0, n, 0xff] };
     assert!(store.put_topology(unknown, &topology(1)).await.is_err(), "nobody knows that node");
     assert_eq!(store.topology(known).await.unwrap(), None);
     for n in 1..=2 {

@@ -51,14 +51,20 @@ impl From<TopologyColumns> for TopologyRow {
 
 #[async_trait]
 impl Store for SqlStore {
-    async fn put_inventory(&self, node: NodeId, inventory: &InventoryRow) -> Result<bool, StoreError> {
+    async fn put_inventory(
+        &self,
+        node: NodeId,
+        inventory: &InventoryRow,
+    ) -> Result<bool, StoreError> {
         let node = node.to_string();
         let mut transaction = self.database.begin().await?;
         // The document itself is compared: one that is damaged has the digest of the whole one.
         let text = "SELECT number, document FROM fleet_inventories
                      WHERE node = $1 ORDER BY number DESC LIMIT 1";
-        let last: Option<(Number<u64>, Kept<String>)> =
-            statement("read an inventory", text).bind(&node).fetch_optional(&mut transaction).await?;
+        let last: Option<(Number<u64>, Kept<String>)> = statement("read an inventory", text)
+            .bind(&node)
+            .fetch_optional(&mut transaction)
+            .await?;
         let mut number = 1;
         if let Some((Number(last), Kept(document))) = last {
             if document.is_ok_and(|document| document == inventory.document) {

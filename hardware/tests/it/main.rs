@@ -32,8 +32,10 @@ impl Site {
         let path = directory.path().join("hardware.db");
         let database = Database::open(&path, &[&fleet::SCHEMA]).await.unwrap();
         let hardware = Hardware::new(database.clone());
-        let config = FleetConfig::new(directory.path().to_owned(), vec![Ipv4Addr::LOCALHOST.into()]);
-        let fleet = Fleet::open(database.clone(), config, Arc::new(hardware.clone())).await.unwrap();
+        let config =
+            FleetConfig::new(directory.path().to_owned(), vec![Ipv4Addr::LOCALHOST.into()]);
+        let fleet =
+            Fleet::open(database.clone(), config, Arc::new(hardware.clone())).await.unwrap();
         let site = Self { database, fleet, hardware, _directory: directory };
         site.declare(&[(NODE, "n1"), (OTHER, "n2")], &[]).await;
         site
@@ -50,7 +52,8 @@ impl Site {
 
     /// What is new in an inventory, a line each.
     async fn report(&self, inventory: &Inventory, moment: InventoryMoment) -> Vec<String> {
-        let kept = self.hardware.keep_inventory(NODE, inventory, moment, Timestamp(0)).await.unwrap();
+        let kept =
+            self.hardware.keep_inventory(NODE, inventory, moment, Timestamp(0)).await.unwrap();
         assert!(kept.changed || kept.news.is_empty());
         kept.news.iter().map(|(severity, line)| format!("{}: {line}", severity.as_str())).collect()
     }
@@ -77,7 +80,10 @@ async fn what_is_new_is_told_and_the_newest_is_kept() {
     let site = Site::open().await;
     assert_eq!(site.hardware.inventory(NODE).await.unwrap(), None);
     let mut inventory = node_with_a_disk();
-    assert_eq!(site.report(&inventory, InventoryMoment::Start).await, ["info: sent its first inventory"]);
+    assert_eq!(
+        site.report(&inventory, InventoryMoment::Start).await,
+        ["info: sent its first inventory"]
+    );
     assert!(site.report(&inventory, InventoryMoment::Running).await.is_empty(), "the same again");
     inventory.memory_bytes = 1 << 30;
     let (level, subject) = (FaultLevel::Error, "disk vda".to_owned());

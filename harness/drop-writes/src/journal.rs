@@ -137,7 +137,9 @@ impl Journal {
         let directory = std::env::var_os(DIRECTORY_VARIABLE)?.into_vec();
         let roots = std::env::var_os(ROOTS_VARIABLE)?;
         let roots = roots.as_bytes().split(|byte| *byte == b':').map(<[u8]>::to_vec).collect();
-        let path = CString::new([directory.as_slice(), b"/".as_slice(), RECORDS.as_bytes()].concat()).ok()?;
+        let path =
+            CString::new([directory.as_slice(), b"/".as_slice(), RECORDS.as_bytes()].concat())
+                .ok()?;
         let flags = libc::O_WRONLY | libc::O_APPEND | libc::O_CREAT | libc::O_CLOEXEC;
         // SAFETY: the path is a string of C.
         let fd = unsafe { raw::openat(libc::AT_FDCWD, path.as_ptr(), flags, 0o600) };
@@ -152,7 +154,8 @@ impl Journal {
 
     fn watches(&self, path: &[u8]) -> bool {
         let is_below = |root: &Vec<u8>| {
-            path.strip_prefix(root.as_slice()).is_some_and(|rest| rest.is_empty() || rest[0] == b'/')
+            path.strip_prefix(root.as_slice())
+                .is_some_and(|rest| rest.is_empty() || rest[0] == b'/')
         };
         !path.ends_with(SHARED_MEMORY) && self.roots.iter().any(is_below)
     }

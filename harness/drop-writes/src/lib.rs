@@ -56,7 +56,12 @@ pub unsafe extern "C" fn writev(fd: c_int, parts: *const iovec, count: c_int) ->
 /// # Safety
 /// As of `pwrite(2)`.
 #[unsafe(no_mangle)]
-pub unsafe extern "C" fn pwrite(fd: c_int, bytes: *const c_void, count: size_t, offset: off_t) -> ssize_t {
+pub unsafe extern "C" fn pwrite(
+    fd: c_int,
+    bytes: *const c_void,
+    count: size_t,
+    offset: off_t,
+) -> ssize_t {
     let _order = journal::before_write(fd, Some(offset), count);
     // SAFETY: the caller's promise.
     unsafe { raw::pwrite(fd, bytes, count, offset) }
@@ -67,7 +72,12 @@ pub unsafe extern "C" fn pwrite(fd: c_int, bytes: *const c_void, count: size_t, 
 /// # Safety
 /// As of `pwrite(2)`.
 #[unsafe(no_mangle)]
-pub unsafe extern "C" fn pwrite64(fd: c_int, bytes: *const c_void, count: size_t, offset: off_t) -> ssize_t {
+pub unsafe extern "C" fn pwrite64(
+    fd: c_int,
+    bytes: *const c_void,
+    count: size_t,
+    offset: off_t,
+) -> ssize_t {
     // SAFETY: the caller's promise.
     unsafe { pwrite(fd, bytes, count, offset) }
 }
@@ -77,7 +87,12 @@ pub unsafe extern "C" fn pwrite64(fd: c_int, bytes: *const c_void, count: size_t
 /// # Safety
 /// As of `pwritev(2)`.
 #[unsafe(no_mangle)]
-pub unsafe extern "C" fn pwritev(fd: c_int, parts: *const iovec, count: c_int, offset: off_t) -> ssize_t {
+pub unsafe extern "C" fn pwritev(
+    fd: c_int,
+    parts: *const iovec,
+    count: c_int,
+    offset: off_t,
+) -> ssize_t {
     // SAFETY: the caller's promise.
     let bytes = unsafe { raw::length(parts, count) };
     let _order = journal::before_write(fd, Some(offset), bytes);
@@ -90,7 +105,12 @@ pub unsafe extern "C" fn pwritev(fd: c_int, parts: *const iovec, count: c_int, o
 /// # Safety
 /// As of `pwritev(2)`.
 #[unsafe(no_mangle)]
-pub unsafe extern "C" fn pwritev64(fd: c_int, parts: *const iovec, count: c_int, offset: off_t) -> ssize_t {
+pub unsafe extern "C" fn pwritev64(
+    fd: c_int,
+    parts: *const iovec,
+    count: c_int,
+    offset: off_t,
+) -> ssize_t {
     // SAFETY: the caller's promise.
     unsafe { pwritev(fd, parts, count, offset) }
 }
@@ -146,7 +166,12 @@ pub unsafe extern "C" fn open64(path: *const c_char, flags: c_int, mode: mode_t)
 /// # Safety
 /// As of `openat(2)`.
 #[unsafe(no_mangle)]
-pub unsafe extern "C" fn openat(directory: c_int, path: *const c_char, flags: c_int, mode: mode_t) -> c_int {
+pub unsafe extern "C" fn openat(
+    directory: c_int,
+    path: *const c_char,
+    flags: c_int,
+    mode: mode_t,
+) -> c_int {
     // SAFETY: the caller's promise.
     let truncates = flags & libc::O_TRUNC != 0 && unsafe { watched(directory, path) }.is_some();
     let flags = if truncates { flags & !libc::O_TRUNC } else { flags };

@@ -31,14 +31,24 @@ pub(crate) unsafe fn writev(fd: c_int, parts: *const iovec, count: c_int) -> ssi
 
 /// # Safety
 /// As of `pwrite(2)`.
-pub(crate) unsafe fn pwrite(fd: c_int, data: *const c_void, count: size_t, offset: off_t) -> ssize_t {
+pub(crate) unsafe fn pwrite(
+    fd: c_int,
+    data: *const c_void,
+    count: size_t,
+    offset: off_t,
+) -> ssize_t {
     // SAFETY: the caller's promise.
     bytes(unsafe { libc::syscall(libc::SYS_pwrite64, fd, data, count, offset) })
 }
 
 /// # Safety
 /// As of `pwritev(2)`.
-pub(crate) unsafe fn pwritev(fd: c_int, parts: *const iovec, count: c_int, offset: off_t) -> ssize_t {
+pub(crate) unsafe fn pwritev(
+    fd: c_int,
+    parts: *const iovec,
+    count: c_int,
+    offset: off_t,
+) -> ssize_t {
     // The upper half of the offset is for machines of 32 bits.
     let upper: c_long = 0;
     // SAFETY: the caller's promise.
@@ -47,7 +57,12 @@ pub(crate) unsafe fn pwritev(fd: c_int, parts: *const iovec, count: c_int, offse
 
 /// # Safety
 /// As of `openat(2)`.
-pub(crate) unsafe fn openat(directory: c_int, path: *const c_char, flags: c_int, mode: mode_t) -> c_int {
+pub(crate) unsafe fn openat(
+    directory: c_int,
+    path: *const c_char,
+    flags: c_int,
+    mode: mode_t,
+) -> c_int {
     // SAFETY: the caller's promise.
     int(unsafe { libc::syscall(libc::SYS_openat, directory, path, flags, mode) })
 }
@@ -62,7 +77,9 @@ pub(crate) unsafe fn renameat(
 ) -> c_int {
     let flags: c_int = 0;
     // SAFETY: the caller's promise.
-    int(unsafe { libc::syscall(libc::SYS_renameat2, from_directory, from, to_directory, to, flags) })
+    int(unsafe {
+        libc::syscall(libc::SYS_renameat2, from_directory, from, to_directory, to, flags)
+    })
 }
 
 /// # Safety
@@ -126,7 +143,8 @@ pub(crate) fn read_at(fd: c_int, buffer: &mut [u8], offset: u64) {
     while let Some(rest) = buffer.get_mut(filled..).filter(|rest| !rest.is_empty()) {
         let at = offset.saturating_add(filled as u64);
         // SAFETY: the buffer is as long as is said.
-        let read = unsafe { libc::syscall(libc::SYS_pread64, fd, rest.as_mut_ptr(), rest.len(), at) };
+        let read =
+            unsafe { libc::syscall(libc::SYS_pread64, fd, rest.as_mut_ptr(), rest.len(), at) };
         match usize::try_from(read) {
             Ok(read) if read > 0 => filled += read,
             _ => return,
@@ -155,8 +173,9 @@ pub(crate) fn facts(fd: c_int, path: &CStr) -> Option<libc::statx> {
     let mask = libc::STATX_BASIC_STATS | libc::STATX_BTIME;
     let mut facts = std::mem::MaybeUninit::<libc::statx>::zeroed();
     // SAFETY: the path is a string of C, and there is room for the facts.
-    let result =
-        unsafe { libc::syscall(libc::SYS_statx, fd, path.as_ptr(), flags, mask, facts.as_mut_ptr()) };
+    let result = unsafe {
+        libc::syscall(libc::SYS_statx, fd, path.as_ptr(), flags, mask, facts.as_mut_ptr())
+    };
     // SAFETY: the kernel has filled it; zeroes are facts too.
     (result == 0).then(|| unsafe { facts.assume_init() })
 }
@@ -167,7 +186,13 @@ pub(crate) fn link_target(path: &CStr) -> Option<Vec<u8>> {
     // SAFETY: the path is a string of C, and the buffer is as long as is said.
     let length = unsafe {
         let room = buffer.len();
-        libc::syscall(libc::SYS_readlinkat, libc::AT_FDCWD, path.as_ptr(), buffer.as_mut_ptr(), room)
+        libc::syscall(
+            libc::SYS_readlinkat,
+            libc::AT_FDCWD,
+            path.as_ptr(),
+            buffer.as_mut_ptr(),
+            room,
+        )
     };
     buffer.truncate(usize::try_from(length).ok()?);
     Some(buffer)
@@ -177,6 +202,7 @@ pub(crate) fn link_target(path: &CStr) -> Option<Vec<u8>> {
 pub(crate) fn link(from: &CStr, to: &CStr) -> bool {
     let (here, flags): (c_int, c_int) = (libc::AT_FDCWD, 0);
     // SAFETY: both paths are strings of C.
-    let result = unsafe { libc::syscall(libc::SYS_linkat, here, from.as_ptr(), here, to.as_ptr(), flags) };
+    let result =
+        unsafe { libc::syscall(libc::SYS_linkat, here, from.as_ptr(), here, to.as_ptr(), flags) };
     result == 0
 }

@@ -30,7 +30,10 @@ impl Place {
         self.directory.path().join("journal")
     }
 
-    #[expect(clippy::disallowed_methods, reason = "the program that is watched is started here alone")]
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "the program that is watched is started here alone"
+    )]
     fn does(&self, step: &str) -> &Self {
         let own = env::current_exe().unwrap();
         let library = own.parent().unwrap().parent().unwrap().join("libdrop_writes.so");
@@ -73,8 +76,13 @@ fn sectors(letters: &str) -> Vec<u8> {
 
 #[test]
 fn what_is_not_synced_is_lost() {
-    let changes =
-        [("write", "bba"), ("write at", "aca"), ("append", "aaadd"), ("replace", "e"), ("cut", "a")];
+    let changes = [
+        ("write", "bba"),
+        ("write at", "aca"),
+        ("append", "aaadd"),
+        ("replace", "e"),
+        ("cut", "a"),
+    ];
     for (step, done) in changes {
         let place = Place::new();
         place.does(step);
@@ -99,7 +107,8 @@ fn only_the_part_after_the_last_sync_is_lost() {
 #[test]
 fn each_sector_is_lost_by_itself() {
     // Contents of the sectors from the first on, then the size.
-    let cuts: [([u64; 4], &str); 3] = [([0, 1, 2, 9], "aba"), ([1, 0, 2, 9], "baa"), ([1, 2, 0, 9], "bca")];
+    let cuts: [([u64; 4], &str); 3] =
+        [([0, 1, 2, 9], "aba"), ([1, 0, 2, 9], "baa"), ([1, 2, 0, 9], "bca")];
     for (chosen, left) in cuts {
         let place = Place::new();
         place.does("write").does("write at");

@@ -129,7 +129,8 @@ impl AddressPlan {
     #[must_use]
     pub fn taken_of_pool(&self, (first, last): (Ipv4Addr, Ipv4Addr)) -> Vec<(Ipv4Addr, &[Owner])> {
         let inside = self.single.iter().filter(|(address, _)| (first..=last).contains(*address));
-        let mut taken: Vec<_> = inside.map(|(address, owners)| (*address, owners.as_slice())).collect();
+        let mut taken: Vec<_> =
+            inside.map(|(address, owners)| (*address, owners.as_slice())).collect();
         taken.sort_unstable_by_key(|(address, _)| *address);
         taken
     }
@@ -163,7 +164,12 @@ mod tests {
 
     use super::*;
 
-    fn subnet(network: &str, pool: Option<(&str, &str)>, gateway: Option<&str>, dns: &[&str]) -> Subnet {
+    fn subnet(
+        network: &str,
+        pool: Option<(&str, &str)>,
+        gateway: Option<&str>,
+        dns: &[&str],
+    ) -> Subnet {
         Subnet {
             network: network.parse().unwrap(),
             pool: pool.map(|(first, last)| (first.parse().unwrap(), last.parse().unwrap())),

@@ -103,7 +103,10 @@ impl fmt::Display for NoAddress {
                 "it has no address, and {subnet} has no pool; give the node an address or set dhcp.subnets[].pool"
             ),
             Self::PoolExhausted { subnet } => {
-                write!(f, "it has no address, and the pool of {subnet} is used up; make the pool larger")
+                write!(
+                    f,
+                    "it has no address, and the pool of {subnet} is used up; make the pool larger"
+                )
             }
         }
     }
@@ -218,7 +221,10 @@ impl BootEvent {
     pub fn is_warning(&self) -> bool {
         !matches!(
             self,
-            Self::Offered { .. } | Self::Leased { .. } | Self::Released { .. } | Self::FirmwareSent { .. }
+            Self::Offered { .. }
+                | Self::Leased { .. }
+                | Self::Released { .. }
+                | Self::FirmwareSent { .. }
         )
     }
 }
@@ -260,7 +266,10 @@ impl fmt::Display for BootEvent {
             },
             Self::NoAddress { node, reason } => write!(f, "no answer to {node}: {reason}"),
             Self::Conflict { node, address } => {
-                write!(f, "{node} declined {address}: another machine on its network uses this address")
+                write!(
+                    f,
+                    "{node} declined {address}: another machine on its network uses this address"
+                )
             }
             Self::AddressInUse { address, mac } => write!(
                 f,

@@ -156,7 +156,9 @@ impl Refused {
     pub fn script(&self) -> String {
         let Self { node, server, image, .. } = self;
         let mac = self.mac.hyphenated();
-        let plain = |c: char| if c == ' ' || (c.is_ascii_graphic() && !"$#&|".contains(c)) { c } else { '?' };
+        let plain = |c: char| {
+            if c == ' ' || (c.is_ascii_graphic() && !"$#&|".contains(c)) { c } else { '?' }
+        };
         let cause: String = self.cause.chars().map(plain).collect();
         format!(
             "#!ipxe
@@ -197,7 +199,9 @@ impl ScriptTemplate {
         let mut environment = Environment::new();
         environment.set_undefined_behavior(UndefinedBehavior::Strict);
         environment.set_auto_escape_callback(|_| AutoEscape::None);
-        environment.set_syntax(SyntaxConfig::builder().keep_trailing_newline(true).build().map_err(failed)?);
+        environment.set_syntax(
+            SyntaxConfig::builder().keep_trailing_newline(true).build().map_err(failed)?,
+        );
         environment.add_template_owned(name.to_owned(), text.to_owned()).map_err(failed)?;
         Ok(Self { name: name.to_owned(), environment })
     }

@@ -63,9 +63,9 @@ impl Budget {
 
     /// Gives back what was charged.
     pub fn release(&self, bytes: u64) {
-        let _ = self
-            .held
-            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, |held| Some(held.saturating_sub(bytes)));
+        let _ = self.held.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |held| {
+            Some(held.saturating_sub(bytes))
+        });
     }
 
     /// Bytes that are held now.

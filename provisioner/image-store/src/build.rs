@@ -54,7 +54,9 @@ pub enum BuildError {
         found: MissingKernel,
     },
     /// A kernel's modules have no index.
-    #[error("the image has no lib/modules/{release}/modules.dep; run `depmod {release}` when it is made")]
+    #[error(
+        "the image has no lib/modules/{release}/modules.dep; run `depmod {release}` when it is made"
+    )]
     NoModuleIndex {
         /// The kernel.
         release: String,
@@ -192,9 +194,9 @@ fn with_root<T>(
     let child = Tar2sqfs::start(root.temporary().path())?;
     match convert(child) {
         Ok(done) => Ok((done, root.finish()?)),
-        Err(BuildError::Squashfs(error @ (SquashfsError::Failed { .. } | SquashfsError::Pipe(_)))) => {
-            Err(root.full().map_or(error, SquashfsError::Store).into())
-        }
+        Err(BuildError::Squashfs(
+            error @ (SquashfsError::Failed { .. } | SquashfsError::Pipe(_)),
+        )) => Err(root.full().map_or(error, SquashfsError::Store).into()),
         Err(error) => Err(error),
     }
 }

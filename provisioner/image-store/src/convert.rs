@@ -196,8 +196,9 @@ impl<'a> BuildInProgress<'a> {
         let mut without_index = Vec::new();
         for kernel in kernels {
             let directory = &kernel.modules;
-            let optional =
-                |name: &str| Ok::<_, BuildError>(text(format!("{directory}/{name}"))?.unwrap_or_default());
+            let optional = |name: &str| {
+                Ok::<_, BuildError>(text(format!("{directory}/{name}"))?.unwrap_or_default())
+            };
             let Some(dep) = text(format!("{directory}/modules.dep"))? else {
                 without_index.push(kernel.release);
                 continue;
@@ -265,7 +266,10 @@ impl<'a> BuildInProgress<'a> {
     }
 
     /// Reads contents in a pass of their own.
-    fn read(&self, (_, wanted): &(BTreeSet<InodeId>, WantedFiles)) -> Result<FileContents, BuildError> {
+    fn read(
+        &self,
+        (_, wanted): &(BTreeSet<InodeId>, WantedFiles),
+    ) -> Result<FileContents, BuildError> {
         let mut files = FileContents::new();
         contents(self.image.layers, wanted, |chunk| {
             if self.image.progress.cancelled() {
@@ -312,7 +316,9 @@ impl<'a> BuildInProgress<'a> {
         let (mut absent, mut unreadable) = (Vec::new(), Vec::new());
         let mut firmware_names = BTreeSet::new();
         for path in &planned.modules {
-            let Some(bytes) = self.module(&planned.kernel, path).and_then(|inode| files.get(&inode)) else {
+            let Some(bytes) =
+                self.module(&planned.kernel, path).and_then(|inode| files.get(&inode))
+            else {
                 absent.push(path.as_str());
                 continue;
             };
@@ -328,8 +334,10 @@ impl<'a> BuildInProgress<'a> {
             (unreadable, "are not ELF files with a .modinfo section"),
         ] {
             if let Some(first) = paths.first() {
-                warnings
-                    .push(format!("kernel {release}: {} modules {problem} (first: {first})", paths.len()));
+                warnings.push(format!(
+                    "kernel {release}: {} modules {problem} (first: {first})",
+                    paths.len()
+                ));
             }
         }
         let found = firmware::find(self.tree(), release, firmware_names.iter().map(String::as_str));
@@ -348,7 +356,8 @@ impl<'a> BuildInProgress<'a> {
             firmware,
             packing: planned.packing,
         };
-        let image = self.tree().find(planned.kernel.path.as_bytes()).and_then(|inode| files.get(&inode));
+        let image =
+            self.tree().find(planned.kernel.path.as_bytes()).and_then(|inode| files.get(&inode));
         let image = image.map_or(&[][..], Vec::as_slice);
         let kernel = artifacts.put("vmlinuz", &mut |out| out.write_all(image))?;
         let stage1_unpacked = stage1.unpacked_bytes();
@@ -389,7 +398,8 @@ mod tests {
     fn a_file_that_is_kept_takes_the_room_that_was_charged_for_it() {
         let mut tree = Tree::new(Arc::new(Budget::new(1 << 20)));
         let size = 1_000;
-        let entry = Entry { path: b"x.ko".to_vec(), kind: Kind::File, metadata: Metadata::default(), size };
+        let entry =
+            Entry { path: b"x.ko".to_vec(), kind: Kind::File, metadata: Metadata::default(), size };
         tree.apply(0, 0, entry).unwrap();
         let (inode, mut files) = (tree.find(b"x.ko").unwrap(), FileContents::new());
         for (offset, bytes) in [(0, vec![1; 600]), (600, vec![2; 400])] {

@@ -115,7 +115,11 @@ impl Converter {
     ///
     /// # Errors
     /// The program cannot be opened.
-    pub fn of_program(program: &Path, arguments: Vec<OsString>, tries: PathBuf) -> io::Result<Self> {
+    pub fn of_program(
+        program: &Path,
+        arguments: Vec<OsString>,
+        tries: PathBuf,
+    ) -> io::Result<Self> {
         let program = Program { file: File::open(program)?, arguments };
         let tries = AttemptCounts::new(tries);
         tries.remove_old();
@@ -157,8 +161,10 @@ impl Converter {
             return Ok(build(store, layers, options, progress)?);
         };
         let order = ConversionRequest { work: Work::Image, image, layers, options: Some(options) };
-        let Converted { root, kernels, warnings } = self.jailed(program, tries, store, &order, progress)?;
-        let root = root.ok_or(ConvertError::Nonsense { image: *image, problem: "it wrote no root image" })?;
+        let Converted { root, kernels, warnings } =
+            self.jailed(program, tries, store, &order, progress)?;
+        let root = root
+            .ok_or(ConvertError::Nonsense { image: *image, problem: "it wrote no root image" })?;
         Ok(Built { root, kernels, warnings })
     }
 
@@ -219,8 +225,9 @@ impl Converter {
         order: &ConversionRequest<'_>,
         progress: &dyn Progress,
     ) -> Result<Converted, ConvertError> {
-        let layers =
-            Layer::open_all(order.layers, store).map_err(LayerError::from).map_err(BuildError::from)?;
+        let layers = Layer::open_all(order.layers, store)
+            .map_err(LayerError::from)
+            .map_err(BuildError::from)?;
         let substrate = order.options.map(BuildOptions::open).transpose()?;
         let size = order.layers.iter().map(|layer| layer.size).sum();
         let root = order.work.has_root().then(|| RootImage::begin(store, size)).transpose();
@@ -266,7 +273,8 @@ fn descriptors<'a>(
     root: Option<&'a RootImage<'_>>,
     substrate: Option<&'a File>,
 ) -> Vec<BorrowedFd<'a>> {
-    let mut descriptors: Vec<BorrowedFd<'a>> = layers.iter().map(|layer| layer.file.as_fd()).collect();
+    let mut descriptors: Vec<BorrowedFd<'a>> =
+        layers.iter().map(|layer| layer.file.as_fd()).collect();
     descriptors.extend(root.map(|root| root.temporary().file().as_fd()));
     descriptors.extend(substrate.map(File::as_fd));
     descriptors

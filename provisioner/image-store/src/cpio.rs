@@ -66,7 +66,13 @@ impl<W: Write> Writer<W> {
     ///
     /// # Errors
     /// What `W` says.
-    pub fn character_device(&mut self, path: &str, mode: u32, major: u32, minor: u32) -> io::Result<()> {
+    pub fn character_device(
+        &mut self,
+        path: &str,
+        mode: u32,
+        major: u32,
+        minor: u32,
+    ) -> io::Result<()> {
         self.parents(path)?;
         self.entry(path, CHARACTER | (mode & 0o7777), &[], (major, minor))
     }
@@ -89,7 +95,13 @@ impl<W: Write> Writer<W> {
         }
     }
 
-    fn entry(&mut self, path: &str, mode: u32, content: &[u8], device: (u32, u32)) -> io::Result<()> {
+    fn entry(
+        &mut self,
+        path: &str,
+        mode: u32,
+        content: &[u8],
+        device: (u32, u32),
+    ) -> io::Result<()> {
         self.inode += 1;
         let links = if mode & DIRECTORY == DIRECTORY && mode & REGULAR == 0 { 2 } else { 1 };
         self.raw(path.trim_matches('/'), self.inode, mode, links, content, device)
@@ -104,7 +116,8 @@ impl<W: Write> Writer<W> {
         content: &[u8],
         (major, minor): (u32, u32),
     ) -> io::Result<()> {
-        let too_long = |_| io::Error::new(io::ErrorKind::InvalidInput, format!("{path}: too long for cpio"));
+        let too_long =
+            |_| io::Error::new(io::ErrorKind::InvalidInput, format!("{path}: too long for cpio"));
         let size = u32::try_from(content.len()).map_err(too_long)?;
         let name_size = u32::try_from(path.len() + 1).map_err(too_long)?;
         let mut header = String::from("070701");
@@ -148,7 +161,10 @@ mod tests {
 
     #[test]
     fn cpio_reads_it() {
-        #[expect(clippy::disallowed_methods, reason = "a test asks cpio(1) to read what was written")]
+        #[expect(
+            clippy::disallowed_methods,
+            reason = "a test asks cpio(1) to read what was written"
+        )]
         let mut child = Command::new("cpio")
             .args(["--list", "--verbose", "--quiet", "--numeric-uid-gid"])
             .stdin(Stdio::piped())

@@ -37,7 +37,8 @@ pub(crate) mod tests {
 
     /// A module with nothing but its `.modinfo`.
     pub(crate) fn module(modinfo: &[&str]) -> Vec<u8> {
-        let strings: Vec<u8> = modinfo.iter().flat_map(|line| [line.as_bytes(), b"\0"].concat()).collect();
+        let strings: Vec<u8> =
+            modinfo.iter().flat_map(|line| [line.as_bytes(), b"\0"].concat()).collect();
         let names = b"\0.modinfo\0.shstrtab\0";
         let mut elf = vec![0; 64];
         elf[..7].copy_from_slice(b"\x7fELF\x02\x01\x01");
@@ -82,7 +83,8 @@ pub(crate) mod tests {
         let section_at = elf.len() - 2 * 64;
         outside[section_at + 0x20..][..8].copy_from_slice(&u64::MAX.to_le_bytes());
         assert!(matches!(modinfo(&outside, "firmware"), Err(ElfError::Damaged(_))));
-        let renamed: Vec<u8> = elf.iter().map(|byte| if *byte == b'.' { b'_' } else { *byte }).collect();
+        let renamed: Vec<u8> =
+            elf.iter().map(|byte| if *byte == b'.' { b'_' } else { *byte }).collect();
         assert_eq!(modinfo(&renamed, "firmware"), Err(ElfError::NoModinfo));
     }
 

@@ -19,7 +19,11 @@ pub(crate) struct Firmware {
 }
 
 /// Looks for `names` where the kernel `release` would (kernel document `firmware/fw_search_path.rst`).
-pub(crate) fn find<'a>(tree: &Tree, release: &str, names: impl Iterator<Item = &'a str>) -> Firmware {
+pub(crate) fn find<'a>(
+    tree: &Tree,
+    release: &str,
+    names: impl Iterator<Item = &'a str>,
+) -> Firmware {
     let directories = [
         format!("lib/firmware/updates/{release}"),
         "lib/firmware/updates".to_owned(),
@@ -74,14 +78,23 @@ mod tests {
     #[test]
     fn looks_where_the_kernel_does() {
         let mut tree = Tree::new(std::sync::Arc::default());
-        let files =
-            ["lib/firmware/a/1.bin", "lib/firmware/updates/a/1.bin", "lib/firmware/6.1/b.fw.zst", "etc/x"];
+        let files = [
+            "lib/firmware/a/1.bin",
+            "lib/firmware/updates/a/1.bin",
+            "lib/firmware/6.1/b.fw.zst",
+            "etc/x",
+        ];
         for (ordinal, path) in files.iter().enumerate() {
             let metadata = Metadata::default();
-            tree.apply(0, ordinal, Entry { path: (*path).into(), kind: Kind::File, metadata, size: 1 })
-                .unwrap();
+            tree.apply(
+                0,
+                ordinal,
+                Entry { path: (*path).into(), kind: Kind::File, metadata, size: 1 },
+            )
+            .unwrap();
         }
-        let found = find(&tree, "6.1", ["a/1.bin", "b.fw", "c.fw", "../../etc/x", "/etc/x"].into_iter());
+        let found =
+            find(&tree, "6.1", ["a/1.bin", "b.fw", "c.fw", "../../etc/x", "/etc/x"].into_iter());
         let id = |path: &str| tree.find(path.as_bytes()).unwrap();
         let want = [
             ("a/1.bin".to_owned(), (id("lib/firmware/updates/a/1.bin"), "a/1.bin".to_owned())),

@@ -34,8 +34,13 @@ pub const MAX_MERGE_STEPS: u64 = MAX_STEPS;
 ///
 /// # Errors
 /// [`LayerError`], as the converter has it.
-pub fn merge_layers(layers: &[&[u8]], budget_bytes: u64, most_bytes: u64) -> Result<Merged, LayerError> {
-    let files: Vec<LayerFile> = layers.iter().map(|bytes| in_memory(bytes)).collect::<Result<_, _>>()?;
+pub fn merge_layers(
+    layers: &[&[u8]],
+    budget_bytes: u64,
+    most_bytes: u64,
+) -> Result<Merged, LayerError> {
+    let files: Vec<LayerFile> =
+        layers.iter().map(|bytes| in_memory(bytes)).collect::<Result<_, _>>()?;
     let budget = Arc::new(Budget::new(budget_bytes));
     let scanned = scan(&files, &budget, &NoProgress)?;
     let mut merged = Merged {
@@ -60,7 +65,8 @@ fn in_memory(bytes: &[u8]) -> Result<LayerFile, LayerError> {
         media_type: "application/vnd.oci.image.layer.v1.tar".to_owned(),
         diff_id: None,
     };
-    let made = memfd_create("layer", MemfdFlags::CLOEXEC).map_err(|errno| layer.unreadable(errno.into()))?;
+    let made = memfd_create("layer", MemfdFlags::CLOEXEC)
+        .map_err(|errno| layer.unreadable(errno.into()))?;
     let mut file = File::from(made);
     file.write_all(bytes).map_err(|error| layer.unreadable(error))?;
     Ok(LayerFile { layer, file: Arc::new(file) })

@@ -73,7 +73,8 @@ mod tests {
 
     #[test]
     fn the_digest_is_that_of_the_whole_stream() {
-        let bytes: Vec<u8> = (0..3 * CHUNK_BYTES + 7).map(|at| u8::try_from(at % 251).unwrap()).collect();
+        let bytes: Vec<u8> =
+            (0..3 * CHUNK_BYTES + 7).map(|at| u8::try_from(at % 251).unwrap()).collect();
         let mut hashing = Hashing::new(bytes.as_slice()).unwrap();
         let mut start = vec![0; 1000];
         hashing.read_exact(&mut start).unwrap();

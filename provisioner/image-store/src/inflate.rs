@@ -75,7 +75,10 @@ mod tests {
             (".gz", "gzip", &["--stdout"]),
             (".zst", "zstd", &["--stdout", "--quiet"]),
         ] {
-            #[expect(clippy::disallowed_methods, reason = "a test asks the usual programs to compress")]
+            #[expect(
+                clippy::disallowed_methods,
+                reason = "a test asks the usual programs to compress"
+            )]
             let mut child = Command::new(program)
                 .args(arguments)
                 .stdin(Stdio::piped())

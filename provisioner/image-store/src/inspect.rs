@@ -74,7 +74,8 @@ impl Inspection {
     /// Bytes that [`Self::problems`] reads if it reads contents.
     #[must_use]
     pub fn bytes(&self) -> u64 {
-        let found = self.blobs.keys().filter_map(|digest| fs::metadata(blob_path(&self.root, digest)).ok());
+        let found =
+            self.blobs.keys().filter_map(|digest| fs::metadata(blob_path(&self.root, digest)).ok());
         found.map(|metadata| metadata.len()).sum()
     }
 
@@ -115,7 +116,11 @@ fn check_size(path: &Path, expected: Option<u64>) -> Result<(), BlobProblem> {
     }
 }
 
-fn check_contents(path: &Path, digest: &Digest, read: &mut dyn FnMut(u64)) -> Result<(), BlobProblem> {
+fn check_contents(
+    path: &Path,
+    digest: &Digest,
+    read: &mut dyn FnMut(u64),
+) -> Result<(), BlobProblem> {
     let mut file = File::open(path).map_err(|error| failed(path, error))?;
     let (mut hash, mut buffer) = (Sha256::new(), vec![0; CHUNK_BYTES]);
     loop {
@@ -151,8 +156,11 @@ mod tests {
             fs::remove_file(store.path(&blob)).unwrap();
             fs::write(store.path(&blob), text).unwrap();
         }
-        let expected =
-            |what: &str, blob: usize, size| ExpectedBlob { what: what.to_owned(), digest: blobs[blob], size };
+        let expected = |what: &str, blob: usize, size| ExpectedBlob {
+            what: what.to_owned(),
+            digest: blobs[blob],
+            size,
+        };
         let inspection = Inspection::new(
             directory.path().to_owned(),
             [
@@ -179,7 +187,8 @@ mod tests {
         let deep = bare(inspection.problems(Some(&mut |bytes| read += bytes)));
         assert_eq!(
             deep,
-            [&shallow[..], &["e has other bytes on the server's disk than its digest says"]].concat()
+            [&shallow[..], &["e has other bytes on the server's disk than its digest says"]]
+                .concat()
         );
         // What has another size is not read.
         assert_eq!((read, inspection.bytes()), (5 + 7 + 16, 5 + 2 + 7 + 16));

@@ -29,7 +29,8 @@ pub(crate) fn release_in(head: &[u8]) -> Option<String> {
     let offset = usize::from(u16::from_le_bytes([offset[0], offset[1]]));
     // 0: a kernel that does not say.
     let text = head.get(VERSION_BASE + offset..).filter(|_| offset != 0)?;
-    let end = text.iter().take(MAX_RELEASE_BYTES + 1).position(|&byte| byte == b' ' || byte == 0)?;
+    let end =
+        text.iter().take(MAX_RELEASE_BYTES + 1).position(|&byte| byte == b' ' || byte == 0)?;
     let release = &text[..end];
     let is_release = !release.is_empty()
         && release.iter().all(|&byte| byte.is_ascii_alphanumeric() || b"._+~-".contains(&byte));
@@ -108,7 +109,10 @@ pub(crate) fn find<'a>(
 }
 
 /// Paths of `boot/vmlinuz*` by the release in their headers; of several the first by name.
-fn by_header<'a>(tree: &Tree, release_of: impl Fn(Content) -> Option<&'a str>) -> BTreeMap<&'a str, String> {
+fn by_header<'a>(
+    tree: &Tree,
+    release_of: impl Fn(Content) -> Option<&'a str>,
+) -> BTreeMap<&'a str, String> {
     let mut named = BTreeMap::new();
     for name in tree.names(b"boot") {
         let Ok(name) = std::str::from_utf8(name) else { continue };
@@ -186,9 +190,13 @@ mod tests {
 
     #[test]
     fn versions_order_by_number() {
-        let mut versions = ["6.1.0-9-amd64", "6.1.0-10-amd64", "5.15.200", "6.1.0-10-cloud-amd64", "6.1"];
+        let mut versions =
+            ["6.1.0-9-amd64", "6.1.0-10-amd64", "5.15.200", "6.1.0-10-cloud-amd64", "6.1"];
         versions.sort_by(|a, b| compare_versions(b, a));
-        assert_eq!(versions, ["6.1.0-10-cloud-amd64", "6.1.0-10-amd64", "6.1.0-9-amd64", "6.1", "5.15.200"]);
+        assert_eq!(
+            versions,
+            ["6.1.0-10-cloud-amd64", "6.1.0-10-amd64", "6.1.0-9-amd64", "6.1", "5.15.200"]
+        );
     }
 
     #[test]
@@ -200,9 +208,13 @@ mod tests {
             "usr/lib/modules/6.1.0-11/modules.dep",
             "boot/vmlinuz-6.1.0-9",
         ]);
-        let found: Vec<_> =
-            find(&tree, |_| None).unwrap().into_iter().map(|kernel| (kernel.release, kernel.path)).collect();
-        let want = [("6.1.0-10", "lib/modules/6.1.0-10/vmlinuz"), ("6.1.0-9", "boot/vmlinuz-6.1.0-9")];
+        let found: Vec<_> = find(&tree, |_| None)
+            .unwrap()
+            .into_iter()
+            .map(|kernel| (kernel.release, kernel.path))
+            .collect();
+        let want =
+            [("6.1.0-10", "lib/modules/6.1.0-10/vmlinuz"), ("6.1.0-9", "boot/vmlinuz-6.1.0-9")];
         assert_eq!(found, want.map(|(release, path)| (release.to_owned(), path.to_owned())));
     }
 
@@ -212,7 +224,10 @@ mod tests {
             (&["etc/passwd"][..], "it has neither modules nor a kernel"),
             (&["lib/modules/6.1/modules.dep"], "it has modules for 6.1, but no kernel"),
             (&["boot/vmlinuz-6.1"], "it has boot/vmlinuz-6.1, but no modules"),
-            (&["boot/vmlinuz-6.1", "lib/modules/6.2/x"], "it has modules for 6.2, and boot/vmlinuz-6.1"),
+            (
+                &["boot/vmlinuz-6.1", "lib/modules/6.2/x"],
+                "it has modules for 6.2, and boot/vmlinuz-6.1",
+            ),
         ] {
             assert_eq!(find(&tree(paths), |_| None).unwrap_err().to_string(), want);
         }
@@ -229,7 +244,10 @@ mod tests {
     #[test]
     fn a_header_says_the_release() {
         let said = |version: &[u8]| release_in(&header(version));
-        assert_eq!(said(b"6.6.58-0-lts (build@x) #1-Alpine SMP\0").as_deref(), Some("6.6.58-0-lts"));
+        assert_eq!(
+            said(b"6.6.58-0-lts (build@x) #1-Alpine SMP\0").as_deref(),
+            Some("6.6.58-0-lts")
+        );
         assert_eq!(said(b"6.1.0\0").as_deref(), Some("6.1.0"));
         for bad in [&b"\0"[..], b" x\0", b"../../etc \0", b"a\nb \0", &[b'9'; 100]] {
             assert_eq!(said(bad), None, "{bad:?}");
@@ -243,11 +261,15 @@ mod tests {
 
     #[test]
     fn a_kernel_of_another_name_belongs_to_the_modules_of_its_release() {
-        let paths = ["boot/vmlinuz-lts", "boot/vmlinuz-virt", "lib/modules/6.6.58-0-lts/modules.dep"];
+        let paths =
+            ["boot/vmlinuz-lts", "boot/vmlinuz-virt", "lib/modules/6.6.58-0-lts/modules.dep"];
         let tree = tree(&paths);
         let lts = tree.content(b"boot/vmlinuz-lts").unwrap();
         let found = find(&tree, |content| (content == lts).then_some("6.6.58-0-lts")).unwrap();
         assert_eq!(found.len(), 1);
-        assert_eq!((found[0].release.as_str(), found[0].path.as_str()), ("6.6.58-0-lts", "boot/vmlinuz-lts"));
+        assert_eq!(
+            (found[0].release.as_str(), found[0].path.as_str()),
+            ("6.6.58-0-lts", "boot/vmlinuz-lts")
+        );
     }
 }

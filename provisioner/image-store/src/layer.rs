@@ -178,10 +178,9 @@ struct Limited<R> {
 impl<R: Read> Read for Limited<R> {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         let count = self.inner.read(buffer)?;
-        self.left = self
-            .left
-            .checked_sub(count as u64)
-            .ok_or_else(|| io::Error::other(format!("it unpacks to more than {MAX_LAYER_BYTES} bytes")))?;
+        self.left = self.left.checked_sub(count as u64).ok_or_else(|| {
+            io::Error::other(format!("it unpacks to more than {MAX_LAYER_BYTES} bytes"))
+        })?;
         Ok(count)
     }
 }

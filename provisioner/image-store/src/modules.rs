@@ -153,7 +153,10 @@ impl ModuleIndex {
             let name = words.next()?.replace('-', "_");
             Some((
                 name,
-                words.filter(|word| !word.ends_with(':')).map(|word| word.replace('-', "_")).collect(),
+                words
+                    .filter(|word| !word.ends_with(':'))
+                    .map(|word| word.replace('-', "_"))
+                    .collect(),
             ))
         })
     }
@@ -176,7 +179,8 @@ impl ModuleIndex {
         let mut chosen = Chosen::new();
         // Followed once: many modules may want the same alias of many modules.
         let mut followed: BTreeSet<&str> = BTreeSet::new();
-        let mut todo: Vec<&str> = dependencies.keys().copied().filter(|path| is_taken(path)).collect();
+        let mut todo: Vec<&str> =
+            dependencies.keys().copied().filter(|path| is_taken(path)).collect();
         while let Some(path) = todo.pop() {
             if !chosen.insert(path.to_owned()) {
                 continue;
@@ -211,11 +215,15 @@ impl ModuleIndex {
             }
         }
         let keep = |text: &str, name: fn(&str) -> Option<&str>| {
-            let wanted = |line: &&str| name(line).is_some_and(|name| names.contains(&name.replace('-', "_")));
+            let wanted = |line: &&str| {
+                name(line).is_some_and(|name| names.contains(&name.replace('-', "_")))
+            };
             text.lines().filter(wanted).fold(String::new(), |text, line| text + line + "\n")
         };
-        let alias = keep(&self.alias, |line| line.strip_prefix("alias ")?.split_whitespace().next_back());
-        let softdep = keep(&self.softdep, |line| line.strip_prefix("softdep ")?.split_whitespace().next());
+        let alias =
+            keep(&self.alias, |line| line.strip_prefix("alias ")?.split_whitespace().next_back());
+        let softdep =
+            keep(&self.softdep, |line| line.strip_prefix("softdep ")?.split_whitespace().next());
         vec![
             ("modules.dep", dep),
             ("modules.alias", alias),

@@ -153,7 +153,8 @@ impl Document {
             layers: Option<serde::de::IgnoredAny>,
         }
         let invalid = |what, problem: String| OciError::Document { what, digest: *digest, problem };
-        let shape: Shape = serde_json::from_slice(bytes).map_err(|e| invalid("manifest", e.to_string()))?;
+        let shape: Shape =
+            serde_json::from_slice(bytes).map_err(|e| invalid("manifest", e.to_string()))?;
         match shape {
             Shape { manifests: Some(_), .. } => serde_json::from_slice(bytes)
                 .map(|index| Self::Index(Box::new(index)))
@@ -161,9 +162,10 @@ impl Document {
             Shape { layers: Some(_), .. } => serde_json::from_slice(bytes)
                 .map(|manifest| Self::Manifest(Box::new(manifest)))
                 .map_err(|e| invalid("manifest", e.to_string())),
-            _ => {
-                Err(invalid("manifest", "it has neither layers nor manifests (Docker schema 1?)".to_owned()))
-            }
+            _ => Err(invalid(
+                "manifest",
+                "it has neither layers nor manifests (Docker schema 1?)".to_owned(),
+            )),
         }
     }
 }
@@ -174,7 +176,10 @@ impl Document {
 ///
 /// # Errors
 /// [`OciError::Platform`], which lists what is there.
-pub fn choose<'a>(entries: &[&'a Descriptor], platform: &Platform) -> Result<&'a Descriptor, OciError> {
+pub fn choose<'a>(
+    entries: &[&'a Descriptor],
+    platform: &Platform,
+) -> Result<&'a Descriptor, OciError> {
     if let [only] = entries
         && stated(only).is_none()
     {
@@ -184,8 +189,11 @@ pub fn choose<'a>(entries: &[&'a Descriptor], platform: &Platform) -> Result<&'a
     let fit = |entry: &&'a Descriptor| Some((fitness(platform, &stated(entry)?)?, *entry));
     let best = entries.iter().rev().filter_map(fit).max_by_key(|(fitness, _)| *fitness);
     best.map(|(_, entry)| entry).ok_or_else(|| {
-        let mut available: Vec<String> =
-            entries.iter().filter_map(|entry| stated(entry)).map(|platform| platform.to_string()).collect();
+        let mut available: Vec<String> = entries
+            .iter()
+            .filter_map(|entry| stated(entry))
+            .map(|platform| platform.to_string())
+            .collect();
         available.sort_unstable();
         available.dedup();
         OciError::Platform { wanted: platform.clone(), available }
@@ -233,18 +241,27 @@ pub fn describe(
     let variant = said.or_else(|| platform.variant());
     let is = Platform::new(&config.os().to_string(), &config.architecture().to_string(), variant);
     if fitness(platform, &is).is_none() {
-        return Err(OciError::Platform { wanted: platform.clone(), available: vec![is.to_string()] });
+        return Err(OciError::Platform {
+            wanted: platform.clone(),
+            available: vec![is.to_string()],
+        });
     }
     if manifest.layers().is_empty() || manifest.layers().len() > MAX_LAYERS {
         let count = manifest.layers().len();
-        return Err(invalid("manifest", format!("it has {count} layers; 1 to {MAX_LAYERS} are taken")));
+        return Err(invalid(
+            "manifest",
+            format!("it has {count} layers; 1 to {MAX_LAYERS} are taken"),
+        ));
     }
     let diff_ids = diff_ids(digest, &config, manifest.layers().len())?;
     let mut layers = Vec::with_capacity(manifest.layers().len());
     for (descriptor, diff_id) in manifest.layers().iter().zip(diff_ids) {
         let media_type = descriptor.media_type().to_string();
         if !media_type.contains("tar") || media_type.contains("encrypted") {
-            return Err(invalid("manifest", format!("a layer is of media type {media_type}, not a tar")));
+            return Err(invalid(
+                "manifest",
+                format!("a layer is of media type {media_type}, not a tar"),
+            ));
         }
         let (digest, size) = (digest_of(digest, descriptor)?, descriptor.size());
         layers.push(Layer { digest, size, media_type, diff_id });
@@ -277,7 +294,9 @@ fn diff_ids(
         )));
     }
     let parse = |text: &String| {
-        text.parse().map(Some).map_err(|_| invalid(format!("{text} in rootfs.diff_ids is no sha256 digest")))
+        text.parse()
+            .map(Some)
+            .map_err(|_| invalid(format!("{text} in rootfs.diff_ids is no sha256 digest")))
     };
     said.iter().map(parse).collect()
 }
@@ -354,8 +373,13 @@ impl Layout {
     }
 
     /// The entry that the tag and the platform choose.
-    fn entry<'a>(&self, index: &'a ImageIndex, platform: &Platform) -> Result<&'a Descriptor, OciError> {
-        let tag = |entry: &'a Descriptor| entry.annotations().as_ref().and_then(|a| a.get(REF_NAME));
+    fn entry<'a>(
+        &self,
+        index: &'a ImageIndex,
+        platform: &Platform,
+    ) -> Result<&'a Descriptor, OciError> {
+        let tag =
+            |entry: &'a Descriptor| entry.annotations().as_ref().and_then(|a| a.get(REF_NAME));
         let mut tags: Vec<String> = index.manifests().iter().filter_map(tag).cloned().collect();
         tags.sort_unstable();
         tags.dedup();
@@ -375,13 +399,19 @@ impl Layout {
     }
 
     /// Copies a small blob into the store and returns it.
-    fn document(&self, store: &Store, what: &'static str, digest: &Digest) -> Result<Vec<u8>, OciError> {
+    fn document(
+        &self,
+        store: &Store,
+        what: &'static str,
+        digest: &Digest,
+    ) -> Result<Vec<u8>, OciError> {
         let path = self.blob(digest);
         let failed = |source| OciError::Read { path: path.clone(), source };
         let bytes = match fs::metadata(&path).map_err(failed)?.len() {
             size if size <= MAX_DOCUMENT_BYTES => fs::read(&path).map_err(failed)?,
             size => {
-                let problem = format!("it has {size} bytes; at most {MAX_DOCUMENT_BYTES} are taken");
+                let problem =
+                    format!("it has {size} bytes; at most {MAX_DOCUMENT_BYTES} are taken");
                 return Err(OciError::Document { what, digest: *digest, problem });
             }
         };
@@ -389,7 +419,12 @@ impl Layout {
         Ok(bytes)
     }
 
-    fn copy_layers(&self, store: &Store, layers: &[Layer], progress: &dyn Progress) -> Result<(), OciError> {
+    fn copy_layers(
+        &self,
+        store: &Store,
+        layers: &[Layer],
+        progress: &dyn Progress,
+    ) -> Result<(), OciError> {
         let next = AtomicUsize::new(0);
         let work = || {
             while let Some(layer) = layers.get(next.fetch_add(1, Ordering::Relaxed)) {
@@ -402,7 +437,8 @@ impl Layout {
             Ok(())
         };
         std::thread::scope(|scope| {
-            let threads: Vec<_> = (0..COPY_THREADS.min(layers.len())).map(|_| scope.spawn(work)).collect();
+            let threads: Vec<_> =
+                (0..COPY_THREADS.min(layers.len())).map(|_| scope.spawn(work)).collect();
             threads.into_iter().try_for_each(|thread| match thread.join() {
                 Ok(result) => result,
                 Err(panic) => std::panic::resume_unwind(panic),
@@ -410,7 +446,12 @@ impl Layout {
         })
     }
 
-    fn copy_layer(&self, store: &Store, layer: &Layer, progress: &dyn Progress) -> Result<(), OciError> {
+    fn copy_layer(
+        &self,
+        store: &Store,
+        layer: &Layer,
+        progress: &dyn Progress,
+    ) -> Result<(), OciError> {
         let path = self.blob(&layer.digest);
         let unreadable = |source| OciError::Read { path: path.clone(), source };
         let blob = |source| OciError::Blob { what: "layer", digest: layer.digest, source };

@@ -104,7 +104,8 @@ mod tests {
             header.extend(machine);
             header
         };
-        let says = |program: &[u8]| platform_of_program(program).map(|platform| platform.to_string());
+        let says =
+            |program: &[u8]| platform_of_program(program).map(|platform| platform.to_string());
         assert_eq!(says(&elf(2, 1, [62, 0])).as_deref(), Some("linux/amd64"));
         assert_eq!(says(&elf(2, 1, [183, 0])).as_deref(), Some("linux/arm64"));
         assert_eq!(says(&elf(2, 2, [0, 22])).as_deref(), Some("linux/s390x"));

@@ -102,7 +102,11 @@ pub(crate) fn scan(
             })?;
             scans.push((number, scanned));
             let size = file.layer.size;
-            progress.advance("reading layers", done.fetch_add(size, Ordering::Relaxed) + size, total);
+            progress.advance(
+                "reading layers",
+                done.fetch_add(size, Ordering::Relaxed) + size,
+                total,
+            );
         }
     };
     let mut scans: Vec<(usize, LayerScan)> = thread::scope(|scope| {
@@ -136,13 +140,17 @@ fn merge(
             budget.release(entry.held_bytes().saturating_sub(ENTRY_BYTES));
             let digest = layers[number].layer.digest;
             tree.apply(number, ordinal, entry).map_err(|problem| match problem {
-                MergeError::Budget(over) => LayerError::OverBudget { digest, path, limit: over.limit },
+                MergeError::Budget(over) => {
+                    LayerError::OverBudget { digest, path, limit: over.limit }
+                }
                 problem => LayerError::Entry { digest, path, problem: problem.to_string() },
             })?;
         }
         budget.release(entries * ENTRY_BYTES);
         texts.extend(scan.texts.into_iter().map(|(ordinal, text)| ((number, ordinal), text)));
-        releases.extend(scan.releases.into_iter().map(|(ordinal, release)| ((number, ordinal), release)));
+        releases.extend(
+            scan.releases.into_iter().map(|(ordinal, release)| ((number, ordinal), release)),
+        );
     }
     Ok(Scanned { tree, texts, releases, text_passes: Cell::new(0) })
 }
@@ -184,13 +192,15 @@ fn scan_entries(
             limit: over.limit,
         })
     };
-    let mut scan = LayerScan { entries: Vec::new(), texts: BTreeMap::new(), releases: BTreeMap::new() };
+    let mut scan =
+        LayerScan { entries: Vec::new(), texts: BTreeMap::new(), releases: BTreeMap::new() };
     while let Some(entry) = stream.next_entry().map_err(unreadable)? {
         if progress.cancelled() {
             return Err(LayerError::Cancelled);
         }
         if totals.entries.fetch_add(1, Ordering::Relaxed) >= MAX_ENTRIES {
-            let problem = std::io::Error::other(format!("the image has more than {MAX_ENTRIES} entries"));
+            let problem =
+                std::io::Error::other(format!("the image has more than {MAX_ENTRIES} entries"));
             return Err(layer.unreadable(problem));
         }
         charge(&entry, entry.held_bytes())?;
@@ -239,7 +249,8 @@ fn is_text(entry: &Entry) -> bool {
 /// `boot/vmlinuz*`, whatever stands behind: the name need not be the release (Alpine's `vmlinuz-lts`).
 fn is_kernel_in_boot(entry: &Entry) -> bool {
     let parts = parts(&entry.path);
-    entry.kind == Kind::File && matches!(parts.as_slice(), [b"boot", name] if name.starts_with(b"vmlinuz"))
+    entry.kind == Kind::File
+        && matches!(parts.as_slice(), [b"boot", name] if name.starts_with(b"vmlinuz"))
 }
 
 impl Scanned {
@@ -256,7 +267,11 @@ impl Scanned {
     }
 
     /// A text file by path, links followed; `None` if there is no such file.
-    pub(crate) fn text(&self, layers: &[LayerFile], path: &str) -> Result<Option<String>, LayerError> {
+    pub(crate) fn text(
+        &self,
+        layers: &[LayerFile],
+        path: &str,
+    ) -> Result<Option<String>, LayerError> {
         let Some(content) = self.tree.content(path.as_bytes()) else { return Ok(None) };
         let place = (content.layer, content.ordinal);
         let bytes = match self.texts.get(&place) {
@@ -267,7 +282,12 @@ impl Scanned {
     }
 
     /// Reads one file that the first pass did not keep (a hard link or symbolic link of another name).
-    fn read_one(&self, layers: &[LayerFile], path: &str, content: Content) -> Result<Vec<u8>, LayerError> {
+    fn read_one(
+        &self,
+        layers: &[LayerFile],
+        path: &str,
+        content: Content,
+    ) -> Result<Vec<u8>, LayerError> {
         let refused = |problem| LayerError::Entry {
             digest: layers[content.layer].layer.digest,
             path: path.to_owned(),
@@ -275,7 +295,9 @@ impl Scanned {
         };
         if content.size > MAX_TEXT_BYTES {
             let size = content.size;
-            return Err(refused(format!("it has {size} bytes; at most {MAX_TEXT_BYTES} are taken")));
+            return Err(refused(format!(
+                "it has {size} bytes; at most {MAX_TEXT_BYTES} are taken"
+            )));
         }
         let passes = self.text_passes.get() + 1;
         if passes > MAX_TEXT_PASSES {
@@ -307,7 +329,12 @@ impl WantedFiles {
     pub(crate) fn insert(&mut self, tree: &Tree, inode: InodeId) {
         if let Node::File(content) = tree.inodes[inode].node
             && content.size > 0
-            && self.layers.entry(content.layer).or_default().insert(content.ordinal, inode).is_none()
+            && self
+                .layers
+                .entry(content.layer)
+                .or_default()
+                .insert(content.ordinal, inode)
+                .is_none()
         {
             self.bytes += content.size;
         }
@@ -368,7 +395,8 @@ fn send_contents(
     for (wanted, inode) in files {
         let entry = loop {
             let entry = stream.next_entry().map_err(unreadable)?;
-            let entry = entry.ok_or_else(|| unreadable(std::io::ErrorKind::UnexpectedEof.into()))?;
+            let entry =
+                entry.ok_or_else(|| unreadable(std::io::ErrorKind::UnexpectedEof.into()))?;
             ordinal += 1;
             if ordinal > *wanted {
                 break entry;

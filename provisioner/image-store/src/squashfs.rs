@@ -94,7 +94,9 @@ pub enum SquashfsError {
         names: usize,
     },
     /// Too many parts of paths.
-    #[error("the paths of the image have more than {MAX_STEPS} parts together; make an image of fewer files")]
+    #[error(
+        "the paths of the image have more than {MAX_STEPS} parts together; make an image of fewer files"
+    )]
     Steps,
     /// A layer cannot be read.
     #[error(transparent)]
@@ -169,7 +171,8 @@ pub(crate) struct Tar2sqfs {
 impl Tar2sqfs {
     /// Starts the program, which writes into `output`, an empty file.
     pub(crate) fn start(output: &Path) -> Result<Self, SquashfsError> {
-        let cores = thread::available_parallelism().map_or(1, usize::from).min(MAX_JOBS).to_string();
+        let cores =
+            thread::available_parallelism().map_or(1, usize::from).min(MAX_JOBS).to_string();
         #[expect(clippy::disallowed_methods, reason = "this file is the home of tar2sqfs")]
         let mut command = Command::new(PROGRAM);
         command
@@ -194,7 +197,8 @@ impl Tar2sqfs {
             return Err(SquashfsError::Pipe(io::ErrorKind::BrokenPipe.into()));
         };
         // Not before: between start and feeding the converter's jail is shut, for the threads of then.
-        self.messages = self.child.stderr.take().map(|stderr| thread::spawn(move || last_words(stderr)));
+        self.messages =
+            self.child.stderr.take().map(|stderr| thread::spawn(move || last_words(stderr)));
         // Only speed depends on it: an unprivileged user may have used up his share of pipe memory.
         let _ = rustix::pipe::fcntl_setpipe_size(&stdin, PIPE_BYTES);
         let mut out = BufWriter::with_capacity(PIPE_BYTES, stdin);
@@ -205,7 +209,8 @@ impl Tar2sqfs {
 
     fn end(&mut self) -> Result<(), SquashfsError> {
         let status = self.child.wait().map_err(SquashfsError::Pipe)?;
-        let messages = self.messages.take().and_then(|thread| thread.join().ok()).unwrap_or_default();
+        let messages =
+            self.messages.take().and_then(|thread| thread.join().ok()).unwrap_or_default();
         if status.success() {
             return Ok(());
         }
@@ -256,7 +261,11 @@ fn stream(
                 plan.write(out, chunk.inode, size)?;
             }
             out.write_all(&chunk.bytes)?;
-            if chunk.offset + chunk.bytes.len() as u64 == size { pax::pad(out, size) } else { Ok(()) }
+            if chunk.offset + chunk.bytes.len() as u64 == size {
+                pax::pad(out, size)
+            } else {
+                Ok(())
+            }
         };
         write().map_err(SquashfsError::Pipe)?;
         done += chunk.bytes.len() as u64;
@@ -267,7 +276,8 @@ fn stream(
         let metadata = kept(&tree.inodes[link.inode].metadata);
         let (path, target) = (plan.path(link.directory, link.name), plan.path_of(link.inode));
         let (kind, device, size) = (EntryType::Link, (0, 0), 0);
-        let entry = PaxEntry { path: &path, kind, link: &target, device, size, metadata: &metadata };
+        let entry =
+            PaxEntry { path: &path, kind, link: &target, device, size, metadata: &metadata };
         pax::write_header(out, &entry).map_err(SquashfsError::Pipe)?;
     }
     pax::end(out).map_err(SquashfsError::Pipe)?;
@@ -402,7 +412,10 @@ impl<'t> Plan<'t> {
         };
         let metadata = kept(&self.tree.inodes[inode].metadata);
         let path = if inode == ROOT { b"./".to_vec() } else { self.path_of(inode) };
-        pax::write_header(out, &PaxEntry { path: &path, kind, link, device, size, metadata: &metadata })
+        pax::write_header(
+            out,
+            &PaxEntry { path: &path, kind, link, device, size, metadata: &metadata },
+        )
     }
 }
 
@@ -444,7 +457,12 @@ mod tests {
     fn tree(paths: impl IntoIterator<Item = String>) -> Tree {
         let mut tree = Tree::new(Arc::new(Budget::new(1 << 30)));
         for (ordinal, path) in paths.into_iter().enumerate() {
-            let entry = Entry { path: path.into(), kind: Kind::File, metadata: Metadata::default(), size: 0 };
+            let entry = Entry {
+                path: path.into(),
+                kind: Kind::File,
+                metadata: Metadata::default(),
+                size: 0,
+            };
             tree.apply(0, ordinal, entry).unwrap();
         }
         tree
@@ -459,7 +477,10 @@ mod tests {
     #[test]
     fn lookups_are_counted_as_lists_are_walked() {
         // a, z in the root; 3 names in a; 1 in z.
-        assert_eq!(lookups(&tree(["a/1", "a/2", "a/3", "z/1"].map(str::to_owned))), 2 + 2 + 3 * (2 + 3) + 3);
+        assert_eq!(
+            lookups(&tree(["a/1", "a/2", "a/3", "z/1"].map(str::to_owned))),
+            2 + 2 + 3 * (2 + 3) + 3
+        );
     }
 
     #[test]
@@ -477,14 +498,20 @@ mod tests {
     fn paths_are_put_together_from_first_names() {
         let mut tree = tree(["b/c/d".to_owned(), "a".to_owned()]);
         let link = |target: &str| Kind::HardLink(target.into());
-        let entry =
-            |path: &str, kind| Entry { path: path.into(), kind, metadata: Metadata::default(), size: 0 };
+        let entry = |path: &str, kind| Entry {
+            path: path.into(),
+            kind,
+            metadata: Metadata::default(),
+            size: 0,
+        };
         tree.apply(0, 2, entry("z", link("b/c/d"))).unwrap();
         let plan = Plan::of(&tree).unwrap();
-        let shown = |inodes: &[InodeId]| inodes.iter().map(|inode| plan.shown(*inode)).collect::<Vec<_>>();
+        let shown =
+            |inodes: &[InodeId]| inodes.iter().map(|inode| plan.shown(*inode)).collect::<Vec<_>>();
         assert_eq!(shown(&plan.directories), ["", "b", "b/c"]);
         assert_eq!(shown(&plan.without_content), ["a", "b/c/d"]);
-        let links: Vec<_> = plan.links.iter().map(|link| plan.path(link.directory, link.name)).collect();
+        let links: Vec<_> =
+            plan.links.iter().map(|link| plan.path(link.directory, link.name)).collect();
         assert_eq!(links, [b"z"]);
     }
 }

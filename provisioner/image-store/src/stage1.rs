@@ -43,7 +43,8 @@ pub(crate) enum Packing {
 impl Packing {
     /// zstd where the kernel's configuration says that it can; gzip, which every kernel can, where it does not say.
     pub(crate) fn of(config: Option<&str>) -> Self {
-        let zstd = config.is_some_and(|config| config.lines().any(|line| line == "CONFIG_RD_ZSTD=y"));
+        let zstd =
+            config.is_some_and(|config| config.lines().any(|line| line == "CONFIG_RD_ZSTD=y"));
         if zstd { Self::Zstd } else { Self::Gzip }
     }
 }

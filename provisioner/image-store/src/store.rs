@@ -73,11 +73,9 @@ impl Store {
     pub fn open(dir: impl Into<PathBuf>) -> Result<Self, StoreError> {
         let root: PathBuf = dir.into();
         for directory in [root.join("blobs/sha256"), root.join("partial")] {
-            DirBuilder::new()
-                .recursive(true)
-                .mode(0o700)
-                .create(&directory)
-                .map_err(|source| StoreError::Io { operation: "make directory", path: directory, source })?;
+            DirBuilder::new().recursive(true).mode(0o700).create(&directory).map_err(|source| {
+                StoreError::Io { operation: "make directory", path: directory, source }
+            })?;
         }
         let store = Self {
             root: root.into(),
@@ -131,7 +129,9 @@ impl Store {
     pub fn size(&self, digest: &Digest) -> Result<u64, StoreError> {
         self.mark(digest);
         let path = self.path(digest);
-        fs::metadata(&path).map(|meta| meta.len()).map_err(|e| self.absent(digest, "look at", path, e))
+        fs::metadata(&path)
+            .map(|meta| meta.len())
+            .map_err(|e| self.absent(digest, "look at", path, e))
     }
 
     /// Opens a blob for reading.
@@ -201,7 +201,8 @@ impl Store {
     pub fn temporary(&self) -> Result<Temporary, StoreError> {
         loop {
             let number = self.temporaries.fetch_add(1, Ordering::Relaxed);
-            let path = self.root.join("partial").join(format!("tmp-{}-{number}", std::process::id()));
+            let path =
+                self.root.join("partial").join(format!("tmp-{}-{number}", std::process::id()));
             let mut options = OpenOptions::new();
             options.read(true).write(true).create_new(true).mode(0o600);
             let file = match options.open(&path) {
@@ -210,7 +211,8 @@ impl Store {
                 Err(e) if e.kind() == io::ErrorKind::AlreadyExists => continue,
                 Err(e) => return Err(self.write_failed("make", &path, 0, e)),
             };
-            let failed = |operation, source| StoreError::Io { operation, path: path.clone(), source };
+            let failed =
+                |operation, source| StoreError::Io { operation, path: path.clone(), source };
             flock(&file, FlockOperation::LockExclusive).map_err(|e| failed("lock", e.into()))?;
             // A removal may have had the lock first, and taken the file for a dead process's.
             if is_at(&file, &path).map_err(|e| failed("look at", e))? {
@@ -262,12 +264,17 @@ impl Store {
         let mut blobs = Vec::new();
         for directory in entries(&self.root.join("blobs/sha256"))? {
             for path in entries(&directory)? {
-                let name = path.file_name().map(|name| format!("sha256:{}", name.to_string_lossy()));
-                let Some(digest) = name.and_then(|name| name.parse::<Digest>().ok()) else { continue };
+                let name =
+                    path.file_name().map(|name| format!("sha256:{}", name.to_string_lossy()));
+                let Some(digest) = name.and_then(|name| name.parse::<Digest>().ok()) else {
+                    continue;
+                };
                 match fs::metadata(&path) {
                     Ok(meta) => blobs.push((digest, meta.len())),
                     Err(e) if e.kind() == io::ErrorKind::NotFound => {}
-                    Err(source) => return Err(StoreError::Io { operation: "look at", path, source }),
+                    Err(source) => {
+                        return Err(StoreError::Io { operation: "look at", path, source });
+                    }
                 }
             }
         }
@@ -292,7 +299,8 @@ impl Store {
     fn remove_unlocked(&self, prefix: &str) -> Result<(u64, u64), StoreError> {
         let (mut count, mut freed) = (0, 0);
         for path in entries(&self.root.join("partial"))? {
-            let matches = path.file_name().is_some_and(|name| name.to_string_lossy().starts_with(prefix));
+            let matches =
+                path.file_name().is_some_and(|name| name.to_string_lossy().starts_with(prefix));
             let Some(file) = matches.then(|| File::open(&path).ok()).flatten() else { continue };
             if flock(&file, FlockOperation::NonBlockingLockExclusive).is_ok()
                 && self.remove_unused_partial(&path)?
@@ -451,7 +459,8 @@ fn is_at(file: &File, path: &Path) -> io::Result<bool> {
 
 /// Paths in a directory, in no order.
 fn entries(directory: &Path) -> Result<Vec<PathBuf>, StoreError> {
-    let failed = |source| StoreError::Io { operation: "list", path: directory.to_path_buf(), source };
+    let failed =
+        |source| StoreError::Io { operation: "list", path: directory.to_path_buf(), source };
     fs::read_dir(directory)
         .map_err(failed)?
         .map(|entry| entry.map(|entry| entry.path()).map_err(failed))

@@ -123,7 +123,14 @@ fn invalid(problem: impl Into<String>) -> io::Error {
 
 impl<R: Read> TarStream<R> {
     pub(crate) fn new(reader: R) -> Self {
-        Self { reader, left: 0, padding: 0, sparse: None, holes_left: MAX_LAYER_BYTES, ended: false }
+        Self {
+            reader,
+            left: 0,
+            padding: 0,
+            sparse: None,
+            holes_left: MAX_LAYER_BYTES,
+            ended: false,
+        }
     }
 
     /// What it reads from, to go on where it has stopped.
@@ -155,15 +162,24 @@ impl<R: Read> TarStream<R> {
             match kind {
                 EntryType::XHeader => extensions.read_pax(&self.extension(size)?)?,
                 EntryType::XGlobalHeader => drop(self.extension(size)?),
-                EntryType::GNULongName => extensions.path = Some(without_nul(self.extension(size)?)),
-                EntryType::GNULongLink => extensions.link = Some(without_nul(self.extension(size)?)),
+                EntryType::GNULongName => {
+                    extensions.path = Some(without_nul(self.extension(size)?))
+                }
+                EntryType::GNULongLink => {
+                    extensions.link = Some(without_nul(self.extension(size)?))
+                }
                 _ => return self.begin(&header, size, extensions).map(Some),
             }
         }
     }
 
     /// Takes a header that is no extension, with the map of a sparse file that may follow it.
-    fn begin(&mut self, header: &Header, size: u64, mut extensions: Extensions) -> io::Result<Entry> {
+    fn begin(
+        &mut self,
+        header: &Header,
+        size: u64,
+        mut extensions: Extensions,
+    ) -> io::Result<Entry> {
         let sparse = std::mem::take(&mut extensions.sparse);
         let format = sparse.format()?;
         if let Some(name) = sparse.name(format) {
@@ -306,7 +322,10 @@ impl<R: Read> TarStream<R> {
 fn is_extension(kind: EntryType) -> bool {
     matches!(
         kind,
-        EntryType::XHeader | EntryType::XGlobalHeader | EntryType::GNULongName | EntryType::GNULongLink
+        EntryType::XHeader
+            | EntryType::XGlobalHeader
+            | EntryType::GNULongName
+            | EntryType::GNULongLink
     )
 }
 
@@ -314,8 +333,12 @@ fn is_extension(kind: EntryType) -> bool {
 /// bytes.
 fn has_right_sum(block: &[u8]) -> bool {
     let Some(stated) = number::field(&block[148..156]) else { return false };
-    let bytes =
-        || block.iter().enumerate().map(|(at, byte)| if (148..156).contains(&at) { b' ' } else { *byte });
+    let bytes = || {
+        block
+            .iter()
+            .enumerate()
+            .map(|(at, byte)| if (148..156).contains(&at) { b' ' } else { *byte })
+    };
     let unsigned: i64 = bytes().map(i64::from).sum();
     let signed: i64 = bytes().map(|byte| i64::from(byte.cast_signed())).sum();
     stated == unsigned || stated == signed
@@ -341,7 +364,10 @@ fn entry(header: &Header, stored: u64, extensions: Extensions) -> io::Result<Ent
     let shown = shown(&path);
     let refused = |problem: &str| invalid(format!("{shown}: {problem}"));
     let link = || {
-        let link = extensions.link.clone().or_else(|| header.link_name_bytes().map(|name| name.into_owned()));
+        let link = extensions
+            .link
+            .clone()
+            .or_else(|| header.link_name_bytes().map(|name| name.into_owned()));
         let link = link.unwrap_or_default();
         if link.len() > MAX_PATH_BYTES || link.contains(&0) {
             return Err(refused("its link target is too long or holds a NUL"));
@@ -353,7 +379,8 @@ fn entry(header: &Header, stored: u64, extensions: Extensions) -> io::Result<Ent
     }
     let fields = header.as_bytes();
     let field = |range: std::ops::Range<usize>, what: &str| {
-        number::field(&fields[range]).ok_or_else(|| refused(&format!("{what} in its header is not a number")))
+        number::field(&fields[range])
+            .ok_or_else(|| refused(&format!("{what} in its header is not a number")))
     };
     let device = || -> io::Result<(u32, u32)> {
         // Headers before POSIX have no such fields.
@@ -387,9 +414,8 @@ fn entry(header: &Header, stored: u64, extensions: Extensions) -> io::Result<Ent
     let size = if kind == Kind::File { stored } else { 0 };
     let owner = |range, extended: Option<u64>| match extended {
         Some(owner) => Ok(owner),
-        None => {
-            u64::try_from(field(range, "an owner")?).map_err(|_| refused("its owner is a negative number"))
-        }
+        None => u64::try_from(field(range, "an owner")?)
+            .map_err(|_| refused("its owner is a negative number")),
     };
     let metadata = Metadata {
         mode: u32::try_from(field(100..108, "the mode")? & 0o7777).unwrap_or(0),
@@ -497,7 +523,8 @@ mod tests {
     fn of_several_values_of_an_attribute_the_last_counts() {
         let xattrs = [("b", "1"), ("a", "1"), ("b", "2"), ("a", "2"), ("b", "3")];
         let xattrs = xattrs.map(|(name, value)| (name.into(), value.into())).to_vec();
-        let want = [("a", "2"), ("b", "3")].map(|(name, value)| (name.into(), value.into())).to_vec();
+        let want =
+            [("a", "2"), ("b", "3")].map(|(name, value)| (name.into(), value.into())).to_vec();
         assert_eq!(last_of_each_name(xattrs, &mut 0), want);
     }
 
@@ -507,7 +534,10 @@ mod tests {
             // In an order of which no sort has an advantage.
             let name = |at: usize| format!("user.{:06}", at * 7919 % count).into_bytes();
             let mut compared = 0;
-            last_of_each_name((0..count).map(|at| (name(at), b"v".to_vec())).collect(), &mut compared);
+            last_of_each_name(
+                (0..count).map(|at| (name(at), b"v".to_vec())).collect(),
+                &mut compared,
+            );
             compared
         };
         let (few, many) = (count(20_000), count(160_000));
@@ -550,14 +580,17 @@ mod tests {
         type Stream<'a> = &'a dyn Fn(usize) -> Vec<u8>;
         let growing: [(&str, Stream<'_>); 4] = [
             ("files", &|count| vec![file(); count].concat()),
-            ("empty directories", &|count| vec![written(EntryType::Directory, "d/", b""); count].concat()),
+            ("empty directories", &|count| {
+                vec![written(EntryType::Directory, "d/", b""); count].concat()
+            }),
             ("long names", &|count| {
                 let long = written(EntryType::GNULongName, "././@LongLink", &[b'n'; 600]);
                 vec![[long, file()].concat(); count].concat()
             }),
             ("attributes of one file", &|count| {
-                let records: String =
-                    (0..count).map(|at| format!("33 SCHILY.xattr.user.{at:06}=v{at:03}\n")).collect();
+                let records: String = (0..count)
+                    .map(|at| format!("33 SCHILY.xattr.user.{at:06}=v{at:03}\n"))
+                    .collect();
                 [written(EntryType::XHeader, "pax", records.as_bytes()), file()].concat()
             }),
         ];

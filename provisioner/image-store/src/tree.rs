@@ -198,7 +198,8 @@ impl Tree {
     /// are used up: ask [`Self::step`] before a result counts.
     pub(crate) fn find(&self, path: &[u8]) -> Option<InodeId> {
         let mut directories = vec![ROOT];
-        let mut todo: VecDeque<Vec<u8>> = path.split(|byte| *byte == b'/').map(<[u8]>::to_vec).collect();
+        let mut todo: VecDeque<Vec<u8>> =
+            path.split(|byte| *byte == b'/').map(<[u8]>::to_vec).collect();
         let mut followed = 0;
         while let Some(part) = todo.pop_front() {
             let here = *directories.last()?;

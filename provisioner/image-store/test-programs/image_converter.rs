@@ -77,7 +77,10 @@ fn break_out() -> Vec<String> {
         ("UNIX socket", AddressFamily::UNIX),
         ("netlink", AddressFamily::NETLINK),
     ] {
-        attempt(what, rustix::net::socket(family, SocketType::DGRAM, None).map(drop).map_err(Into::into));
+        attempt(
+            what,
+            rustix::net::socket(family, SocketType::DGRAM, None).map(drop).map_err(Into::into),
+        );
     }
     attempt("read /etc/shadow", File::open("/etc/shadow").map(drop));
     attempt("read /usr", fs::read_dir("/usr").map(drop));
@@ -87,9 +90,13 @@ fn break_out() -> Vec<String> {
     let parent = rustix::process::getppid();
     let signal = parent.map_or(Err(rustix::io::Errno::SRCH), rustix::process::test_kill_process);
     attempt("signal the server", signal.map_err(Into::into));
-    let mount = rustix::mount::mount("none", "/", "tmpfs", MountFlags::empty(), None::<&std::ffi::CStr>);
+    let mount =
+        rustix::mount::mount("none", "/", "tmpfs", MountFlags::empty(), None::<&std::ffi::CStr>);
     attempt("mount", mount.map_err(Into::into));
     // What it must be able to do.
-    attempt("start a thread", std::thread::Builder::new().spawn(|| ()).map(|thread| drop(thread.join())));
+    attempt(
+        "start a thread",
+        std::thread::Builder::new().spawn(|| ()).map(|thread| drop(thread.join())),
+    );
     tried
 }

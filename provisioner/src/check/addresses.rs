@@ -48,7 +48,8 @@ fn check_bootable(spec: &MachineSpec, known: &KnownAddresses, note: &mut Diagnos
             address.addr(),
             named.join(", ")
         );
-        let hint = "choose an address of one of them, or add its network to dhcp.subnets in server.yaml";
+        let hint =
+            "choose an address of one of them, or add its network to dhcp.subnets in server.yaml";
         note.add(&format!("interfaces.{name}.address"), message, Some(hint.to_owned()));
     }
 }

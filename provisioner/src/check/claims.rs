@@ -75,7 +75,12 @@ impl AddressClaims {
     }
 
     /// Takes the addresses of a node away that it has by this specification, as it was resolved.
-    pub(super) fn remove(&mut self, node: &str, spec: &MachineSpec, touched: &mut BTreeSet<OwnAddress>) {
+    pub(super) fn remove(
+        &mut self,
+        node: &str,
+        spec: &MachineSpec,
+        touched: &mut BTreeSet<OwnAddress>,
+    ) {
         for (address, _) in addresses(spec) {
             touched.insert(address);
             let Some(claims) = self.0.get(&address) else { continue };
@@ -96,7 +101,9 @@ impl AddressClaims {
         findings: &mut BTreeSet<Finding>,
     ) {
         for address in of {
-            let Some([owner, others @ ..]) = self.0.get(address).map(Vec::as_slice) else { continue };
+            let Some([owner, others @ ..]) = self.0.get(address).map(Vec::as_slice) else {
+                continue;
+            };
             if others.is_empty() {
                 continue;
             }
@@ -105,11 +112,16 @@ impl AddressClaims {
                 OwnAddress::Network(address) => (format!("address {address}"), "address"),
             };
             let Claim { node, interface } = owner;
-            let message = format!("{what} already belongs to node {}, interface {interface}", node.name);
+            let message =
+                format!("{what} already belongs to node {}, interface {interface}", node.name);
             for claim in others {
                 let field = format!("interfaces.{}.{field}", claim.interface);
                 let subject = Subject::Node(claim.node.name.clone());
-                DiagnosticSink::new(findings, subject, usize::MAX).add(&field, message.clone(), None);
+                DiagnosticSink::new(findings, subject, usize::MAX).add(
+                    &field,
+                    message.clone(),
+                    None,
+                );
             }
         }
     }

@@ -12,8 +12,15 @@ use super::{DiagnosticSink, ImageReference, Known};
 use yaml_tree::did_you_mean;
 
 /// Bond modes of the Linux kernel (Documentation/networking/bonding.rst).
-const BOND_MODES: [&str; 7] =
-    ["balance-rr", "active-backup", "balance-xor", "broadcast", "802.3ad", "balance-tlb", "balance-alb"];
+const BOND_MODES: [&str; 7] = [
+    "balance-rr",
+    "active-backup",
+    "balance-xor",
+    "broadcast",
+    "802.3ad",
+    "balance-tlb",
+    "balance-alb",
+];
 
 /// Longest interface name: IFNAMSIZ less the final zero byte.
 const MAX_INTERFACE_NAME: usize = 15;
@@ -37,7 +44,9 @@ pub(super) fn check(spec: &MachineSpec, known: &Known, note: &mut DiagnosticSink
     }
     for (index, argument) in spec.kernel_args.iter().enumerate() {
         if let Err(bad) = check_kernel_argument(argument.strip_prefix('~').unwrap_or(argument)) {
-            let hint = argument.contains(' ').then(|| "write each argument as an element of its own".into());
+            let hint = argument
+                .contains(' ')
+                .then(|| "write each argument as an element of its own".into());
             note.add(&format!("kernel-args[{index}]"), bad.to_string(), hint);
         }
     }
@@ -56,16 +65,28 @@ pub(super) fn check(spec: &MachineSpec, known: &Known, note: &mut DiagnosticSink
     }
     for (index, domain) in spec.dns.iter().flat_map(|dns| dns.search.iter().enumerate()) {
         if !is_domain(domain) {
-            note.add(&format!("dns.search[{index}]"), format!("{domain:?} is not a domain name"), None);
+            note.add(
+                &format!("dns.search[{index}]"),
+                format!("{domain:?} is not a domain name"),
+                None,
+            );
         }
     }
     labels(spec, note);
     for (key, value) in &spec.tags {
         if key.is_empty() || !is_word(key) {
-            note.add(&format!("tags.{key}"), "a tag's name has letters, digits and ._+~- only", None);
+            note.add(
+                &format!("tags.{key}"),
+                "a tag's name has letters, digits and ._+~- only",
+                None,
+            );
         }
         if value.len() > MAX_TAG {
-            note.add(&format!("tags.{key}"), format!("the tag is longer than {MAX_TAG} bytes"), None);
+            note.add(
+                &format!("tags.{key}"),
+                format!("the tag is longer than {MAX_TAG} bytes"),
+                None,
+            );
         }
     }
 }
@@ -148,12 +169,16 @@ fn names(spec: &MachineSpec, known: &Known, note: &mut DiagnosticSink<'_>) {
 
 fn check_image(image: &str, known: &Known, note: &mut DiagnosticSink<'_>) {
     match ImageReference::parse(image) {
-        Err(error) => note.add("image", error.to_string(), Some("write NAME or NAME@VERSION".into())),
+        Err(error) => {
+            note.add("image", error.to_string(), Some("write NAME or NAME@VERSION".into()))
+        }
         Ok(reference) => match (known.images.get(&reference.name), reference.version) {
             (None, _) => {
-                let hint =
-                    did_you_mean(reference.name.as_str(), known.images.keys().map(|name| name.as_str()))
-                        .or_else(|| Some("see `bedplate image list`".into()));
+                let hint = did_you_mean(
+                    reference.name.as_str(),
+                    known.images.keys().map(|name| name.as_str()),
+                )
+                .or_else(|| Some("see `bedplate image list`".into()));
                 note.add("image", format!("image \"{}\" does not exist", reference.name), hint);
             }
             (Some(versions), Some(version)) if !versions.contains(&version) => {
@@ -163,7 +188,8 @@ fn check_image(image: &str, known: &Known, note: &mut DiagnosticSink<'_>) {
             }
             (Some(versions), version) => {
                 let version = version.or_else(|| versions.last().copied());
-                let why = version.and_then(|version| known.not_bootable.get(&(reference.name, version)));
+                let why =
+                    version.and_then(|version| known.not_bootable.get(&(reference.name, version)));
                 if let Some(why) = why {
                     note.add("image", why.clone(), None);
                 }
@@ -189,7 +215,11 @@ fn check_interface(name: &str, interface: &InterfaceSpec, note: &mut DiagnosticS
     if let Some(mac) = interface.mac
         && (mac.0[0] & 1 == 1 || mac.0 == [0; 6])
     {
-        note.add(&at("mac"), format!("{mac} is not the address of one interface (multicast or zero)"), None);
+        note.add(
+            &at("mac"),
+            format!("{mac} is not the address of one interface (multicast or zero)"),
+            None,
+        );
     }
     if let Some(mtu) = interface.mtu
         && !(68..=65_535).contains(&mtu)

@@ -30,7 +30,11 @@ fn check_vlan(
     let at = |field: &str| format!("interfaces.{name}.{field}");
     match (&interface.vlan, &interface.parent) {
         (Some(_), None) => {
-            note.add(&at("vlan"), "a VLAN needs the interface that carries it", Some("add `parent`".into()));
+            note.add(
+                &at("vlan"),
+                "a VLAN needs the interface that carries it",
+                Some("add `parent`".into()),
+            );
         }
         (None, Some(_)) => {
             note.add(
@@ -73,16 +77,25 @@ fn check_address(name: &str, interface: &InterfaceSpec, note: &mut DiagnosticSin
     if let Some(address) = interface.address {
         let host_bits_free = match address {
             IpNet::V4(net) => {
-                net.prefix_len() < 31 && (net.addr() == net.network() || net.addr() == net.broadcast())
+                net.prefix_len() < 31
+                    && (net.addr() == net.network() || net.addr() == net.broadcast())
             }
             IpNet::V6(net) => net.prefix_len() < 127 && net.addr() == net.network(),
         };
         if host_bits_free {
-            let message = format!("{} is not the address of a host in {}", address.addr(), address.trunc());
+            let message =
+                format!("{} is not the address of a host in {}", address.addr(), address.trunc());
             note.add(&at("address"), message, None);
         }
-        if address.addr().is_loopback() || address.addr().is_multicast() || address.addr().is_unspecified() {
-            note.add(&at("address"), format!("{} cannot be given to an interface", address.addr()), None);
+        if address.addr().is_loopback()
+            || address.addr().is_multicast()
+            || address.addr().is_unspecified()
+        {
+            note.add(
+                &at("address"),
+                format!("{} cannot be given to an interface", address.addr()),
+                None,
+            );
         }
     }
     match (interface.gateway, interface.address) {
@@ -91,7 +104,11 @@ fn check_address(name: &str, interface: &InterfaceSpec, note: &mut DiagnosticSin
             note.add(&at("gateway"), message, None);
         }
         (Some(gateway), Some(address)) if gateway == address.addr() => {
-            note.add(&at("gateway"), format!("gateway {gateway} is the interface's own address"), None);
+            note.add(
+                &at("gateway"),
+                format!("gateway {gateway} is the interface's own address"),
+                None,
+            );
         }
         (Some(_), None) => {
             note.add(

@@ -10,8 +10,8 @@ use api::{
 use rpds::RedBlackTreeMapSync;
 
 use super::{
-    Bounds, DeclaredProfiles, DiagnosticSink, Finding, Known, Nodes, ResolvedNodes, Subject, check_node,
-    check_profiles,
+    Bounds, DeclaredProfiles, DiagnosticSink, Finding, Known, Nodes, ResolvedNodes, Subject,
+    check_node, check_profiles,
     claims::{AddressClaims, OwnAddress},
 };
 use crate::{resolve::Profiles, store::NodeRecord};
@@ -112,8 +112,10 @@ pub(crate) struct Rechecked {
 /// Checks a cluster.
 #[must_use]
 pub(crate) fn check_cluster(nodes: &Nodes, profiles: &DeclaredProfiles, known: &Known) -> Checked {
-    let (all_nodes, all_profiles) = (nodes.keys().cloned().collect(), profiles.keys().cloned().collect());
-    let edited = Edited { nodes, profiles, changed_nodes: &all_nodes, changed_profiles: &all_profiles };
+    let (all_nodes, all_profiles) =
+        (nodes.keys().cloned().collect(), profiles.keys().cloned().collect());
+    let edited =
+        Edited { nodes, profiles, changed_nodes: &all_nodes, changed_profiles: &all_profiles };
     recheck(&Checked::default(), edited, known, Bounds::NONE).checked
 }
 
@@ -123,7 +125,12 @@ pub(crate) fn check_cluster(nodes: &Nodes, profiles: &DeclaredProfiles, known: &
 /// is another. At one of the bounds the check stops early: `is_whole` is false, and what was not
 /// reached has no addresses.
 #[must_use]
-pub(crate) fn recheck(before: &Checked, edited: Edited<'_>, known: &Known, bounds: Bounds) -> Rechecked {
+pub(crate) fn recheck(
+    before: &Checked,
+    edited: Edited<'_>,
+    known: &Known,
+    bounds: Bounds,
+) -> Rechecked {
     let is_known = before.was_with(known);
     let resolved_again = nodes_to_resolve(before, &edited);
     let mut under_way = UnderWay::new(before, edited, known, bounds);
@@ -134,7 +141,8 @@ pub(crate) fn recheck(before: &Checked, edited: Edited<'_>, known: &Known, bound
     let mut left = names.into_iter();
     let is_whole = left.all(|name| under_way.check(name, resolved_again.contains(name)));
     // What was not reached has no addresses: its old ones may be another node's by this change.
-    left.filter(|name| resolved_again.contains(*name)).for_each(|name| under_way.resolved(name, None));
+    left.filter(|name| resolved_again.contains(*name))
+        .for_each(|name| under_way.resolved(name, None));
     let touched = under_way.claim(&resolved_again);
     let after = under_way.after;
     let new = is_known.then(|| new_findings(before, &after, &resolved_again, &touched));
@@ -164,7 +172,8 @@ impl<'a> UnderWay<'a> {
             after.layers = Arc::new(Profiles::of_records(edited.profiles));
         }
         if !is_known || !edited.changed_profiles.is_empty() {
-            let of_profiles = check_profiles(edited.profiles, &after.layers, known, bounds.findings);
+            let of_profiles =
+                check_profiles(edited.profiles, &after.layers, known, bounds.findings);
             after.of_profiles = Arc::new(of_profiles);
         }
         Self { before, edited, bounds, after, weight: 0 }
@@ -186,7 +195,8 @@ impl<'a> UnderWay<'a> {
             return true;
         };
         let mut of_node = BTreeSet::new();
-        let mut note = DiagnosticSink::new(&mut of_node, Subject::Node(name.clone()), bounds.findings);
+        let mut note =
+            DiagnosticSink::new(&mut of_node, Subject::Node(name.clone()), bounds.findings);
         let mut is_bounded = false;
         if let Some(cause) = &record.unreadable {
             note.unreadable(cause);
@@ -262,7 +272,8 @@ fn nodes_to_resolve(before: &Checked, edited: &Edited<'_>) -> BTreeSet<NodeName>
     if edited.changed_profiles.is_empty() {
         return names;
     }
-    let mut concerned: BTreeSet<&str> = edited.changed_profiles.iter().map(ProfileName::as_str).collect();
+    let mut concerned: BTreeSet<&str> =
+        edited.changed_profiles.iter().map(ProfileName::as_str).collect();
     // One that is taken away with `~` came by another that lists it.
     let lists = |spec: &MachineSpec, concerned: &BTreeSet<&str>| {
         spec.profiles.iter().any(|name| concerned.contains(name.as_str()))
@@ -292,7 +303,8 @@ fn new_findings(
     nodes: &BTreeSet<NodeName>,
     addresses: &BTreeSet<OwnAddress>,
 ) -> BTreeSet<Finding> {
-    let mut new: BTreeSet<Finding> = after.of_profiles.difference(&before.of_profiles).cloned().collect();
+    let mut new: BTreeSet<Finding> =
+        after.of_profiles.difference(&before.of_profiles).cloned().collect();
     for name in nodes {
         let Some(is) = after.own.get(name) else { continue };
         match before.own.get(name) {

@@ -22,7 +22,10 @@ fn check_among(
         .iter()
         .map(|(name, yaml)| {
             let name: ProfileName = name.parse().unwrap();
-            (name.clone(), Arc::new(ProfileRecord { name, spec: spec(yaml), version: 1, unreadable: None }))
+            (
+                name.clone(),
+                Arc::new(ProfileRecord { name, spec: spec(yaml), version: 1, unreadable: None }),
+            )
         })
         .collect();
     let nodes = nodes
@@ -30,7 +33,10 @@ fn check_among(
         .map(|(name, yaml)| {
             let name: NodeName = name.parse().unwrap();
             let id = api::ids::NodeId(uuid::Uuid::nil());
-            (name.clone(), Arc::new(NodeRecord { id, name, spec: spec(yaml), version: 1, unreadable: None }))
+            (
+                name.clone(),
+                Arc::new(NodeRecord { id, name, spec: spec(yaml), version: 1, unreadable: None }),
+            )
         })
         .collect();
     let mut known = Known { addresses, ..Known::default() };
@@ -172,7 +178,10 @@ fn kernel_arguments_reach_the_kernel_as_they_are_written() {
     check(
         &[("base", &format!("{{kernel-args: [a{long}]}}"))],
         &[
-            ("n1", "{kernel-args: ['#x', '&&', 'a=${net0/mac}', '~#y', '~', 'a b', 'x=\"a b\"', 'y=\"a']}"),
+            (
+                "n1",
+                "{kernel-args: ['#x', '&&', 'a=${net0/mac}', '~#y', '~', 'a b', 'x=\"a b\"', 'y=\"a']}",
+            ),
             ("n2", &format!("{{profiles: [base], kernel-args: [b{long}]}}")),
             ("n3", &format!("{{profiles: [base], kernel-args: [b, '~a{long}']}}")),
         ],
@@ -271,7 +280,8 @@ fn addresses_that_are_somebodys_are_named_with_all_their_owners() {
         ("twice", node("10.98.0.11/24")),
         ("twice2", node("10.98.0.254/24")),
     ];
-    let nodes: Vec<(&str, &str)> = nodes.iter().map(|(name, yaml)| (*name, yaml.as_str())).collect();
+    let nodes: Vec<(&str, &str)> =
+        nodes.iter().map(|(name, yaml)| (*name, yaml.as_str())).collect();
     check_among(
         site(true),
         &[],
@@ -317,7 +327,8 @@ fn a_node_boots_by_an_interface_that_dhcp_serves() {
 
 #[test]
 fn interfaces_that_carry_each_other_are_followed_as_far_as_the_kernel_goes() {
-    let vlans: String = (0..9).map(|at| format!("e{at}: {{vlan: 1, parent: e{}}}, ", at + 1)).collect();
+    let vlans: String =
+        (0..9).map(|at| format!("e{at}: {{vlan: 1, parent: e{}}}, ", at + 1)).collect();
     check(
         &[],
         &[("n1", &format!("{{interfaces: {{{vlans}e9: {{}}}}}}"))],

@@ -120,7 +120,8 @@ impl Draft {
         if_match: Option<u64>,
     ) -> Result<(), ChangeError> {
         let old = self.nodes.get(name);
-        let old = old.ok_or_else(|| ChangeError::NotFound { kind: "node", names: vec![name.to_string()] })?;
+        let old = old
+            .ok_or_else(|| ChangeError::NotFound { kind: "node", names: vec![name.to_string()] })?;
         check_version("node", name, old.version, if_match)?;
         if old.spec != spec || old.unreadable.is_some() {
             let (id, version) = (old.id, old.version + 1);
@@ -133,9 +134,14 @@ impl Draft {
     ///
     /// # Errors
     /// As [`Draft::set_node`].
-    pub(crate) fn remove_node(&mut self, name: &NodeName, if_match: Option<u64>) -> Result<(), ChangeError> {
+    pub(crate) fn remove_node(
+        &mut self,
+        name: &NodeName,
+        if_match: Option<u64>,
+    ) -> Result<(), ChangeError> {
         let old = self.nodes.get(name);
-        let old = old.ok_or_else(|| ChangeError::NotFound { kind: "node", names: vec![name.to_string()] })?;
+        let old = old
+            .ok_or_else(|| ChangeError::NotFound { kind: "node", names: vec![name.to_string()] })?;
         check_version("node", name, old.version, if_match)?;
         self.take_node(name);
         Ok(())
@@ -145,7 +151,11 @@ impl Draft {
     ///
     /// # Errors
     /// [`ChangeError::Exists`].
-    pub(crate) fn add_profile(&mut self, name: &ProfileName, spec: MachineSpec) -> Result<(), ChangeError> {
+    pub(crate) fn add_profile(
+        &mut self,
+        name: &ProfileName,
+        spec: MachineSpec,
+    ) -> Result<(), ChangeError> {
         if self.profiles.contains_key(name) {
             return Err(ChangeError::Exists { kind: "profile", names: vec![name.to_string()] });
         }
@@ -164,8 +174,10 @@ impl Draft {
         if_match: Option<u64>,
     ) -> Result<(), ChangeError> {
         let old = self.profiles.get(name);
-        let old =
-            old.ok_or_else(|| ChangeError::NotFound { kind: "profile", names: vec![name.to_string()] })?;
+        let old = old.ok_or_else(|| ChangeError::NotFound {
+            kind: "profile",
+            names: vec![name.to_string()],
+        })?;
         check_version("profile", name, old.version, if_match)?;
         if old.spec != spec || old.unreadable.is_some() {
             let version = old.version + 1;
@@ -184,8 +196,10 @@ impl Draft {
         if_match: Option<u64>,
     ) -> Result<(), ChangeError> {
         let old = self.profiles.get(name);
-        let old =
-            old.ok_or_else(|| ChangeError::NotFound { kind: "profile", names: vec![name.to_string()] })?;
+        let old = old.ok_or_else(|| ChangeError::NotFound {
+            kind: "profile",
+            names: vec![name.to_string()],
+        })?;
         check_version("profile", name, old.version, if_match)?;
         self.take_profile(name);
         Ok(())
@@ -202,8 +216,10 @@ impl Draft {
     ) -> Result<(), ChangeError> {
         self.remove_profile(name, if_match)?;
         let lists = |spec: &MachineSpec| spec.profiles.iter().any(|listed| listed == name.as_str());
-        let nodes = self.nodes.values().filter(|node| lists(&node.spec)).map(|node| node.name.as_str());
-        let profiles = self.profiles.values().filter(|one| lists(&one.spec)).map(|one| one.name.as_str());
+        let nodes =
+            self.nodes.values().filter(|node| lists(&node.spec)).map(|node| node.name.as_str());
+        let profiles =
+            self.profiles.values().filter(|one| lists(&one.spec)).map(|one| one.name.as_str());
         match users(&nodes.collect::<Vec<_>>(), &profiles.collect::<Vec<_>>()) {
             None => Ok(()),
             Some(users) => Err(ChangeError::ProfileInUse { name: name.to_string(), users }),
@@ -235,7 +251,10 @@ impl Draft {
     /// [`ChangeError::NotFound`]; [`ChangeError::Unreadable`]: what would be left of it is not known.
     pub(crate) fn readable_spec(&self, subject: &Subject) -> Result<MachineSpec, ChangeError> {
         if let Some(cause) = self.unreadable(subject) {
-            return Err(ChangeError::Unreadable { subject: subject.clone(), cause: cause.to_owned() });
+            return Err(ChangeError::Unreadable {
+                subject: subject.clone(),
+                cause: cause.to_owned(),
+            });
         }
         self.spec(subject).cloned().ok_or_else(|| {
             let (kind, name) = match subject {

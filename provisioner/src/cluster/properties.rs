@@ -102,7 +102,10 @@ fn profile(number: usize) -> ProfileName {
 fn known(choice: usize) -> Known {
     let defaults = crate::resolve::DEFAULT_BOOT_OVERLAYS.iter();
     let more = [&[] as &[&str], &["gone"]][choice];
-    Known { overlays: defaults.chain(more).map(|name| name.parse().unwrap()).collect(), ..Known::default() }
+    Known {
+        overlays: defaults.chain(more).map(|name| name.parse().unwrap()).collect(),
+        ..Known::default()
+    }
 }
 
 /// Does one edit; what cannot be done is left.
@@ -152,7 +155,12 @@ fn take(draft: &mut Draft, step: &Step, next_id: &mut u128) {
             if let Some(old) = draft.profiles.get(&profile(name)).cloned() {
                 let unreadable = Some("no JSON".to_owned());
                 let (spec, version) = (MachineSpec::default(), old.version + 1);
-                draft.put_profile(ProfileRecord { name: old.name.clone(), spec, version, unreadable });
+                draft.put_profile(ProfileRecord {
+                    name: old.name.clone(),
+                    spec,
+                    version,
+                    unreadable,
+                });
             }
         }
         Step::Overlays(_) => {}
@@ -219,7 +227,9 @@ fn is_clash(finding: &Finding) -> bool {
 fn naive_resolved(cluster: &Cluster) -> Vec<(NodeName, MachineSpec)> {
     let profiles = Profiles::of_records(&cluster.profiles);
     let nodes = cluster.nodes.iter().filter(|(_, node)| node.unreadable.is_none());
-    nodes.filter_map(|(name, node)| Some((name.clone(), profiles.resolve(&node.spec).ok()?))).collect()
+    nodes
+        .filter_map(|(name, node)| Some((name.clone(), profiles.resolve(&node.spec).ok()?)))
+        .collect()
 }
 
 /// What boot servers and fleet were told, one change after the other.
@@ -279,8 +289,12 @@ fn check_is_whole(cluster: &Cluster, known: &Known) -> Result<(), TestCaseError>
     prop_assert_eq!(&cluster.by_id, &whole.by_id);
     prop_assert_eq!(cluster.checked.count(), whole.checked.count());
     prop_assert!(cluster.checked.has_claims_of(&whole.checked));
-    let resolved: Vec<(NodeName, MachineSpec)> =
-        cluster.checked.resolved.iter().map(|(name, spec)| (name.clone(), spec.as_ref().clone())).collect();
+    let resolved: Vec<(NodeName, MachineSpec)> = cluster
+        .checked
+        .resolved
+        .iter()
+        .map(|(name, spec)| (name.clone(), spec.as_ref().clone()))
+        .collect();
     prop_assert_eq!(resolved, naive_resolved(cluster));
     let (clashes, others): (BTreeSet<Finding>, BTreeSet<Finding>) =
         cluster.checked.findings().into_iter().partition(is_clash);
@@ -289,15 +303,24 @@ fn check_is_whole(cluster: &Cluster, known: &Known) -> Result<(), TestCaseError>
     for number in 1..4 {
         let mac = MacAddr([0x52, 0x54, 0, 0, 0, number]);
         let has = |spec: &MachineSpec| spec.interfaces.values().any(|one| one.mac == Some(mac));
-        let last =
-            cluster.checked.resolved.iter().filter(|(_, spec)| has(spec)).map(|(name, _)| name).next_back();
+        let last = cluster
+            .checked
+            .resolved
+            .iter()
+            .filter(|(_, spec)| has(spec))
+            .map(|(name, _)| name)
+            .next_back();
         prop_assert_eq!(cluster.by_mac(mac).map(|node| &node.name), last);
     }
     Ok(())
 }
 
 /// What a change is refused with, or what it writes, by checks of both clusters as a whole.
-fn whole_outcome(before: &Cluster, draft: &Draft, known: &Known) -> Result<Vec<Write>, BTreeSet<Finding>> {
+fn whole_outcome(
+    before: &Cluster,
+    draft: &Draft,
+    known: &Known,
+) -> Result<Vec<Write>, BTreeSet<Finding>> {
     let had = check_cluster(&before.nodes, &before.profiles, known).findings();
     let has = check_cluster(&draft.nodes, &draft.profiles, known).findings();
     let new: BTreeSet<Finding> = has.difference(&had).cloned().collect();

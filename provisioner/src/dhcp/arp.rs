@@ -42,7 +42,8 @@ pub(super) async fn probe(interface: &str, address: Ipv4Addr) -> io::Result<Opti
     let link = link_address(interface)?;
     let own = link.addr().ok_or(io::ErrorKind::Unsupported)?;
     // Opened here and not in the thread below: sockets belong to the network namespace of the caller.
-    let socket = socket_with(AddressFamily::PACKET, SocketType::RAW, SocketFlags::CLOEXEC, Some(eth::ARP))?;
+    let socket =
+        socket_with(AddressFamily::PACKET, SocketType::RAW, SocketFlags::CLOEXEC, Some(eth::ARP))?;
     bind(socket.as_raw_fd(), &link)?;
     let asking = tokio::task::spawn_blocking(move || ask(&socket, own, address));
     asking.await.unwrap_or_else(|error| Err(io::Error::other(error)))

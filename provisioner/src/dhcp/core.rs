@@ -63,7 +63,10 @@ impl DhcpCore {
     ///
     /// # Errors
     /// See [`LeaseLogError`].
-    pub(crate) fn open(config: &ProvisionerConfig, firmware: &FirmwareMap) -> Result<Self, LeaseLogError> {
+    pub(crate) fn open(
+        config: &ProvisionerConfig,
+        firmware: &FirmwareMap,
+    ) -> Result<Self, LeaseLogError> {
         let addresses = own_addresses(config);
         Self::with(&config.dhcp, addresses, firmware, config.boot_port(), &config.state_dir)
     }
@@ -104,7 +107,12 @@ impl DhcpCore {
     }
 
     /// Decides about one packet.
-    pub(super) fn handle(&self, packet: &[u8], arrival: &Arrival<'_>, hosts: &HostTable) -> Vec<Effect> {
+    pub(super) fn handle(
+        &self,
+        packet: &[u8],
+        arrival: &Arrival<'_>,
+        hosts: &HostTable,
+    ) -> Vec<Effect> {
         self.server().handle(packet, arrival, hosts, self.0.clock.now())
     }
 
@@ -214,7 +222,9 @@ fn own_addresses(config: &ProvisionerConfig) -> Vec<Ipv4Addr> {
                 .filter(|found| config.dhcp.interfaces.contains(&found.interface_name))
                 .filter_map(|found| Some(found.address?.as_sockaddr_in()?.ip())),
         ),
-        Err(error) => tracing::warn!("the addresses of this machine's interfaces are not known: {error}"),
+        Err(error) => {
+            tracing::warn!("the addresses of this machine's interfaces are not known: {error}")
+        }
     }
     addresses
 }

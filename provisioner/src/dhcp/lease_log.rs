@@ -143,7 +143,10 @@ impl LeaseLog {
     ///
     /// # Errors
     /// See [`LeaseLogError`]; nothing was changed.
-    pub(crate) fn open(state_dir: &Path, now: Timestamp) -> Result<(Self, Restored), LeaseLogError> {
+    pub(crate) fn open(
+        state_dir: &Path,
+        now: Timestamp,
+    ) -> Result<(Self, Restored), LeaseLogError> {
         let path = state_dir.join(FILE_NAME);
         let failed = |operation| {
             let path = path.clone();
@@ -158,7 +161,14 @@ impl LeaseLog {
         }
         let file = match OpenOptions::new().read(true).append(true).open(&path) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
-                let log = Self { path, file: None, length: 0, lines: 0, enough: SUPERSEDED_LINES, batch: 0 };
+                let log = Self {
+                    path,
+                    file: None,
+                    length: 0,
+                    lines: 0,
+                    enough: SUPERSEDED_LINES,
+                    batch: 0,
+                };
                 return Ok((log, Restored::default()));
             }
             opened => opened.map_err(failed("open"))?,
@@ -261,7 +271,8 @@ impl LeaseLog {
 
 impl Reading {
     fn read(path: &Path, file: &File, now: Timestamp) -> Result<Self, LeaseLogError> {
-        let failed = |source| LeaseLogError::File { operation: "read", path: path.to_owned(), source };
+        let failed =
+            |source| LeaseLogError::File { operation: "read", path: path.to_owned(), source };
         let mut reading = Self::default();
         let mut input = BufReader::new(file);
         let mut bytes = Vec::new();
@@ -281,10 +292,12 @@ impl Reading {
                 }
                 reading.restored.found = true;
             } else {
-                reading.line(parse(&bytes, now), number, offset).map_err(|bad| LeaseLogError::Damaged {
-                    path: path.to_owned(),
-                    line: bad.line,
-                    offset: bad.offset,
+                reading.line(parse(&bytes, now), number, offset).map_err(|bad| {
+                    LeaseLogError::Damaged {
+                        path: path.to_owned(),
+                        line: bad.line,
+                        offset: bad.offset,
+                    }
                 })?;
             }
             offset += u64::try_from(read).unwrap_or(u64::MAX);
@@ -334,8 +347,12 @@ fn batch_text(batch: u64, records: &[LeaseRecord], now: Timestamp) -> String {
     for (index, record) in records.iter().enumerate() {
         let left = records.len() - 1 - index;
         let what = match record {
-            LeaseRecord::Leased { address, mac, seconds } => format!("lease {address} {mac} {at} {seconds}"),
-            LeaseRecord::Unusable { address, seconds } => format!("unusable {address} {at} {seconds}"),
+            LeaseRecord::Leased { address, mac, seconds } => {
+                format!("lease {address} {mac} {at} {seconds}")
+            }
+            LeaseRecord::Unusable { address, seconds } => {
+                format!("unusable {address} {at} {seconds}")
+            }
             LeaseRecord::Free { address } => format!("free {address} {at}"),
             LeaseRecord::Incomplete { seconds } => format!("incomplete {at} {seconds}"),
         };
@@ -370,7 +387,9 @@ fn parse(bytes: &[u8], now: Timestamp) -> Option<Line> {
             address: address.parse().ok()?,
             seconds: remaining(at, seconds, now)?,
         }),
-        ["free", address, _] => Some(LeaseRecord::Free { address: address.parse::<Ipv4Addr>().ok()? }),
+        ["free", address, _] => {
+            Some(LeaseRecord::Free { address: address.parse::<Ipv4Addr>().ok()? })
+        }
         ["incomplete", at, seconds] => {
             Some(LeaseRecord::Incomplete { seconds: remaining(at, seconds, now)? })
         }

@@ -57,7 +57,9 @@ pub(super) struct LeaseWriter {
 impl LeaseWriter {
     /// The way to a writer, the writer itself, which blocks a thread of its own, and what is to be
     /// done, batch by batch.
-    pub(super) fn new(core: DhcpCore) -> (Self, impl FnOnce() + Send, mpsc::Receiver<Vec<Waiting>>) {
+    pub(super) fn new(
+        core: DhcpCore,
+    ) -> (Self, impl FnOnce() + Send, mpsc::Receiver<Vec<Waiting>>) {
         let (jobs, received) = sync_channel(MAX_WAITING_RECORDS);
         let (answered_in, answered) = mpsc::channel(MAX_ANSWERED_BATCHES);
         let run = move || write_all(&core, &received, &answered_in);
@@ -79,9 +81,14 @@ fn write_all(core: &DhcpCore, jobs: &Receiver<Job>, answered: &mpsc::Sender<Vec<
     while let Some(batch) = next_batch(jobs) {
         let records: Vec<LeaseRecord> = batch.iter().map(|job| job.record).collect();
         let written = core.write(&records);
-        failures.note(core, written.as_ref().err(), batch.iter().filter(|job| job.waiting.is_some()).count());
+        failures.note(
+            core,
+            written.as_ref().err(),
+            batch.iter().filter(|job| job.waiting.is_some()).count(),
+        );
         if let Ok(stands) = written {
-            let standing = batch.into_iter().zip(stands).filter_map(|(job, stands)| stands.then_some(job));
+            let standing =
+                batch.into_iter().zip(stands).filter_map(|(job, stands)| stands.then_some(job));
             let waiting: Vec<Waiting> = standing.filter_map(|job| job.waiting).collect();
             // The receiver is gone when the server stops: there is nobody to answer any more.
             if !waiting.is_empty() && answered.blocking_send(waiting).is_err() {

@@ -28,7 +28,10 @@ static INTERFACE: Shape = Shape::Object(&[
     field("parent", Shape::Text),
     field(
         "bond",
-        Shape::Object(&[required("mode", Shape::Text), required("members", Shape::List(&Shape::Text))]),
+        Shape::Object(&[
+            required("mode", Shape::Text),
+            required("members", Shape::List(&Shape::Text)),
+        ]),
     ),
 ]);
 
@@ -43,7 +46,10 @@ pub(super) static MACHINE: Shape = Shape::Object(&[
     field("interfaces", Shape::Map(&INTERFACE)),
     field(
         "dns",
-        Shape::Object(&[field("servers", Shape::List(&ADDRESS)), field("search", Shape::List(&Shape::Text))]),
+        Shape::Object(&[
+            field("servers", Shape::List(&ADDRESS)),
+            field("search", Shape::List(&Shape::Text)),
+        ]),
     ),
     field("boot-overlays", Shape::List(&Shape::Text)),
     field("runtime-overlays", Shape::List(&Shape::Text)),
@@ -80,7 +86,10 @@ mod tests {
             kernel_args: vec!["x".into()],
             root: Some(RootSpec { writable_size: Some("1%".into()) }),
             interfaces: [("eth0".to_owned(), interface)].into(),
-            dns: Some(DnsSpec { servers: vec!["10.0.0.1".parse().unwrap()], search: vec!["x".into()] }),
+            dns: Some(DnsSpec {
+                servers: vec!["10.0.0.1".parse().unwrap()],
+                search: vec!["x".into()],
+            }),
             boot_overlays: vec!["x".into()],
             runtime_overlays: vec!["x".into()],
             bmc: Some(BmcSpec { address: "10.0.0.1".parse().ok() }),

@@ -115,10 +115,17 @@ fn host_lists_expand_and_count_up() {
         .iter()
         .map(|entry| {
             let address = entry.spec.interfaces.get("eth0").and_then(|interface| interface.address);
-            format!("{} {}", entry.subject, address.map(|address| address.to_string()).unwrap_or_default())
+            format!(
+                "{} {}",
+                entry.subject,
+                address.map(|address| address.to_string()).unwrap_or_default()
+            )
         })
         .collect();
-    assert_eq!(lines, ["nodes.n1 10.0.0.1/24", "nodes.n2 10.0.0.2/24", "nodes.login ", "profiles.base "]);
+    assert_eq!(
+        lines,
+        ["nodes.n1 10.0.0.1/24", "nodes.n2 10.0.0.2/24", "nodes.login ", "profiles.base "]
+    );
 }
 
 #[test]
@@ -182,8 +189,9 @@ fn nodes_are_counted_before_host_lists_are_expanded() {
         assert!(document.entries.is_empty(), "{list}");
         assert!(diagnostics.told()[0].message.contains("more than 65536 nodes"), "{list}");
     }
-    let parts =
-        |count: u32| -> String { (0..count).map(|part| format!("  p{part}-[1-65536]: {{}}\n")).collect() };
+    let parts = |count: u32| -> String {
+        (0..count).map(|part| format!("  p{part}-[1-65536]: {{}}\n")).collect()
+    };
     let (document, diagnostics) = Document::read(&format!("nodes:\n{}", parts(10_000)));
     assert!(document.entries.is_empty());
     expect![[r#"1:1: nodes: the document names more than 65536 nodes (a cluster has at most so many; no host list was expanded)"#]]
@@ -209,7 +217,9 @@ const GROWING: [Growing; 6] = [
     ("nodes", |parts| nodes(parts, "comment: x")),
     ("nodes with an unknown key", |parts| nodes(parts, "x: 1")),
     ("nodes with an interface that is wrong", |parts| nodes(parts, "interfaces: {e0: {mac: zz}}")),
-    ("a node that is there again and again", |parts| format!("nodes:\n{}", "  n1: {}\n".repeat(parts))),
+    ("a node that is there again and again", |parts| {
+        format!("nodes:\n{}", "  n1: {}\n".repeat(parts))
+    }),
     ("one node with many tags", |parts| {
         let tags: String = (0..parts).map(|part| format!("t{part}: [x], ")).collect();
         format!("nodes: {{n1: {{tags: {{{tags}}}}}}}\n")
@@ -218,7 +228,8 @@ const GROWING: [Growing; 6] = [
 ];
 
 fn nodes(parts: usize, fields: &str) -> String {
-    (1..=parts).fold("nodes:\n".to_owned(), |text, part| text + &format!("  n{part}: {{{fields}}}\n"))
+    (1..=parts)
+        .fold("nodes:\n".to_owned(), |text, part| text + &format!("  n{part}: {{{fields}}}\n"))
 }
 
 #[test]
@@ -302,11 +313,17 @@ mod round_trip {
 
     fn interface() -> impl Strategy<Value = InterfaceSpec> {
         let bond = (text(), texts()).prop_map(|(mode, members)| BondSpec { mode, members });
-        (any::<Option<[u8; 6]>>(), any::<Option<u32>>(), any::<Option<u16>>(), prop::option::of(bond))
+        (
+            any::<Option<[u8; 6]>>(),
+            any::<Option<u32>>(),
+            any::<Option<u16>>(),
+            prop::option::of(bond),
+        )
             .prop_map(|(mac, number, vlan, bond)| InterfaceSpec {
                 mac: mac.map(api::ids::MacAddr),
-                address: number
-                    .and_then(|number| ipnet::IpNet::new(std::net::Ipv4Addr::from(number).into(), 24).ok()),
+                address: number.and_then(|number| {
+                    ipnet::IpNet::new(std::net::Ipv4Addr::from(number).into(), 24).ok()
+                }),
                 gateway: number.map(|number| std::net::Ipv4Addr::from(number).into()),
                 mtu: number,
                 vlan,
@@ -327,7 +344,8 @@ mod round_trip {
                 kernel_args: args.clone(),
                 root: sections.then(|| RootSpec { writable_size: args.first().cloned() }),
                 interfaces,
-                dns: sections.then(|| DnsSpec { servers: vec![[10, 0, 0, 1].into()], search: args }),
+                dns: sections
+                    .then(|| DnsSpec { servers: vec![[10, 0, 0, 1].into()], search: args }),
                 boot_overlays: lists.clone(),
                 runtime_overlays: lists.clone(),
                 bmc: sections.then(|| BmcSpec { address: Some([10, 0, 0, 1].into()) }),

@@ -70,7 +70,9 @@ impl BlobStream {
             is_ready?;
             match self.tcp.try_io(Interest::WRITABLE, send) {
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
-                Err(error) if is_unable(&error) => return Pin::new(&mut self.tcp).poll_write(context, part),
+                Err(error) if is_unable(&error) => {
+                    return Pin::new(&mut self.tcp).poll_write(context, part);
+                }
                 Err(error) => return Poll::Ready(Err(error)),
                 Ok(bytes) => {
                     if let Some(unsent_bytes) = self.queue.sent(bytes, Instant::now) {
@@ -83,7 +85,11 @@ impl BlobStream {
     }
 
     /// Writes what is in no blob.
-    fn poll_other(&mut self, context: &mut Context<'_>, parts: &[IoSlice<'_>]) -> Poll<io::Result<usize>> {
+    fn poll_other(
+        &mut self,
+        context: &mut Context<'_>,
+        parts: &[IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
         let sent = ready!(Pin::new(&mut self.tcp).poll_write_vectored(context, parts));
         if let (Ok(_), Some(unsent_bytes)) = (&sent, self.queue.sent_other()) {
             limit_unsent(&self.tcp, unsent_bytes);
@@ -126,7 +132,8 @@ impl AsyncWrite for BlobStream {
         context: &mut Context<'_>,
         parts: &[IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        let found = parts.iter().enumerate().find_map(|(index, part)| Some((index, self.blob(part)?)));
+        let found =
+            parts.iter().enumerate().find_map(|(index, part)| Some((index, self.blob(part)?)));
         let Some((index, source)) = found else {
             let sent = self.poll_other(context, parts);
             return self.count(sent);
@@ -167,7 +174,8 @@ mod tests {
     async fn what_is_written_arrives_in_order_from_wherever_it_came() {
         let directory = tempfile::tempdir().unwrap();
         let store = Store::open(directory.path().join("store")).unwrap();
-        let content: Vec<u8> = (0..5_000_003_u32).map(|number| number.to_le_bytes()[0] ^ 0x5a).collect();
+        let content: Vec<u8> =
+            (0..5_000_003_u32).map(|number| number.to_le_bytes()[0] ^ 0x5a).collect();
         let (digest, _) = store.put(content.as_slice()).unwrap();
         let blob = store.map(&digest).unwrap();
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
@@ -183,7 +191,8 @@ mod tests {
         let queue = SendQueue::new(deep_queues.clone());
         let mut stream = BlobStream::new(accepted.unwrap().0, store, meter.clone(), queue);
         let part = &blob.as_ref()[7..];
-        let mut parts: &mut [IoSlice<'_>] = &mut [&b"head"[..], b"", part, b"tail"].map(IoSlice::new);
+        let mut parts: &mut [IoSlice<'_>] =
+            &mut [&b"head"[..], b"", part, b"tail"].map(IoSlice::new);
         while !parts.is_empty() {
             let written = stream.write_vectored(parts).await.unwrap();
             IoSlice::advance_slices(&mut parts, written);
@@ -200,7 +209,10 @@ mod tests {
         meter.expose(&mut out);
         let text = out.finish();
         let sent = format!("bedplate_http_boot_sent_bytes_total {}\n", expected.len());
-        assert!(text.contains(&sent) && text.contains("bedplate_http_boot_connections 1\n"), "{text}");
+        assert!(
+            text.contains(&sent) && text.contains("bedplate_http_boot_connections 1\n"),
+            "{text}"
+        );
         drop(stream);
         assert_eq!(deep_queues.available_permits(), 1);
         let mut out = metrics::Exposition::new();

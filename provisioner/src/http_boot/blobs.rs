@@ -34,7 +34,10 @@ pub(super) async fn serve(
             if let Some(times) = refusals.count("unreadable file", peer.remote.ip(), clock::now()) {
                 tracing::error!("cannot serve {digest}: {}{times}", causes(&error));
             }
-            refuse(StatusCode::INTERNAL_SERVER_ERROR, "the file cannot be read; see the server's log")
+            refuse(
+                StatusCode::INTERNAL_SERVER_ERROR,
+                "the file cannot be read; see the server's log",
+            )
         }
     }
 }

@@ -113,9 +113,13 @@ pub(super) fn refusal(
         Fit::Enough | Fit::Tight => {
             if is_its_boot() {
                 provisioner.hold(&booting.record, Part::Memory, None);
-                let count = || provisioner.0.refusals.count("memory", peer.remote.ip(), clock::now());
+                let count =
+                    || provisioner.0.refusals.count("memory", peer.remote.ip(), clock::now());
                 if fit == Fit::Tight && count().is_some() {
-                    provisioner.0.fleet.warn(booting.record.id, format!("may not boot: {}", cause()));
+                    provisioner
+                        .0
+                        .fleet
+                        .warn(booting.record.id, format!("may not boot: {}", cause()));
                 }
             }
             None
@@ -131,8 +135,10 @@ pub(super) fn refusal(
                 image: booting.version(),
                 cause: cause(),
             };
-            let headers =
-                [(header::CONTENT_TYPE, "text/plain; charset=utf-8"), (header::CACHE_CONTROL, "no-store")];
+            let headers = [
+                (header::CONTENT_TYPE, "text/plain; charset=utf-8"),
+                (header::CACHE_CONTROL, "no-store"),
+            ];
             Some((headers, refused.script()).into_response())
         }
     }
@@ -187,8 +193,12 @@ mod tests {
     /// Whether somebody is refused the script who says so much of the memory.
     fn asks(provisioner: &Provisioner, booting: &Booting, from: [u8; 4], query: &str) -> bool {
         let file = || Artifact { format: "x".into(), digest: Digest([7; 32]), size: 100 * MIB };
-        let kernel =
-            KernelArtifact { release: "6.1".into(), kernel: file(), stage1: file(), stage1_unpacked: None };
+        let kernel = KernelArtifact {
+            release: "6.1".into(),
+            kernel: file(),
+            stage1: file(),
+            stage1_unpacked: None,
+        };
         let peer = Peer { remote: (from, 4711).into(), local: ([10, 1, 0, 1], 9480).into() };
         refusal(provisioner, booting, &kernel, peer, Some(query)).is_some()
     }
@@ -252,7 +262,8 @@ mod tests {
 
     #[test]
     fn a_machine_is_refused_only_if_the_files_alone_do_not_fit() {
-        let needs = Needs { kernel: 8 * MIB, initramfs: 40 * MIB, unpacked: 150 * MIB, root: 256 * MIB };
+        let needs =
+            Needs { kernel: 8 * MIB, initramfs: 40 * MIB, unpacked: 150 * MIB, root: 256 * MIB };
         assert_eq!((needs.files() / MIB, needs.wanted_mib()), (414, 478));
         let fits = [1, 413, 414, 477, 478, 99_999_999].map(|mib| needs.fit(mib));
         let (little, tight, enough) = (Fit::TooLittle, Fit::Tight, Fit::Enough);

@@ -67,7 +67,8 @@ impl Meter {
     pub(crate) fn expose(&self, out: &mut Exposition) {
         out.gauge("bedplate_http_boot_connections", "Open connections of the HTTP boot port.")
             .level(&self.connections);
-        let help = "Answers of the HTTP boot port, by what was asked for and the class of the status.";
+        let help =
+            "Answers of the HTTP boot port, by what was asked for and the class of the status.";
         let mut answers = out.counter("bedplate_http_boot_requests", help);
         for ((kind, _), counters) in KINDS.iter().zip(&self.answers) {
             for (class, count) in counters.get() {
@@ -157,7 +158,8 @@ mod tests {
             .route("/boot/{mac}/script", get(async || "#!ipxe"))
             .route("/firmware/{file}", get(async || StatusCode::NOT_FOUND))
             .layer(Counting(meter.clone()));
-        for path in ["/boot/1/script", "/boot/2/script", "/firmware/x", "/nowhere", "/nowhere/else"] {
+        for path in ["/boot/1/script", "/boot/2/script", "/firmware/x", "/nowhere", "/nowhere/else"]
+        {
             let request = Request::get(path).body(Body::empty()).unwrap();
             router.clone().oneshot(request).await.unwrap();
         }

@@ -41,7 +41,8 @@ pub(super) async fn serve(
     }
     let (name, source) = (&booting.record.name, peer.remote.ip());
     let expected = provisioner.expected_address(booting.mac, &booting.spec, source);
-    let issued = provisioner.0.fleet.issue_token(booting.record.id, source, expected, booting.version());
+    let issued =
+        provisioner.0.fleet.issue_token(booting.record.id, source, expected, booting.version());
     let token = match issued {
         Ok(token) => token,
         Err(refused) => {
@@ -52,19 +53,30 @@ pub(super) async fn serve(
             }
             let outcome = format!("refused to {source}: {reason}");
             refusals.audit.record(&provisioner.0.access, ISSUE_TOKEN, name, &outcome).await;
-            return refuse(StatusCode::FORBIDDEN, format!("node {name} gets no boot token: {reason}"));
+            return refuse(
+                StatusCode::FORBIDDEN,
+                format!("node {name} gets no boot token: {reason}"),
+            );
         }
     };
     match archive(&document(&provisioner, &booting, peer, token)) {
         Ok(bytes) => {
             provisioner.hold(&booting.record, Part::Initrd, None);
-            let headers =
-                [(header::CONTENT_TYPE, "application/octet-stream"), (header::CACHE_CONTROL, "no-store")];
+            let headers = [
+                (header::CONTENT_TYPE, "application/octet-stream"),
+                (header::CACHE_CONTROL, "no-store"),
+            ];
             (headers, bytes).into_response()
         }
         Err(error) => {
             let cause = format!("its initrd cannot be made: {error}");
-            held(&provisioner, &booting.record, StatusCode::INTERNAL_SERVER_ERROR, Part::Initrd, cause)
+            held(
+                &provisioner,
+                &booting.record,
+                StatusCode::INTERNAL_SERVER_ERROR,
+                Part::Initrd,
+                cause,
+            )
         }
     }
 }
@@ -75,7 +87,8 @@ fn document(provisioner: &Provisioner, booting: &Booting, peer: Peer, token: Str
     let mut addresses = vec![peer.local.ip()];
     addresses.extend(config.all_addresses().filter(|address| *address != peer.local.ip()));
     addresses.truncate(MAX_FLEET_SERVERS);
-    let servers = |port: u16| addresses.iter().map(|address| SocketAddr::new(*address, port)).collect();
+    let servers =
+        |port: u16| addresses.iter().map(|address| SocketAddr::new(*address, port)).collect();
     let version = &booting.image.version;
     Stage1 {
         node: booting.record.name.clone(),
@@ -103,12 +116,19 @@ fn document(provisioner: &Provisioner, booting: &Booting, peer: Peer, token: Str
 
 /// The address of the interface that boots: its own, or the one that it has just come from.
 fn fallback(provisioner: &Provisioner, booting: &Booting, peer: Peer) -> Option<FallbackAddress> {
-    let interface = booting.spec.interfaces.values().find(|interface| interface.mac == Some(booting.mac))?;
+    let interface =
+        booting.spec.interfaces.values().find(|interface| interface.mac == Some(booting.mac))?;
     if let Some(address) = interface.address {
         return Some(FallbackAddress { address, gateway: interface.gateway });
     }
     let std::net::IpAddr::V4(address) = peer.remote.ip() else { return None };
-    let subnet = provisioner.0.config.dhcp.subnets.iter().find(|subnet| subnet.network.contains(&address))?;
+    let subnet = provisioner
+        .0
+        .config
+        .dhcp
+        .subnets
+        .iter()
+        .find(|subnet| subnet.network.contains(&address))?;
     let address = IpNet::new(address.into(), subnet.network.prefix_len()).ok()?;
     Some(FallbackAddress { address, gateway: subnet.gateway.map(Into::into) })
 }

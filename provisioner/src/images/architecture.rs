@@ -87,7 +87,11 @@ impl ImageTable {
     ///
     /// # Errors
     /// [`OtherArchitecture`].
-    pub(super) fn takes(&self, name: &ImageName, wanted: &Platform) -> Result<(), OtherArchitecture> {
+    pub(super) fn takes(
+        &self,
+        name: &ImageName,
+        wanted: &Platform,
+    ) -> Result<(), OtherArchitecture> {
         let versions = self.images.get(name).into_iter().flat_map(|versions| versions.values());
         let others = versions.map(|record| record.version.platform());
         let mut others = others.filter(|has| has.architecture() != wanted.architecture());

@@ -90,7 +90,10 @@ pub(crate) struct NoKernel {
 ///
 /// # Errors
 /// [`NoKernel`].
-fn kernel_of<'a>(record: &'a ImageRecord, wanted: Option<&str>) -> Result<&'a KernelArtifact, NoKernel> {
+fn kernel_of<'a>(
+    record: &'a ImageRecord,
+    wanted: Option<&str>,
+) -> Result<&'a KernelArtifact, NoKernel> {
     let kernels = &record.version.kernels;
     let found = match wanted {
         Some(release) => kernels.iter().find(|kernel| kernel.release == release),
@@ -185,12 +188,15 @@ impl Images {
         let table = self.table();
         for record in table.images.get(name).into_iter().flat_map(|versions| versions.values()) {
             let layers = record.layers.iter().map(|layer| (layer.digest, layer.size));
-            let kernels = record.version.kernels.iter().flat_map(|kernel| [&kernel.kernel, &kernel.stage1]);
+            let kernels =
+                record.version.kernels.iter().flat_map(|kernel| [&kernel.kernel, &kernel.stage1]);
             let artifacts = kernels.chain([&record.version.root]).map(|one| (one.digest, one.size));
             for (digest, size) in layers.chain(artifacts) {
                 if self.0.blobs.size(&digest).is_ok_and(|found| found != size) {
                     match self.0.blobs.remove(&digest) {
-                        Ok(_) => tracing::warn!("removed {digest}: it was damaged, and is made again"),
+                        Ok(_) => {
+                            tracing::warn!("removed {digest}: it was damaged, and is made again")
+                        }
                         Err(error) => tracing::error!("{}", rest::causes(&error)),
                     }
                 }
@@ -204,11 +210,13 @@ impl Images {
         if !table.names().contains(name) {
             return None;
         }
-        let records = || table.images.get(name).into_iter().flat_map(|versions| versions.values().rev());
+        let records =
+            || table.images.get(name).into_iter().flat_map(|versions| versions.values().rev());
         let mut problems: Vec<VersionProblem> = records()
             .filter_map(|record| {
                 let other = table.check_architecture(record).err().map(|error| error.to_string());
-                let problem = other.or_else(|| Some(self.check_files(record, None).err()?.to_string()))?;
+                let problem =
+                    other.or_else(|| Some(self.check_files(record, None).err()?.to_string()))?;
                 Some(VersionProblem { version: record.version.version, problem })
             })
             .collect();

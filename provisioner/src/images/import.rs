@@ -119,7 +119,10 @@ async fn import(
     let image = fetch(images, blobs, &source, job).await?;
     let same = same_content(images, &name, &image);
     if let Some(record) = same.as_ref().filter(|record| images.check_files(record, None).is_ok()) {
-        return Ok(Outcome::Same(record.clone(), "has this content already; no new version was made"));
+        return Ok(Outcome::Same(
+            record.clone(),
+            "has this content already; no new version was made",
+        ));
     }
     if retry {
         images.0.converter.allow_again(&image.manifest)?;
@@ -190,8 +193,9 @@ fn same_content(images: &Images, name: &ImageName, image: &OciImage) -> Option<A
         record.substrate == images.0.substrate_digest || table.check_architecture(record).is_err()
     };
     let mut records = table.images.get(name)?.values().rev();
-    let is_same =
-        |record: &&Arc<ImageRecord>| record.version.manifest == image.manifest && is_current(record);
+    let is_same = |record: &&Arc<ImageRecord>| {
+        record.version.manifest == image.manifest && is_current(record)
+    };
     records.find(is_same).cloned()
 }
 
@@ -243,16 +247,24 @@ pub(super) async fn end(
         Err(error) => (OperationState::Failed { error: without_secrets(&causes(&error)) }, None),
         Ok(Outcome::Same(record, told)) => (end_of_same(images, &record, told), None),
         Ok(Outcome::New(mut record)) => match number_of(images, &record).await {
-            Err(error) => (OperationState::Failed { error: without_secrets(&causes(&error)) }, None),
+            Err(error) => {
+                (OperationState::Failed { error: without_secrets(&causes(&error)) }, None)
+            }
             Ok(number) => {
                 record.version.version = number;
-                (OperationState::Done { result: format!("{}@{number}", record.name) }, Some(*record))
+                (
+                    OperationState::Done { result: format!("{}@{number}", record.name) },
+                    Some(*record),
+                )
             }
         },
     };
     let last = ended(state);
     let mut writes: Vec<Write> = record.into_iter().map(Write::PutImage).collect();
-    writes.push(Write::PutOperation(OperationRecord { operation: last.clone(), request: request.clone() }));
+    writes.push(Write::PutOperation(OperationRecord {
+        operation: last.clone(),
+        request: request.clone(),
+    }));
     let told = images.commit_end_rows(&last);
     if let Err(error) = outbox::scope(told, images.0.store.commit(&writes)).await {
         return failed(causes(&error));
@@ -320,7 +332,8 @@ async fn rebuild(images: &Images, record: &Arc<ImageRecord>) -> Result<(), Impor
     let options = BuildOptions { substrate: images.0.substrate.clone() };
     let (progress, _waiting) = stoppable(UntilShutdown(images.0.shutdown.clone()));
     let (converter, manifest) = (images.0.converter.clone(), record.version.manifest);
-    let rebuilding = blocking(move || Ok(converter.stage1(&blobs, &manifest, &layers, &options, &progress)?));
+    let rebuilding =
+        blocking(move || Ok(converter.stage1(&blobs, &manifest, &layers, &options, &progress)?));
     let kernels = rebuilding.await?;
     let _turn = images.0.numbering.lock().await;
     let mut next = record.as_ref().clone();

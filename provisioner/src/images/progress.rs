@@ -39,7 +39,9 @@ impl Progress for Bars {
         let mut bars = self.bars.lock().unwrap_or_else(PoisonError::into_inner);
         match bars.iter().position(|bar| bar.label == label) {
             Some(index) => (bars[index].done, bars[index].total) = (done, total),
-            None if bars.len() < MAX_BARS => bars.push(Bar { label: label.to_owned(), done, total }),
+            None if bars.len() < MAX_BARS => {
+                bars.push(Bar { label: label.to_owned(), done, total })
+            }
             None => return,
         }
         if !self.dropped.load(Ordering::Acquire) {

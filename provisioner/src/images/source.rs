@@ -18,7 +18,9 @@ pub(crate) enum Source {
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum SourceError {
     /// Another scheme.
-    #[error("{source_text:?} is no source; write docker://HOST[:PORT]/REPOSITORY[:TAG] or oci:/DIR[:TAG]")]
+    #[error(
+        "{source_text:?} is no source; write docker://HOST[:PORT]/REPOSITORY[:TAG] or oci:/DIR[:TAG]"
+    )]
     Scheme {
         /// As given.
         source_text: String,
@@ -92,13 +94,20 @@ mod tests {
 
     #[test]
     fn names_come_from_the_last_part() {
-        let name =
-            |text: &str| Source::parse(text).and_then(|source| source.default_name()).map(|n| n.to_string());
-        assert_eq!(name("docker://127.0.0.1:5000/site/debian-node:12").as_deref(), Ok("debian-node"));
+        let name = |text: &str| {
+            Source::parse(text).and_then(|source| source.default_name()).map(|n| n.to_string())
+        };
+        assert_eq!(
+            name("docker://127.0.0.1:5000/site/debian-node:12").as_deref(),
+            Ok("debian-node")
+        );
         assert_eq!(name("docker://h/Debian_Node@sha256:00").as_deref(), Ok("debian-node"));
         assert_eq!(name("oci:/srv/images/rocky9:latest").as_deref(), Ok("rocky9"));
         assert_eq!(name("oci:/srv/images/rocky9/").as_deref(), Ok("rocky9"));
-        assert_eq!(name("oci:/").unwrap_err().to_string(), "no image name can be made of \"/\"; give one");
+        assert_eq!(
+            name("oci:/").unwrap_err().to_string(),
+            "no image name can be made of \"/\"; give one"
+        );
     }
 
     #[test]
@@ -111,7 +120,10 @@ mod tests {
         ] {
             let error = Source::parse(text).unwrap_err();
             assert!(matches!(error, SourceError::Secret { .. }), "{text}");
-            assert!(!error.to_string().contains("PASSWORD") && !format!("{error:?}").contains("PASSWORD"));
+            assert!(
+                !error.to_string().contains("PASSWORD")
+                    && !format!("{error:?}").contains("PASSWORD")
+            );
         }
     }
 

@@ -91,7 +91,8 @@ impl ImageTable {
     pub(crate) fn find(&self, reference: &str) -> Result<&Arc<ImageRecord>, NoImage> {
         let unknown = || NoImage::Unknown { reference: reference.to_owned() };
         let (name, version) = self.version_of(reference).ok_or_else(unknown)?;
-        if let Some(cause) = self.unreadable.get(&name).and_then(|versions| versions.get(&version)) {
+        if let Some(cause) = self.unreadable.get(&name).and_then(|versions| versions.get(&version))
+        {
             return Err(NoImage::Unreadable { name, version, cause: cause.clone() });
         }
         self.images.get(&name).and_then(|versions| versions.get(&version)).ok_or_else(unknown)

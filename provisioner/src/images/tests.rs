@@ -106,7 +106,8 @@ impl Site {
 
 async fn end_of(images: &Images, id: u64) -> Result<String, String> {
     let mut operation = images.operation(id).unwrap();
-    let ended = tokio::time::timeout(PATIENCE, operation.wait_for(|operation| !is_running(operation)));
+    let ended =
+        tokio::time::timeout(PATIENCE, operation.wait_for(|operation| !is_running(operation)));
     match ended.await.expect("the operation does not end").unwrap().state.clone() {
         OperationState::Done { result } => Ok(result),
         OperationState::Failed { error } => Err(error),
@@ -144,7 +145,10 @@ fn layer(files: &[(&str, &[u8])]) -> Vec<u8> {
 }
 
 fn kernel() -> Vec<u8> {
-    layer(&[("lib/modules/6.1.0/modules.dep", b""), ("lib/modules/6.1.0/vmlinuz", b"not really a kernel")])
+    layer(&[
+        ("lib/modules/6.1.0/modules.dep", b""),
+        ("lib/modules/6.1.0/vmlinuz", b"not really a kernel"),
+    ])
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -186,7 +190,9 @@ async fn a_bad_image_is_told_and_leaves_no_version() {
     site.layout("amd64", &[layer(&[("etc/hostname", b"x")])]);
     let error = site.import(&images).await.unwrap_err();
     assert!(
-        error.starts_with("the image has no kernel that can boot: it has neither modules nor a kernel"),
+        error.starts_with(
+            "the image has no kernel that can boot: it has neither modules nor a kernel"
+        ),
         "{error}"
     );
     assert!(
@@ -304,7 +310,8 @@ async fn another_substrate_makes_stage_1_again_and_nothing_else() {
     let mut table = images.watch();
     images.resume();
     let newer = |table: &Arc<ImageTable>| table.find("node").unwrap().version != before;
-    let table = tokio::time::timeout(PATIENCE, table.wait_for(newer)).await.unwrap().unwrap().clone();
+    let table =
+        tokio::time::timeout(PATIENCE, table.wait_for(newer)).await.unwrap().unwrap().clone();
     let after = &table.find("node").unwrap().version;
     assert_eq!((after.version, &after.root), (1, &before.root));
     assert_eq!(after.kernels[0].kernel, before.kernels[0].kernel);
@@ -319,15 +326,19 @@ async fn a_registry_that_is_away_is_told_and_holds_up_nobody_else() {
     let images = site.open().await;
     let away = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
     for _ in 0..=MAX_PULLS {
-        let request = ImportImage { source: format!("docker://{away}/site/node:1"), ..site.request() };
+        let request =
+            ImportImage { source: format!("docker://{away}/site/node:1"), ..site.request() };
         let operation = images.start(request, "ann").await.unwrap();
         let mut operation = images.operation(operation.id).unwrap();
         let waits = |operation: &Operation| match &operation.state {
             OperationState::Running { waiting, .. } => waiting.is_some(),
             _ => panic!("{operation:?}"),
         };
-        let shown = tokio::time::timeout(PATIENCE, operation.wait_for(waits)).await.unwrap().unwrap();
-        let OperationState::Running { waiting: Some(text), .. } = &shown.state else { unreachable!() };
+        let shown =
+            tokio::time::timeout(PATIENCE, operation.wait_for(waits)).await.unwrap().unwrap();
+        let OperationState::Running { waiting: Some(text), .. } = &shown.state else {
+            unreachable!()
+        };
         let begin = format!("waiting for {away}: connection refused; next try in ");
         assert!(text.starts_with(&begin) && text.ends_with(" s"), "{text}");
     }
@@ -351,16 +362,24 @@ async fn a_damaged_file_is_told_and_made_again_by_an_import() {
     let version = images.table().find("node").unwrap().version.clone();
     let root = images.0.blobs.path(&version.root.digest);
     let kernel = images.0.blobs.path(&version.kernels[0].kernel.digest);
-    for (damaged, expected) in [(&root, "the squashfs of image node@1"), (&kernel, "of image node@1")] {
+    for (damaged, expected) in
+        [(&root, "the squashfs of image node@1"), (&kernel, "of image node@1")]
+    {
         for cut in [true, false] {
             fs::remove_file(damaged).unwrap();
             if cut {
                 fs::write(damaged, "half").unwrap();
             }
             let said = problems();
-            let what =
-                if cut { "has 4 bytes on the server's disk" } else { "is missing on the server's disk" };
-            assert!(said.len() == 1 && said[0].contains(expected) && said[0].contains(what), "{said:?}");
+            let what = if cut {
+                "has 4 bytes on the server's disk"
+            } else {
+                "is missing on the server's disk"
+            };
+            assert!(
+                said.len() == 1 && said[0].contains(expected) && said[0].contains(what),
+                "{said:?}"
+            );
             let again = site.import(&images).await.unwrap();
             assert_eq!(again, "node@1 is whole again; no new version was made");
             assert_eq!(problems(), [""; 0]);
@@ -390,7 +409,10 @@ async fn a_version_that_cannot_be_read_takes_no_other_with_it() {
     let table = images.table();
     assert!(table.find("node@1").is_ok());
     let newest = table.find("node").unwrap_err().to_string();
-    assert!(newest.starts_with("image node@2 cannot be read"), "no older one replaces it: {newest}");
+    assert!(
+        newest.starts_with("image node@2 cannot be read"),
+        "no older one replaces it: {newest}"
+    );
     let blobs = || images.0.blobs.list().unwrap().len();
     let before = blobs();
     delete(&images, &[1]).await;
@@ -469,7 +491,12 @@ const AMD64: u8 = 62;
 const ARM64: u8 = 183;
 
 /// Imports the layout for a platform.
-async fn import_for(site: &Site, images: &Images, name: &str, platform: &str) -> Result<String, String> {
+async fn import_for(
+    site: &Site,
+    images: &Images,
+    name: &str,
+    platform: &str,
+) -> Result<String, String> {
     let (name, platform) = (Some(name.parse().unwrap()), Some(platform.parse().unwrap()));
     let operation = images.start(ImportImage { name, platform, ..site.request() }, "ann").await;
     let operation = operation.map_err(|error| error.to_string())?;
@@ -521,8 +548,10 @@ async fn the_substrate_program_says_what_is_booted() {
     let images = site.open().await;
     let mut table = images.watch();
     images.resume();
-    let has_kernel = |table: &Arc<ImageTable>| !table.find("arm").unwrap().version.kernels.is_empty();
-    let table = tokio::time::timeout(PATIENCE, table.wait_for(has_kernel)).await.unwrap().unwrap().clone();
+    let has_kernel =
+        |table: &Arc<ImageTable>| !table.find("arm").unwrap().version.kernels.is_empty();
+    let table =
+        tokio::time::timeout(PATIENCE, table.wait_for(has_kernel)).await.unwrap().unwrap().clone();
     assert!(images.kernel_to_boot(table.find("arm").unwrap(), None).is_ok());
     assert_eq!(
         images.kernel_to_boot(table.find("node").unwrap(), None).unwrap_err().to_string(),
@@ -622,7 +651,8 @@ async fn imports_are_counted_by_how_they_ended() {
     site.layout("arm64", &[kernel()]);
     site.import(&images).await.unwrap_err();
     let text = samples();
-    let pulled = text.lines().find_map(|line| line.strip_prefix("bedplate_import_pulled_bytes_total "));
+    let pulled =
+        text.lines().find_map(|line| line.strip_prefix("bedplate_import_pulled_bytes_total "));
     let pulled = pulled.unwrap().to_owned();
     // Manifests and configs are small.
     assert!((kernel().len()..kernel().len() + 8192).contains(&pulled.parse().unwrap()), "{pulled}");
@@ -691,21 +721,26 @@ async fn an_import_ends_at_once_when_somebody_cancels_it() {
     let away = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
     let waits = begin(&images, &site, &format!("docker://{away}/site/node:1"), "eve", 1).await[0];
     let mut operation = images.operation(waits).unwrap();
-    let is_waiting =
-        |operation: &Operation| matches!(&operation.state, OperationState::Running { waiting: Some(_), .. });
+    let is_waiting = |operation: &Operation| {
+        matches!(&operation.state, OperationState::Running { waiting: Some(_), .. })
+    };
     tokio::time::timeout(PATIENCE, operation.wait_for(is_waiting)).await.unwrap().unwrap();
     // Under way, and behind those in the queue.
     let mut ids = begin(&images, &site, &source, "ann", MAX_PULLS).await;
     ids.push(waits);
     for id in ids {
-        let ended = tokio::time::timeout(PATIENCE / 2, images.cancel(id, "bob")).await.unwrap().unwrap();
+        let ended =
+            tokio::time::timeout(PATIENCE / 2, images.cancel(id, "bob")).await.unwrap().unwrap();
         assert_eq!(ended.state, OperationState::Failed { error: "cancelled by bob".to_owned() });
         assert_eq!(images.cancel(id, "bob").await, Err(CancelError::IsOver(id)));
     }
     assert_eq!(images.cancel(99, "bob").await, Err(CancelError::Unknown(99)));
     // Also for the next server.
     let kept = images.0.store.operations().await.unwrap();
-    assert!(kept.len() == MAX_PULLS + 1 && kept.iter().all(|kept| !is_running(&kept.operation)), "{kept:?}");
+    assert!(
+        kept.len() == MAX_PULLS + 1 && kept.iter().all(|kept| !is_running(&kept.operation)),
+        "{kept:?}"
+    );
     // The places are free again.
     site.layout("amd64", &[kernel()]);
     assert_eq!(site.import(&images).await.unwrap(), "node@1");

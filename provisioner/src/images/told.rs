@@ -48,7 +48,8 @@ impl Images {
     pub(super) fn commit_end_rows(&self, last: &Operation) -> Vec<OutboxRow> {
         let mut entries = self.lock_operations();
         let entry = entries.get_mut(&last.id);
-        let (mut told, by) = entry.map(|entry| (entry.told.end(), entry.by.clone())).unwrap_or_default();
+        let (mut told, by) =
+            entry.map(|entry| (entry.told.end(), entry.by.clone())).unwrap_or_default();
         let Some(access) = self.0.access.get() else { return told };
         let by = if by.is_empty() { SERVER } else { &by };
         let outcome = match &last.state {

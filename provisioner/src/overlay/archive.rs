@@ -148,8 +148,14 @@ mod tests {
             .map(|entry| {
                 let entry = entry.unwrap();
                 let header = entry.header();
-                let path = entry.path().unwrap().to_string_lossy().chars().take(20).collect::<String>();
-                format!("{path} {:?} {:o} {}\n", header.entry_type(), header.mode().unwrap(), entry.size())
+                let path =
+                    entry.path().unwrap().to_string_lossy().chars().take(20).collect::<String>();
+                format!(
+                    "{path} {:?} {:o} {}\n",
+                    header.entry_type(),
+                    header.mode().unwrap(),
+                    entry.size()
+                )
             })
             .collect();
         expect![[r#"
@@ -182,8 +188,10 @@ mod tests {
         for entry in tar::Archive::new(archive).entries().unwrap() {
             let mut entry = entry.unwrap();
             let header = entry.header().clone();
-            let path =
-                entry.path_bytes().strip_suffix(b"/").map_or(entry.path_bytes().to_vec(), <[u8]>::to_vec);
+            let path = entry
+                .path_bytes()
+                .strip_suffix(b"/")
+                .map_or(entry.path_bytes().to_vec(), <[u8]>::to_vec);
             let target = entry.link_name_bytes().map(std::borrow::Cow::into_owned);
             let mut bytes = Vec::new();
             std::io::copy(&mut entry, &mut bytes).unwrap();
@@ -212,7 +220,8 @@ mod tests {
             );
         };
         for length in [1, 98, 99, 100, 101, 155, 156, 200, 254] {
-            let (name, path) = ("n".repeat(length), format!("/{}/{}", "f".repeat(length), "n".repeat(99)));
+            let (name, path) =
+                ("n".repeat(length), format!("/{}/{}", "f".repeat(length), "n".repeat(99)));
             check(&[
                 entry(&format!("/{name}"), 0o4755, Content::file(name.clone().into())),
                 entry(&path, 0o700, Content::Directory),
@@ -224,7 +233,13 @@ mod tests {
         }
         let directory = |mode| entry("/etc/a", mode, Content::Directory);
         let file = |path: &str| entry(path, 0o644, Content::file(path.to_owned().into()));
-        check(&[directory(0o700), file("/etc/a/b"), file("/etc/a-b"), file("/etc/a.b"), directory(0o750)]);
+        check(&[
+            directory(0o700),
+            file("/etc/a/b"),
+            file("/etc/a-b"),
+            file("/etc/a.b"),
+            directory(0o750),
+        ]);
         check(&[]);
     }
 }

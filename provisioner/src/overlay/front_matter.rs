@@ -65,7 +65,9 @@ impl Front {
     fn lines(rest: &str) -> Result<Self, TemplateError> {
         let unclosed = || match rest.find("#}") {
             Some(end) => wrong_end(rest[..end].matches('\n').count() + 2),
-            None => TemplateError { line: 1, message: "the front matter has no end `-#}`".to_owned() },
+            None => {
+                TemplateError { line: 1, message: "the front matter has no end `-#}`".to_owned() }
+            }
         };
         let (body, _) = rest.split_once("-#}").ok_or_else(unclosed)?;
         let mut front = Self::default();
@@ -79,8 +81,10 @@ impl Front {
             }
             front.line(number, line)?;
             if line.contains("#}") {
-                front
-                    .remark("this `#}` ends the comment for Jinja: what follows is text of the file", number);
+                front.remark(
+                    "this `#}` ends the comment for Jinja: what follows is text of the file",
+                    number,
+                );
             }
         }
         if front.for_each.is_some() && front.path.is_none() {
@@ -122,7 +126,10 @@ impl Front {
 }
 
 fn wrong_end(line: usize) -> TemplateError {
-    TemplateError { line, message: "the front matter ends with `#}`; it must end with `-#}`".to_owned() }
+    TemplateError {
+        line,
+        message: "the front matter ends with `#}`; it must end with `-#}`".to_owned(),
+    }
 }
 
 /// What of a text is in the comment that it begins in.
@@ -168,8 +175,10 @@ fn meant(comment: &str, is_first: bool) -> Option<bool> {
         };
     }
     // Of "template" it differs in two letters.
-    let is_mistyped =
-        || !word.eq_ignore_ascii_case("template") && yaml_tree::did_you_mean(word, ["bedplate"]).is_some();
+    let is_mistyped = || {
+        !word.eq_ignore_ascii_case("template")
+            && yaml_tree::did_you_mean(word, ["bedplate"]).is_some()
+    };
     let begins_with_key = || text.lines().next().is_some_and(|line| key(line).is_some());
     let may_be = is_first && (begins_with_key() || (has_key() && is_mistyped()));
     may_be.then(|| is_clear(text))
@@ -239,7 +248,10 @@ mod tests {
         ] {
             // One of them is front matter but for its key, and one but for its end.
             let said = mode(source).unwrap_err();
-            assert!(said.contains("meant as front matter") || said.contains("no end"), "{source:?}: {said}");
+            assert!(
+                said.contains("meant as front matter") || said.contains("no end"),
+                "{source:?}: {said}"
+            );
         }
         assert_eq!(
             mode("# ours\n\n{#- bedplate\nmode: 0600\n-#}").unwrap_err(),
@@ -268,7 +280,11 @@ mod tests {
             ("{#- bedplaet\npath: /etc/x\n-#}\nx", None, none),
             ("{#- bedplate\r\nof the site\r\n-#}\r\nx", None, "is not `key: value`"),
             ("{#- bedplate\nmode: 0600\nmode: 0644\n-#}", Some(0o644), "`mode` is there twice"),
-            ("{#- bedplate\nmode: 0600\npath: /x{# y #}\n-#}", Some(0o600), "this `#}` ends the comment"),
+            (
+                "{#- bedplate\nmode: 0600\npath: /x{# y #}\n-#}",
+                Some(0o600),
+                "this `#}` ends the comment",
+            ),
         ] {
             let front = Front::read(source).unwrap();
             let said = front.remark.unwrap().to_string();

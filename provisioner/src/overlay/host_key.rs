@@ -71,12 +71,17 @@ impl HostKeys {
     /// See [`HostKeyError`].
     pub fn get(&self, node: NodeId) -> Result<HostKey, HostKeyError> {
         let path = self.directory.join(node.to_string());
-        let failed = |operation, source| HostKeyError::File { operation, path: path.clone(), source };
+        let failed =
+            |operation, source| HostKeyError::File { operation, path: path.clone(), source };
         match fs::read_to_string(&path) {
             Ok(text) => {
                 let public = public_line(&text);
-                let damaged =
-                    || io::Error::new(io::ErrorKind::InvalidData, "it is no ed25519 key; remove the file");
+                let damaged = || {
+                    io::Error::new(
+                        io::ErrorKind::InvalidData,
+                        "it is no ed25519 key; remove the file",
+                    )
+                };
                 let public = public.ok_or_else(|| failed("read", damaged()))?;
                 return Ok(HostKey { private: text.trim_end().to_owned(), public });
             }
@@ -106,8 +111,12 @@ impl HostKeys {
     fn write(&self, path: &Path, key: &HostKey) -> io::Result<()> {
         DirBuilder::new().recursive(true).mode(0o700).create(&self.directory)?;
         let temporary = path.with_extension("new");
-        let mut file =
-            OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&temporary)?;
+        let mut file = OpenOptions::new()
+            .write(true)
+            .create(true)
+            .truncate(true)
+            .mode(0o600)
+            .open(&temporary)?;
         file.set_permissions(Permissions::from_mode(0o600))?;
         file.write_all(key.private.as_bytes())?;
         file.write_all(b"\n")?;
@@ -136,7 +145,8 @@ fn encode(seed: &[u8; 32], public: &[u8; 32], check: [u8; 4]) -> HostKey {
     let blob = [string(KIND), string(public)].concat();
     let pair = [&seed[..], &public[..]].concat();
     let mut private =
-        [&check[..], &check[..], &string(KIND), &string(public), &string(&pair), &string(b"")].concat();
+        [&check[..], &check[..], &string(KIND), &string(public), &string(&pair), &string(b"")]
+            .concat();
     let padding = (1..=8).take(private.len().next_multiple_of(8) - private.len());
     private.extend(padding);
     let whole = [
@@ -171,7 +181,8 @@ fn string(bytes: &[u8]) -> Vec<u8> {
 fn public_line(private: &str) -> Option<String> {
     let body: String = private.lines().filter(|line| !line.starts_with("-----")).collect();
     let whole = STANDARD.decode(body).ok()?;
-    let prefix = [MAGIC, &string(b"none"), &string(b"none"), &string(b""), &1_u32.to_be_bytes()].concat();
+    let prefix =
+        [MAGIC, &string(b"none"), &string(b"none"), &string(b""), &1_u32.to_be_bytes()].concat();
     let rest = whole.strip_prefix(prefix.as_slice())?;
     let (length, rest) = rest.split_first_chunk::<4>()?;
     let blob = rest.get(..usize::try_from(u32::from_be_bytes(*length)).ok()?)?;
@@ -192,7 +203,10 @@ mod tests {
         assert_ne!(keys.get(NodeId(uuid::Uuid::from_u128(2))).unwrap(), first);
         let path = state.path().join("ssh-host-keys").join(id.to_string());
         assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
-        assert_eq!(fs::metadata(path.parent().unwrap()).unwrap().permissions().mode() & 0o777, 0o700);
+        assert_eq!(
+            fs::metadata(path.parent().unwrap()).unwrap().permissions().mode() & 0o777,
+            0o700
+        );
         keys.remove(id).unwrap();
         assert_ne!(keys.get(id).unwrap(), first);
     }

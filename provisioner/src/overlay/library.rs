@@ -180,7 +180,11 @@ impl Library {
             let told = overlay.errors(name.as_str()).chain(overlay.remarks(name.as_str()));
             told.map(|problem| problem.to_string()).collect::<Vec<_>>()
         };
-        self.strays.iter().map(|error| causes(error)).chain(self.overlays.iter().flat_map(of)).collect()
+        self.strays
+            .iter()
+            .map(|error| causes(error))
+            .chain(self.overlays.iter().flat_map(of))
+            .collect()
     }
 
     /// Whether something could not be read that may be readable later without an edit.
@@ -215,7 +219,8 @@ impl Library {
     /// Whether a template of these overlays reads a variable.
     #[must_use]
     pub fn reads(&self, overlays: &[String], variable: &str) -> bool {
-        let files = overlays.iter().filter_map(|name| self.get(name)).flat_map(|overlay| &overlay.files);
+        let files =
+            overlays.iter().filter_map(|name| self.get(name)).flat_map(|overlay| &overlay.files);
         files.into_iter().any(|file| match file {
             File::Template { compiled, .. } => compiled
                 .as_ref()
@@ -238,7 +243,8 @@ impl Overlay {
     }
 
     fn load(directory: &Path, source: Source) -> Self {
-        let mut overlay = Self { summary: summary(&directory.join("README.md")), ..Self::empty(source) };
+        let mut overlay =
+            Self { summary: summary(&directory.join("README.md")), ..Self::empty(source) };
         let root = directory.join("rootfs");
         let mut waiting = overlay.taken(entries(&root)).unwrap_or_default();
         while let Some(path) = waiting.pop() {
@@ -291,10 +297,10 @@ impl Overlay {
 
     /// Everything for which no node gets it. `name` is its own.
     fn errors<'a>(&'a self, name: &'a str) -> impl Iterator<Item = RenderError> + 'a {
-        let unreadable = self
-            .unreadable
-            .iter()
-            .map(move |error| RenderError::Unreadable { overlay: name.to_owned(), cause: causes(error) });
+        let unreadable = self.unreadable.iter().map(move |error| RenderError::Unreadable {
+            overlay: name.to_owned(),
+            cause: causes(error),
+        });
         unreadable.chain(self.of_templates(name, |compiled| compiled.as_ref().err()))
     }
 
@@ -335,8 +341,10 @@ fn entries(directory: &Path) -> Result<Vec<PathBuf>, LibraryError> {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
         listing => listing.map_err(failed)?,
     };
-    let mut paths: Vec<PathBuf> =
-        listing.map(|entry| entry.map(|entry| entry.path())).collect::<io::Result<_>>().map_err(failed)?;
+    let mut paths: Vec<PathBuf> = listing
+        .map(|entry| entry.map(|entry| entry.path()))
+        .collect::<io::Result<_>>()
+        .map_err(failed)?;
     paths.sort_unstable();
     Ok(paths)
 }
@@ -373,7 +381,9 @@ fn read(root: &Path, path: &Path) -> Result<Option<Found>, LibraryError> {
     if !facts.is_file() {
         return Err(refused("it is no file, directory or symbolic link"));
     }
-    let Some(bytes) = present(path, contents(path, MAX_FILE_BYTES as u64))? else { return Ok(None) };
+    let Some(bytes) = present(path, contents(path, MAX_FILE_BYTES as u64))? else {
+        return Ok(None);
+    };
     if bytes.len() > MAX_FILE_BYTES {
         return Err(refused("it is larger than 16 MiB; large files belong into the image"));
     }

@@ -112,7 +112,10 @@ struct Users {
 impl Users {
     fn of(cluster: &Cluster, overlay: &OverlayName) -> Self {
         let uses = |spec: &MachineSpec| {
-            spec.boot_overlays.iter().chain(&spec.runtime_overlays).any(|name| name == overlay.as_str())
+            spec.boot_overlays
+                .iter()
+                .chain(&spec.runtime_overlays)
+                .any(|name| name == overlay.as_str())
         };
         let mut users = Self::default();
         for (name, record) in &cluster.profiles {
@@ -219,7 +222,8 @@ mod tests {
     fn the_sites_goes_and_the_shipped_stays() {
         let (shipped, site) = directories();
         let cluster = Cluster::default();
-        let delete = |overlay: &str| super::delete(&cluster, shipped.path(), site.path(), &name(overlay));
+        let delete =
+            |overlay: &str| super::delete(&cluster, shipped.path(), site.path(), &name(overlay));
         delete("motd").unwrap();
         assert_eq!(names(site.path()), ["hosts"], "nothing is left of it");
         delete("hosts").unwrap();
@@ -227,7 +231,10 @@ mod tests {
         assert!(shipped.path().join("hosts/rootfs/etc").is_dir());
         let message = ["motd", "hosts"].map(|overlay| delete(overlay).unwrap_err().to_string());
         assert!(message[0].contains("overlay motd does not exist"), "{message:?}");
-        assert!(message[1].contains("came with Bedplate") && message[1].contains("~hosts"), "{message:?}");
+        assert!(
+            message[1].contains("came with Bedplate") && message[1].contains("~hosts"),
+            "{message:?}"
+        );
         fs::write(site.path().join("file"), "").unwrap();
         delete("file").unwrap_err();
         assert!(site.path().join("file").exists(), "a file is no overlay");
@@ -266,9 +273,13 @@ mod tests {
         assert!(message.contains("is used by node n2; take it"), "{message}");
         let message = refused(&[("idle", boot)], &[]);
         assert!(message.contains("is used by profile idle; take it"), "{message}");
-        let by_profile: Vec<(String, &str)> = (1..=8).map(|n| node(n, "{profiles: [base]}")).collect();
+        let by_profile: Vec<(String, &str)> =
+            (1..=8).map(|n| node(n, "{profiles: [base]}")).collect();
         let message = refused(&[("base", boot), ("more", boot)], &by_profile);
-        assert!(message.contains("is used by profiles base,more and nodes n[1-8]; take it"), "{message}");
+        assert!(
+            message.contains("is used by profiles base,more and nodes n[1-8]; take it"),
+            "{message}"
+        );
         // Names without numbers, which do not make one short list.
         let letters = |n: u32| -> String {
             n.to_string().bytes().map(|digit| char::from(digit - b'0' + b'a')).collect()
@@ -278,7 +289,8 @@ mod tests {
         let message = refused(&[], &odd);
         assert!(message.len() < 1000 && message.contains(" and 490 more;"), "{message}");
         // What only takes it away does not use it.
-        let cluster = cluster(&[("no", "{boot-overlays: [~motd]}")], &[node(1, "{profiles: [no]}")]);
+        let cluster =
+            cluster(&[("no", "{boot-overlays: [~motd]}")], &[node(1, "{profiles: [no]}")]);
         delete(&cluster, shipped.path(), site.path(), &name("motd")).unwrap();
     }
 
@@ -312,7 +324,10 @@ mod tests {
         let library = Library::load(shipped.path(), site.path());
         assert_eq!(library.overlays.keys().map(OverlayName::as_str).collect::<Vec<_>>(), ["hosts"]);
         sweep(site.path());
-        assert_eq!(names(site.path()), [".Not.bedplate-deleted", ".bedplate-deleted", ".git", "hosts"]);
+        assert_eq!(
+            names(site.path()),
+            [".Not.bedplate-deleted", ".bedplate-deleted", ".git", "hosts"]
+        );
         sweep(&site.path().join("none"));
         // And what it could not remove is in the way of nobody.
         fs::create_dir_all(site.path().join(".hosts.bedplate-deleted/rootfs")).unwrap();

@@ -151,19 +151,23 @@ impl Renderer {
                             path: path.clone(),
                             error,
                         };
-                        let template = compiled.as_ref().as_ref().map_err(|error| failed(error.clone()))?;
+                        let template =
+                            compiled.as_ref().as_ref().map_err(|error| failed(error.clone()))?;
                         let key = template.key(variables);
                         let known = lock(&self.files).by_key.get(&key).cloned();
                         let rendered = match known {
                             Some(rendered) => rendered,
                             None => {
-                                let rendered = template.render(variables, is_waited_for).map_err(failed)?;
+                                let rendered =
+                                    template.render(variables, is_waited_for).map_err(failed)?;
                                 let bytes = rendered.iter().map(size).sum();
                                 lock(&self.files).put(key, rendered.clone(), bytes);
                                 rendered
                             }
                         };
-                        by_path.extend(rendered.iter().map(|entry| (entry.path.clone(), entry.clone())));
+                        by_path.extend(
+                            rendered.iter().map(|entry| (entry.path.clone(), entry.clone())),
+                        );
                     }
                 }
             }

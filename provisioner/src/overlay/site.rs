@@ -171,9 +171,9 @@ pub fn put(
     // A half of a copy would take the place of the whole: it is made beside, and named when it is whole.
     let copied = site.join(format!(".{overlay}.bedplate-new"));
     remove_copy(&copied)?;
-    let made = copy(&original, &copied)
-        .and_then(|()| place(&copied, file))
-        .and_then(|()| fs::rename(&copied, &directory).map_err(|source| failed("make", &directory, source)));
+    let made = copy(&original, &copied).and_then(|()| place(&copied, file)).and_then(|()| {
+        fs::rename(&copied, &directory).map_err(|source| failed("make", &directory, source))
+    });
     // The first error is the one to tell.
     made.inspect_err(|_| drop(remove_copy(&copied)))
 }
@@ -183,7 +183,9 @@ fn check(file: &NewFile<'_>) -> Result<(), SiteError> {
     let refused = |rule| SiteError::Path { path: file.path.to_owned(), rule };
     check_path(file.path).map_err(refused)?;
     if !file.template && file.path.ends_with(".j2") {
-        return Err(refused("files that end in .j2 are templates: leave .j2 out, and say that it is one"));
+        return Err(refused(
+            "files that end in .j2 are templates: leave .j2 out, and say that it is one",
+        ));
     }
     if file.template && file.path.len() + ".j2".len() > MAX_PATH_BYTES {
         return Err(refused("with the .j2 of a template it is longer than 255 bytes"));
@@ -240,8 +242,11 @@ fn check_room(present: &Overlay, directory: &Path, file: &NewFile<'_>) -> Result
         return Err(SiteError::TooMany);
     }
     let (plain, template) = both_names(directory, file.path);
-    let before: u64 =
-        [plain, template].iter().filter_map(|path| fs::metadata(path).ok()).map(|facts| facts.len()).sum();
+    let before: u64 = [plain, template]
+        .iter()
+        .filter_map(|path| fs::metadata(path).ok())
+        .map(|facts| facts.len())
+        .sum();
     let bytes = present.bytes.saturating_sub(before).saturating_add(file.bytes.len() as u64);
     if bytes > MAX_ARCHIVE_BYTES {
         return Err(SiteError::OverlayTooLarge { bytes });
@@ -281,7 +286,12 @@ fn sync_names(overlay: &Path, directory: &Path) -> Result<(), SiteError> {
 ///
 /// # Errors
 /// See [`SiteError`].
-pub fn read(shipped: &Path, site: &Path, overlay: &OverlayName, path: &str) -> Result<Vec<u8>, SiteError> {
+pub fn read(
+    shipped: &Path,
+    site: &Path,
+    overlay: &OverlayName,
+    path: &str,
+) -> Result<Vec<u8>, SiteError> {
     check_path(path).map_err(|rule| SiteError::Path { path: path.to_owned(), rule })?;
     let own = site.join(overlay.as_str());
     let directory = if own.is_dir() { own } else { shipped.join(overlay.as_str()) };
@@ -304,7 +314,8 @@ pub fn read(shipped: &Path, site: &Path, overlay: &OverlayName, path: &str) -> R
 pub fn remove(site: &Path, overlay: &OverlayName, path: &str) -> Result<(), SiteError> {
     let directory = site.join(overlay.as_str());
     let not_found = || SiteError::NotFound { overlay: overlay.clone(), path: path.to_owned() };
-    if fs::symlink_metadata(&directory).is_err_and(|error| error.kind() == io::ErrorKind::NotFound) {
+    if fs::symlink_metadata(&directory).is_err_and(|error| error.kind() == io::ErrorKind::NotFound)
+    {
         return Err(not_found());
     }
     check_path(path).map_err(|rule| SiteError::Path { path: path.to_owned(), rule })?;
@@ -314,7 +325,8 @@ pub fn remove(site: &Path, overlay: &OverlayName, path: &str) -> Result<(), Site
     let found = [plain, template].into_iter().find(is_file).ok_or_else(not_found)?;
     fs::remove_file(&found).map_err(|source| failed("remove", &found, source))?;
     let mut parent = found.parent();
-    while let Some(path) = parent.filter(|path| *path != directory && fs::remove_dir(path).is_ok()) {
+    while let Some(path) = parent.filter(|path| *path != directory && fs::remove_dir(path).is_ok())
+    {
         parent = path.parent();
     }
     sync_names(&directory, parent.unwrap_or(&directory))
@@ -327,7 +339,9 @@ fn failed(operation: &'static str, path: &Path, source: io::Error) -> SiteError 
 /// Removes what an earlier copy left.
 fn remove_copy(directory: &Path) -> Result<(), SiteError> {
     match fs::remove_dir_all(directory) {
-        Err(source) if source.kind() != io::ErrorKind::NotFound => Err(failed("remove", directory, source)),
+        Err(source) if source.kind() != io::ErrorKind::NotFound => {
+            Err(failed("remove", directory, source))
+        }
         _ => Ok(()),
     }
 }
@@ -372,7 +386,8 @@ fn make_open(overlay: &Path, directory: &Path) -> io::Result<()> {
     for one in missing.into_iter().rev() {
         // Beside `rootfs`, or beside the overlays: no part of any.
         let is_within = one != overlay && one.starts_with(overlay);
-        let temporary = if is_within { overlay } else { one.parent().unwrap_or(one) }.join(NEW_DIRECTORY);
+        let temporary =
+            if is_within { overlay } else { one.parent().unwrap_or(one) }.join(NEW_DIRECTORY);
         match fs::create_dir(&temporary) {
             // Of one that was cut off.
             Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
@@ -405,7 +420,10 @@ fn copy(from: &Path, to: &Path) -> Result<(), SiteError> {
                 .map_err(|source| failed("copy", &path, source))?;
         } else {
             let path = path.display().to_string();
-            return Err(SiteError::Path { path, rule: "it is no file, directory or symbolic link" });
+            return Err(SiteError::Path {
+                path,
+                rule: "it is no file, directory or symbolic link",
+            });
         }
     }
     fs::File::open(to).and_then(|to| to.sync_all()).map_err(|source| failed("sync", to, source))
@@ -425,11 +443,16 @@ mod tests {
         let library = Library::load(shipped.path(), site.path());
         let name: OverlayName = "hosts".parse().unwrap();
         let file = NewFile { path: "/etc/hosts", mode: 0o600, template: false, bytes: b"mine\n" };
-        let now =
-            |path: &str| read(shipped.path(), site.path(), &name, path).map_err(|error| error.to_string());
+        let now = |path: &str| {
+            read(shipped.path(), site.path(), &name, path).map_err(|error| error.to_string())
+        };
         assert_eq!(now("/etc/hosts").unwrap(), b"a\n", "the shipped template");
         assert_eq!(now("/etc/none").unwrap_err(), "overlay hosts has no file /etc/none");
-        assert_eq!(now("/etc/link").unwrap_err(), "overlay hosts has no file /etc/link", "a link is no file");
+        assert_eq!(
+            now("/etc/link").unwrap_err(),
+            "overlay hosts has no file /etc/link",
+            "a link is no file"
+        );
         put(&library, shipped.path(), site.path(), &name, &file).unwrap();
         assert_eq!(now("/etc/hosts").unwrap(), b"mine\n");
         let at = |path: &str| site.path().join("hosts/rootfs/etc").join(path);
@@ -442,7 +465,10 @@ mod tests {
         let again = remove(site.path(), &name, "/etc/hosts").unwrap_err().to_string();
         let none: OverlayName = "none".parse().unwrap();
         let absent = remove(site.path(), &none, "/../shadow").unwrap_err();
-        assert!(matches!(absent, SiteError::NotFound { .. }), "what is not there is said first: {absent}");
+        assert!(
+            matches!(absent, SiteError::NotFound { .. }),
+            "what is not there is said first: {absent}"
+        );
         assert_eq!(again, "the site's overlay hosts has no file /etc/hosts");
     }
 
@@ -474,7 +500,9 @@ mod tests {
         let name: OverlayName = "x".parse().unwrap();
         let error = |path: &str, mode, template, bytes: &[u8]| {
             let file = NewFile { path, mode, template, bytes };
-            put(&Library::default(), site.path(), site.path(), &name, &file).unwrap_err().to_string()
+            put(&Library::default(), site.path(), site.path(), &name, &file)
+                .unwrap_err()
+                .to_string()
         };
         assert_eq!(
             error("/etc/../x", 0o644, false, b""),
@@ -490,7 +518,10 @@ mod tests {
         assert!(error("/x", 0o044, false, b"").contains("lets nobody read the file"));
         let long = format!("/{}/{}", "a".repeat(200), "b".repeat(53));
         assert_eq!(long.len(), 255);
-        assert!(error(&long, 0o644, true, b"").contains("with the .j2 of a template it is longer than 255"));
+        assert!(
+            error(&long, 0o644, true, b"")
+                .contains("with the .j2 of a template it is longer than 255")
+        );
         let large = vec![0; MAX_FILE_BYTES + 1];
         assert_eq!(
             error("/x", 0o644, false, &large),
@@ -506,12 +537,14 @@ mod tests {
         let outside = tempfile::tempdir().unwrap();
         fs::create_dir_all(shipped.path().join("x/rootfs/etc/folder")).unwrap();
         fs::write(shipped.path().join("x/rootfs/etc/file"), "").unwrap();
-        std::os::unix::fs::symlink(outside.path(), shipped.path().join("x/rootfs/etc/link")).unwrap();
+        std::os::unix::fs::symlink(outside.path(), shipped.path().join("x/rootfs/etc/link"))
+            .unwrap();
         let name: OverlayName = "x".parse().unwrap();
         let put = |path: &str| {
             let library = Library::load(shipped.path(), site.path());
             let file = NewFile { path, mode: 0o644, template: false, bytes: b"new" };
-            put(&library, shipped.path(), site.path(), &name, &file).map_err(|error| error.to_string())
+            put(&library, shipped.path(), site.path(), &name, &file)
+                .map_err(|error| error.to_string())
         };
         for (path, expected) in [
             ("/etc/file/below", "is a file or a link"),
@@ -529,9 +562,14 @@ mod tests {
         assert_eq!(fs::read_dir(outside.path()).unwrap().count(), 0);
         let library = Library::load(shipped.path(), site.path());
         assert_eq!(library.problems(), [""; 0]);
-        let paths: Vec<&str> = library.get("x").unwrap().files.iter().map(|file| file.path()).collect();
-        assert_eq!(paths, ["/etc", "/etc/file", "/etc/folder", "/etc/link", "/etc/new", "/etc/new/file"]);
-        let read = read(shipped.path(), site.path(), &name, "/etc/link/passwd").unwrap_err().to_string();
+        let paths: Vec<&str> =
+            library.get("x").unwrap().files.iter().map(|file| file.path()).collect();
+        assert_eq!(
+            paths,
+            ["/etc", "/etc/file", "/etc/folder", "/etc/link", "/etc/new", "/etc/new/file"]
+        );
+        let read =
+            read(shipped.path(), site.path(), &name, "/etc/link/passwd").unwrap_err().to_string();
         assert!(read.contains("is a file or a link"), "{read}");
     }
 

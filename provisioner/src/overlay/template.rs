@@ -11,7 +11,9 @@ use minijinja::{
 };
 use sha2::{Digest as _, Sha256};
 
-use super::{Content, Entry, MAX_FILE_BYTES, check_path, front_matter::Front, variables::Variables};
+use super::{
+    Content, Entry, MAX_FILE_BYTES, check_path, front_matter::Front, variables::Variables,
+};
 
 /// Files that one template may make for one node: a hundred times what a large node has interfaces.
 const MAX_ITEMS: usize = 4096;
@@ -100,7 +102,9 @@ impl Template {
         }
         if let Some(expression) = &front.for_each {
             let compiled = environment.compile_expression(expression);
-            reads.extend(compiled.map_err(|e| in_front(&e, "for-each"))?.undeclared_variables(false));
+            reads.extend(
+                compiled.map_err(|e| in_front(&e, "for-each"))?.undeclared_variables(false),
+            );
         }
         let mut reads: Vec<String> = reads.into_iter().collect();
         reads.sort_unstable();
@@ -169,7 +173,8 @@ impl Template {
         is_waited_for: &dyn Fn() -> bool,
     ) -> Result<Arc<[Entry]>, TemplateError> {
         let mut steps = 0;
-        let abandoned = || TemplateError { line: 1, message: "whoever asked for it has gone".to_owned() };
+        let abandoned =
+            || TemplateError { line: 1, message: "whoever asked for it has gone".to_owned() };
         if !is_waited_for() {
             return Err(abandoned());
         }
@@ -180,24 +185,33 @@ impl Template {
         let items = self.items(expression, variables, &mut steps);
         let items = items.map_err(|error| line_one(format!("for-each: {}", describe(&error))))?;
         if items.len() > MAX_ITEMS {
-            return Err(line_one(format!("for-each: more than {MAX_ITEMS} files, which are made at most")));
+            return Err(line_one(format!(
+                "for-each: more than {MAX_ITEMS} files, which are made at most"
+            )));
         }
         let file = |item| {
             if !is_waited_for() {
                 return Err(abandoned());
             }
             if steps > MAX_STEPS_OF_ALL {
-                let message = format!("for-each: all files together take more than {MAX_STEPS_OF_ALL} steps");
+                let message =
+                    format!("for-each: all files together take more than {MAX_STEPS_OF_ALL} steps");
                 return Err(line_one(message));
             }
             self.file(variables, Some(item), &mut steps)
         };
-        let files: Result<Vec<Option<Entry>>, TemplateError> = items.into_iter().map(file).collect();
+        let files: Result<Vec<Option<Entry>>, TemplateError> =
+            items.into_iter().map(file).collect();
         Ok(files?.into_iter().flatten().collect())
     }
 
     /// What files are made of, [`MAX_ITEMS`] and one at most. `steps`: what the expression takes is added.
-    fn items(&self, expression: &str, variables: &Variables, steps: &mut u64) -> Result<Vec<Value>, Error> {
+    fn items(
+        &self,
+        expression: &str,
+        variables: &Variables,
+        steps: &mut u64,
+    ) -> Result<Vec<Value>, Error> {
         // Lists are made from left to right.
         let counted = format!("[({expression}), {STEPS}()]");
         let counted = self.environment.compile_expression(&counted)?;
@@ -205,7 +219,10 @@ impl Template {
         let items = counted.get_item_by_index(0)?;
         *steps += u64::try_from(counted.get_item_by_index(1)?)?;
         if items.is_undefined() {
-            return Err(Error::new(ErrorKind::UndefinedError, format!("`{expression}` is undefined")));
+            return Err(Error::new(
+                ErrorKind::UndefinedError,
+                format!("`{expression}` is undefined"),
+            ));
         }
         // They may be made one by one and be endlessly many.
         Ok(items.try_iter()?.take(MAX_ITEMS + 1).collect())
@@ -219,7 +236,10 @@ impl Template {
         steps: &mut u64,
     ) -> Result<Option<Entry>, TemplateError> {
         let context = variables.context(&self.reads, item);
-        let body = self.environment.get_template(BODY).and_then(|body| body.render_captured(context.clone()));
+        let body = self
+            .environment
+            .get_template(BODY)
+            .and_then(|body| body.render_captured(context.clone()));
         let body = match body {
             Ok(body) => {
                 *steps += taken(body.state());
@@ -241,7 +261,10 @@ impl Template {
         let path = match &self.front.path {
             None => self.path.clone(),
             Some(_) => {
-                let path = self.environment.get_template(PATH).and_then(|path| path.render_captured(context));
+                let path = self
+                    .environment
+                    .get_template(PATH)
+                    .and_then(|path| path.render_captured(context));
                 let path = path.map_err(|error| TemplateError {
                     line: 1,
                     message: format!("path: {}", describe(&error)),
@@ -265,7 +288,11 @@ fn environment() -> Result<Environment<'static>, Error> {
     environment.set_fuel(Some(MAX_STEPS));
     environment.set_auto_escape_callback(|_| AutoEscape::None);
     environment.set_syntax(
-        SyntaxConfig::builder().keep_trailing_newline(true).trim_blocks(true).lstrip_blocks(true).build()?,
+        SyntaxConfig::builder()
+            .keep_trailing_newline(true)
+            .trim_blocks(true)
+            .lstrip_blocks(true)
+            .build()?,
     );
     environment.add_filter("format", format);
     environment.add_function("skip", skip);
@@ -278,7 +305,11 @@ fn environment() -> Result<Environment<'static>, Error> {
 
 /// The filter `format`, of whose widths and precisions no more is asked than a file may have: the engine
 /// would make the text first.
-fn format(state: &mut State<'_, '_>, text: &Value, values: Rest<ValueOrKwargs>) -> Result<Value, Error> {
+fn format(
+    state: &mut State<'_, '_>,
+    text: &Value,
+    values: Rest<ValueOrKwargs>,
+) -> Result<Value, Error> {
     let asked = text.as_str().map_or(0, asked_bytes);
     if asked > MAX_FILE_BYTES {
         let why = format!("{asked} bytes are too wide: a file has {MAX_FILE_BYTES} at most");
@@ -374,7 +405,12 @@ mod tests {
                 .iter()
                 .map(|entry| match &entry.content {
                     Content::File { bytes, .. } => {
-                        format!("{} {:o}\n{}", entry.path, entry.mode, String::from_utf8_lossy(bytes))
+                        format!(
+                            "{} {:o}\n{}",
+                            entry.path,
+                            entry.mode,
+                            String::from_utf8_lossy(bytes)
+                        )
                     }
                     other => format!("{other:?}"),
                 })
@@ -419,8 +455,10 @@ mod tests {
     fn lines_may_end_as_on_windows() {
         let source = "{#- bedplate\r\nmode: 0600\r\n-#}\r\npassword = {{ name }}\r\nlast\r\n";
         let variables = Variables::of_json(&json!({"name": "n1"}));
-        let rendered =
-            Template::compile("/etc/x", 0o644, source).unwrap().render(&variables, &|| true).unwrap();
+        let rendered = Template::compile("/etc/x", 0o644, source)
+            .unwrap()
+            .render(&variables, &|| true)
+            .unwrap();
         let file = Content::file(Bytes::from_static(b"password = n1\r\nlast\r\n"));
         assert_eq!((rendered[0].mode, &rendered[0].content), (0o600, &file));
     }
@@ -436,7 +474,9 @@ mod tests {
         check("{#- bedplate\nmode: 9\n-#}\n", &expect![[r#"line 2: "9" is not an octal mode"#]]);
         check(
             "{#- bedplate\nfor_each: x\n-#}\n",
-            &expect![[r#"line 2: unknown key "for_each" in the front matter (did you mean `for-each`?)"#]],
+            &expect![[
+                r#"line 2: unknown key "for_each" in the front matter (did you mean `for-each`?)"#
+            ]],
         );
         check(
             "{#- bedplate\nfor-each: x\n-#}\n",
@@ -448,7 +488,9 @@ mod tests {
         );
         check(
             "{#- bedplate\npath: /etc/../{{ name }}\n-#}\n",
-            &expect![[r#"line 1: the path "/etc/../n1" is wrong: it has an empty part, or a part . or .."#]],
+            &expect![[
+                r#"line 1: the path "/etc/../n1" is wrong: it has an empty part, or a part . or .."#
+            ]],
         );
         check("{#- bedplate\npath: x\n", &expect!["line 1: the front matter has no end `-#}`"]);
     }
@@ -458,9 +500,13 @@ mod tests {
     fn templates_end_when_their_steps_are_used_up() {
         let render = |source: &str| {
             let template = Template::compile("/etc/x", 0o644, source).unwrap();
-            template.render(&Variables::of_json(&json!({"name": "n1"})), &|| true).unwrap_err().to_string()
+            template
+                .render(&Variables::of_json(&json!({"name": "n1"})), &|| true)
+                .unwrap_err()
+                .to_string()
         };
-        let loops = "{% for i in range(100000) %}{% for j in range(100000) %}{% endfor %}{% endfor %}";
+        let loops =
+            "{% for i in range(100000) %}{% for j in range(100000) %}{% endfor %}{% endfor %}";
         for source in [
             loops.to_owned(),
             format!("{{% macro f() %}}{loops}{{% endmacro %}}{{{{ f() }}}}"),
@@ -517,7 +563,8 @@ mod tests {
             asked.set(asked.get() + 1);
             asked.get() <= 10
         };
-        let told = template.render(&Variables::of_json(&json!({})), &waits).unwrap_err().to_string();
+        let told =
+            template.render(&Variables::of_json(&json!({})), &waits).unwrap_err().to_string();
         assert_eq!(told, "line 1: whoever asked for it has gone");
         assert_eq!(asked.get(), 11);
     }
@@ -525,7 +572,8 @@ mod tests {
     #[test]
     fn all_files_of_a_template_have_steps_together() {
         // Each of them takes a fifth of what one may.
-        let body = "{% for i in range(100000) %}{{ i }}{{ i }}{{ i }}{{ i }}{{ i }}{{ i }}{% endfor %}";
+        let body =
+            "{% for i in range(100000) %}{{ i }}{{ i }}{{ i }}{{ i }}{{ i }}{{ i }}{% endfor %}";
         let source = |files: usize| {
             format!(
                 "{{#- bedplate\nfor-each: range({files})\npath: /etc/{{{{ item }}}}\n-#}}\n{{% if true %}}{body}{{% endif %}}"
@@ -547,7 +595,8 @@ mod tests {
     fn steps_of_skipped_files_of_paths_and_of_for_each_are_counted() {
         let loops = "{% for i in range(100000) %}{% endfor %}";
         let render = |path: &str, body: &str| {
-            let source = format!("{{#- bedplate\nfor-each: range(1000)\npath: {path}\n-#}}\n{body}");
+            let source =
+                format!("{{#- bedplate\nfor-each: range(1000)\npath: {path}\n-#}}\n{body}");
             let template = Template::compile("/etc/x", 0o644, &source).unwrap();
             template.render(&Variables::of_json(&json!({})), &|| true).unwrap_err().to_string()
         };
@@ -555,10 +604,12 @@ mod tests {
         assert_eq!(render("/etc/{{ item }}", &format!("{loops}{{{{ skip() }}}}")), refused);
         assert_eq!(render(&format!("/etc/{loops}{{{{ item }}}}"), "x"), refused);
         let expression = "[range(100000) | list | length]";
-        let source = format!("{{#- bedplate\nfor-each: {expression}\npath: /etc/{{{{ item }}}}\n-#}}\nx");
+        let source =
+            format!("{{#- bedplate\nfor-each: {expression}\npath: /etc/{{{{ item }}}}\n-#}}\nx");
         let template = Template::compile("/etc/x", 0o644, &source).unwrap();
         let mut steps = 0;
-        let items = template.items(expression, &Variables::of_json(&json!({})), &mut steps).unwrap();
+        let items =
+            template.items(expression, &Variables::of_json(&json!({})), &mut steps).unwrap();
         assert_eq!(items, [Value::from(100_000)]);
         assert!(steps >= 100_000, "{steps} steps");
     }
@@ -578,7 +629,8 @@ mod tests {
 
     #[test]
     fn the_key_covers_what_is_read_and_nothing_else() {
-        let template = Template::compile("/x", 0o644, "{{ a }}{% for b in c %}{{ b }}{% endfor %}").unwrap();
+        let template =
+            Template::compile("/x", 0o644, "{{ a }}{% for b in c %}{{ b }}{% endfor %}").unwrap();
         let key = |json: serde_json::Value| template.key(&Variables::of_json(&json));
         let one = key(json!({"a": 1, "b": 1, "c": []}));
         assert_eq!(one, key(json!({"a": 1, "b": 2, "c": []})));

@@ -74,7 +74,8 @@ impl ClusterVariables {
         nodes: impl IntoIterator<Item = (&'a NodeName, &'a MachineSpec)>,
         server_addresses: &[std::net::IpAddr],
     ) -> Self {
-        let nodes: Vec<Json> = nodes.into_iter().map(|(name, spec)| seen_by_others(name, spec)).collect();
+        let nodes: Vec<Json> =
+            nodes.into_iter().map(|(name, spec)| seen_by_others(name, spec)).collect();
         Self {
             nodes: Variable::new(nodes.into()),
             server: Variable::new(json!({ "addresses": server_addresses })),
@@ -117,7 +118,8 @@ impl ClusterVariables {
 /// What the templates of all nodes see of one.
 #[must_use]
 pub(crate) fn seen_by_others(name: &NodeName, spec: &MachineSpec) -> Json {
-    let addressed = spec.interfaces.iter().filter_map(|(name, interface)| Some((name, interface.address?)));
+    let addressed =
+        spec.interfaces.iter().filter_map(|(name, interface)| Some((name, interface.address?)));
     let interfaces: Vec<Json> =
         addressed.map(|(name, address)| json!({"name": name, "ip": address.addr()})).collect();
     json!({"name": name, "interfaces": interfaces, "groups": spec.groups})
@@ -165,7 +167,10 @@ impl Variables {
             ("tags", json!(spec.tags)),
             (
                 "image",
-                node.image.map_or(Json::Null, |(name, version)| json!({"name": name, "version": version})),
+                node.image.map_or(
+                    Json::Null,
+                    |(name, version)| json!({"name": name, "version": version}),
+                ),
             ),
             ("loopback_name", if addressed { Json::Null } else { json!(node.name) }),
         ];

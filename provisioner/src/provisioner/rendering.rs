@@ -20,7 +20,9 @@ impl Provisioner {
     pub(crate) fn archive(&self, name: &NodeName, set: OverlaySet) -> Result<Bytes, OverlaysError> {
         let entries = match set {
             OverlaySet::Boot => self.entries(name, |spec| spec.boot_overlays.clone(), &|| true)?,
-            OverlaySet::Runtime => self.entries(name, |spec| spec.runtime_overlays.clone(), &|| true)?,
+            OverlaySet::Runtime => {
+                self.entries(name, |spec| spec.runtime_overlays.clone(), &|| true)?
+            }
         };
         // Before they are copied into an archive.
         check_size(entries.iter().map(Entry::bytes).sum())?;
@@ -35,8 +37,11 @@ impl Provisioner {
     /// # Errors
     /// See [`OverlaysError`].
     pub(crate) fn generation(&self, name: &NodeName) -> Result<Generation, OverlaysError> {
-        let generation =
-            archive::generation(&self.entries(name, |spec| spec.runtime_overlays.clone(), &|| true)?);
+        let generation = archive::generation(&self.entries(
+            name,
+            |spec| spec.runtime_overlays.clone(),
+            &|| true,
+        )?);
         check_size(generation.size)?;
         Ok(generation)
     }

@@ -72,7 +72,13 @@ impl Minute {
 
 impl RefusedAudit {
     /// Records that a node was refused something, or counts it.
-    pub(crate) async fn record(&self, access: &Access, action: &str, node: &NodeName, outcome: &str) {
+    pub(crate) async fn record(
+        &self,
+        access: &Access,
+        action: &str,
+        node: &NodeName,
+        outcome: &str,
+    ) {
         let (summary, has_line) = self.take(node, clock::now());
         if let Some(summary) = summary {
             write(access, action, "nodes", &summary).await;
@@ -136,7 +142,8 @@ mod tests {
     use super::*;
 
     async fn opened(directory: &Path) -> (Database, Access) {
-        let database = Database::open(&directory.join("bedplate.db"), &[&access::SCHEMA]).await.unwrap();
+        let database =
+            Database::open(&directory.join("bedplate.db"), &[&access::SCHEMA]).await.unwrap();
         (database.clone(), Access::open(database).await.unwrap())
     }
 
@@ -147,7 +154,8 @@ mod tests {
     #[test]
     fn a_flood_of_requests_has_one_line_a_minute_and_a_sum() {
         let audit = RefusedAudit::default();
-        let taken = |number, second: i64| audit.take(&node(number), Timestamp(0).plus_seconds(second));
+        let taken =
+            |number, second: i64| audit.take(&node(number), Timestamp(0).plus_seconds(second));
         let lines = (0..20_640).filter(|number| taken(1, i64::from(*number) / 344).1).count();
         assert_eq!(lines, 1, "344 a second for a minute");
         assert_eq!(taken(2, 59), (None, true), "another node");
@@ -169,7 +177,11 @@ mod tests {
         audit.finish(&access, "issue-token").await;
         let lines = access.audit(10).await.unwrap();
         let said: Vec<&str> = lines.iter().map(|line| line.outcome.as_str()).collect();
-        assert_eq!(said, ["refused 4 more within a minute: n1 (4)"], "once, and nothing for nothing");
+        assert_eq!(
+            said,
+            ["refused 4 more within a minute: n1 (4)"],
+            "once, and nothing for nothing"
+        );
     }
 
     #[tokio::test]

@@ -29,7 +29,9 @@ fn tell(before: &Cluster, write: &Write) {
             let old = before.by_id(node.id).map(|old| &old.spec);
             record_change(&name, old, Some(&node.spec));
         }
-        Write::DeleteNode { id, .. } => record_change(&name, before.by_id(*id).map(|old| &old.spec), none),
+        Write::DeleteNode { id, .. } => {
+            record_change(&name, before.by_id(*id).map(|old| &old.spec), none)
+        }
         Write::PutProfile(profile) => {
             let old = before.profiles.get(&profile.name).map(|old| &old.spec);
             record_change(&name, old, Some(&profile.spec));

@@ -152,7 +152,11 @@ fn plan(cluster: &Cluster, wanted: &ParsedDocument, known: &Known) -> Result<Pla
 }
 
 /// Sets one object; `None` if it is so already.
-fn set(draft: &mut Draft, subject: &Subject, spec: &MachineSpec) -> Result<Option<Change>, Refused> {
+fn set(
+    draft: &mut Draft,
+    subject: &Subject,
+    spec: &MachineSpec,
+) -> Result<Option<Change>, Refused> {
     let old = draft.spec(subject).cloned();
     let action = match &old {
         Some(old) if old == spec && draft.unreadable(subject).is_none() => return Ok(None),
@@ -176,7 +180,8 @@ fn prune(draft: &mut Draft, document: &Document, changes: &mut Vec<Change>) -> R
     let named: BTreeSet<&Subject> = document.entries.iter().map(|entry| &entry.subject).collect();
     let nodes: Vec<NodeName> = draft.nodes().keys().cloned().collect();
     let profiles: Vec<ProfileName> = draft.profiles().keys().cloned().collect();
-    let all = nodes.into_iter().map(Subject::Node).chain(profiles.into_iter().map(Subject::Profile));
+    let all =
+        nodes.into_iter().map(Subject::Node).chain(profiles.into_iter().map(Subject::Profile));
     for subject in all.filter(|subject| !named.contains(subject)) {
         let old = draft.spec(&subject).cloned().unwrap_or_default();
         match &subject {
@@ -231,12 +236,16 @@ fn by_path(leaves: &[(String, Value)]) -> BTreeMap<&str, &Value> {
     get, path = "/v1/export", tag = "apply",
     responses((status = OK, body = Object, content_type = "application/yaml"))
 )]
-async fn export(State(provisioner): State<Provisioner>, caller: Caller) -> Result<Response, Refusal> {
+async fn export(
+    State(provisioner): State<Provisioner>,
+    caller: Caller,
+) -> Result<Response, Refusal> {
     let title = "cannot export the cluster";
     let view = provisioner.view();
     let visibility = Visibility::of(&caller.principal);
     let text =
-        rest::work(title, &caller.principal.name, move |_| exported(&view.cluster, visibility)).await?;
+        rest::work(title, &caller.principal.name, move |_| exported(&view.cluster, visibility))
+            .await?;
     let text = text.map_err(|error| Refusal::internal(title, &error))?;
     Ok(([(header::CONTENT_TYPE, "application/yaml")], text).into_response())
 }
@@ -246,7 +255,8 @@ fn exported(cluster: &Cluster, visibility: Visibility) -> Result<String, serde_s
         unreadable.is_none().then(|| visibility.of_thing(spec.clone()))
     };
     let profiles = cluster.profiles.iter();
-    let profiles = profiles.filter_map(|(name, one)| Some((name, seen(&one.spec, &one.unreadable)?)));
+    let profiles =
+        profiles.filter_map(|(name, one)| Some((name, seen(&one.spec, &one.unreadable)?)));
     let nodes = cluster.nodes.iter();
     let nodes = nodes.filter_map(|(name, one)| Some((name, seen(&one.spec, &one.unreadable)?)));
     let (profiles, nodes): (Vec<_>, Vec<_>) = (profiles.collect(), nodes.collect());
@@ -266,7 +276,8 @@ fn exported(cluster: &Cluster, visibility: Visibility) -> Result<String, serde_s
 
 /// A comment for each object whose specification is not known: an empty one would be applied as such.
 fn left_out(cluster: &Cluster, visibility: Visibility) -> String {
-    let profiles = cluster.profiles.values().map(|one| ("profile", one.name.as_str(), &one.unreadable));
+    let profiles =
+        cluster.profiles.values().map(|one| ("profile", one.name.as_str(), &one.unreadable));
     let nodes = cluster.nodes.values().map(|one| ("node", one.name.as_str(), &one.unreadable));
     let line = |(kind, name, unreadable): (&str, &str, &Option<String>)| {
         let cause = match visibility {
@@ -274,7 +285,9 @@ fn left_out(cluster: &Cluster, visibility: Visibility) -> String {
             // It may quote what stands there.
             Visibility::Public => unreadable.as_ref().map(|_| "an admin is told why".to_owned())?,
         };
-        Some(format!("# {kind} {name} is left out, its row in the database cannot be read: {cause}\n"))
+        Some(format!(
+            "# {kind} {name} is left out, its row in the database cannot be read: {cause}\n"
+        ))
     };
     profiles.chain(nodes).filter_map(line).collect()
 }
@@ -287,7 +300,8 @@ mod tests {
 
     fn check(cluster: &Cluster, document: &str, prune: bool, expect: &Expect) -> Option<Cluster> {
         let wanted = ParsedDocument::new(Document::read(document), prune);
-        let overlays = crate::resolve::DEFAULT_BOOT_OVERLAYS.iter().map(|name| name.parse().unwrap());
+        let overlays =
+            crate::resolve::DEFAULT_BOOT_OVERLAYS.iter().map(|name| name.parse().unwrap());
         let known = Known { overlays: overlays.collect(), ..Known::default() };
         let (text, next) = match plan(cluster, &wanted, &known) {
             Ok(plan) => {
@@ -313,7 +327,8 @@ mod tests {
 
     #[test]
     fn tells_every_change_and_then_none() {
-        let document = "profiles:\n  base: {kernel-args: [quiet]}\nnodes:\n  n[1-2]: {profiles: [base]}\n";
+        let document =
+            "profiles:\n  base: {kernel-args: [quiet]}\nnodes:\n  n[1-2]: {profiles: [base]}\n";
         let cluster = check(
             &Cluster::default(),
             document,
@@ -391,7 +406,8 @@ mod tests {
         let many: String = (0..20).map(|part| format!("  p{part}-[1-10000]: {{}}\n")).collect();
         let wanted = ParsedDocument::new(Document::read(&format!("nodes:\n{many}")), false);
         assert!(wanted.document.entries.is_empty());
-        let Err(Refused::Diagnostics(diagnostics)) = plan(&Cluster::default(), &wanted, &Known::default())
+        let Err(Refused::Diagnostics(diagnostics)) =
+            plan(&Cluster::default(), &wanted, &Known::default())
         else {
             panic!("it was taken");
         };
@@ -400,15 +416,24 @@ mod tests {
 
     #[test]
     fn differences_are_those_of_the_first_value_of_a_path() {
-        let old = MachineSpec { kernel_args: vec!["a".to_owned(), "b".to_owned()], ..MachineSpec::default() };
+        let old = MachineSpec {
+            kernel_args: vec!["a".to_owned(), "b".to_owned()],
+            ..MachineSpec::default()
+        };
         let new = MachineSpec { kernel_args: vec!["a".to_owned()], ..MachineSpec::default() };
         assert_eq!(differences(&old, &new), ["kernel-args[1]: b -> -"]);
         assert_eq!(differences(&new, &old), ["kernel-args[1]: - -> b"]);
         // A key with a dot makes the same path as a map within.
         let tags = |pairs: &[(&str, &str)]| MachineSpec {
-            tags: pairs.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())).collect(),
+            tags: pairs
+                .iter()
+                .map(|(key, value)| ((*key).to_owned(), (*value).to_owned()))
+                .collect(),
             ..MachineSpec::default()
         };
-        assert_eq!(differences(&tags(&[("a.b", "1")]), &tags(&[("a.b", "2")])), ["tags.a.b: 1 -> 2"]);
+        assert_eq!(
+            differences(&tags(&[("a.b", "1")]), &tags(&[("a.b", "2")])),
+            ["tags.a.b: 1 -> 2"]
+        );
     }
 }

@@ -41,7 +41,8 @@ async fn explain(
     }
     let profiles = Profiles::of_records(&view.cluster.profiles);
     let (resolved, origins) = profiles.explain(&record.spec).map_err(|error| {
-        let why = format!("the profiles of {name} cannot be applied: {}", cause_of(visibility, &error));
+        let why =
+            format!("the profiles of {name} cannot be applied: {}", cause_of(visibility, &error));
         Refusal::new(StatusCode::CONFLICT, title, why)
     })?;
     let explained = Explained { name, resolved, origins };
@@ -54,9 +55,9 @@ fn cause_of(visibility: Visibility, error: &ResolveError) -> String {
         ResolveError::UnreadableProfile { .. } | ResolveError::Merge { .. } => {
             visibility.of_cause(error.to_string())
         }
-        ResolveError::UnknownProfile { .. } | ResolveError::Cycle { .. } | ResolveError::TooMany => {
-            error.to_string()
-        }
+        ResolveError::UnknownProfile { .. }
+        | ResolveError::Cycle { .. }
+        | ResolveError::TooMany => error.to_string(),
     }
 }
 

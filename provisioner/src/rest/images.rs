@@ -43,9 +43,13 @@ pub(super) fn routes() -> Routes<Provisioner> {
     get, path = "/v1/images", tag = "images", params(PageParams),
     responses((status = OK, body = [Image]), (status = BAD_REQUEST, body = Problem))
 )]
-async fn list(State(provisioner): State<Provisioner>, paging: Paging) -> Result<Page<Image>, Refusal> {
+async fn list(
+    State(provisioner): State<Provisioner>,
+    paging: Paging,
+) -> Result<Page<Image>, Refusal> {
     let table = provisioner.0.images.table();
-    let page = paging.cut("images", table.names(), |name| (*name).clone(), |name, after| name > after)?;
+    let page =
+        paging.cut("images", table.names(), |name| (*name).clone(), |name, after| name > after)?;
     let shown = page.rows.into_iter().filter_map(|name| provisioner.0.images.show(&table, name));
     Ok(Page { rows: shown.collect(), next: page.next })
 }
@@ -129,7 +133,8 @@ async fn delete_version(
 ) -> Result<StatusCode, Refusal> {
     let turn = provisioner.0.turn.lock().await;
     let title = format!("cannot delete image {name}@{version}");
-    let is_absent = || !provisioner.0.images.table().versions(&name).any(|present| present == version);
+    let is_absent =
+        || !provisioner.0.images.table().versions(&name).any(|present| present == version);
     if is_absent() {
         return Err(not_found(&title, &name, Some(version)));
     }
@@ -159,7 +164,9 @@ async fn carry_out(
     let (of, gone) = (name.clone(), versions.clone());
     let mut deletion = pin!(images.delete(name, versions, deleting));
     let are_gone = async {
-        let _ = table.wait_for(|table| !table.versions(&of).any(|version| gone.contains(&version))).await;
+        let _ = table
+            .wait_for(|table| !table.versions(&of).any(|version| gone.contains(&version)))
+            .await;
     };
     tokio::select! {
         biased;
@@ -172,7 +179,8 @@ async fn carry_out(
 
 fn not_found(title: &str, name: &ImageName, version: Option<u32>) -> Refusal {
     let version = version.map(|version| format!("@{version}")).unwrap_or_default();
-    let why = format!("image {name}{version} does not exist; `bedplate image list` shows those that do");
+    let why =
+        format!("image {name}{version} does not exist; `bedplate image list` shows those that do");
     Refusal::new(StatusCode::NOT_FOUND, title, why)
 }
 

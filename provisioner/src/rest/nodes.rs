@@ -14,7 +14,8 @@ use axum::{
 };
 use fleet::unknown_nodes;
 use rest::{
-    Abandoned, Body, BodyOf, Page, PageParams, Paging, Refusal, Versioned, if_match, node_names, quoted,
+    Abandoned, Body, BodyOf, Page, PageParams, Paging, Refusal, Versioned, if_match, node_names,
+    quoted,
 };
 use serde::Deserialize;
 use serde_json::Value;
@@ -63,8 +64,9 @@ impl Provisioner {
 
     pub(super) fn show_all<'a>(&self, names: impl IntoIterator<Item = &'a NodeName>) -> Vec<Node> {
         let (view, images) = (self.view(), self.0.images.table());
-        let found =
-            names.into_iter().filter_map(|name| self.shown(&view, view.cluster.nodes.get(name)?, &images));
+        let found = names
+            .into_iter()
+            .filter_map(|name| self.shown(&view, view.cluster.nodes.get(name)?, &images));
         found.collect()
     }
 
@@ -332,7 +334,9 @@ async fn upgrade(
     let id = provisioner.0.fleet.find(&title, &name)?;
     let images = provisioner.0.images.clone();
     let program = tokio::task::spawn_blocking(move || {
-        images.substrate().map(|program| (Digest(Sha256::digest(&program).into()), program.len() as u64))
+        images
+            .substrate()
+            .map(|program| (Digest(Sha256::digest(&program).into()), program.len() as u64))
     });
     let program = program.await.map_err(|error| Refusal::internal(title.clone(), &error))?;
     let program = program.map_err(|error| Refusal::internal(title.clone(), &error))?;

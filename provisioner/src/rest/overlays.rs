@@ -64,10 +64,14 @@ fn shown(name: &OverlayName, overlay: &library::Overlay) -> Overlay {
     get, path = "/v1/overlays", tag = "overlays", params(PageParams),
     responses((status = OK, body = [Overlay]), (status = BAD_REQUEST, body = Problem))
 )]
-async fn list(State(provisioner): State<Provisioner>, paging: Paging) -> Result<Page<Overlay>, Refusal> {
+async fn list(
+    State(provisioner): State<Provisioner>,
+    paging: Paging,
+) -> Result<Page<Overlay>, Refusal> {
     let library = provisioner.library();
     let rows = library.overlays.iter();
-    let page = paging.cut("overlays", rows, |(name, _)| (*name).clone(), |name, after| name > after)?;
+    let page =
+        paging.cut("overlays", rows, |(name, _)| (*name).clone(), |name, after| name > after)?;
     Ok(page.map(|(name, overlay)| shown(name, overlay)))
 }
 
@@ -110,11 +114,17 @@ async fn delete(
     let (shared, overlay) = (provisioner.clone(), name.clone());
     let gone = edit(&provisioner, title, move || {
         let config = &shared.0.config;
-        removal::delete(&shared.view().cluster, &config.shipped_overlays, &config.site_overlays, &overlay)
+        removal::delete(
+            &shared.view().cluster,
+            &config.shipped_overlays,
+            &config.site_overlays,
+            &overlay,
+        )
     })
     .await?;
     let library = provisioner.library();
-    let left = library.overlays.get(&name).map(|overlay| Json(shown(&name, overlay)).into_response());
+    let left =
+        library.overlays.get(&name).map(|overlay| Json(shown(&name, overlay)).into_response());
     Ok(left.unwrap_or_else(|| gone.into_response()))
 }
 
@@ -145,7 +155,8 @@ async fn render(
         return Err(unknown(&title, &name));
     }
     let (node, overlay) = (query.node.clone(), name.clone());
-    let rendering = move |abandoned: &Abandoned| provisioner.render(&node, overlay.as_str(), abandoned);
+    let rendering =
+        move |abandoned: &Abandoned| provisioner.render(&node, overlay.as_str(), abandoned);
     let rendered = rest::work(&title, &caller.principal.name, rendering).await?;
     let entries = rendered.map_err(|error| {
         let status = match error {
@@ -246,7 +257,8 @@ async fn put_file(
     let shared = provisioner.clone();
     edit(&provisioner, title, move || {
         let config = &shared.0.config;
-        let file = NewFile { path: &format!("/{path}"), mode, template: query.template, bytes: &bytes };
+        let file =
+            NewFile { path: &format!("/{path}"), mode, template: query.template, bytes: &bytes };
         site::put(&shared.library(), &config.shipped_overlays, &config.site_overlays, &name, &file)
     })
     .await

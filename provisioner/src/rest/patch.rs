@@ -54,7 +54,11 @@ mod tests {
             (json!({"a": "b", "b": "c"}), json!({"a": null}), json!({"b": "c"})),
             (json!({"a": ["b"]}), json!({"a": "c"}), json!({"a": "c"})),
             (json!({"a": "c"}), json!({"a": ["b"]}), json!({"a": ["b"]})),
-            (json!({"a": {"b": "c"}}), json!({"a": {"b": "d", "c": null}}), json!({"a": {"b": "d"}})),
+            (
+                json!({"a": {"b": "c"}}),
+                json!({"a": {"b": "d", "c": null}}),
+                json!({"a": {"b": "d"}}),
+            ),
             (json!({"a": [{"b": "c"}]}), json!({"a": [1]}), json!({"a": [1]})),
             (json!(["a", "b"]), json!(["c", "d"]), json!(["c", "d"])),
             (json!({"a": "foo"}), json!("bar"), json!("bar")),
@@ -70,7 +74,8 @@ mod tests {
 
     #[test]
     fn an_unknown_field_is_named() {
-        let error = apply("node", "n1", &MachineSpec::default(), &json!({"imgae": "x"})).unwrap_err();
+        let error =
+            apply("node", "n1", &MachineSpec::default(), &json!({"imgae": "x"})).unwrap_err();
         assert!(error.to_string().starts_with("node \"n1\": unknown field `imgae`"), "{error}");
     }
 }

@@ -158,7 +158,8 @@ async fn delete(
 ) -> Result<StatusCode, Refusal> {
     let version = if_match(&headers)?;
     let title = format!("cannot delete profile {name}");
-    let deleted = provisioner.change(move |draft| draft.remove_unused_profile(&name, version)).await;
+    let deleted =
+        provisioner.change(move |draft| draft.remove_unused_profile(&name, version)).await;
     deleted.map_err(|error| refuse_edit(title, &error))?;
     Ok(StatusCode::NO_CONTENT)
 }

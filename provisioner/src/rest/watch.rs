@@ -28,7 +28,9 @@ const KEEP_ALIVE: Duration = Duration::from_secs(15);
 
 fn event(value: &impl Serialize) -> Event {
     // Serialising the API's own types into memory does not fail; a comment would be ignored by clients.
-    Event::default().json_data(value).unwrap_or_else(|error| Event::default().comment(error.to_string()))
+    Event::default()
+        .json_data(value)
+        .unwrap_or_else(|error| Event::default().comment(error.to_string()))
 }
 
 fn keep_alive() -> KeepAlive {
@@ -53,8 +55,13 @@ pub(super) async fn nodes(
     let grown = provisioner.0.feed.grown();
     let seen = last_event_id(&headers).and_then(EventId::parse);
     let visibility = Visibility::of(&caller.principal);
-    let watcher =
-        NodeWatcher { provisioner: provisioner.clone(), visibility, grown, seen, waiting: VecDeque::new() };
+    let watcher = NodeWatcher {
+        provisioner: provisioner.clone(),
+        visibility,
+        grown,
+        seen,
+        waiting: VecDeque::new(),
+    };
     let stopped = provisioner.0.stop.clone().cancelled_owned();
     let updates = stream::unfold(watcher, |mut watcher| async move {
         let event = watcher.next().await?;
@@ -87,8 +94,8 @@ impl NodeWatcher {
                     self.seen = changes.last().map(|(id, _)| *id);
                     let visibility = self.visibility;
                     let events = changes.into_iter();
-                    let events =
-                        events.map(|(id, update)| event(&visibility.of_thing(update)).id(id.to_string()));
+                    let events = events
+                        .map(|(id, update)| event(&visibility.of_thing(update)).id(id.to_string()));
                     self.waiting.extend(events);
                 }
             }

@@ -7,8 +7,8 @@ use api::{
 };
 
 use super::{
-    ImageRecord, MAX_OPERATIONS, NodeRecord, OperationRecord, ProfileRecord, Store, StoreError, StoredImages,
-    Write,
+    ImageRecord, MAX_OPERATIONS, NodeRecord, OperationRecord, ProfileRecord, Store, StoreError,
+    StoredImages, Write,
 };
 
 pub(super) async fn check(store: &impl Store) {
@@ -35,7 +35,10 @@ fn is_conflict(result: &Result<(), StoreError>) -> bool {
 
 async fn nodes(store: &impl Store) {
     assert!(store.nodes().await.unwrap().is_empty());
-    store.commit(&[Write::PutNode(node(2, 1, "b")), Write::PutNode(node(1, 1, "a"))]).await.unwrap();
+    store
+        .commit(&[Write::PutNode(node(2, 1, "b")), Write::PutNode(node(1, 1, "a"))])
+        .await
+        .unwrap();
     assert_eq!(store.nodes().await.unwrap(), [node(1, 1, "a"), node(2, 1, "b")]);
     // The same name or identity again is no new node.
     assert!(is_conflict(&store.commit(&[Write::PutNode(node(1, 1, "x"))]).await));
@@ -44,7 +47,9 @@ async fn nodes(store: &impl Store) {
     store.commit(&[Write::PutNode(node(1, 2, "c"))]).await.unwrap();
     // A change that was made on an older version is lost to nobody.
     assert!(is_conflict(&store.commit(&[Write::PutNode(node(1, 2, "d"))]).await));
-    assert!(is_conflict(&store.commit(&[Write::DeleteNode { id: node(1, 1, "").id, version: 1 }]).await));
+    assert!(is_conflict(
+        &store.commit(&[Write::DeleteNode { id: node(1, 1, "").id, version: 1 }]).await
+    ));
     store.commit(&[Write::DeleteNode { id: node(1, 1, "").id, version: 2 }]).await.unwrap();
     assert_eq!(store.nodes().await.unwrap(), [node(2, 1, "b")]);
 }
@@ -68,7 +73,8 @@ async fn profiles(store: &impl Store) {
 
 async fn all_or_nothing(store: &impl Store) {
     let before = store.nodes().await.unwrap();
-    let writes = [Write::PutNode(node(5, 1, "new")), Write::PutNode(node(2, 9, "of the wrong version"))];
+    let writes =
+        [Write::PutNode(node(5, 1, "new")), Write::PutNode(node(2, 9, "of the wrong version"))];
     assert!(is_conflict(&store.commit(&writes).await));
     assert_eq!(store.nodes().await.unwrap(), before);
 }
@@ -107,7 +113,9 @@ async fn images(store: &impl Store) {
     let stored = StoredImages { images, ..StoredImages::default() };
     assert_eq!(store.images().await.unwrap(), stored);
     store.commit(&[Write::DeleteImage { name: name.clone(), version: 2 }]).await.unwrap();
-    assert!(is_conflict(&store.commit(&[Write::DeleteImage { name: name.clone(), version: 2 }]).await));
+    assert!(is_conflict(
+        &store.commit(&[Write::DeleteImage { name: name.clone(), version: 2 }]).await
+    ));
     // The number of a deleted version is not used again.
     assert_eq!(store.next_image_version(&name).await.unwrap(), 3);
 }
@@ -132,5 +140,8 @@ async fn operations(store: &impl Store) {
     // The oldest ended ones go, one that runs stays.
     let last = 3 + u64::from(MAX_OPERATIONS);
     store.commit(&put(&operation(last, done()))).await.unwrap();
-    assert_eq!(store.operations().await.unwrap(), [operation(last, done()), operation(1, running())]);
+    assert_eq!(
+        store.operations().await.unwrap(),
+        [operation(last, done()), operation(1, running())]
+    );
 }

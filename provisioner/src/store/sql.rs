@@ -8,15 +8,15 @@ use api::{
 };
 use async_trait::async_trait;
 use database::{
-    Database, DatabaseError, Json, Kept, Number, Parsed, Record, Schema, Statement, Step, Transaction,
-    Unreadable, Value, json, statement,
+    Database, DatabaseError, Json, Kept, Number, Parsed, Record, Schema, Statement, Step,
+    Transaction, Unreadable, Value, json, statement,
 };
 use image_store::Layer;
 use sqlx::FromRow;
 
 use super::{
-    ImageRecord, MAX_OPERATIONS, NodeRecord, OperationRecord, ProfileRecord, Store, StoreError, StoredImages,
-    UnreadableImage, Write,
+    ImageRecord, MAX_OPERATIONS, NodeRecord, OperationRecord, ProfileRecord, Store, StoreError,
+    StoredImages, UnreadableImage, Write,
 };
 
 /// The step of [`SCHEMA`] in which the fleet learns once of all nodes: see [`crate::register`].
@@ -130,7 +130,8 @@ struct ImageRow {
 impl ImageRow {
     fn record(self) -> Result<ImageRecord, UnreadableImage> {
         let (name, Number(version)) = (self.name.0, self.version);
-        let read = || -> Result<_, Unreadable> { Ok((self.body.0?, self.substrate.0?, self.layers.0?)) };
+        let read =
+            || -> Result<_, Unreadable> { Ok((self.body.0?, self.substrate.0?, self.layers.0?)) };
         match read() {
             Ok((Json(mut body), Parsed(substrate), Json(layers))) => {
                 // A release of before kept what people wrote.
@@ -217,7 +218,8 @@ impl Store for SqlStore {
     async fn images(&self) -> Result<StoredImages, StoreError> {
         let text = "SELECT name, version, body, substrate, layers FROM provisioner_image_versions
                      ORDER BY name, version DESC";
-        let rows = statement("read the images", text).fetch_each::<ImageRow>(&self.database).await?;
+        let rows =
+            statement("read the images", text).fetch_each::<ImageRow>(&self.database).await?;
         let mut stored = StoredImages::default();
         for row in rows {
             match row.map(ImageRow::record) {
@@ -263,7 +265,11 @@ impl Store for SqlStore {
         Ok(())
     }
 
-    async fn write(&self, transaction: &mut Transaction, writes: &[Write]) -> Result<(), StoreError> {
+    async fn write(
+        &self,
+        transaction: &mut Transaction,
+        writes: &[Write],
+    ) -> Result<(), StoreError> {
         // Neighbours of one kind are written together, in the order of the list.
         for writes in writes.chunk_by(|one, next| kind(one) == kind(next)) {
             for writes in writes.chunks(ROWS_PER_STATEMENT) {
@@ -422,7 +428,10 @@ async fn write_one(transaction: &mut Transaction, write: &Write) -> Result<(), S
     if written == 1 { Ok(()) } else { Err(StoreError::Conflict { subject: subject(write) }) }
 }
 
-async fn put_image(transaction: &mut Transaction, image: &ImageRecord) -> Result<u64, DatabaseError> {
+async fn put_image(
+    transaction: &mut Transaction,
+    image: &ImageRecord,
+) -> Result<u64, DatabaseError> {
     const ACTION: &str = "write an image version";
     let text = "INSERT INTO provisioner_image_names (name, last_version) VALUES ($1, $2)
                 ON CONFLICT (name) DO UPDATE SET last_version = excluded.last_version
@@ -464,10 +473,13 @@ async fn put_operation(
         .execute(&mut *transaction)
         .await?;
     let oldest = operation.id.saturating_sub(u64::from(MAX_OPERATIONS));
-    statement("delete old operations", "DELETE FROM provisioner_operations WHERE ended AND id <= $1")
-        .bind(oldest)
-        .execute(transaction)
-        .await?;
+    statement(
+        "delete old operations",
+        "DELETE FROM provisioner_operations WHERE ended AND id <= $1",
+    )
+    .bind(oldest)
+    .execute(transaction)
+    .await?;
     Ok(written)
 }
 

@@ -65,7 +65,8 @@ impl Meter {
 
     /// Writes what is told of transfers.
     pub fn expose(&self, out: &mut Exposition) {
-        out.gauge("bedplate_tftp_transfers_running", "TFTP transfers that run now.").level(&self.running);
+        out.gauge("bedplate_tftp_transfers_running", "TFTP transfers that run now.")
+            .level(&self.running);
         let help = "Requests of TFTP by what became of them; aborted ones are firmware that asks for a size.";
         out.counter("bedplate_tftp_transfers", help).counts("outcome", &self.ended);
         let help = "Bytes that clients of TFTP have acknowledged.";

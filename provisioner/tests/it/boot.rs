@@ -10,7 +10,10 @@ use dhcproto::{
 use provisioner::{DhcpMode, FirmwareFiles};
 
 use crate::{
-    client::{DhcpClient, Fetched, Program, broadcast, raw, request, tftp_fetch, tftp_receive, tftp_request},
+    client::{
+        DhcpClient, Fetched, Program, broadcast, raw, request, tftp_fetch, tftp_receive,
+        tftp_request,
+    },
     network::{CLIENT_INTERFACE, CLIENT_MAC, Network},
     server::{Server, debian_firmware, node},
 };
@@ -33,9 +36,13 @@ fn fetch(network: &Network, file: &str, options: &[(&str, &str)]) -> Fetched {
 fn privileged_bios_without_broadcast_flag_gets_undionly_by_a_frame_to_its_mac() {
     let network = Network::new();
     let mut server = start(&network, DhcpMode::Authoritative, debian_firmware());
-    let (offer, ack) = network.as_client(|| DhcpClient::open().boot(Program::Pxe(0), |message| message));
+    let (offer, ack) =
+        network.as_client(|| DhcpClient::open().boot(Program::Pxe(0), |message| message));
     for heard in [&offer, &ack] {
-        assert_eq!(heard.ethernet_destination, CLIENT_MAC, "a frame to the client, not to everybody");
+        assert_eq!(
+            heard.ethernet_destination, CLIENT_MAC,
+            "a frame to the client, not to everybody"
+        );
         assert_eq!((heard.ip_source, heard.ip_destination), (SERVER, NODE));
         assert_eq!((heard.message.yiaddr(), heard.message.siaddr()), (NODE, SERVER));
         assert_eq!(heard.file(), "undionly.kpxe");
@@ -49,8 +56,7 @@ fn privileged_bios_without_broadcast_flag_gets_undionly_by_a_frame_to_its_mac() 
     let got = fetch(&network, "undionly.kpxe", &[("tsize", "0"), ("blksize", "1456")]);
     assert!(got == Fetched::File(original), "byte-identical");
     // The transfer's last acknowledgement is still on its way to the server.
-    let sent =
-        |event: &BootEvent| matches!(event, BootEvent::FirmwareSent { file, .. } if file == "undionly.kpxe");
+    let sent = |event: &BootEvent| matches!(event, BootEvent::FirmwareSent { file, .. } if file == "undionly.kpxe");
     let mut events = Vec::new();
     for _ in 0..100 {
         events.extend(server.events());
@@ -98,7 +104,10 @@ fn privileged_uefi_with_broadcast_flag_gets_snponly() {
         // Larger than the link's unit: the kernel cannot cut these, and sends fragments.
         &[("blksize", "8192"), ("windowsize", "2")],
     ] {
-        assert!(fetch(&network, "snponly.efi", options) == Fetched::File(original.clone()), "{options:?}");
+        assert!(
+            fetch(&network, "snponly.efi", options) == Fetched::File(original.clone()),
+            "{options:?}"
+        );
     }
 }
 
@@ -106,9 +115,13 @@ fn privileged_uefi_with_broadcast_flag_gets_snponly() {
 fn privileged_ipxe_gets_the_url_of_its_script() {
     let network = Network::new();
     let _server = start(&network, DhcpMode::Authoritative, debian_firmware());
-    let (offer, ack) = network.as_client(|| DhcpClient::open().boot(Program::Ipxe, |message| message));
+    let (offer, ack) =
+        network.as_client(|| DhcpClient::open().boot(Program::Ipxe, |message| message));
     for heard in [offer, ack] {
-        assert_eq!(heard.file(), "http://10.77.0.1:9480/boot/52-54-00-b0-07-01/script?memory=${memsize}");
+        assert_eq!(
+            heard.file(),
+            "http://10.77.0.1:9480/boot/52-54-00-b0-07-01/script?memory=${memsize}"
+        );
         let url = DhcpOption::BootfileName((heard.file() + "\0").into_bytes());
         assert_eq!(heard.message.opts().get(OptionCode::BootfileName), Some(&url));
     }
@@ -122,7 +135,8 @@ fn privileged_uefi_arm64_is_refused_by_name_until_a_file_is_configured() {
     assert!(network.as_client(|| DhcpClient::open().ask(&discover())).is_none());
     let log = server.log();
     let line = log.lines().find(|line| line.contains("WARN")).expect("a warning");
-    for word in ["n1", "52:54:00:b0:07:01", "UEFI arm64", "snponly-arm64.efi", "firmware.efi-arm64"] {
+    for word in ["n1", "52:54:00:b0:07:01", "UEFI arm64", "snponly-arm64.efi", "firmware.efi-arm64"]
+    {
         assert!(line.contains(word), "{word} is missing in: {line}");
     }
     drop(server);
@@ -133,7 +147,8 @@ fn privileged_uefi_arm64_is_refused_by_name_until_a_file_is_configured() {
     std::fs::write(&file, &content).unwrap();
     let files = FirmwareFiles { efi_arm64: Some(file), ..debian_firmware() };
     let _server = start(&network, DhcpMode::Authoritative, files);
-    let (_, ack) = network.as_client(|| DhcpClient::open().boot(Program::Pxe(11), |message| message));
+    let (_, ack) =
+        network.as_client(|| DhcpClient::open().boot(Program::Pxe(11), |message| message));
     assert_eq!(ack.file(), "my-arm64.efi");
     assert_eq!(fetch(&network, "my-arm64.efi", &[("blksize", "1408")]), Fetched::File(content));
 }
@@ -152,7 +167,8 @@ fn privileged_an_unknown_mac_gets_silence_and_a_line_in_the_log() {
 #[test]
 fn privileged_a_relayed_request_is_answered_to_the_relay() {
     let network = Network::new();
-    let _server = Server::start(&network, DhcpMode::Authoritative, debian_firmware(), node("10.78.0.11/24"));
+    let _server =
+        Server::start(&network, DhcpMode::Authoritative, debian_firmware(), node("10.78.0.11/24"));
     // The client's namespace is the relay between 10.77.0.0/24 and 10.78.0.0/24.
     network.client_ip(&["address", "add", "10.77.0.50/24", "dev", CLIENT_INTERFACE]);
     network.client_ip(&["address", "add", "10.78.0.1/24", "dev", "lo"]);
@@ -180,7 +196,10 @@ fn privileged_proxy_mode_offers_a_program_and_answers_on_port_4011() {
     let _server = start(&network, DhcpMode::Proxy, debian_firmware());
     let discover = request(MessageType::Discover, Program::Pxe(7), CLIENT_MAC);
     let offer = network.as_client(|| DhcpClient::open().ask(&discover)).expect("an offer");
-    assert_eq!((offer.message.yiaddr(), offer.file().as_str()), (Ipv4Addr::UNSPECIFIED, "snponly.efi"));
+    assert_eq!(
+        (offer.message.yiaddr(), offer.file().as_str()),
+        (Ipv4Addr::UNSPECIFIED, "snponly.efi")
+    );
     assert_eq!(offer.message.opts().get(OptionCode::AddressLeaseTime), None);
 
     network.client_ip(&["address", "add", "10.77.0.99/24", "dev", CLIENT_INTERFACE]);
@@ -193,7 +212,10 @@ fn privileged_proxy_mode_offers_a_program_and_answers_on_port_4011() {
         ear.hear(message.xid(), 4011).expect("an answer on the boot server port")
     });
     assert_eq!(ack.kind(), MessageType::Ack);
-    assert_eq!((ack.ip_destination, ack.file().as_str()), (Ipv4Addr::new(10, 77, 0, 99), "snponly.efi"));
+    assert_eq!(
+        (ack.ip_destination, ack.file().as_str()),
+        (Ipv4Addr::new(10, 77, 0, 99), "snponly.efi")
+    );
 }
 
 #[test]
@@ -201,23 +223,35 @@ fn privileged_tftp_serves_nothing_but_its_files() {
     let network = Network::new();
     let server = start(&network, DhcpMode::Off, debian_firmware());
     let refused = |code: u16, text: &str| Fetched::Refused(code, text.to_owned());
-    for file in ["absent.efi", "../../../etc/passwd", "/etc/passwd", "usr/lib/ipxe/snponly.efi", ""] {
+    for file in ["absent.efi", "../../../etc/passwd", "/etc/passwd", "usr/lib/ipxe/snponly.efi", ""]
+    {
         assert_eq!(fetch(&network, file, &[]), refused(1, "file not found"), "{file:?}");
     }
-    assert!(server.log().contains("10.77.0.11 asked by TFTP for \"absent.efi\""), "{}", server.log());
+    assert!(
+        server.log().contains("10.77.0.11 asked by TFTP for \"absent.efi\""),
+        "{}",
+        server.log()
+    );
     assert!(!server.log().contains("passwd"), "of one kind and sender the first: {}", server.log());
     for _ in 0..5 {
         fetch(&network, "absent.efi", &[]);
     }
-    assert!(server.log().contains("asked by TFTP for \"absent.efi\", which is not served (10 times"));
+    assert!(
+        server.log().contains("asked by TFTP for \"absent.efi\", which is not served (10 times")
+    );
     let write = network.as_client(|| {
         let socket = UdpSocket::bind("0.0.0.0:0").unwrap();
-        socket.send_to(&tftp_request(2, "snponly.efi", &[]), SocketAddrV4::new(SERVER, 69)).unwrap();
+        socket
+            .send_to(&tftp_request(2, "snponly.efi", &[]), SocketAddrV4::new(SERVER, 69))
+            .unwrap();
         tftp_receive(&socket, SERVER, &[])
     });
     assert_eq!(write, refused(2, "this server is read only"));
     let metrics = server.metrics();
-    assert!(metrics.contains("bedplate_tftp_transfers_total{outcome=\"refused\"} 11\n"), "{metrics}");
+    assert!(
+        metrics.contains("bedplate_tftp_transfers_total{outcome=\"refused\"} 11\n"),
+        "{metrics}"
+    );
 }
 
 #[test]

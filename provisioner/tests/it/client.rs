@@ -47,7 +47,9 @@ pub(crate) struct Heard {
 impl Heard {
     /// The boot file of the fixed part.
     pub(crate) fn file(&self) -> String {
-        String::from_utf8_lossy(self.message.fname().unwrap_or_default()).trim_end_matches('\0').to_owned()
+        String::from_utf8_lossy(self.message.fname().unwrap_or_default())
+            .trim_end_matches('\0')
+            .to_owned()
     }
     /// Option 60.
     pub(crate) fn class(&self) -> Option<String> {
@@ -143,7 +145,9 @@ impl DhcpClient {
 
     /// The whole exchange of a client without an address: DISCOVER, OFFER, REQUEST, ACK.
     pub(crate) fn boot(&self, program: Program, flags: fn(Message) -> Message) -> (Heard, Heard) {
-        let offer = self.ask(&flags(request(MessageType::Discover, program, CLIENT_MAC))).expect("an offer");
+        let offer = self
+            .ask(&flags(request(MessageType::Discover, program, CLIENT_MAC)))
+            .expect("an offer");
         assert_eq!(offer.kind(), MessageType::Offer);
         let mut message = flags(request(MessageType::Request, program, CLIENT_MAC));
         let server = offer.message.opts().get(OptionCode::ServerIdentifier).unwrap().clone();
@@ -193,8 +197,9 @@ pub(crate) enum Fetched {
 /// A TFTP request.
 pub(crate) fn tftp_request(opcode: u8, file: &str, options: &[(&str, &str)]) -> Vec<u8> {
     let mut packet = vec![0, opcode];
-    let fields =
-        [file, "octet"].into_iter().chain(options.iter().flat_map(|&(option, value)| [option, value]));
+    let fields = [file, "octet"]
+        .into_iter()
+        .chain(options.iter().flat_map(|&(option, value)| [option, value]));
     for field in fields {
         packet.extend(field.bytes());
         packet.push(0);
@@ -211,11 +216,19 @@ pub(crate) fn tftp_fetch(server: Ipv4Addr, file: &str, options: &[(&str, &str)])
 }
 
 /// Takes a transfer whose request has been sent.
-pub(crate) fn tftp_receive(socket: &UdpSocket, server: Ipv4Addr, options: &[(&str, &str)]) -> Fetched {
+pub(crate) fn tftp_receive(
+    socket: &UdpSocket,
+    server: Ipv4Addr,
+    options: &[(&str, &str)],
+) -> Fetched {
     let option = |name: &str| {
-        options.iter().find(|(option, _)| *option == name).map(|(_, value)| value.parse::<usize>().unwrap())
+        options
+            .iter()
+            .find(|(option, _)| *option == name)
+            .map(|(_, value)| value.parse::<usize>().unwrap())
     };
-    let (block_bytes, window) = (option("blksize").unwrap_or(512), option("windowsize").unwrap_or(1));
+    let (block_bytes, window) =
+        (option("blksize").unwrap_or(512), option("windowsize").unwrap_or(1));
     let (mut file, mut next, mut since_ack, mut peer) = (Vec::new(), 1_u16, 0, None);
     let mut packet = vec![0; 70_000];
     loop {

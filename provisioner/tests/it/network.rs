@@ -33,7 +33,8 @@ impl Network {
     pub(crate) fn new() -> Self {
         static COUNT: AtomicU32 = AtomicU32::new(0);
         remove_leftovers();
-        let stem = format!("{PREFIX}{}-{}", std::process::id(), COUNT.fetch_add(1, Ordering::Relaxed));
+        let stem =
+            format!("{PREFIX}{}-{}", std::process::id(), COUNT.fetch_add(1, Ordering::Relaxed));
         let network = Self { server: format!("{stem}-s"), client: format!("{stem}-c") };
         let (server, client) = (&network.server, &network.client);
         ip(&["netns", "add", server]);
@@ -104,7 +105,9 @@ pub(crate) fn enter(namespace: &str) {
 /// The kernel drops what is sent before it has noticed the carrier.
 fn wait_until_up(namespace: &str, interface: &str) {
     let up = (0..250).any(|_| {
-        let shown = ip_command(&["-n", namespace, "-o", "link", "show", "dev", interface]).output().unwrap();
+        let shown = ip_command(&["-n", namespace, "-o", "link", "show", "dev", interface])
+            .output()
+            .unwrap();
         let up = String::from_utf8_lossy(&shown.stdout).contains("state UP");
         if !up {
             thread::sleep(Duration::from_millis(20));

@@ -71,7 +71,12 @@ fn subnet(network: &str) -> DhcpSubnet {
 
 impl Server {
     /// Starts the shells and waits until their ports are bound.
-    pub(crate) fn start(network: &Network, mode: DhcpMode, files: FirmwareFiles, host: Host) -> Self {
+    pub(crate) fn start(
+        network: &Network,
+        mode: DhcpMode,
+        files: FirmwareFiles,
+        host: Host,
+    ) -> Self {
         let config = DhcpConfig {
             mode,
             interfaces: vec![SERVER_INTERFACE.to_owned()],
@@ -112,16 +117,19 @@ impl Server {
     ) -> Self {
         let (events_in, events) = mpsc::channel(MAX_WAITING_EVENTS);
         let (bound_in, bound) = std_mpsc::channel();
-        let (log, shutdown, namespace) = (Log::default(), CancellationToken::new(), network.server.clone());
+        let (log, shutdown, namespace) =
+            (Log::default(), CancellationToken::new(), network.server.clone());
         let (thread_log, stop, state_dir) = (log.clone(), shutdown.clone(), state_dir.to_owned());
         let tftp = Arc::new(tftp::Meter::default());
         let meter = tftp.clone();
         let thread = std::thread::spawn(move || {
             enter(&namespace);
             let writer = move || thread_log.clone();
-            let subscriber = tracing_subscriber::fmt().with_writer(writer).with_ansi(false).finish();
+            let subscriber =
+                tracing_subscriber::fmt().with_writer(writer).with_ansi(false).finish();
             let _quiet = tracing::subscriber::set_default(subscriber);
-            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+            let runtime =
+                tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
             let core = DhcpCore::with(
                 &config,
                 vec!["10.77.0.1".parse().unwrap()],
@@ -185,8 +193,10 @@ async fn serve(
     let tftp = tftp::Server::bind(&[listen], firmware, meter).unwrap();
     let (_keep, hosts) = watch::channel(Arc::new(hosts));
     bound.send(core).unwrap();
-    let (dhcp, tftp) =
-        tokio::join!(dhcp.serve(hosts, events.clone(), shutdown.clone()), tftp.serve(events, shutdown));
+    let (dhcp, tftp) = tokio::join!(
+        dhcp.serve(hosts, events.clone(), shutdown.clone()),
+        tftp.serve(events, shutdown)
+    );
     dhcp.unwrap();
     tftp.unwrap();
 }

@@ -183,7 +183,8 @@ impl ConnectionTable {
             evicted.extend(self.evict(oldest.ok_or(Cause::Address)?));
         }
         let taken = self.listeners[listener.index()].len();
-        if taken >= self.limits.unproven_reserved() && self.unproven_taken() >= self.limits.unproven {
+        if taken >= self.limits.unproven_reserved() && self.unproven_taken() >= self.limits.unproven
+        {
             let victim = self.victim(listener, source, settled, now);
             evicted.extend(self.evict(victim.ok_or(Cause::Unproven)?));
         }
@@ -233,7 +234,8 @@ impl ConnectionTable {
         let (before, after) = ((since, id), (now, id));
         // How many there are stays the same.
         let of_all = &mut self.listeners[listener.index()];
-        for queue in [Some(of_all), self.sources.get_mut(&(listener, source))].into_iter().flatten() {
+        for queue in [Some(of_all), self.sources.get_mut(&(listener, source))].into_iter().flatten()
+        {
             queue.of(phase_before).remove(&before);
             queue.of(phase).insert(after);
         }
@@ -259,7 +261,8 @@ impl ConnectionTable {
     pub(super) fn evict_any(&mut self, now: Instant) -> Option<Listener> {
         Listener::ALL.into_iter().for_each(|listener| self.learn_waiting(listener, None));
         let each = self.listeners.iter();
-        let longest = each.max_by_key(|queue| queue.waiting.len()).filter(|queue| !queue.waiting.is_empty());
+        let longest =
+            each.max_by_key(|queue| queue.waiting.len()).filter(|queue| !queue.waiting.is_empty());
         let oldest = match longest {
             Some(queue) => self.oldest(queue, Some(now), now),
             None => self.listeners.iter().find_map(|queue| self.oldest(queue, None, now)),
@@ -273,7 +276,8 @@ impl ConnectionTable {
 
     /// Open connections of a listener, and those of them that are proven.
     pub(super) fn open(&self, listener: Listener) -> (usize, usize) {
-        let (open, unproven) = (self.open[listener.index()], self.listeners[listener.index()].len());
+        let (open, unproven) =
+            (self.open[listener.index()], self.listeners[listener.index()].len());
         (open, open - unproven)
     }
 

@@ -197,7 +197,11 @@ impl<Io: AsyncRead + Unpin> AsyncRead for Guarded<Io> {
 }
 
 impl<Io: AsyncWrite + Unpin> AsyncWrite for Guarded<Io> {
-    fn poll_write(self: Pin<&mut Self>, context: &mut Context<'_>, part: &[u8]) -> Poll<io::Result<usize>> {
+    fn poll_write(
+        self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        part: &[u8],
+    ) -> Poll<io::Result<usize>> {
         let this = self.get_mut();
         let done = Pin::new(&mut this.io).poll_write(context, part);
         this.written(context, done, |bytes| *bytes)

@@ -46,7 +46,8 @@ pub(super) enum Cause {
 
 /// Refused and not let in; the others were let in and ended.
 const REFUSALS: [&str; 4] = ["address", "unproven", "all", "descriptors"];
-const ENDS: [&str; 8] = ["evicted", "handshake", "head", "idle", "body", "body-budget", "request", "answer"];
+const ENDS: [&str; 8] =
+    ["evicted", "handshake", "head", "idle", "body", "body-budget", "request", "answer"];
 
 impl Cause {
     const COUNT: usize = REFUSALS.len() + ENDS.len();
@@ -54,10 +55,14 @@ impl Cause {
     /// Its label, and what the log says.
     fn words(self) -> (&'static str, &'static str) {
         match self {
-            Self::Address => ("address", "refused: too many of one address without certificate or token"),
+            Self::Address => {
+                ("address", "refused: too many of one address without certificate or token")
+            }
             Self::Unproven => ("unproven", "refused: too many without certificate or token"),
             Self::All => ("all", "refused: all places are taken (limits.connections)"),
-            Self::Descriptors => ("descriptors", "refused: the server may open no more files (LimitNOFILE)"),
+            Self::Descriptors => {
+                ("descriptors", "refused: the server may open no more files (LimitNOFILE)")
+            }
             Self::Evicted => ("evicted", "ended for newer ones: they were silent longest"),
             Self::Handshake => ("handshake", "ended: no TLS session"),
             Self::Head => ("head", "ended: no whole request head in time"),
@@ -220,7 +225,8 @@ mod tests {
         let mut out = Exposition::new();
         meters.expose(&mut out);
         let text = out.finish();
-        let counted = text.lines().filter(|line| line.contains("listener=\"api\"") && line.ends_with(" 1"));
+        let counted =
+            text.lines().filter(|line| line.contains("listener=\"api\"") && line.ends_with(" 1"));
         assert_eq!(counted.count(), Cause::COUNT, "{text}");
     }
 }

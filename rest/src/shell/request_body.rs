@@ -291,7 +291,8 @@ impl RequestBody {
                     let proven = self.seat.is_proven();
                     // Strangers declare what they like, and no route collects much of them.
                     self.whole = self.whole.filter(|bytes| proven || *bytes <= MAX_UNPROVEN_BYTES);
-                    let bytes = self.whole.unwrap_or(if proven { WINDOW } else { MAX_UNPROVEN_BYTES });
+                    let bytes =
+                        self.whole.unwrap_or(if proven { WINDOW } else { MAX_UNPROVEN_BYTES });
                     let budget = self.seat.shell().bodies.of(proven, bytes);
                     let acquiring = budget.acquire(self.seat.source(), bytes);
                     self.state = State::Waits(acquiring, bytes, Instant::now());
@@ -300,7 +301,8 @@ impl RequestBody {
                     Poll::Ready(Some(permit)) => {
                         let bytes = *bytes;
                         let held = AtomicU64::new(0);
-                        self.state = State::Comes(Arc::new(Charge { _permit: permit, bytes, held }));
+                        self.state =
+                            State::Comes(Arc::new(Charge { _permit: permit, bytes, held }));
                         self.alarm.off();
                     }
                     Poll::Ready(None) => return Poll::Ready(None),
@@ -346,7 +348,11 @@ impl RequestBody {
         }
     }
 
-    fn fail(&self, cause: Cause, error: BodyError) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+    fn fail(
+        &self,
+        cause: Cause,
+        error: BodyError,
+    ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
         if matches!(error, BodyError::NoRoom) {
             self.no_room.store(true, Relaxed);
         }
@@ -379,7 +385,9 @@ impl HttpBody for RequestBody {
         };
         let frame = match Pin::new(&mut this.body).poll_frame(context) {
             Poll::Ready(Some(Ok(frame))) => frame,
-            Poll::Ready(Some(Err(error))) => return Poll::Ready(Some(Err(BodyError::Broken(error)))),
+            Poll::Ready(Some(Err(error))) => {
+                return Poll::Ready(Some(Err(BodyError::Broken(error))));
+            }
             Poll::Ready(None) => return Poll::Ready(None),
             Poll::Pending => {
                 ready!(this.poll_slow(context));
@@ -446,7 +454,8 @@ mod tests {
     async fn a_route_says_itself_that_there_is_no_room() {
         use axum::{extract::FromRequest as _, response::IntoResponse as _};
         for (error, status) in [(BodyError::NoRoom, 503), (BodyError::TooSlow, 400)] {
-            let mut request = axum::extract::Request::new(axum::body::Body::new(Ending(Some(error))));
+            let mut request =
+                axum::extract::Request::new(axum::body::Body::new(Ending(Some(error))));
             let json = "application/json".parse().unwrap();
             request.headers_mut().insert(axum::http::header::CONTENT_TYPE, json);
             let read = crate::Body::<serde_json::Value>::from_request(request, &()).await;

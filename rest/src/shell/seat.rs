@@ -233,7 +233,8 @@ impl ConnectionSlot {
     /// The kernel has taken everything that was written. An answer in one part is out of its
     /// request's hands long before that.
     pub(super) fn flushed(&self) {
-        if self.unflushed.load(Relaxed) && self.unflushed.swap(false, Relaxed) && !self.is_running() {
+        if self.unflushed.load(Relaxed) && self.unflushed.swap(false, Relaxed) && !self.is_running()
+        {
             self.set_phase(Phase::Waiting);
         }
     }

@@ -184,7 +184,8 @@ async fn answer(
     let seat = client.seat.clone();
     let running = seat.begin();
     let (body_seat, no_room) = (seat.clone(), NoRoom::default());
-    let mut request = request.map(|body| Body::new(RequestBody::new(body, body_seat, no_room.clone())));
+    let mut request =
+        request.map(|body| Body::new(RequestBody::new(body, body_seat, no_room.clone())));
     let extensions = request.extensions_mut();
     extensions.insert(ConnectInfo(client.peer));
     extensions.insert(client);

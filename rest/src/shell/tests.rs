@@ -116,7 +116,10 @@ impl Served {
         Self::with_door(limits, |tcp| tcp).await
     }
 
-    async fn with_door<D: Acceptor + 'static>(limits: Limits, door: impl FnOnce(TcpListener) -> D) -> Self {
+    async fn with_door<D: Acceptor + 'static>(
+        limits: Limits,
+        door: impl FnOnce(TcpListener) -> D,
+    ) -> Self {
         let (shell, stop) = (Shell::new(limits), CancellationToken::new());
         let waits = Arc::new(Waits { begun: Semaphore::new(0), go: Notify::new() });
         let tcp = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
@@ -174,11 +177,15 @@ impl Served {
     }
 
     fn ended(&self, cause: &str) -> u64 {
-        self.counted(&format!(r#"bedplate_connections_ended_total{{listener="api",cause="{cause}"}}"#))
+        self.counted(&format!(
+            r#"bedplate_connections_ended_total{{listener="api",cause="{cause}"}}"#
+        ))
     }
 
     fn refused(&self, cause: &str) -> u64 {
-        self.counted(&format!(r#"bedplate_connections_refused_total{{listener="api",cause="{cause}"}}"#))
+        self.counted(&format!(
+            r#"bedplate_connections_refused_total{{listener="api",cause="{cause}"}}"#
+        ))
     }
 
     async fn close(self) {

@@ -186,9 +186,13 @@ async fn a_full_queue_is_told_and_has_room_for_others() {
 async fn the_queue_is_bounded_for_all_together() {
     let (pool, seen) = (WorkPool::new(1), Arc::new(Seen::default()));
     let users = ["a", "b", "c", "d", "e"];
-    let held: Vec<Held> = (0..=MAX_WAITING).map(|number| begin(&pool, users[number % 5], &seen)).collect();
+    let held: Vec<Held> =
+        (0..=MAX_WAITING).map(|number| begin(&pool, users[number % 5], &seen)).collect();
     until(|| waiting(&pool) == MAX_WAITING).await;
-    assert!(matches!(pool.run("f", |_| ()).await, Err(WorkError::Full { waiting: MAX_WAITING, of_user: 0 })));
+    assert!(matches!(
+        pool.run("f", |_| ()).await,
+        Err(WorkError::Full { waiting: MAX_WAITING, of_user: 0 })
+    ));
     drop(held);
 }
 
@@ -201,9 +205,9 @@ async fn users_have_their_turns_in_rotation_however_many_of_each_wait() {
     let mut all = Vec::new();
     for user in ["many", "many", "many", "one", "one", "other"] {
         let (shared, order, before) = (pool.clone(), order.clone(), waiting(&pool));
-        all.push(tokio::spawn(
-            async move { shared.run(user, move |_| order.lock().unwrap().push(user)).await },
-        ));
+        all.push(tokio::spawn(async move {
+            shared.run(user, move |_| order.lock().unwrap().push(user)).await
+        }));
         until(|| waiting(&pool) == before + 1).await;
     }
     first.ends.send(()).unwrap();
@@ -243,7 +247,8 @@ async fn a_later_turn_finds_room_in_a_full_queue_and_comes_before_what_was_not_b
     until(|| waiting(&pool) == MAX_WAITING_OF_USER).await;
     assert!(pool.run("many", |_| ()).await.is_err());
     let counted = seen.clone();
-    let again = tokio::spawn(async move { turns.run(move |_| counted.begun.load(Ordering::SeqCst)).await });
+    let again =
+        tokio::spawn(async move { turns.run(move |_| counted.begun.load(Ordering::SeqCst)).await });
     until(|| waiting(&pool) == MAX_WAITING_OF_USER + 1).await;
     held[0].ends.send(()).unwrap();
     assert_eq!(again.await.unwrap().unwrap(), 1, "of the others one has begun");

@@ -99,11 +99,18 @@ impl AttackSources {
     ///
     /// # Errors
     /// If the server refuses to.
-    pub(super) async fn prepare(site: &Site, exchange: Arc<Exchange>, seed: u64) -> anyhow::Result<Self> {
+    pub(super) async fn prepare(
+        site: &Site,
+        exchange: Arc<Exchange>,
+        seed: u64,
+    ) -> anyhow::Result<Self> {
         let user = User { name: USER.to_owned(), admin: false, account: None, comment: None };
         site.client.add_user(&user).await.context("adding the attacker's user")?;
-        let create =
-            CreateToken { name: USER.to_owned(), user: Some(USER.to_owned()), ..CreateToken::default() };
+        let create = CreateToken {
+            name: USER.to_owned(),
+            user: Some(USER.to_owned()),
+            ..CreateToken::default()
+        };
         let token = site.client.create_token(&create).await?.token;
         let user = site.server.client_with(token)?;
         Ok(Self { address: network::address(ATTACKER), user, exchange, seed })

@@ -82,7 +82,8 @@ pub(super) async fn prepare(
         let client = client.clone();
         async move { client.nodes(None).await.map(drop).map_err(anyhow::Error::from) }
     });
-    let (client, names, count) = (site.client.clone(), site::name(CHANGED)?.to_string(), AtomicU64::new(0));
+    let (client, names, count) =
+        (site.client.clone(), site::name(CHANGED)?.to_string(), AtomicU64::new(0));
     let change = Bystander::new("REST, change", move || {
         let comment = format!("change {}", count.fetch_add(1, Ordering::Relaxed));
         let patch = PatchNodes { names: names.clone(), patch: json!({ "comment": comment }) };
@@ -99,16 +100,27 @@ pub(super) async fn prepare(
     let mut all = vec![boot, list, change, overlays];
     all.extend(firmware(site, exchange, seed).await?);
     for bystander in &mut all {
-        bystander.ask().await.with_context(|| format!("nobody attacks, and yet: {}", bystander.name))?;
+        bystander
+            .ask()
+            .await
+            .with_context(|| format!("nobody attacks, and yet: {}", bystander.name))?;
     }
     Ok(all)
 }
 
 /// DHCP, and TFTP of what that names.
-async fn firmware(site: &Site, exchange: &Arc<Exchange>, seed: u64) -> anyhow::Result<[Bystander; 2]> {
+async fn firmware(
+    site: &Site,
+    exchange: &Arc<Exchange>,
+    seed: u64,
+) -> anyhow::Result<[Bystander; 2]> {
     let machine = site.machine(IN_FIRMWARE)?;
-    let speaker =
-        DhcpClientKind { mac: machine.mac(), firmware: Firmware::Bios, ipxe: false, broadcast: true };
+    let speaker = DhcpClientKind {
+        mac: machine.mac(),
+        firmware: Firmware::Bios,
+        ipxe: false,
+        broadcast: true,
+    };
     let mut dice = chance(seed, IN_FIRMWARE);
     let lease = exchange.lease(&speaker, &mut dice).await.context("DHCP")?;
     let exchange = exchange.clone();
@@ -120,7 +132,8 @@ async fn firmware(site: &Site, exchange: &Arc<Exchange>, seed: u64) -> anyhow::R
     let (own, server) = (network::address(IN_FIRMWARE), lease.next_server);
     let downloads = Bystander::new("TFTP, boot file", move || {
         let (file, repeats) = (lease.file.clone(), repeats.clone());
-        let wish = FileRequest { file, block_bytes: BLOCK_BYTES, window_blocks: 4, only_size: false };
+        let wish =
+            FileRequest { file, block_bytes: BLOCK_BYTES, window_blocks: 4, only_size: false };
         async move { tftp::fetch(own, server, wish, &repeats).await.map(drop) }
     });
     Ok([leases, downloads])

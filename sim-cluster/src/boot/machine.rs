@@ -155,8 +155,13 @@ impl Machine {
         self.ipxe().await.context("iPXE")?;
         let agent = self.stage1().await.context("stage 1")?;
         let mut state = agent.state();
-        let seen = state.wait_for(|state| state.connected || state.refused.is_some()).await?.clone();
-        ensure!(seen.refused.is_none(), "the channel is refused: {}", seen.refused.unwrap_or_default());
+        let seen =
+            state.wait_for(|state| state.connected || state.refused.is_some()).await?.clone();
+        ensure!(
+            seen.refused.is_none(),
+            "the channel is refused: {}",
+            seen.refused.unwrap_or_default()
+        );
         self.passed(Stage::Channel);
         Ok(Powered { number: self.number, on, laps: self.laps, _agent: agent })
     }
@@ -164,7 +169,8 @@ impl Machine {
     /// A lease, the length of the boot file, the boot file.
     async fn firmware(&mut self) -> anyhow::Result<()> {
         let speaker = self.speaker(false);
-        let lease = self.exchange.lease(&speaker, &mut self.dice).await.context("DHCP of the firmware")?;
+        let lease =
+            self.exchange.lease(&speaker, &mut self.dice).await.context("DHCP of the firmware")?;
         let own = self.node.address();
         ensure!(lease.address == own, "it was given {} and not its own {own}", lease.address);
         self.passed(Stage::FirmwareLease);
@@ -173,9 +179,14 @@ impl Machine {
             Firmware::Bios => (1_456, 1),
             Firmware::Uefi => (1_468, 4),
         };
-        let wish =
-            |only_size| FileRequest { file: lease.file.clone(), block_bytes, window_blocks, only_size };
-        let fetch = |only_size| tftp::fetch(own, lease.next_server, wish(only_size), &self.repeats.tftp);
+        let wish = |only_size| FileRequest {
+            file: lease.file.clone(),
+            block_bytes,
+            window_blocks,
+            only_size,
+        };
+        let fetch =
+            |only_size| tftp::fetch(own, lease.next_server, wish(only_size), &self.repeats.tftp);
         let size = fetch(true).await.context("TFTP, length of the boot file")?;
         let bytes = fetch(false).await.context("TFTP of the boot file")?;
         ensure!(size == bytes && size > 0, "{} has {size} bytes and {bytes} came", lease.file);
@@ -192,10 +203,13 @@ impl Machine {
         ensure!(lease.file.ends_with(&path), "the boot file is {} and not {path}", lease.file);
         self.passed(Stage::IpxeLease);
         let (node, count) = (&self.node, &self.repeats.http);
-        let script = patiently(&SCRIPT_WAITS, count, || node.script()).await.context("boot script")?;
+        let script =
+            patiently(&SCRIPT_WAITS, count, || node.script()).await.context("boot script")?;
         self.passed(Stage::Script);
         let (node, count) = (&self.node, &self.repeats.http);
-        patiently(&SCRIPT_WAITS, count, || node.load(&script)).await.context("kernel and initramfs")?;
+        patiently(&SCRIPT_WAITS, count, || node.load(&script))
+            .await
+            .context("kernel and initramfs")?;
         self.passed(Stage::Kernel);
         Ok(())
     }
@@ -221,7 +235,8 @@ impl Machine {
         let root = root.await.context("root image")?;
         self.passed(Stage::Root);
         let count = &self.repeats.stage1;
-        let booted = patiently(&STAGE1_WAITS, count, || root.overlaid()).await.context("boot overlays")?;
+        let booted =
+            patiently(&STAGE1_WAITS, count, || root.overlaid()).await.context("boot overlays")?;
         self.passed(Stage::Overlays);
         ensure!(
             booted.boot_overlays.contains_key("/etc/hostname"),

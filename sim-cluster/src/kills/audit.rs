@@ -68,22 +68,28 @@ impl Marker {
     ) -> anyhow::Result<()> {
         let entries = self.entries(client).await.context("the audit log")?;
         let is_refused = |entry: &AuditEntry| entry.outcome.starts_with(['4', '5']);
-        let of_round: Vec<&AuditEntry> = entries.iter().filter(|entry| !is_refused(entry)).collect();
+        let of_round: Vec<&AuditEntry> =
+            entries.iter().filter(|entry| !is_refused(entry)).collect();
         let all = counted(of_round.iter().copied());
         let done = counted(of_round.iter().copied().filter(|entry| entry.outcome != BEGUN));
         for ((method, path), must) in &lines.must {
             let has = all.get(&(*method, path.as_str())).copied().unwrap_or(0);
             if has < *must {
-                diagnostics.push(format!("{method} {path}: {must} changes, {has} lines in the audit log"));
+                diagnostics
+                    .push(format!("{method} {path}: {must} changes, {has} lines in the audit log"));
             }
         }
         for ((method, path), has) in &done {
             let of = |lines: &BTreeMap<Line, u64>| {
-                lines.iter().find(|((m, p), _)| m == method && p == path).map_or(0, |(_, count)| *count)
+                lines
+                    .iter()
+                    .find(|((m, p), _)| m == method && p == path)
+                    .map_or(0, |(_, count)| *count)
             };
             let most = of(&lines.must) + of(&lines.may);
             if path.starts_with("/v1/") && *has > most {
-                diagnostics.push(format!("{method} {path}: {has} lines in the audit log, {most} changes"));
+                diagnostics
+                    .push(format!("{method} {path}: {has} lines in the audit log, {most} changes"));
             }
         }
         Ok(())

@@ -45,7 +45,8 @@ pub(super) enum Subject {
 }
 
 impl Subject {
-    pub(super) const ALL: [Self; 5] = [Self::Nodes, Self::Profiles, Self::Users, Self::Tokens, Self::Files];
+    pub(super) const ALL: [Self; 5] =
+        [Self::Nodes, Self::Profiles, Self::Users, Self::Tokens, Self::Files];
 
     /// What comes after a value: another one, or the end.
     pub(super) fn next(self, now: &Value, deletes: bool, number: u64) -> Value {
@@ -126,7 +127,9 @@ impl Subject {
                 let (overlay, path) = (overlay()?, file(name));
                 match comment {
                     Some(text) => {
-                        client.put_overlay_file(&overlay, &path, 0o644, false, text.into_bytes()).await
+                        client
+                            .put_overlay_file(&overlay, &path, 0o644, false, text.into_bytes())
+                            .await
                     }
                     None => client.delete_overlay_file(&overlay, &path).await,
                 }
@@ -143,7 +146,9 @@ impl Subject {
             Self::Nodes => nodes(client).await,
             Self::Profiles => {
                 let all = client.profiles().await?.into_iter();
-                Ok(ours(all.map(|one| (one.name.to_string(), one.spec.comment.unwrap_or_default()))))
+                Ok(ours(
+                    all.map(|one| (one.name.to_string(), one.spec.comment.unwrap_or_default())),
+                ))
             }
             Self::Users => {
                 let all = client.users().await?.into_iter();

@@ -12,7 +12,9 @@ use anyhow::{Context as _, ensure};
 use api::ids::MacAddr;
 use dhcproto::{
     Decodable as _, Decoder, Encodable as _,
-    v4::{Architecture, DhcpOption, Flags, Message, MessageType, Opcode, OptionCode, UnknownOption},
+    v4::{
+        Architecture, DhcpOption, Flags, Message, MessageType, Opcode, OptionCode, UnknownOption,
+    },
 };
 
 /// Largest answer that firmware takes, bytes.
@@ -66,9 +68,16 @@ impl DhcpClientKind {
     }
 
     /// Takes an offer.
-    pub(crate) fn request(&self, transaction: u32, seconds: u16, offer: &Reply) -> anyhow::Result<Vec<u8>> {
-        let chosen =
-            [DhcpOption::RequestedIpAddress(offer.address), DhcpOption::ServerIdentifier(offer.server)];
+    pub(crate) fn request(
+        &self,
+        transaction: u32,
+        seconds: u16,
+        offer: &Reply,
+    ) -> anyhow::Result<Vec<u8>> {
+        let chosen = [
+            DhcpOption::RequestedIpAddress(offer.address),
+            DhcpOption::ServerIdentifier(offer.server),
+        ];
         self.packet(MessageType::Request, transaction, seconds, &chosen)
     }
 
@@ -79,7 +88,8 @@ impl DhcpClientKind {
         seconds: u16,
         more: &[DhcpOption],
     ) -> anyhow::Result<Vec<u8>> {
-        let flags = if self.broadcast { Flags::default().set_broadcast() } else { Flags::default() };
+        let flags =
+            if self.broadcast { Flags::default().set_broadcast() } else { Flags::default() };
         let mut message = Message::default();
         message
             .set_opcode(Opcode::BootRequest)
@@ -88,8 +98,12 @@ impl DhcpClientKind {
             .set_flags(flags)
             .set_chaddr(&self.mac.0);
         let (class, architecture, interface) = match self.firmware {
-            Firmware::Bios => ("PXEClient:Arch:00000:UNDI:002001", Architecture::X86_Bios, (1, 2, 1)),
-            Firmware::Uefi => ("PXEClient:Arch:00007:UNDI:003016", Architecture::from(7), (1, 3, 16)),
+            Firmware::Bios => {
+                ("PXEClient:Arch:00000:UNDI:002001", Architecture::X86_Bios, (1, 2, 1))
+            }
+            Firmware::Uefi => {
+                ("PXEClient:Arch:00007:UNDI:003016", Architecture::from(7), (1, 3, 16))
+            }
         };
         let options = message.opts_mut();
         options.insert(DhcpOption::MessageType(kind));
@@ -120,8 +134,8 @@ impl DhcpClientKind {
 /// What PXE firmware asks for (55).
 fn wanted() -> Vec<OptionCode> {
     [
-        1, 2, 3, 4, 5, 6, 12, 13, 15, 17, 18, 22, 23, 28, 40, 41, 42, 43, 50, 51, 54, 58, 59, 60, 66, 67, 97,
-        128,
+        1, 2, 3, 4, 5, 6, 12, 13, 15, 17, 18, 22, 23, 28, 40, 41, 42, 43, 50, 51, 54, 58, 59, 60,
+        66, 67, 97, 128,
     ]
     .map(OptionCode::from)
     .to_vec()
@@ -130,7 +144,8 @@ fn wanted() -> Vec<OptionCode> {
 impl Reply {
     /// Reads an answer.
     pub(crate) fn parse(packet: &[u8]) -> anyhow::Result<Self> {
-        let message = Message::decode(&mut Decoder::new(packet)).context("cannot read a DHCP message")?;
+        let message =
+            Message::decode(&mut Decoder::new(packet)).context("cannot read a DHCP message")?;
         ensure!(message.opcode() == Opcode::BootReply, "a request came where an answer should");
         let options = message.opts();
         let kind = options.msg_type().context("an answer without a type")?;
@@ -145,7 +160,14 @@ impl Reply {
             _ => String::new(),
         };
         let mac = MacAddr(message.chaddr().try_into().context("an answer to no Ethernet address")?);
-        Ok(Self { kind, mac, address: message.yiaddr(), server, next_server: message.siaddr(), file })
+        Ok(Self {
+            kind,
+            mac,
+            address: message.yiaddr(),
+            server,
+            next_server: message.siaddr(),
+            file,
+        })
     }
 }
 
@@ -207,7 +229,8 @@ mod tests {
 
     #[test]
     fn the_server_takes_it_for_what_it_is() {
-        let speaker = |firmware, ipxe| DhcpClientKind { mac: MAC, firmware, ipxe, broadcast: !ipxe };
+        let speaker =
+            |firmware, ipxe| DhcpClientKind { mac: MAC, firmware, ipxe, broadcast: !ipxe };
         let script = "http://10.88.0.1:9480/boot/52-54-01-00-00-09/script?memory=${memsize}";
         for (speaker, file) in [
             (speaker(Firmware::Bios, false), "bios.kpxe"),

@@ -36,8 +36,12 @@ const SERVER_PORT: u16 = 67;
 const CLIENT_PORT: u16 = 68;
 
 /// Waits before firmware asks again.
-const WAITS: [Duration; 4] =
-    [Duration::from_secs(4), Duration::from_secs(8), Duration::from_secs(16), Duration::from_secs(32)];
+const WAITS: [Duration; 4] = [
+    Duration::from_secs(4),
+    Duration::from_secs(8),
+    Duration::from_secs(16),
+    Duration::from_secs(32),
+];
 
 /// Receive buffer, bytes: each machine has one of its own, so what is lost here would be lost by us alone.
 const BUFFER_BYTES: usize = 16 << 20;
@@ -76,13 +80,15 @@ impl Exchange {
     /// If the port cannot be had.
     pub(crate) fn open() -> anyhow::Result<Arc<Self>> {
         let any = SocketAddrV4::new(Ipv4Addr::UNSPECIFIED, CLIENT_PORT);
-        let socket = std::net::UdpSocket::bind(any).with_context(|| format!("cannot listen on {any}"))?;
+        let socket =
+            std::net::UdpSocket::bind(any).with_context(|| format!("cannot listen on {any}"))?;
         socket.set_broadcast(true)?;
         socket.set_nonblocking(true)?;
         setsockopt(&socket.as_fd(), sockopt::BindToDevice, &NODES_INTERFACE.into())?;
         setsockopt(&socket.as_fd(), sockopt::RcvBufForce, &BUFFER_BYTES)?;
         let socket = UdpSocket::from_std(socket)?;
-        let exchange = Arc::new(Self { socket, waiting: Mutex::default(), repeated: AtomicU64::new(0) });
+        let exchange =
+            Arc::new(Self { socket, waiting: Mutex::default(), repeated: AtomicU64::new(0) });
         tokio::spawn(exchange.clone().hand_out());
         Ok(exchange)
     }
@@ -96,7 +102,11 @@ impl Exchange {
     ///
     /// # Errors
     /// If nobody answers in a minute, or the server refuses what it has offered.
-    pub(crate) async fn lease(&self, speaker: &DhcpClientKind, dice: &mut Rng) -> anyhow::Result<Reply> {
+    pub(crate) async fn lease(
+        &self,
+        speaker: &DhcpClientKind,
+        dice: &mut Rng,
+    ) -> anyhow::Result<Reply> {
         let started = clock::monotonic();
         let mut open = self.transaction(dice.u32(..));
         let number = open.number;
@@ -109,7 +119,12 @@ impl Exchange {
             .ask(speaker.mac, MessageType::Ack, || speaker.request(number, seconds(), &offer))
             .await
             .context("REQUEST")?;
-        ensure!(taken.address == offer.address, "{} was offered, {} came", offer.address, taken.address);
+        ensure!(
+            taken.address == offer.address,
+            "{} was offered, {} came",
+            offer.address,
+            taken.address
+        );
         Ok(taken)
     }
 

@@ -100,8 +100,9 @@ impl Download {
         match packet {
             [0, 3, high, low, data @ ..] => self.data(u16::from_be_bytes([*high, *low]), data),
             [0, 5, high, low, words @ ..] => {
-                let words =
-                    String::from_utf8_lossy(words.split(|byte| *byte == 0).next().unwrap_or_default());
+                let words = String::from_utf8_lossy(
+                    words.split(|byte| *byte == 0).next().unwrap_or_default(),
+                );
                 bail!("the server says {words:?} (code {})", u16::from_be_bytes([*high, *low]));
             }
             [0, 6, options @ ..] if self.received == 0 => self.granted(options),
@@ -119,12 +120,18 @@ impl Download {
 
     fn granted(&mut self, options: &[u8]) -> anyhow::Result<Step> {
         let mut fields = options.split(|byte| *byte == 0).map(String::from_utf8_lossy);
-        while let (Some(name), Some(value)) = (fields.next().filter(|name| !name.is_empty()), fields.next()) {
-            let value: u64 = value.parse().with_context(|| format!("option {name} is {value:?}"))?;
+        while let (Some(name), Some(value)) =
+            (fields.next().filter(|name| !name.is_empty()), fields.next())
+        {
+            let value: u64 =
+                value.parse().with_context(|| format!("option {name} is {value:?}"))?;
             match name.as_ref() {
                 "tsize" => self.size = Some(value),
                 "blksize" => {
-                    ensure!(value <= self.wish.block_bytes.into(), "blksize {value} was never asked for");
+                    ensure!(
+                        value <= self.wish.block_bytes.into(),
+                        "blksize {value} was never asked for"
+                    );
                     self.block_bytes = u16::try_from(value)?;
                 }
                 "windowsize" => {
@@ -188,7 +195,8 @@ pub(crate) async fn fetch(
     wish: FileRequest,
     repeated: &AtomicU64,
 ) -> anyhow::Result<u64> {
-    let socket = UdpSocket::bind((from, 0)).await.with_context(|| format!("no port of {from} is free"))?;
+    let socket =
+        UdpSocket::bind((from, 0)).await.with_context(|| format!("no port of {from} is free"))?;
     let (mut download, first) = Download::new(wish);
     let mut peer = SocketAddr::V4(SocketAddrV4::new(server, PORT));
     let mut silent = 0;
@@ -197,7 +205,11 @@ pub(crate) async fn fetch(
     loop {
         let Ok(received) = timeout(REPEAT, socket.recv_from(&mut buffer)).await else {
             silent += 1;
-            ensure!(silent <= MAX_REPEATS, "{server} is silent in the middle of {}", download.wish.file);
+            ensure!(
+                silent <= MAX_REPEATS,
+                "{server} is silent in the middle of {}",
+                download.wish.file
+            );
             repeated.fetch_add(1, Ordering::Relaxed);
             socket.send_to(&download.handle_timeout(), peer).await?;
             continue;

@@ -85,7 +85,11 @@ struct Node {
 }
 
 impl Agent {
-    pub(super) fn start(identity: Arc<AgentIdentity>, port: FleetPort, journal: Arc<Journal>) -> Self {
+    pub(super) fn start(
+        identity: Arc<AgentIdentity>,
+        port: FleetPort,
+        journal: Arc<Journal>,
+    ) -> Self {
         let boot: Arc<str> = format!("{}-{}", identity.node, clock::now().0).into();
         let (seen, cut) = (watch::Sender::default(), Arc::default());
         let node = Node { identity, port, boot, seen, cut };
@@ -127,7 +131,8 @@ impl Agent {
     /// # Errors
     /// If the server cannot be reached.
     pub async fn dial_stream(&self, stream: StreamId) -> anyhow::Result<Result<(), Refusal>> {
-        let dialled = self.node.port.dial(&format!("/node/v1/streams/{stream}"), Arc::default()).await?;
+        let dialled =
+            self.node.port.dial(&format!("/node/v1/streams/{stream}"), Arc::default()).await?;
         Ok(dialled.map(drop))
     }
 
@@ -205,8 +210,11 @@ impl Node {
             uptime: || 1,
             session: Session::default(),
         };
-        let errands =
-            BackgroundTasks { node: self.clone(), applied: applied_here, outbox: outbox_in.clone() };
+        let errands = BackgroundTasks {
+            node: self.clone(),
+            applied: applied_here,
+            outbox: outbox_in.clone(),
+        };
         let node = self.clone();
         let conversation = tokio::spawn(async move {
             let _held = (inventory_here, stopping);
@@ -323,12 +331,22 @@ impl BackgroundTasks {
                 Ok(written) => {
                     self.applied.send_replace(Some(generation));
                     self.node.seen.send_modify(|state| state.applied = Some(generation));
-                    return FromAgent::OverlaysApplied { generation, written, removed: 0, error: None };
+                    return FromAgent::OverlaysApplied {
+                        generation,
+                        written,
+                        removed: 0,
+                        error: None,
+                    };
                 }
                 // Others may be wanted by now; the server tells again what it misses.
                 Err(Fetch::Other(got)) => {
                     let error = Some(format!("the overlays are {got}, not {}", generation.digest));
-                    return FromAgent::OverlaysApplied { generation, written: 0, removed: 0, error };
+                    return FromAgent::OverlaysApplied {
+                        generation,
+                        written: 0,
+                        removed: 0,
+                        error,
+                    };
                 }
                 Err(Fetch::Failed(error)) => {
                     tracing::debug!("overlays of simulated {}: {error:#}", self.node.identity.node);
@@ -339,7 +357,8 @@ impl BackgroundTasks {
     }
 
     async fn fetch_overlays(&self, generation: Generation) -> Result<u64, Fetch> {
-        let archive = self.node.port.get("/node/v1/overlays/runtime").await.map_err(Fetch::Failed)?;
+        let archive =
+            self.node.port.get("/node/v1/overlays/runtime").await.map_err(Fetch::Failed)?;
         let tree = Tree::read(&archive[..]).map_err(|error| Fetch::Failed(error.into()))?;
         let got = tree.digest();
         if got != generation.digest {

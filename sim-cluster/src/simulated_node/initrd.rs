@@ -14,11 +14,13 @@ pub(super) fn file<'a>(archive: &'a [u8], wanted: &str) -> anyhow::Result<&'a [u
         let name_bytes = field(header, 11)?;
         let content_bytes = field(header, 6)?;
         let name_at = at + HEADER_BYTES;
-        let name = archive.get(name_at..name_at + name_bytes).context("the archive ends in a name")?;
+        let name =
+            archive.get(name_at..name_at + name_bytes).context("the archive ends in a name")?;
         let name = name.strip_suffix(b"\0").context("a name without its final zero")?;
         let content_at = (name_at + name_bytes).next_multiple_of(4);
-        let content =
-            archive.get(content_at..content_at + content_bytes).context("the archive ends in a file")?;
+        let content = archive
+            .get(content_at..content_at + content_bytes)
+            .context("the archive ends in a file")?;
         if name == b"TRAILER!!!" {
             bail!("the archive has no {wanted}");
         }

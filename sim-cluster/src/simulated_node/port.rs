@@ -106,11 +106,17 @@ impl FleetPort {
         message: &str,
     ) -> anyhow::Result<()> {
         let report = Report { phase, percent, message: message.to_owned() };
-        body(self.client.post(self.url("/node/v1/report")).json(&report).send().await?).await.map(drop)
+        body(self.client.post(self.url("/node/v1/report")).json(&report).send().await?)
+            .await
+            .map(drop)
     }
 
     /// Opens a WebSocket; the inner error is a refusal of this node, with the server's words.
-    pub(super) async fn dial(&self, route: &str, cut: Arc<Cut>) -> anyhow::Result<Result<Socket, Refusal>> {
+    pub(super) async fn dial(
+        &self,
+        route: &str,
+        cut: Arc<Cut>,
+    ) -> anyhow::Result<Result<Socket, Refusal>> {
         timeout(DEADLINE, self.open(route, cut)).await.context("the server does not answer")?
     }
 
@@ -131,7 +137,8 @@ impl FleetPort {
         match client_async_with_config(url, tls, Some(limits)).await {
             Ok((socket, _)) => Ok(Ok(socket)),
             Err(tungstenite::Error::Http(answer)) if answer.status().is_client_error() => {
-                let words = answer.body().as_deref().map(String::from_utf8_lossy).unwrap_or_default();
+                let words =
+                    answer.body().as_deref().map(String::from_utf8_lossy).unwrap_or_default();
                 Ok(Err(Refusal { status: answer.status(), words: words.into_owned() }))
             }
             Err(error) => Err(error.into()),

@@ -34,8 +34,8 @@ use api::{
     ids::{NodeName, Timestamp},
     log::times::TimeMark,
     run::{
-        Destination, LiveUsage, LogTaken, MAX_LOG_CHUNK_BYTES, MAX_RUNS_PER_MESSAGE, Outcome, RunEnd, RunId,
-        RunReport, RunSpec, RunState, RunUsage, Usage, Work, WorkflowId,
+        Destination, LiveUsage, LogTaken, MAX_LOG_CHUNK_BYTES, MAX_RUNS_PER_MESSAGE, Outcome,
+        RunEnd, RunId, RunReport, RunSpec, RunState, RunUsage, Usage, Work, WorkflowId,
     },
 };
 use fastrand::Rng;
@@ -187,9 +187,14 @@ impl RunSupervisor {
                 let _ = done.send(());
             }
             Request::List(list) => {
-                let paused = self.held.iter().filter(|(_, held)| *held.paused.borrow()).map(|(run, _)| *run);
+                let paused =
+                    self.held.iter().filter(|(_, held)| *held.paused.borrow()).map(|(run, _)| *run);
                 let volumes = self.volumes.iter().copied().collect();
-                let _ = list.send(Listed { paused: paused.collect(), reports: self.core.list(), volumes });
+                let _ = list.send(Listed {
+                    paused: paused.collect(),
+                    reports: self.core.list(),
+                    volumes,
+                });
             }
             Request::Usage(runs) => self.measure(&runs),
         }
@@ -235,11 +240,15 @@ impl RunSupervisor {
         }
         let surroundings = self.surroundings.clone();
         let life = self.lives.spawn(async move {
-            if let Err(error) = live(spec, Orders { stopped, pauses, releases }, surroundings).await {
+            if let Err(error) = live(spec, Orders { stopped, pauses, releases }, surroundings).await
+            {
                 tracing::debug!("simulated run {run}: {error:#}");
             }
         });
-        self.held.insert(run, Held { state: RunState::Preparing {}, is_job, stop, paused, released, life });
+        self.held.insert(
+            run,
+            Held { state: RunState::Preparing {}, is_job, stop, paused, released, life },
+        );
         self.seen.send_modify(|state| state.started.push(subject));
     }
 
@@ -249,7 +258,8 @@ impl RunSupervisor {
             held.state = report.state.clone();
         }
         self.core.advanced(report);
-        let is_running = |held: &&Held| held.is_job && matches!(held.state, RunState::Running { .. });
+        let is_running =
+            |held: &&Held| held.is_job && matches!(held.state, RunState::Running { .. });
         let running = self.held.values().filter(is_running).count();
         self.seen.send_if_modified(|state| {
             let more = running > state.most_jobs;
@@ -261,7 +271,10 @@ impl RunSupervisor {
     /// What runs use: the same of each that runs.
     fn measure(&mut self, runs: &[RunId]) {
         let usage = |run: &RunId| {
-            let runs = self.held.get(run).is_some_and(|held| matches!(held.state, RunState::Running { .. }));
+            let runs = self
+                .held
+                .get(run)
+                .is_some_and(|held| matches!(held.state, RunState::Running { .. }));
             let usage = LiveUsage { total: total(), memory_bytes: 1 << 19, processes: 1 };
             RunUsage { run: *run, usage: runs.then_some(usage) }
         };
@@ -333,7 +346,8 @@ async fn live(
     let (run, started) = (spec.run, clock::now());
     let (workflow, subject) = (spec.workflow, spec.subject.clone());
     let (began, ended) = (started, started);
-    let open = journal.begin(Entry { run, workflow, subject, node, boot, began, ended, outcome: None });
+    let open =
+        journal.begin(Entry { run, workflow, subject, node, boot, began, ended, outcome: None });
     reports.send(RunReport { run, state: RunState::Running { started } }).await?;
     let work = async {
         if let Work::Egress { destination: Destination::Client { .. }, .. } = spec.work {
@@ -373,7 +387,8 @@ async fn outcome(spec: &RunSpec) -> Outcome {
     let word = |place: usize| job.command.get(place).map_or("", String::as_str);
     let number = |place: usize| word(place).parse::<u32>().unwrap_or(0);
     let mut dice = Rng::with_seed(spec.run.0.as_u64_pair().1);
-    let mut pause = |least: u32, most: u32| Duration::from_millis(dice.u32(least..=most.max(least)).into());
+    let mut pause =
+        |least: u32, most: u32| Duration::from_millis(dice.u32(least..=most.max(least)).into());
     match word(0) {
         "/bin/sleep" | "sleep" => sleep(Duration::from_millis(u64::from(number(1)) * 10)).await,
         "exit" => return Outcome::Exited { code: number(1).cast_signed() },
@@ -444,14 +459,20 @@ async fn post_whole(port: &FleetPort, spec: &RunSpec, log: &[u8], range: Range<u
 }
 
 /// Sends a part of a log. What is before it and not at the server is left out.
-async fn post_log(port: &FleetPort, spec: &RunSpec, log: &[u8], range: Range<usize>) -> anyhow::Result<()> {
+async fn post_log(
+    port: &FleetPort,
+    spec: &RunSpec,
+    log: &[u8],
+    range: Range<usize>,
+) -> anyhow::Result<()> {
     let (run, mut offset) = (spec.run, range.start);
     let has_times = matches!(&spec.work, Work::Job(job) if job.log_times);
     while offset < range.end {
         let after = if offset > 0 && offset == range.start { "&after=0" } else { "" };
         let end = range.end.min(offset + MAX_LOG_CHUNK_BYTES);
         let mark = [TimeMark { offset: end as u64, time: clock::now() }];
-        let times = if has_times { format!("&times={}", TimeMark::query(&mark)) } else { String::new() };
+        let times =
+            if has_times { format!("&times={}", TimeMark::query(&mark)) } else { String::new() };
         let route = format!("/node/v1/runs/{run}/log?offset={offset}{after}{times}");
         let taken: LogTaken = port.post_bytes(&route, log[offset..end].to_vec()).await?;
         offset = usize::try_from(taken.length).context("the server claims a log of exabytes")?;

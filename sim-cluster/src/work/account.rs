@@ -127,10 +127,12 @@ impl Account {
             let why = summary.reason.clone().unwrap_or_default();
             self.diagnostics.push(format!("{} is {}: {why}", summary.name, summary.state.as_str()));
         }
-        let jobs: Vec<&Stage> = workflow.stages.iter().filter(|stage| stage.kind == StageKind::Job).collect();
+        let jobs: Vec<&Stage> =
+            workflow.stages.iter().filter(|stage| stage.kind == StageKind::Job).collect();
         let finished: u32 = jobs.iter().map(|stage| stage.tasks.finished).sum();
         if finished != submitted.tasks {
-            self.diagnostics.push(format!("{} has {finished} of {} tasks", summary.name, submitted.tasks));
+            self.diagnostics
+                .push(format!("{} has {finished} of {} tasks", summary.name, submitted.tasks));
         }
         self.tasks += u64::from(finished);
         for stage in jobs {
@@ -141,8 +143,9 @@ impl Account {
                 let subject = format!("job {}[{task}]", stage.name);
                 let did = deeds.remove(&(summary.id, subject.clone())).unwrap_or_default();
                 let wrong = check(attempts, &did);
-                self.diagnostics
-                    .extend(wrong.into_iter().map(|why| format!("{} {subject}: {why}", summary.name)));
+                self.diagnostics.extend(
+                    wrong.into_iter().map(|why| format!("{} {subject}: {why}", summary.name)),
+                );
                 self.count(summary.submitted, attempts, &did);
                 if let Some(last) = attempts.last().filter(|_| stage.name == TALK) {
                     let run = success(last, &did).map(|entry| entry.run);
@@ -169,7 +172,9 @@ impl Account {
         if let Some(started) = attempts.iter().find_map(|attempt| attempt.started) {
             self.submit_to_start.add(between(submitted, started));
         }
-        let Some((last, known)) = attempts.last().and_then(|last| Some((last, last.ended?))) else { return };
+        let Some((last, known)) = attempts.last().and_then(|last| Some((last, last.ended?))) else {
+            return;
+        };
         if let Some(run) = success(last, did) {
             self.start_to_known.add(between(run.began, known));
             self.end_to_known.add(between(run.ended, known));
@@ -195,7 +200,8 @@ impl Account {
                 self.logs_lost += 1;
             } else {
                 let (workflow, subject) = (talker.workflow, talker.subject());
-                let wrong = format!("its log has {} of {} bytes, or others", log.len(), whole.len());
+                let wrong =
+                    format!("its log has {} of {} bytes, or others", log.len(), whole.len());
                 self.diagnostics.push(format!("workflow {workflow} {subject}: {wrong}"));
             }
         }
@@ -321,8 +327,9 @@ fn check_nodes(attempts: &[Attempt], did: &[Entry]) -> Vec<String> {
     }
     let exits = |attempt: &&Attempt| matches!(attempt.outcome, Some(Outcome::Exited { .. }));
     for attempt in attempts.iter().filter(exits) {
-        let same =
-            |node: &NodeName, outcome: &Option<Outcome>| *node == attempt.node && *outcome == attempt.outcome;
+        let same = |node: &NodeName, outcome: &Option<Outcome>| {
+            *node == attempt.node && *outcome == attempt.outcome
+        };
         let told = attempts.iter().filter(|other| same(&other.node, &other.outcome)).count();
         let real = did.iter().filter(|entry| same(&entry.node, &entry.outcome)).count();
         if told > real {

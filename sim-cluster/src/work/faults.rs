@@ -62,7 +62,8 @@ pub(super) struct Counts {
 impl fmt::Display for Counts {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let [cuts, restarts, power, failed] =
-            [&self.cuts, &self.restarts, &self.power, &self.boots_failed].map(|n| n.load(Ordering::Relaxed));
+            [&self.cuts, &self.restarts, &self.power, &self.boots_failed]
+                .map(|n| n.load(Ordering::Relaxed));
         write!(
             f,
             "{} in all: {cuts} connections cut, {restarts} agents restarted, {power} nodes without power ({failed} boots \
@@ -114,7 +115,10 @@ impl NodeFaults {
             match self.dice.u64(..100) {
                 0..70 => self.cut(),
                 70..90 => self.restart().await,
-                _ => self.lose_power().await.with_context(|| format!("the node at {}", self.address()))?,
+                _ => self
+                    .lose_power()
+                    .await
+                    .with_context(|| format!("the node at {}", self.address()))?,
             }
         }
     }
@@ -173,8 +177,12 @@ impl NodeFaults {
     }
 
     async fn boot(&mut self) -> anyhow::Result<Agent> {
-        let speaker =
-            DhcpClientKind { mac: self.node.mac(), firmware: Firmware::Bios, ipxe: false, broadcast: true };
+        let speaker = DhcpClientKind {
+            mac: self.node.mac(),
+            firmware: Firmware::Bios,
+            ipxe: false,
+            broadcast: true,
+        };
         self.exchange.lease(&speaker, &mut self.dice).await?;
         let script = self.node.script().await?;
         self.node.load(&script).await?;

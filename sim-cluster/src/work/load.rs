@@ -80,7 +80,8 @@ async fn submit_one(client: &Client, number: u32, tasks: u32) -> anyhow::Result<
 }
 
 fn is_away(error: &ClientError) -> bool {
-    matches!(error, ClientError::Unreachable { .. } | ClientError::Answer(_)) || error.status() == Some(503)
+    matches!(error, ClientError::Unreachable { .. } | ClientError::Answer(_))
+        || error.status() == Some(503)
 }
 
 /// A document with so many tasks.

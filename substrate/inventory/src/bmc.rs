@@ -35,7 +35,9 @@ pub(crate) fn collect(read: &mut Reader<'_>, ioctls: &dyn Ioctls) -> Option<Bmc>
             read.gap("BMC: Get Device ID", "its answer is too short");
             Bmc::default()
         }),
-        Err(Refusal::Kernel(error)) if error.kind() == ErrorKind::NotFound && !device => return None,
+        Err(Refusal::Kernel(error)) if error.kind() == ErrorKind::NotFound && !device => {
+            return None;
+        }
         // Who says nothing once is not asked more: each question costs seconds.
         Err(refusal @ Refusal::Kernel(_)) => {
             read.gap("BMC: Get Device ID", refusal);
@@ -69,7 +71,11 @@ impl std::fmt::Display for Refusal {
 }
 
 /// The answer after its completion code.
-fn ask(ioctls: &dyn Ioctls, (function, command): (u8, u8), data: &[u8]) -> Result<Vec<u8>, Refusal> {
+fn ask(
+    ioctls: &dyn Ioctls,
+    (function, command): (u8, u8),
+    data: &[u8],
+) -> Result<Vec<u8>, Refusal> {
     let mut answer = ioctls.ipmi(function, command, data).map_err(Refusal::Kernel)?;
     match answer.first() {
         None => Err(Refusal::Empty),
@@ -81,7 +87,9 @@ fn ask(ioctls: &dyn Ioctls, (function, command): (u8, u8), data: &[u8]) -> Resul
 /// Device, its revision, firmware (major, minor in BCD), IPMI (BCD, the minor digit first), further support, maker
 /// (20 bits in three bytes), product.
 fn identity(answer: &[u8]) -> Option<Bmc> {
-    let [_, _, major, minor, ipmi, _, maker_low, maker_middle, maker_high, ..] = *answer else { return None };
+    let [_, _, major, minor, ipmi, _, maker_low, maker_middle, maker_high, ..] = *answer else {
+        return None;
+    };
     let maker = u32::from_le_bytes([maker_low, maker_middle, maker_high & 0xf, 0]);
     Some(Bmc {
         firmware: Some(format!("{}.{minor:02x}", major & 0x7f)),

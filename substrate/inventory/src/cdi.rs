@@ -78,7 +78,8 @@ fn spec(tree: &Tree, raw: RawSpec, diagnostics: &mut Diagnostics) -> Option<Spec
         let message = format!("version {:?} is none of 0.3.0 to 1.1.0", raw.cdi_version);
         note(".cdiVersion", message);
     }
-    let kind = raw.kind.parse::<DeviceKind>().map_err(|error| note(".kind", error.to_string())).ok()?;
+    let kind =
+        raw.kind.parse::<DeviceKind>().map_err(|error| note(".kind", error.to_string())).ok()?;
     if raw.devices.is_empty() {
         note(".devices", "a spec describes one device at least".to_owned());
     }
@@ -105,7 +106,9 @@ fn spec(tree: &Tree, raw: RawSpec, diagnostics: &mut Diagnostics) -> Option<Spec
 fn is_known(version: &str) -> bool {
     let numbers: Option<Vec<u32>> = version.split('.').map(|number| number.parse().ok()).collect();
     let Some(&[major, minor, _]) = numbers.as_deref() else { return false };
-    VERSIONS.iter().any(|&(known, least, greatest)| known == major && (least..=greatest).contains(&minor))
+    VERSIONS
+        .iter()
+        .any(|&(known, least, greatest)| known == major && (least..=greatest).contains(&minor))
 }
 
 fn edits(raw: RawEdits, at: &str, note: &mut impl FnMut(&str, String)) -> Edits {
@@ -131,12 +134,15 @@ fn edits(raw: RawEdits, at: &str, note: &mut impl FnMut(&str, String)) -> Edits 
         hooks::add(hook, &mut edits);
     }
     if raw.intel_rdt.is_some() {
-        edits.refused.push("intelRdt: classes of cache and memory bandwidth are not set".to_owned());
-    }
-    if let Some(first) = raw.net_devices.first() {
         edits
             .refused
-            .push(format!("netDevices: the interface {} stays the node's", first.host_interface_name));
+            .push("intelRdt: classes of cache and memory bandwidth are not set".to_owned());
+    }
+    if let Some(first) = raw.net_devices.first() {
+        edits.refused.push(format!(
+            "netDevices: the interface {} stays the node's",
+            first.host_interface_name
+        ));
     }
     edits
 }
@@ -145,7 +151,10 @@ fn node(raw: RawNode, at: &str, edits: &mut Edits, note: &mut impl FnMut(&str, S
     let source = raw.host_path.unwrap_or_else(|| raw.path.clone());
     for (key, path) in [("path", &raw.path), ("hostPath", &source)] {
         if !is_plain(path) {
-            return note(&format!("{at}.{key}"), format!("{path:?} is no absolute path without `..`"));
+            return note(
+                &format!("{at}.{key}"),
+                format!("{path:?} is no absolute path without `..`"),
+            );
         }
     }
     let permissions = raw.permissions.unwrap_or_else(|| "rwm".to_owned());
@@ -160,13 +169,16 @@ fn node(raw: RawNode, at: &str, edits: &mut Edits, note: &mut impl FnMut(&str, S
         Some("c" | "u") => Some(NodeKind::Character),
         Some("b") => Some(NodeKind::Block),
         Some(other) => {
-            edits
-                .refused
-                .push(format!("the device node {} of type {other:?}: only c, u and b are made", raw.path));
+            edits.refused.push(format!(
+                "the device node {} of type {other:?}: only c, u and b are made",
+                raw.path
+            ));
             return;
         }
     };
-    if !raw.path.starts_with("/dev/") || NO_DEVICES.iter().any(|directory| is_below(&raw.path, directory)) {
+    if !raw.path.starts_with("/dev/")
+        || NO_DEVICES.iter().any(|directory| is_below(&raw.path, directory))
+    {
         edits.refused.push(format!("the device node {}: no device works there", raw.path));
         return;
     }
@@ -189,16 +201,22 @@ fn node(raw: RawNode, at: &str, edits: &mut Edits, note: &mut impl FnMut(&str, S
 fn mount(raw: RawMount, at: &str, edits: &mut Edits, note: &mut impl FnMut(&str, String)) {
     for (key, path) in [("hostPath", &raw.host_path), ("containerPath", &raw.container_path)] {
         if !is_plain(path) {
-            return note(&format!("{at}.{key}"), format!("{path:?} is no absolute path without `..`"));
+            return note(
+                &format!("{at}.{key}"),
+                format!("{path:?} is no absolute path without `..`"),
+            );
         }
     }
     let target = raw.container_path;
     let mut mount = Mount { source: raw.host_path, target, read_only: true, no_exec: false };
     if let Some(other) = raw.kind.filter(|kind| !matches!(kind.as_str(), "" | "bind" | "none")) {
-        edits.refused.push(format!("the mount {} of type {other:?}: only bind is done", mount.target));
+        edits
+            .refused
+            .push(format!("the mount {} of type {other:?}: only bind is done", mount.target));
         return;
     }
-    if mount.target == "/" || MADE_AGAIN.iter().any(|directory| is_below(&mount.target, directory)) {
+    if mount.target == "/" || MADE_AGAIN.iter().any(|directory| is_below(&mount.target, directory))
+    {
         edits.refused.push(format!("the mount {}: a container has its own there", mount.target));
         return;
     }

@@ -112,7 +112,9 @@ fn read(read: &mut Reader<'_>) -> Vec<Offer> {
     let (mut found, kinds) = from_specs(read);
     let rules = built_in::all(read).into_iter().filter(|(name, ..)| !kinds.contains(name.kind()));
     found.extend(
-        rules.map(|(name, own, of_all)| (name, Described { source: BUILT_IN.to_owned(), own, of_all })),
+        rules.map(|(name, own, of_all)| {
+            (name, Described { source: BUILT_IN.to_owned(), own, of_all })
+        }),
     );
     if found.len() > MAX_OFFERS {
         read.gap("devices", format!("more than {MAX_OFFERS} names"));
@@ -133,8 +135,9 @@ fn read(read: &mut Reader<'_>) -> Vec<Offer> {
         edits.nodes.iter_mut().for_each(|node| node.shared = true);
         let mut own = own;
         for node in &mut own.nodes {
-            node.shared =
-                owners.get(&(name.kind().to_string(), node.source.clone())).is_some_and(|count| *count > 1);
+            node.shared = owners
+                .get(&(name.kind().to_string(), node.source.clone()))
+                .is_some_and(|count| *count > 1);
         }
         edits.add(&own);
         Offer { name, source, counts, missing: missing(read, &edits), edits }
@@ -164,7 +167,10 @@ fn from_specs(read: &mut Reader<'_>) -> (BTreeMap<DeviceName, Described>, BTreeS
         let mut twice = BTreeSet::new();
         for file in read.names(directory) {
             // Files of other names are none (CDI, "Overview").
-            if !Path::new(&file).extension().is_some_and(|suffix| suffix == "json" || suffix == "yaml") {
+            if !Path::new(&file)
+                .extension()
+                .is_some_and(|suffix| suffix == "json" || suffix == "yaml")
+            {
                 continue;
             }
             let path = format!("{directory}/{file}");
@@ -173,7 +179,10 @@ fn from_specs(read: &mut Reader<'_>) -> (BTreeMap<DeviceName, Described>, BTreeS
             for (name, own) in spec.devices {
                 let described = Described { source: path.clone(), own, of_all: spec.edits.clone() };
                 if let Some(first) = here.insert(name.clone(), described) {
-                    read.gap(&path, format!("{name} is described in {} too: neither counts", first.source));
+                    read.gap(
+                        &path,
+                        format!("{name} is described in {} too: neither counts", first.source),
+                    );
                     twice.insert(name);
                 }
             }

@@ -47,7 +47,13 @@ pub(crate) fn collect(read: &mut Reader<'_>, pci: &[PciDevice], ioctls: &dyn Ioc
     disks
 }
 
-fn disk(read: &mut Reader<'_>, name: String, sectors: u64, pci: &[PciDevice], ioctls: &dyn Ioctls) -> Disk {
+fn disk(
+    read: &mut Reader<'_>,
+    name: String,
+    sectors: u64,
+    pci: &[PciDevice],
+    ioctls: &dyn Ioctls,
+) -> Disk {
     let directory = format!("{DIRECTORY}/{name}");
     let device = format!("{directory}/device");
     let pci_address = read.pci_address(&device).or_else(|| {
@@ -62,7 +68,10 @@ fn disk(read: &mut Reader<'_>, name: String, sectors: u64, pci: &[PciDevice], io
         vendor: read.text(&format!("{device}/vendor")),
         model: first(read, &[&format!("{device}/model"), &format!("{device}/name")]),
         serial: serial(read, &directory),
-        firmware: first(read, &["firmware_rev", "rev", "fwrev"].map(|name| format!("{device}/{name}"))),
+        firmware: first(
+            read,
+            &["firmware_rev", "rev", "fwrev"].map(|name| format!("{device}/{name}")),
+        ),
         wwid: first(read, &[&format!("{directory}/wwid"), &format!("{device}/wwid")]),
         transport: transport::of(read, &name).map(str::to_owned),
         rotational: is_set(read, &format!("{directory}/queue/rotational")),
@@ -90,16 +99,20 @@ fn nvme_controllers(read: &mut Reader<'_>, disk: &str) -> Vec<String> {
     }
     let mut controllers = read.names(&device);
     controllers.retain(|name| is_controller(name));
-    controllers.sort_by_key(|name| read.text(&format!("{device}/{name}/state")).as_deref() != Some("live"));
+    controllers.sort_by_key(|name| {
+        read.text(&format!("{device}/{name}/state")).as_deref() != Some("live")
+    });
     controllers
 }
 
 /// virtio has it beside the disk, NVMe and eMMC in the device, SCSI and SATA as vital product data page 0x80.
 fn serial(read: &mut Reader<'_>, directory: &str) -> Option<String> {
-    first(read, &[&format!("{directory}/serial"), &format!("{directory}/device/serial")]).or_else(|| {
-        let page = read.bytes(&format!("{directory}/device/vpd_pg80"), MAX_VPD_BYTES)?;
-        unit_serial_number(&page)
-    })
+    first(read, &[&format!("{directory}/serial"), &format!("{directory}/device/serial")]).or_else(
+        || {
+            let page = read.bytes(&format!("{directory}/device/vpd_pg80"), MAX_VPD_BYTES)?;
+            unit_serial_number(&page)
+        },
+    )
 }
 
 /// SPC-4 7.8.18: peripheral, page code 0x80, length (2 bytes), then the serial number in ASCII.
@@ -107,7 +120,8 @@ fn unit_serial_number(page: &[u8]) -> Option<String> {
     let [_, 0x80, high, low, rest @ ..] = page else { return None };
     let serial = rest.get(..usize::from(u16::from_be_bytes([*high, *low])))?;
     let text = std::str::from_utf8(serial).ok()?.trim_matches([' ', '\0']);
-    (!text.is_empty() && text.bytes().all(|c| c.is_ascii_graphic() || c == b' ')).then(|| text.to_owned())
+    (!text.is_empty() && text.bytes().all(|c| c.is_ascii_graphic() || c == b' '))
+        .then(|| text.to_owned())
 }
 
 /// Directories of a disk that have a `partition`, which is its number.
@@ -118,7 +132,9 @@ fn partitions(read: &mut Reader<'_>, disk: &str) -> Vec<Partition> {
         let mut fact = |fact: &str| read.count(&format!("{directory}/{name}/{fact}"));
         let number = fact("partition").and_then(|number| u32::try_from(number).ok());
         // It may have gone since it was listed.
-        let (Some(number), Some(start), Some(size)) = (number, fact("start"), fact("size")) else { continue };
+        let (Some(number), Some(start), Some(size)) = (number, fact("start"), fact("size")) else {
+            continue;
+        };
         partitions.push(Partition {
             name,
             number,

@@ -8,7 +8,8 @@ const EFI: &str = "/sys/firmware/efi";
 const VARIABLES: &str = "/sys/firmware/efi/efivars";
 
 /// Its vendor GUID is that of the UEFI specification's own variables (3.3).
-const SECURE_BOOT: &str = "/sys/firmware/efi/efivars/SecureBoot-8be4df61-93ca-11d2-aa0d-00e098032b8c";
+const SECURE_BOOT: &str =
+    "/sys/firmware/efi/efivars/SecureBoot-8be4df61-93ca-11d2-aa0d-00e098032b8c";
 
 const TPM: &str = "/sys/class/tpm/tpm0";
 
@@ -100,7 +101,10 @@ mod tests {
     #[test]
     fn no_variables_are_not_no_secure_boot() {
         let (firmware, gaps) = look(&[("/sys/firmware/efi/fw_platform_size", b"64")]);
-        assert_eq!((firmware.boot_mode.as_deref(), firmware.secure_boot, gaps), (Some("uefi"), None, 1));
+        assert_eq!(
+            (firmware.boot_mode.as_deref(), firmware.secure_boot, gaps),
+            (Some("uefi"), None, 1)
+        );
         let boot_order = "/sys/firmware/efi/efivars/BootOrder-8be4df61-93ca-11d2-aa0d-00e098032b8c";
         assert_eq!(look(&[(boot_order, &[7, 0, 0, 0, 0, 0])]).0.secure_boot, Some(false));
         assert_eq!(look(&[]).0.secure_boot, None);

@@ -13,10 +13,15 @@ const CLASSES: [&str; 4] = ["0300", "0302", "0380", "1200"];
 
 /// Vendors of plain display adapters of class 0300, which no job computes on: ASPEED and Matrox (BMCs), Cirrus, QEMU's
 /// two, VMware, VirtualBox, virtio, Hyper-V. They stay in the list of PCI devices.
-const DISPLAY_ONLY: [&str; 9] = ["1a03", "102b", "1013", "1234", "1b36", "15ad", "80ee", "1af4", "1414"];
+const DISPLAY_ONLY: [&str; 9] =
+    ["1a03", "102b", "1013", "1234", "1b36", "15ad", "80ee", "1af4", "1414"];
 
 /// All accelerators by PCI address.
-pub(crate) fn collect(read: &mut Reader<'_>, pci: &[PciDevice], nvidia: &mut nvidia::LastAnswer) -> Vec<Gpu> {
+pub(crate) fn collect(
+    read: &mut Reader<'_>,
+    pci: &[PciDevice],
+    nvidia: &mut nvidia::LastAnswer,
+) -> Vec<Gpu> {
     let mut gpus = Vec::new();
     for device in pci {
         let class = device.class.get(..4).unwrap_or_default();

@@ -108,7 +108,8 @@ impl Memory {
 
     /// Keeps what put a device out of service until [`Self::release`], and what did not for some looks.
     pub(crate) fn keep(&mut self, incident: &Incident) {
-        let Some(pci) = incident.pci.as_ref().filter(|_| incident.level == FaultLevel::Error) else {
+        let Some(pci) = incident.pci.as_ref().filter(|_| incident.level == FaultLevel::Error)
+        else {
             // What puts no device out of service is a warning, whatever the kernel calls it.
             let fault = Fault { level: FaultLevel::Warning, ..Fault::from(incident.clone()) };
             if self.passing.len() < MAX_LATCHED || self.passing.contains_key(&fault) {
@@ -116,7 +117,9 @@ impl Memory {
             }
             return;
         };
-        if !is_pci_address(pci) || (self.latched.len() >= MAX_LATCHED && !self.latched.contains_key(pci)) {
+        if !is_pci_address(pci)
+            || (self.latched.len() >= MAX_LATCHED && !self.latched.contains_key(pci))
+        {
             return;
         }
         let faults = self.latched.entry(pci.clone()).or_default();
@@ -178,7 +181,8 @@ impl Target {
         match self {
             Self::Pci(address) => device.pci.as_ref() == Some(address),
             Self::Adapter(name, address) => {
-                let is_named = device.name.kind().as_str() == "rdma/hca" && device.name.name() == name;
+                let is_named =
+                    device.name.kind().as_str() == "rdma/hca" && device.name.name() == name;
                 is_named || (address.is_some() && device.pci == *address)
             }
         }
@@ -195,7 +199,12 @@ impl ScanFaults {
         self.0.push((Fault { level: FaultLevel::Warning, subject, message }, None));
     }
 
-    fn error(&mut self, subject: impl Into<String>, message: impl Into<String>, target: Option<Target>) {
+    fn error(
+        &mut self,
+        subject: impl Into<String>,
+        message: impl Into<String>,
+        target: Option<Target>,
+    ) {
         let (subject, message) = (subject.into(), message.into());
         self.0.push((Fault { level: FaultLevel::Error, subject, message }, target));
     }
@@ -204,8 +213,10 @@ impl ScanFaults {
     fn put(mut self, inventory: &mut Inventory) {
         self.0.sort_by(|(one, _), (other, _)| one.cmp(other));
         for device in &mut inventory.devices {
-            let own =
-                self.0.iter().filter(|(_, target)| target.as_ref().is_some_and(|target| target.is(device)));
+            let own = self
+                .0
+                .iter()
+                .filter(|(_, target)| target.as_ref().is_some_and(|target| target.is(device)));
             let mut reasons: Vec<String> =
                 own.map(|(fault, _)| format!("{}: {}", fault.subject, fault.message)).collect();
             reasons.dedup();

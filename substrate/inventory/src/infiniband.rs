@@ -25,9 +25,13 @@ fn device(read: &mut Reader<'_>, name: String, pci: &[PciDevice]) -> Infiniband 
     let directory = format!("{DIRECTORY}/{name}");
     // Where a software device has a device at all, it is that of the interface below it.
     let is_software = read.exists(&format!("{directory}/parent"));
-    let pci_address = (!is_software).then(|| read.pci_address(&format!("{directory}/device"))).flatten();
-    let mut numbers: Vec<u32> =
-        read.names(&format!("{directory}/ports")).iter().filter_map(|number| number.parse().ok()).collect();
+    let pci_address =
+        (!is_software).then(|| read.pci_address(&format!("{directory}/device"))).flatten();
+    let mut numbers: Vec<u32> = read
+        .names(&format!("{directory}/ports"))
+        .iter()
+        .filter_map(|number| number.parse().ok())
+        .collect();
     numbers.sort_unstable();
     Infiniband {
         guid: read.text(&format!("{directory}/node_guid")),

@@ -51,7 +51,11 @@ impl Captured {
     pub fn new(root: &Path) -> Self {
         let text = fs::read_to_string(root.join("ioctls")).unwrap_or_default();
         let lines = text.lines().filter_map(|line| line.split_once(" = "));
-        Self(lines.map(|(question, answer)| (question.to_owned(), answer.trim().to_owned())).collect())
+        Self(
+            lines
+                .map(|(question, answer)| (question.to_owned(), answer.trim().to_owned()))
+                .collect(),
+        )
     }
 
     fn answer(&self, question: &str) -> io::Result<&str> {
@@ -72,7 +76,8 @@ impl Ioctls for Captured {
     fn ipmi(&self, network_function: u8, command: u8, data: &[u8]) -> io::Result<Vec<u8>> {
         let asked = [network_function, command];
         let asked = asked.iter().chain(data);
-        let question = asked.fold("ipmi".to_owned(), |question, byte| format!("{question} {byte:02x}"));
+        let question =
+            asked.fold("ipmi".to_owned(), |question, byte| format!("{question} {byte:02x}"));
         hex(self.answer(&question)?).ok_or_else(|| ErrorKind::InvalidData.into())
     }
 }

@@ -103,7 +103,11 @@ impl Collector {
 
     /// As [`Self::collect`]; before each part, `before` gets what is known until then, and which part is next. So somebody
     /// else can tell if a device holds this thread for ever.
-    pub fn collect_with(&mut self, parts: Parts, mut before: impl FnMut(&Inventory, Parts)) -> Inventory {
+    pub fn collect_with(
+        &mut self,
+        parts: Parts,
+        mut before: impl FnMut(&Inventory, Parts),
+    ) -> Inventory {
         let mut parts = parts;
         if parts.contains(Parts::HEALTH) {
             self.health.start_scan();
@@ -145,7 +149,8 @@ impl Collector {
             Parts::PCI => {
                 known.pci = pci::collect(read);
                 for device in &mut known.pci {
-                    device.numa_node = device.numa_node.or_else(|| self.locality.of(&device.address));
+                    device.numa_node =
+                        device.numa_node.or_else(|| self.locality.of(&device.address));
                 }
             }
             Parts::NICS => known.nics = nic::collect(read, &known.pci, &*self.ioctls),

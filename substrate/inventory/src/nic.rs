@@ -57,12 +57,20 @@ pub(crate) fn collect(read: &mut Reader<'_>, pci: &[PciDevice], ioctls: &dyn Ioc
                 .and_then(|speed| u32::try_from(speed).ok()),
             duplex: read.text(&format!("{directory}/duplex")).filter(|duplex| duplex != "unknown"),
             mtu: read.number(&format!("{directory}/mtu")).and_then(|mtu| u32::try_from(mtu).ok()),
-            state: read.text(&format!("{directory}/operstate")).unwrap_or_else(|| "unknown".to_owned()),
+            state: read
+                .text(&format!("{directory}/operstate"))
+                .unwrap_or_else(|| "unknown".to_owned()),
             carrier: carrier(read, &name),
             addresses: addresses.remove(&name).unwrap_or_default().into_iter().collect(),
             bond: bond(read, &directory),
-            bond_mode: read.text(&format!("{directory}/bonding/mode")).map(|mode| first_word(&mode)),
-            vlan: if kind == NicKind::Vlan { vlan(read, &directory, vlans.get(&name)) } else { None },
+            bond_mode: read
+                .text(&format!("{directory}/bonding/mode"))
+                .map(|mode| first_word(&mode)),
+            vlan: if kind == NicKind::Vlan {
+                vlan(read, &directory, vlans.get(&name))
+            } else {
+                None
+            },
             name,
         });
     }
@@ -103,9 +111,8 @@ fn mac(read: &mut Reader<'_>, directory: &str) -> Option<MacAddr> {
 
 fn firmware(read: &mut Reader<'_>, name: &str, ioctls: &dyn Ioctls) -> Option<String> {
     match ioctls.ethtool_firmware(name) {
-        Ok(version) => {
-            Some(version.trim().to_owned()).filter(|version| !version.is_empty() && version != "N/A")
-        }
+        Ok(version) => Some(version.trim().to_owned())
+            .filter(|version| !version.is_empty() && version != "N/A"),
         Err(error) if is_absence(&error) || error.kind() == io::ErrorKind::Unsupported => None,
         Err(error) => {
             read.gap(&format!("firmware of {name}"), error);
@@ -130,7 +137,9 @@ fn vlan(read: &mut Reader<'_>, directory: &str, from_table: Option<&Vlan>) -> Op
     let links = read.names(directory);
     let mut lower = links.iter().filter_map(|link| link.strip_prefix(LOWER));
     match lower.next() {
-        Some(parent) if parent != vlan.parent => Some(Vlan { id: vlan.id, parent: parent.to_owned() }),
+        Some(parent) if parent != vlan.parent => {
+            Some(Vlan { id: vlan.id, parent: parent.to_owned() })
+        }
         _ => Some(vlan.clone()),
     }
 }
@@ -192,7 +201,8 @@ mod tests {
         let table = "VLAN Dev name\t | VLAN ID\nName-Type: VLAN_NAME_TYPE_RAW_PLUS_VID_NO_PAD\n\
                      bond0.100      | 100  | bond0\nstorage        | 4094  | lan0\nx | 70000 | y\n | 1 | lan0\n";
         let found = vlans(table);
-        let told: Vec<_> = found.iter().map(|(name, vlan)| (name.as_str(), vlan.id, &*vlan.parent)).collect();
+        let told: Vec<_> =
+            found.iter().map(|(name, vlan)| (name.as_str(), vlan.id, &*vlan.parent)).collect();
         assert_eq!(told, [("bond0.100", 100, "bond0"), ("storage", 4094, "lan0")]);
     }
 

@@ -29,14 +29,18 @@ impl LastAnswer {
         if !gpus.iter().any(|gpu| gpu.vendor == "nvidia") || !read.exists(DIRECTORY) {
             return;
         }
-        let version = read.text(&format!("{DIRECTORY}/version")).as_deref().and_then(driver_version);
+        let version =
+            read.text(&format!("{DIRECTORY}/version")).as_deref().and_then(driver_version);
         let mut state: Vec<String> = version.iter().cloned().collect();
         for gpu in gpus.iter_mut().filter(|gpu| gpu.vendor == "nvidia") {
-            let text = read.text(&format!("{DIRECTORY}/gpus/{}/information", gpu.pci)).unwrap_or_default();
+            let text =
+                read.text(&format!("{DIRECTORY}/gpus/{}/information", gpu.pci)).unwrap_or_default();
             let value = |key: &str| information(&text, key);
-            (gpu.model, gpu.uuid, gpu.firmware) = (value("Model"), value("GPU UUID"), value("Video BIOS"));
+            (gpu.model, gpu.uuid, gpu.firmware) =
+                (value("Model"), value("GPU UUID"), value("Video BIOS"));
             gpu.driver_version.clone_from(&version);
-            let parts = value("Device Minor").map(|minor| mig_instances(read, &minor)).unwrap_or_default();
+            let parts =
+                value("Device Minor").map(|minor| mig_instances(read, &minor)).unwrap_or_default();
             state.push(format!("{} {:?} {parts:?}", gpu.pci, gpu.uuid));
         }
         let report = match self.ask(read, state) {
@@ -52,7 +56,8 @@ impl LastAnswer {
         for gpu in gpus.iter_mut().filter(|gpu| gpu.vendor == "nvidia") {
             let Some(facts) = report.gpus.get(&gpu.pci) else { continue };
             fill(gpu, facts.clone());
-            gpu.driver_version = gpu.driver_version.take().or_else(|| report.driver_version.clone());
+            gpu.driver_version =
+                gpu.driver_version.take().or_else(|| report.driver_version.clone());
         }
     }
 
@@ -112,7 +117,10 @@ fn driver_version(text: &str) -> Option<String> {
 /// `/proc/driver/nvidia/gpus/ADDRESS/information`: one `Key: value` a line. The UUID and the version of the VBIOS are all
 /// question marks until the GPU was used for the first time.
 fn information(text: &str, key: &str) -> Option<String> {
-    let value = text.lines().find_map(|line| line.strip_prefix(key)?.trim_start().strip_prefix(':'))?.trim();
+    let value = text
+        .lines()
+        .find_map(|line| line.strip_prefix(key)?.trim_start().strip_prefix(':'))?
+        .trim();
     (!value.is_empty() && !value.contains('?')).then(|| value.to_owned())
 }
 
@@ -127,8 +135,7 @@ mod tests {
         let closed = "NVRM version: NVIDIA UNIX x86_64 Kernel Module  535.104.05  Sat Aug 19 01:15:15 UTC 2023\n\
                       GCC version:  gcc version 12.2.0 (Debian 12.2.0-14)\n";
         assert_eq!(driver_version(closed).as_deref(), Some("535.104.05"));
-        let open =
-            "NVRM version: NVIDIA UNIX Open Kernel Module for x86_64  550.54.15  Release Build  (dvs@x)\n";
+        let open = "NVRM version: NVIDIA UNIX Open Kernel Module for x86_64  550.54.15  Release Build  (dvs@x)\n";
         assert_eq!(driver_version(open).as_deref(), Some("550.54.15"));
         assert_eq!(driver_version("GCC version: 12.2.0"), None);
     }

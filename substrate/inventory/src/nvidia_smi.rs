@@ -112,11 +112,17 @@ pub(crate) fn ask(read: &Reader<'_>) -> Result<Report, SmiError> {
     Ok(report)
 }
 
-fn answer(read: &Reader<'_>, question: &[&str], file: &str, deadline: Duration) -> Result<String, SmiError> {
+fn answer(
+    read: &Reader<'_>,
+    question: &[&str],
+    file: &str,
+    deadline: Duration,
+) -> Result<String, SmiError> {
     if !read.is_live() {
         return std::fs::read_to_string(read.at(file)).map_err(SmiError::Capture);
     }
-    let program = PLACES.iter().find(|place| Path::new(place).exists()).ok_or(SmiError::NotInstalled)?;
+    let program =
+        PLACES.iter().find(|place| Path::new(place).exists()).ok_or(SmiError::NotInstalled)?;
     run(program, question, deadline)
 }
 
@@ -226,7 +232,10 @@ mod tests {
             failed("/bin/sh", &["-c", "echo no devices; exit 6"], DEADLINE),
             "/bin/sh failed: exit status: 6: no devices"
         );
-        assert!(failed("/nonexistent", &[], DEADLINE).starts_with("cannot start /nonexistent: No such file"));
+        assert!(
+            failed("/nonexistent", &[], DEADLINE)
+                .starts_with("cannot start /nonexistent: No such file")
+        );
         assert_eq!(failed("/bin/sleep", &["30"], second), "no answer within 1 s");
         // The sleeper was ended, so there is room for the next.
         thread::sleep(second);

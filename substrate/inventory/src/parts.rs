@@ -52,8 +52,17 @@ impl Parts {
     /// What a single part is called: `disks`.
     #[must_use]
     pub fn name(self) -> &'static str {
-        const NAMES: [&str; 9] =
-            ["machine", "topology", "pci", "nics", "disks", "infiniband", "gpus", "devices", "health"];
+        const NAMES: [&str; 9] = [
+            "machine",
+            "topology",
+            "pci",
+            "nics",
+            "disks",
+            "infiniband",
+            "gpus",
+            "devices",
+            "health",
+        ];
         let place = Self::EACH.iter().position(|part| *part == self);
         place.map_or("several parts", |place| NAMES[place])
     }

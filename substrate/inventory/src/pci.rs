@@ -10,7 +10,11 @@ const DIRECTORY: &str = "/sys/bus/pci/devices";
 /// All PCI functions by address.
 pub(crate) fn collect(read: &mut Reader<'_>) -> Vec<PciDevice> {
     let names = read.names(DIRECTORY);
-    names.into_iter().filter(|name| is_pci_address(name)).filter_map(|name| device(read, name)).collect()
+    names
+        .into_iter()
+        .filter(|name| is_pci_address(name))
+        .filter_map(|name| device(read, name))
+        .collect()
 }
 
 fn device(read: &mut Reader<'_>, address: String) -> Option<PciDevice> {
@@ -29,7 +33,9 @@ fn device(read: &mut Reader<'_>, address: String) -> Option<PciDevice> {
         driver: read.link_name(&format!("{directory}/driver")),
         numa_node: read.numa_node(&directory),
         link: link(read, &address),
-        iommu_group: read.link_name(&format!("{directory}/iommu_group")).and_then(|group| group.parse().ok()),
+        iommu_group: read
+            .link_name(&format!("{directory}/iommu_group"))
+            .and_then(|group| group.parse().ok()),
         physical_function: read.link_name(&format!("{directory}/physfn")),
         virtual_functions: read
             .count(&format!("{directory}/sriov_numvfs"))
@@ -92,9 +98,16 @@ mod tests {
         assert_eq!(speed("32.0 GT/s PCIe"), Some(32_000));
         assert_eq!(speed("2.5 GT/s PCIe"), Some(2500));
         assert_eq!(speed("8 GT/s"), Some(8000));
-        for none in
-            ["Unknown", "Unknown speed", "", "x GT/s", "5.25 GT/s", "5 MHz", "9999999999 GT/s", "0.0 GT/s"]
-        {
+        for none in [
+            "Unknown",
+            "Unknown speed",
+            "",
+            "x GT/s",
+            "5.25 GT/s",
+            "5 MHz",
+            "9999999999 GT/s",
+            "0.0 GT/s",
+        ] {
             assert_eq!(speed(none), None, "{none}");
         }
     }

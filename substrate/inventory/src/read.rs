@@ -106,7 +106,10 @@ impl<'a> Reader<'a> {
         let text = self.text(path)?;
         let number = text.parse().ok();
         if number.is_none() {
-            self.gap(path, format!("not a number: {:?}", text.chars().take(40).collect::<String>()));
+            self.gap(
+                path,
+                format!("not a number: {:?}", text.chars().take(40).collect::<String>()),
+            );
         }
         number
     }
@@ -116,7 +119,8 @@ impl<'a> Reader<'a> {
     pub(crate) fn first_block(&mut self, path: &str, limit: usize) -> Option<String> {
         match read_block(&self.at(path), limit) {
             Ok(bytes) => {
-                let text = String::from_utf8(bytes).inspect_err(|_| self.gap(path, "not UTF-8 text"));
+                let text =
+                    String::from_utf8(bytes).inspect_err(|_| self.gap(path, "not UTF-8 text"));
                 text.ok().filter(|text| !text.is_empty())
             }
             Err(error) if is_absence(&error) => None,
@@ -166,7 +170,9 @@ impl<'a> Reader<'a> {
             }
             match entry.map(|entry| entry.file_name().into_string()) {
                 Ok(Ok(name)) => names.push(name),
-                Ok(Err(name)) => self.gap(&format!("{directory}/{}", name.display()), "name is not UTF-8"),
+                Ok(Err(name)) => {
+                    self.gap(&format!("{directory}/{}", name.display()), "name is not UTF-8")
+                }
                 Err(error) => {
                     self.gap(directory, error);
                     break;
@@ -320,8 +326,16 @@ mod tests {
         nix::unistd::mkfifo(&root.path().join("pipe"), nix::sys::stat::Mode::S_IRUSR).unwrap();
 
         let mut read = Reader::new(root.path());
-        for path in ["/huge", "/binary", "/latin", "/empty", "/missing", "/number/below", "/folder", "/pipe"]
-        {
+        for path in [
+            "/huge",
+            "/binary",
+            "/latin",
+            "/empty",
+            "/missing",
+            "/number/below",
+            "/folder",
+            "/pipe",
+        ] {
             assert_eq!(read.text(path), None, "{path}");
         }
         assert_eq!(read.number("/number"), Some(12));

@@ -62,7 +62,8 @@ pub(crate) fn collect(read: &mut Reader<'_>) -> Vec<MemoryModule> {
 /// `text` without what surrounds it, unless its vendor did not fill it in.
 pub(crate) fn filled_in(text: &str) -> Option<String> {
     let text = text.trim_matches(|c: char| c.is_whitespace() || c == '\0');
-    let filler = text.is_empty() || PLACEHOLDERS.iter().any(|known| text.eq_ignore_ascii_case(known));
+    let filler =
+        text.is_empty() || PLACEHOLDERS.iter().any(|known| text.eq_ignore_ascii_case(known));
     (!filler).then(|| text.to_owned())
 }
 
@@ -125,7 +126,10 @@ impl<'a> Structure<'a> {
             vendor: self.text(0x17),
             serial: self.text(0x18),
             part_number: self.text(0x1a),
-            ranks: self.byte(0x1b).map(|attributes| u32::from(attributes & 0xf)).filter(|ranks| *ranks > 0),
+            ranks: self
+                .byte(0x1b)
+                .map(|attributes| u32::from(attributes & 0xf))
+                .filter(|ranks| *ranks > 0),
             ..place
         }
     }
@@ -144,7 +148,9 @@ impl<'a> Structure<'a> {
     fn speed(&self, at: usize, extended: usize) -> Option<u32> {
         match self.word(at)? {
             0 => None,
-            0xffff => self.double(extended).map(|speed| speed & 0x7fff_ffff).filter(|speed| *speed > 0),
+            0xffff => {
+                self.double(extended).map(|speed| speed & 0x7fff_ffff).filter(|speed| *speed > 0)
+            }
             speed => Some(speed.into()),
         }
     }
@@ -165,7 +171,8 @@ impl<'a> Structure<'a> {
         let number = usize::from(self.byte(at)?).checked_sub(1)?;
         let bytes = self.strings.split(|byte| *byte == 0).nth(number)?;
         let bytes = bytes.get(..MAX_STRING_BYTES).unwrap_or(bytes);
-        let text: String = String::from_utf8_lossy(bytes).chars().filter(|c| !c.is_control()).collect();
+        let text: String =
+            String::from_utf8_lossy(bytes).chars().filter(|c| !c.is_control()).collect();
         filled_in(&text)
     }
 }

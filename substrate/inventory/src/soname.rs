@@ -86,7 +86,8 @@ fn find(mut read: impl FnMut(u64, u64) -> Option<Vec<u8>>) -> Option<String> {
     let bytes = read(loads.iter().find_map(in_file)?.checked_add(name)?, MAX_NAME_BYTES + 1)?;
     let end = bytes.iter().position(|byte| *byte == 0)?;
     let name = std::str::from_utf8(&bytes[..end]).ok()?;
-    (!name.is_empty() && !name.contains('/') && name != "." && name != "..").then(|| name.to_owned())
+    (!name.is_empty() && !name.contains('/') && name != "." && name != "..")
+        .then(|| name.to_owned())
 }
 
 /// As many as there are; half of one at the end is none.
@@ -103,8 +104,9 @@ mod tests {
     /// A library with one segment, a dynamic section and its names.
     fn library(name: &str) -> Vec<u8> {
         let mut bytes = vec![0; 0x40];
-        let put =
-            |bytes: &mut Vec<u8>, at: usize, value: &[u8]| bytes[at..at + value.len()].copy_from_slice(value);
+        let put = |bytes: &mut Vec<u8>, at: usize, value: &[u8]| {
+            bytes[at..at + value.len()].copy_from_slice(value)
+        };
         put(&mut bytes, 0, b"\x7fELF\x02\x01\x01");
         put(&mut bytes, 0x20, &0x40_u64.to_le_bytes());
         put(&mut bytes, 0x36, &0x38_u16.to_le_bytes());
@@ -130,7 +132,9 @@ mod tests {
     fn of(bytes: &[u8]) -> Option<String> {
         find(|offset, length| {
             let start = usize::try_from(offset).unwrap_or(usize::MAX).min(bytes.len());
-            let end = start.saturating_add(usize::try_from(length).unwrap_or(usize::MAX)).min(bytes.len());
+            let end = start
+                .saturating_add(usize::try_from(length).unwrap_or(usize::MAX))
+                .min(bytes.len());
             Some(bytes[start..end].to_vec())
         })
     }

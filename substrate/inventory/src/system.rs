@@ -101,7 +101,8 @@ pub(crate) fn os(read: &mut Reader<'_>) -> Os {
 /// os-release(5): shell-like assignments.
 fn pretty_name(release: &str) -> Option<String> {
     let value = release.lines().find_map(|line| line.trim().strip_prefix("PRETTY_NAME="))?;
-    let inner = ['"', '\''].iter().find_map(|quote| value.strip_prefix(*quote)?.strip_suffix(*quote));
+    let inner =
+        ['"', '\''].iter().find_map(|quote| value.strip_prefix(*quote)?.strip_suffix(*quote));
     let mut name = String::new();
     let mut rest = inner.unwrap_or(value).chars();
     while let Some(character) = rest.next() {
@@ -168,17 +169,24 @@ mod tests {
         std::fs::create_dir(root.path().join("proc")).unwrap();
         let mut pages = Pages::default();
         let mut changed = |count: u32, free: u32| {
-            let text =
-                format!("MemTotal: 1 kB\nMemFree: {free} kB\nHugePages_Total: {count}\nHugetlb: 0 kB\n");
+            let text = format!(
+                "MemTotal: 1 kB\nMemFree: {free} kB\nHugePages_Total: {count}\nHugetlb: 0 kB\n"
+            );
             std::fs::write(root.path().join("proc/meminfo"), text).unwrap();
             pages.have_changed(&mut Reader::new(root.path()))
         };
-        assert_eq!([changed(0, 1), changed(0, 2), changed(4, 2), changed(4, 3)], [false, false, true, false]);
+        assert_eq!(
+            [changed(0, 1), changed(0, 2), changed(4, 2), changed(4, 3)],
+            [false, false, true, false]
+        );
     }
 
     #[test]
     fn memory_in_all() {
-        assert_eq!(mem_total("MemTotal:       263736180 kB\nMemFree: 1 kB\n"), Some(270_065_848_320));
+        assert_eq!(
+            mem_total("MemTotal:       263736180 kB\nMemFree: 1 kB\n"),
+            Some(270_065_848_320)
+        );
         assert_eq!(mem_total("MemTotal: x kB"), None);
     }
 }

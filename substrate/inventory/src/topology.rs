@@ -136,7 +136,8 @@ fn describe(hwloc: &Hwloc) -> Topology {
         .map(|object| Package { index: index(object), pus: pus(object) })
         .collect();
     let fact = |name: &str| {
-        let mut facts = of_type(ObjectType::Package).filter_map(|object| object.info(name)?.to_str().ok());
+        let mut facts =
+            of_type(ObjectType::Package).filter_map(|object| object.info(name)?.to_str().ok());
         facts.next().map(str::to_owned)
     };
     let number = |name: &str| fact(name)?.parse().ok();
@@ -211,7 +212,9 @@ fn cache(object: &TopologyObject) -> Option<Cache> {
 }
 
 fn core(object: &TopologyObject) -> Core {
-    let nodes = object.nodeset().map(|set| set.iter_set().map(|node| small(node.into())).collect::<Vec<_>>());
+    let nodes = object
+        .nodeset()
+        .map(|set| set.iter_set().map(|node| small(node.into())).collect::<Vec<_>>());
     Core {
         index: small(object.logical_index()),
         package: object.first_ancestor_with_type(ObjectType::Package).map(index),
@@ -227,7 +230,9 @@ fn locality(hwloc: &Hwloc) -> Locality {
     let mut near = BTreeMap::new();
     for device in hwloc.pci_devices() {
         let Some(ObjectAttributes::PCIDevice(pci)) = device.attributes() else { continue };
-        let Some(nodes) = device.first_non_io_ancestor().and_then(TopologyObject::nodeset) else { continue };
+        let Some(nodes) = device.first_non_io_ancestor().and_then(TopologyObject::nodeset) else {
+            continue;
+        };
         let nodes: Vec<usize> = nodes.iter_set().map(Into::into).take(2).collect();
         if let [node] = nodes[..] {
             let address = format!(
@@ -250,7 +255,10 @@ fn index(object: &TopologyObject) -> u32 {
 }
 
 fn pus(object: &TopologyObject) -> Vec<u32> {
-    object.cpuset().map(|set| set.iter_set().map(|pu| small(pu.into())).collect()).unwrap_or_default()
+    object
+        .cpuset()
+        .map(|set| set.iter_set().map(|pu| small(pu.into())).collect())
+        .unwrap_or_default()
 }
 
 /// Indexes and counts of hwloc are `unsigned` in C.
@@ -266,8 +274,9 @@ mod tests {
 
     #[test]
     fn a_two_socket_machine_with_hyperthreads() {
-        let builder =
-            Hwloc::builder().from_synthetic("pack:2 numa:2 l3:1(size=33554432) core:2 pu:2").unwrap();
+        let builder = Hwloc::builder()
+            .from_synthetic("pack:2 numa:2 l3:1(size=33554432) core:2 pu:2")
+            .unwrap();
         let topology = describe(&build(builder).unwrap());
         assert_eq!((topology.packages.len(), topology.numa_nodes.len(), topology.pus), (2, 4, 16));
         assert_eq!(topology.packages[1].pus, (8..16).collect::<Vec<_>>());
@@ -277,13 +286,21 @@ mod tests {
         assert_eq!((l3.len(), l3[0].kind.as_str(), l3[0].size_bytes), (4, "unified", 32 << 20));
         assert_eq!(
             topology.cores[7],
-            Core { index: 7, package: Some(1), numa_node: Some(3), pus: vec![14, 15], ..Core::default() }
+            Core {
+                index: 7,
+                package: Some(1),
+                numa_node: Some(3),
+                pus: vec![14, 15],
+                ..Core::default()
+            }
         );
     }
 
     #[test]
     fn dies_are_told_where_a_package_has_several() {
-        let of = |machine| describe(&build(Hwloc::builder().from_synthetic(machine).unwrap()).unwrap()).dies;
+        let of = |machine| {
+            describe(&build(Hwloc::builder().from_synthetic(machine).unwrap()).unwrap()).dies
+        };
         let dies = of("pack:2 die:2 core:2 pu:1");
         assert_eq!(dies.len(), 4);
         assert_eq!((dies[3].package, dies[3].pus.as_slice()), (Some(1), [6, 7].as_slice()));

@@ -44,7 +44,9 @@ pub fn clone3_user_namespace() -> io::Result<()> {
         0,
     ];
     // SAFETY: the arguments live until the call returns; the child has a copy of all memory and ends at once.
-    let pid = done(unsafe { libc::syscall(libc::SYS_clone3, arguments.as_ptr(), size_of_val(&arguments)) })?;
+    let pid = done(unsafe {
+        libc::syscall(libc::SYS_clone3, arguments.as_ptr(), size_of_val(&arguments))
+    })?;
     if pid == 0 {
         // SAFETY: ends this process.
         unsafe { libc::_exit(0) }
@@ -59,7 +61,8 @@ pub fn clone3_user_namespace() -> io::Result<()> {
 pub fn watch_processor() -> io::Result<()> {
     let attributes = PerfAttributes { kind: 1, size: 64, ..PerfAttributes::default() };
     // SAFETY: the attributes live until the call returns, with the size that they tell.
-    done(unsafe { libc::syscall(libc::SYS_perf_event_open, &raw const attributes, -1, 0, -1, 0) }).map(drop)
+    done(unsafe { libc::syscall(libc::SYS_perf_event_open, &raw const attributes, -1, 0, -1, 0) })
+        .map(drop)
 }
 
 /// A key in the keyring of the user (`add_key(2)`), which is the node's.
@@ -123,8 +126,10 @@ pub fn open_by_handle(near: &CStr) -> io::Result<()> {
     // SAFETY: opens the path of a string that lives until the call returns.
     let directory = done(unsafe { libc::syscall(libc::SYS_open, near.as_ptr(), libc::O_RDONLY) })?;
     // SAFETY: the handle lives until the call returns, which reads it.
-    done(unsafe { libc::syscall(libc::SYS_open_by_handle_at, directory, &raw mut handle, libc::O_RDONLY) })
-        .map(drop)
+    done(unsafe {
+        libc::syscall(libc::SYS_open_by_handle_at, directory, &raw mut handle, libc::O_RDONLY)
+    })
+    .map(drop)
 }
 
 /// The ports of the machine's devices (`iopl(2)`).

@@ -150,7 +150,11 @@ impl Program {
                 load(kind, code, &mut log).map_err(|errno| {
                     let words = String::from_utf8_lossy(&log);
                     let words = words.trim_end_matches('\0').trim();
-                    let what = if words.is_empty() { what.to_owned() } else { format!("{what} ({words})") };
+                    let what = if words.is_empty() {
+                        what.to_owned()
+                    } else {
+                        format!("{what} ({words})")
+                    };
                     LinuxError::new("load", what, errno)
                 })?
             }
@@ -262,7 +266,8 @@ pub(crate) mod tests {
                     LOAD_BYTE => registers[to] = memory[place(registers[from])].into(),
                     LOAD_HALF => {
                         let place = place(registers[from]);
-                        registers[to] = u16::from_ne_bytes([memory[place], memory[place + 1]]).into();
+                        registers[to] =
+                            u16::from_ne_bytes([memory[place], memory[place + 1]]).into();
                     }
                     LOAD_WORD => {
                         let place = place(registers[from]);

@@ -82,7 +82,8 @@ impl Cgroup {
     /// # Errors
     /// `ENOENT` for one that this group has not, `EBUSY` if processes are in this group itself.
     pub fn enable(&self, controllers: &[&str]) -> Result<()> {
-        let words: Vec<String> = controllers.iter().map(|controller| format!("+{controller}")).collect();
+        let words: Vec<String> =
+            controllers.iter().map(|controller| format!("+{controller}")).collect();
         self.write("cgroup.subtree_control", &words.join(" "))
     }
 
@@ -151,7 +152,8 @@ impl Cgroup {
             .open(&path)
             .and_then(|mut open| open.write_all(value.as_bytes()));
         let step = "write a limit into";
-        written.map_err(|errno| LinuxError::new(step, format!("{} ({value})", path.display()), errno))
+        written
+            .map_err(|errno| LinuxError::new(step, format!("{} ({value})", path.display()), errno))
     }
 
     /// Reads a control file.
@@ -219,6 +221,9 @@ pub(crate) mod tests {
     #[test]
     fn keys_are_whole_words() {
         let text = "oom 1\noom_kill 2\noom_group_kill 3\n";
-        assert_eq!(["oom", "oom_kill", "oom_"].map(|key| value_of(text, key)), [Some(1), Some(2), None]);
+        assert_eq!(
+            ["oom", "oom_kill", "oom_"].map(|key| value_of(text, key)),
+            [Some(1), Some(2), None]
+        );
     }
 }

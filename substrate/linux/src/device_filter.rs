@@ -10,8 +10,8 @@
 use crate::{
     Result,
     bpf::{
-        AND, BPF_MOV, BPF_RSH, EXIT, Instruction, JUMP, JUMP_NOT_EQUAL, Kind, LOAD_WORD, MOV_REGISTER, PASS,
-        Program, REJECT, end_with_verdicts, op,
+        AND, BPF_MOV, BPF_RSH, EXIT, Instruction, JUMP, JUMP_NOT_EQUAL, Kind, LOAD_WORD,
+        MOV_REGISTER, PASS, Program, REJECT, end_with_verdicts, op,
     },
 };
 
@@ -68,8 +68,11 @@ fn program(grants: &[Grant]) -> Vec<Instruction> {
         };
         // Each test that fails jumps over those that are left, to the next grant.
         let withheld = if grant.read { 0 } else { READ } | if grant.write { 0 } else { WRITE };
-        let access =
-            [op(MOV_REGISTER, 6, 3, 0, 0), op(AND, 6, 0, 0, withheld), op(JUMP_NOT_EQUAL, 6, 0, 1, 0)];
+        let access = [
+            op(MOV_REGISTER, 6, 3, 0, 0),
+            op(AND, 6, 0, 0, withheld),
+            op(JUMP_NOT_EQUAL, 6, 0, 1, 0),
+        ];
         let access = if withheld == 0 { &[] } else { access.as_slice() };
         let mut left = 1 + if withheld == 0 { 0 } else { 3 };
         let minor = grant.minor.map(|minor| op(JUMP_NOT_EQUAL, 5, 0, left, number(minor)));
@@ -111,8 +114,13 @@ mod tests {
 
     #[test]
     fn what_is_granted_may_be_opened_and_nothing_be_made() {
-        let character =
-            |major, minor| Grant { kind: DeviceKind::Character, major, minor, read: true, write: true };
+        let character = |major, minor| Grant {
+            kind: DeviceKind::Character,
+            major,
+            minor,
+            read: true,
+            write: true,
+        };
         let grants = [
             Grant { write: false, ..character(1, Some(9)) },
             Grant { read: false, ..character(7, None) },
@@ -138,7 +146,11 @@ mod tests {
             (MAKE.cast_unsigned(), CHARACTER, (1, 3), false),
             (MAKE.cast_unsigned() | READ, BLOCK, (8, 1), false),
         ] {
-            assert_eq!(passes(&grants, access, kind, numbers), expected, "{access} {kind} {numbers:?}");
+            assert_eq!(
+                passes(&grants, access, kind, numbers),
+                expected,
+                "{access} {kind} {numbers:?}"
+            );
         }
         assert!(!passes(&[], READ, CHARACTER, (1, 3)));
     }
@@ -146,7 +158,13 @@ mod tests {
     /// The kernel's verifier reads it, as root.
     #[test]
     fn privileged_the_kernel_takes_the_program() {
-        let all = |minor| Grant { kind: DeviceKind::Character, major: 4095, minor, read: true, write: true };
+        let all = |minor| Grant {
+            kind: DeviceKind::Character,
+            major: 4095,
+            minor,
+            read: true,
+            write: true,
+        };
         let limited = Grant { write: false, ..all(Some(7)) };
         let block = Grant { kind: DeviceKind::Block, ..all(None) };
         load(&[limited, all(None), all(Some(0x000f_ffff)), block]).unwrap();

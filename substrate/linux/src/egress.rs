@@ -19,8 +19,8 @@ use crate::{
     LinuxError, Result,
     bpf::{
         ADD, AND, BPF_LSH, BPF_MOV, BPF_RSH, CALL, Instruction, JUMP_EQUAL, JUMP_NOT_EQUAL,
-        JUMP_NOT_EQUAL_32, Kind, LOAD_BYTE, LOAD_HALF, LOAD_WORD, MOV_REGISTER, PASS, Program, REJECT,
-        end_with_verdicts, op,
+        JUMP_NOT_EQUAL_32, Kind, LOAD_BYTE, LOAD_HALF, LOAD_WORD, MOV_REGISTER, PASS, Program,
+        REJECT, end_with_verdicts, op,
     },
 };
 
@@ -128,7 +128,8 @@ mod tests {
 
     #[test]
     fn only_what_is_forbidden_is_dropped() {
-        let forbidden = ["10.77.0.1:9480", "10.77.0.1:69", "200.1.2.3:9443"].map(|to| to.parse().unwrap());
+        let forbidden =
+            ["10.77.0.1:9480", "10.77.0.1:69", "200.1.2.3:9443"].map(|to| to.parse().unwrap());
         let code = program(&forbidden);
         let (tcp, udp, icmp) = (libc::IPPROTO_TCP, libc::IPPROTO_UDP, libc::IPPROTO_ICMP);
         for (protocol, to, options, passes_it) in [
@@ -147,7 +148,10 @@ mod tests {
             );
         }
         let to = "10.77.0.1:9480";
-        assert!(!passes(&code, &packet(tcp, to, 0, 0x2000)), "the first of several fragments has the port");
+        assert!(
+            !passes(&code, &packet(tcp, to, 0, 0x2000)),
+            "the first of several fragments has the port"
+        );
         assert!(passes(&code, &packet(tcp, to, 0, 0x2001)), "a later fragment has none");
         assert!(!passes(&code, &packet(tcp, to, 0, 0)[..22]), "cut before its port");
         let mut version_6 = packet(tcp, to, 0, 0);
@@ -159,8 +163,9 @@ mod tests {
 
     #[test]
     fn the_largest_program_is_small() {
-        let forbidden: Vec<SocketAddrV4> =
-            (0..MAX_FORBIDDEN).map(|port| format!("10.0.0.1:{}", port + 1).parse().unwrap()).collect();
+        let forbidden: Vec<SocketAddrV4> = (0..MAX_FORBIDDEN)
+            .map(|port| format!("10.0.0.1:{}", port + 1).parse().unwrap())
+            .collect();
         assert!(program(&forbidden).len() < 4_096);
         let last = packet(libc::IPPROTO_UDP, "10.0.0.1:256", 0, 0);
         assert!(!passes(&program(&forbidden), &last));

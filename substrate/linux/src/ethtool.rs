@@ -43,8 +43,9 @@ pub fn firmware_version(interface: &str) -> Result<String> {
         return Err(failed(nix::errno::Errno::ENAMETOOLONG.into()));
     }
     name[..interface.len()].copy_from_slice(interface.as_bytes());
-    let socket: OwnedFd = socket(AddressFamily::Inet, SockType::Datagram, SockFlag::SOCK_CLOEXEC, None)
-        .map_err(|errno| failed(errno.into()))?;
+    let socket: OwnedFd =
+        socket(AddressFamily::Inet, SockType::Datagram, SockFlag::SOCK_CLOEXEC, None)
+            .map_err(|errno| failed(errno.into()))?;
     let mut info = DriverInfo {
         command: ETHTOOL_GDRVINFO,
         driver: [0; 32],
@@ -73,6 +74,9 @@ mod tests {
     fn interfaces_that_cannot_tell() {
         assert_eq!(firmware_version("lo").unwrap_err().raw(), Some(libc::EOPNOTSUPP));
         assert_eq!(firmware_version("nowhere0").unwrap_err().raw(), Some(libc::ENODEV));
-        assert_eq!(firmware_version("much-too-long-a-name").unwrap_err().raw(), Some(libc::ENAMETOOLONG));
+        assert_eq!(
+            firmware_version("much-too-long-a-name").unwrap_err().raw(),
+            Some(libc::ENAMETOOLONG)
+        );
     }
 }

@@ -13,11 +13,13 @@ use crate::{LinuxError, Result};
 /// Returns only on failure.
 pub fn replace_process(program: &Path, arguments: &[CString]) -> Result<Infallible> {
     let fail = |errno: nix::Error| LinuxError::path("execute", program, errno);
-    let path = CString::new(program.as_os_str().as_bytes()).map_err(|_| fail(nix::Error::EINVAL))?;
+    let path =
+        CString::new(program.as_os_str().as_bytes()).map_err(|_| fail(nix::Error::EINVAL))?;
     let mut argv = vec![path.clone()];
     argv.extend_from_slice(arguments);
     // SAFETY: SIG_DFL is no handler of ours, so no code runs in signal context because of this call.
     unsafe { nix::sys::signal::signal(Signal::SIGPIPE, SigHandler::SigDfl) }.map_err(fail)?;
-    nix::sys::signal::sigprocmask(SigmaskHow::SIG_SETMASK, Some(&SigSet::empty()), None).map_err(fail)?;
+    nix::sys::signal::sigprocmask(SigmaskHow::SIG_SETMASK, Some(&SigSet::empty()), None)
+        .map_err(fail)?;
     nix::unistd::execv(&path, &argv).map_err(fail)
 }

@@ -78,7 +78,8 @@ pub fn ask(interface: &Path, network_function: u8, command: u8, data: &[u8]) -> 
     let failed = |errno: io::Error| LinuxError::path("ask the BMC at", interface, errno);
     let file = OpenOptions::new().read(true).write(true).open(interface);
     let file = file.map_err(|errno| LinuxError::path("open", interface, errno))?;
-    let mut address = Address { kind: SYSTEM_INTERFACE, channel: BMC_CHANNEL, unit: 0, rest: [0; 32] };
+    let mut address =
+        Address { kind: SYSTEM_INTERFACE, channel: BMC_CHANNEL, unit: 0, rest: [0; 32] };
     let mut data = data.to_vec();
     let bytes = u16::try_from(data.len()).map_err(|_| failed(Errno::EMSGSIZE.into()))?;
     let message = Message { network_function, command, bytes, data: data.as_mut_ptr() };
@@ -97,17 +98,22 @@ pub fn ask(interface: &Path, network_function: u8, command: u8, data: &[u8]) -> 
             Err(errno) => return Err(failed(errno.into())),
         }
         let mut answer = [0; MAX_ANSWER_BYTES];
-        let message = Message { network_function: 0, command: 0, bytes: 272, data: answer.as_mut_ptr() };
-        let mut received = Received { kind: 0, address: &raw mut address, address_bytes: 40, id: 0, message };
+        let message =
+            Message { network_function: 0, command: 0, bytes: 272, data: answer.as_mut_ptr() };
+        let mut received =
+            Received { kind: 0, address: &raw mut address, address_bytes: 40, id: 0, message };
         // SAFETY: laid out as the kernel's; it writes at most 40 bytes of address and 272 of data, and both are as large.
-        let status = unsafe { libc::ioctl(file.as_raw_fd(), IPMICTL_RECEIVE_MSG_TRUNC, &raw mut received) };
+        let status =
+            unsafe { libc::ioctl(file.as_raw_fd(), IPMICTL_RECEIVE_MSG_TRUNC, &raw mut received) };
         match Errno::result(status) {
             Ok(_) | Err(Errno::EMSGSIZE) => {}
             Err(Errno::EAGAIN | Errno::EINTR) => continue,
             Err(errno) => return Err(failed(errno.into())),
         }
         // An answer's network function is that of its question and one.
-        if (received.message.network_function, received.message.command) == (network_function | 1, command) {
+        if (received.message.network_function, received.message.command)
+            == (network_function | 1, command)
+        {
             return Ok(answer[..usize::from(received.message.bytes).min(MAX_ANSWER_BYTES)].to_vec());
         }
     }
@@ -120,7 +126,10 @@ mod tests {
 
     #[test]
     fn layouts_are_the_kernels() {
-        assert_eq!((size_of::<Request>(), size_of::<Received>(), size_of::<Address>()), (40, 48, 40));
+        assert_eq!(
+            (size_of::<Request>(), size_of::<Received>(), size_of::<Address>()),
+            (40, 48, 40)
+        );
     }
 
     #[test]

@@ -20,8 +20,9 @@ use crate::{LinuxError, Result};
 pub use rustix::mount::{MountAttrFlags as Attributes, MountFlags as Flags};
 
 /// No programs, set-user-ID or devices.
-pub const INERT: Attributes =
-    Attributes::MOUNT_ATTR_NOSUID.union(Attributes::MOUNT_ATTR_NODEV).union(Attributes::MOUNT_ATTR_NOEXEC);
+pub const INERT: Attributes = Attributes::MOUNT_ATTR_NOSUID
+    .union(Attributes::MOUNT_ATTR_NODEV)
+    .union(Attributes::MOUNT_ATTR_NOEXEC);
 
 /// Makes the directory `path` with `mode`, and its parents, unless it exists. An existing one gets `mode` too.
 ///
@@ -40,9 +41,19 @@ pub fn make_directory(path: &Path, mode: u32) -> Result<()> {
 ///
 /// # Errors
 /// `ENODEV` where the kernel has no such file system, `EINVAL` for a bad option or a damaged image.
-pub fn mount(source: &Path, target: &Path, kind: &str, flags: MountFlags, options: &str) -> Result<()> {
+pub fn mount(
+    source: &Path,
+    target: &Path,
+    kind: &str,
+    flags: MountFlags,
+    options: &str,
+) -> Result<()> {
     let fail = |errno| {
-        LinuxError::new("mount", format!("{kind} of {} on {}", source.display(), target.display()), errno)
+        LinuxError::new(
+            "mount",
+            format!("{kind} of {} on {}", source.display(), target.display()),
+            errno,
+        )
     };
     let options = CString::new(options).map_err(|_| fail(rustix::io::Errno::INVAL))?;
     rustix::mount::mount(source, target, kind, flags, Some(options.as_c_str())).map_err(fail)
@@ -64,11 +75,19 @@ pub fn remount(target: &Path, flags: MountFlags, options: &str) -> Result<()> {
 pub fn mount_overlay(lower: &Path, upper: &Path, work: &Path, target: &Path) -> Result<()> {
     for path in [lower, upper, work] {
         if path.to_string_lossy().contains([',', ':', '\\']) {
-            return Err(LinuxError::path("name in the options of overlayfs", path, rustix::io::Errno::INVAL));
+            return Err(LinuxError::path(
+                "name in the options of overlayfs",
+                path,
+                rustix::io::Errno::INVAL,
+            ));
         }
     }
-    let options =
-        format!("lowerdir={},upperdir={},workdir={}", lower.display(), upper.display(), work.display());
+    let options = format!(
+        "lowerdir={},upperdir={},workdir={}",
+        lower.display(),
+        upper.display(),
+        work.display()
+    );
     mount(Path::new("overlay"), target, "overlay", MountFlags::empty(), &options)
 }
 
@@ -117,7 +136,12 @@ pub fn new(kind: &str, options: &[(&str, &str)], attributes: Attributes) -> Resu
 ///
 /// # Errors
 /// As [`mount_overlay`].
-pub fn new_overlay(lower: &Path, upper: &Path, work: &Path, attributes: Attributes) -> Result<OwnedFd> {
+pub fn new_overlay(
+    lower: &Path,
+    upper: &Path,
+    work: &Path,
+    attributes: Attributes,
+) -> Result<OwnedFd> {
     let mut options = Vec::new();
     for (key, path) in [("lowerdir", lower), ("upperdir", upper), ("workdir", work)] {
         let text = path.to_str().filter(|text| !text.contains([',', ':', '\\']));
@@ -152,7 +176,12 @@ pub fn restrict(tree: BorrowedFd<'_>, attributes: Attributes) -> Result<()> {
         propagation: u64,
         user_namespace: u64,
     }
-    let set = MountAttributes { set: attributes.bits().into(), clear: 0, propagation: 0, user_namespace: 0 };
+    let set = MountAttributes {
+        set: attributes.bits().into(),
+        clear: 0,
+        propagation: 0,
+        user_namespace: 0,
+    };
     // SAFETY: the empty path and the attributes live until the call returns, which reads them with the size that is told.
     let done = unsafe {
         libc::syscall(
@@ -229,7 +258,7 @@ pub fn unmount(target: &Path) -> Result<()> {
 /// # Errors
 /// `path` does not exist.
 pub fn available_bytes(path: &Path) -> Result<u64> {
-    let stat =
-        rustix::fs::statvfs(path).map_err(|errno| LinuxError::path("measure the space at", path, errno))?;
+    let stat = rustix::fs::statvfs(path)
+        .map_err(|errno| LinuxError::path("measure the space at", path, errno))?;
     Ok(stat.f_bavail.saturating_mul(stat.f_frsize))
 }

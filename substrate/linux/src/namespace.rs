@@ -16,7 +16,8 @@ use crate::{LinuxError, Result};
 /// # Errors
 /// `EPERM` without `CAP_SYS_ADMIN`.
 pub fn enter_new_network() -> Result<()> {
-    unshare(CloneFlags::CLONE_NEWNET).map_err(|errno| LinuxError::new("make", "a network namespace", errno))
+    unshare(CloneFlags::CLONE_NEWNET)
+        .map_err(|errno| LinuxError::new("make", "a network namespace", errno))
 }
 
 /// Gives the calling thread a mount namespace of its own, in which nothing propagates to the others.
@@ -44,7 +45,8 @@ pub fn make_mounts_private() -> Result<()> {
 /// # Errors
 /// `EPERM` without `CAP_SYS_ADMIN`.
 pub fn enter_own_cgroup_root() -> Result<()> {
-    unshare(CloneFlags::CLONE_NEWCGROUP).map_err(|errno| LinuxError::new("make", "a cgroup namespace", errno))
+    unshare(CloneFlags::CLONE_NEWCGROUP)
+        .map_err(|errno| LinuxError::new("make", "a cgroup namespace", errno))
 }
 
 /// Joins the mount, IPC, host name and network namespaces of a process, and lets children be made in its process namespace.
@@ -58,7 +60,8 @@ pub fn join(process: BorrowedFd<'_>) -> Result<()> {
         | CloneFlags::CLONE_NEWIPC
         | CloneFlags::CLONE_NEWUTS
         | CloneFlags::CLONE_NEWNET;
-    setns(process, kinds).map_err(|errno| LinuxError::new("join", "the namespaces of a container", errno))
+    setns(process, kinds)
+        .map_err(|errno| LinuxError::new("join", "the namespaces of a container", errno))
 }
 
 /// Sets the host name of this namespace.

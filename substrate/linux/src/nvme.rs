@@ -43,7 +43,8 @@ const NVME_IOCTL_ADMIN_CMD: libc::c_ulong =
 pub fn smart_log(controller: &Path) -> Result<[u8; SMART_LOG_BYTES]> {
     const { assert!(size_of::<PassthroughCommand>() == 72) };
     const DWORDS_LESS_ONE: u32 = 512 / 4 - 1;
-    let file = File::open(controller).map_err(|errno| LinuxError::path("open", controller, errno))?;
+    let file =
+        File::open(controller).map_err(|errno| LinuxError::path("open", controller, errno))?;
     let mut log = [0; SMART_LOG_BYTES];
     let mut command = PassthroughCommand {
         opcode: GET_LOG_PAGE,
@@ -54,7 +55,8 @@ pub fn smart_log(controller: &Path) -> Result<[u8; SMART_LOG_BYTES]> {
         timeout_millis: TIMEOUT_MILLIS,
         ..PassthroughCommand::default()
     };
-    let failed = |errno: std::io::Error| LinuxError::path("read the health log of", controller, errno);
+    let failed =
+        |errno: std::io::Error| LinuxError::path("read the health log of", controller, errno);
     // SAFETY: the command is laid out as the kernel's; `address` and `data_bytes` are those of `log`, which lives longer.
     match unsafe { libc::ioctl(file.as_raw_fd(), NVME_IOCTL_ADMIN_CMD, &raw mut command) } {
         0 => Ok(log),

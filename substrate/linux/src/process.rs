@@ -71,7 +71,8 @@ impl Threads {
     /// `ENOENT` without a `/proc`.
     pub fn open() -> Result<Self> {
         let path = Path::new("/proc/self/task");
-        let directory = fs::File::open(path).map_err(|errno| LinuxError::path("open", path, errno))?;
+        let directory =
+            fs::File::open(path).map_err(|errno| LinuxError::path("open", path, errno))?;
         Ok(Self(directory.into()))
     }
 
@@ -97,7 +98,11 @@ pub fn clone_into(group: BorrowedFd<'_>, namespaces: Namespaces) -> Result<Clone
 ///
 /// # Errors
 /// As [`clone_into`].
-pub fn clone_seeing(threads: &Threads, group: BorrowedFd<'_>, namespaces: Namespaces) -> Result<CloneSide> {
+pub fn clone_seeing(
+    threads: &Threads,
+    group: BorrowedFd<'_>,
+    namespaces: Namespaces,
+) -> Result<CloneSide> {
     let fail = |errno: io::Error| LinuxError::new("make", "a process in its cgroup", errno);
     if !threads.is_one().map_err(|errno| fail(errno.into()))? {
         return Err(fail(io::Error::from_raw_os_error(libc::EBUSY)));
@@ -166,7 +171,8 @@ pub fn take_identity(identity: &Identity) -> Result<()> {
     let groups: Vec<Gid> = groups.iter().map(|gid| Gid::from_raw(*gid)).collect();
     nix::unistd::setgroups(&groups).map_err(|errno| fail("take the groups of", errno.into()))?;
     let gid = Gid::from_raw(*gid);
-    nix::unistd::setresgid(gid, gid, gid).map_err(|errno| fail("take the group of", errno.into()))?;
+    nix::unistd::setresgid(gid, gid, gid)
+        .map_err(|errno| fail("take the group of", errno.into()))?;
     let user = Uid::from_raw(*uid);
     nix::unistd::setresuid(user, user, user).map_err(|errno| fail("become the user", errno.into()))
 }
@@ -193,7 +199,8 @@ fn capability_error(step: &'static str, error: CapsError) -> LinuxError {
 /// # Errors
 /// None that the kernel is known to give.
 pub fn forbid_new_privileges() -> Result<()> {
-    rustix::thread::set_no_new_privs(true).map_err(|errno| LinuxError::new("forbid", "new privileges", errno))
+    rustix::thread::set_no_new_privs(true)
+        .map_err(|errno| LinuxError::new("forbid", "new privileges", errno))
 }
 
 /// Lets the next [`take_identity`] keep the capabilities, for [`raise_capabilities`].
@@ -269,8 +276,8 @@ pub fn be_killed_as_others() -> Result<()> {
 pub fn close_all_but(kept: BorrowedFd<'_>) -> Result<OwnedFd> {
     let fail = || LinuxError::new("close", "descriptors from 3 on", io::Error::last_os_error());
     // SAFETY: the call takes numbers and touches no memory. Nobody uses what is closed again: see above.
-    let placed =
-        kept.as_raw_fd() == KEPT || unsafe { libc::dup3(kept.as_raw_fd(), KEPT, libc::O_CLOEXEC) } == KEPT;
+    let placed = kept.as_raw_fd() == KEPT
+        || unsafe { libc::dup3(kept.as_raw_fd(), KEPT, libc::O_CLOEXEC) } == KEPT;
     if !placed {
         return Err(fail());
     }
@@ -287,11 +294,14 @@ pub fn close_all_but(kept: BorrowedFd<'_>) -> Result<OwnedFd> {
 /// None that the kernel is known to give.
 pub fn reset_signals() -> Result<()> {
     let fail = |errno: nix::Error| LinuxError::new("reset", "the signals", errno);
-    for signal in Signal::iterator().filter(|signal| !matches!(signal, Signal::SIGKILL | Signal::SIGSTOP)) {
+    for signal in
+        Signal::iterator().filter(|signal| !matches!(signal, Signal::SIGKILL | Signal::SIGSTOP))
+    {
         // SAFETY: SIG_DFL is no handler of ours, so no code runs in signal context because of this call.
         unsafe { nix::sys::signal::signal(signal, SigHandler::SigDfl) }.map_err(fail)?;
     }
-    nix::sys::signal::sigprocmask(SigmaskHow::SIG_SETMASK, Some(&SigSet::empty()), None).map_err(fail)
+    nix::sys::signal::sigprocmask(SigmaskHow::SIG_SETMASK, Some(&SigSet::empty()), None)
+        .map_err(fail)
 }
 
 /// Lets the kernel forget children that have ended (`wait(2)`, "notes"); a copy of this process that waits for its own
@@ -312,7 +322,8 @@ pub fn ignore_child_exits() -> Result<()> {
 /// Returns only on failure: `ENOENT`, `EACCES`, `ENOEXEC`.
 pub fn execute(program: &Path, arguments: &[CString], env: &[CString]) -> Result<Infallible> {
     let fail = |errno: nix::Error| LinuxError::path("execute", program, errno);
-    let path = CString::new(program.as_os_str().as_bytes()).map_err(|_| fail(nix::Error::EINVAL))?;
+    let path =
+        CString::new(program.as_os_str().as_bytes()).map_err(|_| fail(nix::Error::EINVAL))?;
     nix::unistd::execve(&path, arguments, env).map_err(fail)
 }
 
@@ -372,7 +383,9 @@ mod tests {
         let sets = || {
             give_up_capabilities().unwrap();
             let status = fs::read_to_string("/proc/thread-self/status").unwrap();
-            let of = |name: &str| status.lines().find_map(|line| line.strip_prefix(name)).map(str::to_owned);
+            let of = |name: &str| {
+                status.lines().find_map(|line| line.strip_prefix(name)).map(str::to_owned)
+            };
             ["CapInh:", "CapPrm:", "CapEff:", "CapAmb:"].map(of)
         };
         let sets = std::thread::spawn(sets).join().unwrap();

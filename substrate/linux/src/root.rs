@@ -13,7 +13,9 @@ use std::{
 };
 
 use rustix::{
-    fs::{AtFlags, FileType, Gid, Mode, OFlags, ResolveFlags, Timespec, Timestamps, Uid, XattrFlags},
+    fs::{
+        AtFlags, FileType, Gid, Mode, OFlags, ResolveFlags, Timespec, Timestamps, Uid, XattrFlags,
+    },
     io::Errno,
 };
 
@@ -93,9 +95,12 @@ impl Root {
     /// # Errors
     /// It does not exist or is no directory.
     pub fn open(path: &Path) -> Result<Self> {
-        let directory =
-            rustix::fs::open(path, OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())
-                .map_err(|errno| LinuxError::path("open the directory", path, errno))?;
+        let directory = rustix::fs::open(
+            path,
+            OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC,
+            Mode::empty(),
+        )
+        .map_err(|errno| LinuxError::path("open the directory", path, errno))?;
         Ok(Self { directory, path: path.to_owned() })
     }
 
@@ -123,7 +128,8 @@ impl Root {
     pub fn leads_to_program(&self, path: &Path) -> bool {
         let stat = self.resolve(path, OFlags::PATH).and_then(rustix::fs::fstat);
         stat.is_ok_and(|stat| {
-            FileType::from_raw_mode(stat.st_mode) == FileType::RegularFile && stat.st_mode & 0o111 != 0
+            FileType::from_raw_mode(stat.st_mode) == FileType::RegularFile
+                && stat.st_mode & 0o111 != 0
         })
     }
 
@@ -171,7 +177,8 @@ impl Root {
     /// the permission bits of it say, and of those that are named on the way to it.
     #[must_use]
     pub fn may_write(&self, path: &Path, who: Identity<'_>) -> bool {
-        self.lets(path, who, 0o3) && path.ancestors().skip(1).all(|above| self.lets(above, who, 0o1))
+        self.lets(path, who, 0o3)
+            && path.ancestors().skip(1).all(|above| self.lets(above, who, 0o1))
     }
 
     /// As [`Self::may_write`], that somebody may go through.
@@ -235,7 +242,8 @@ impl Root {
         self.make_parents(path)?;
         let place = || {
             let (parent, name) = self.parent(path)?;
-            let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+            let flags =
+                OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
             rustix::fs::openat(&parent, name, flags, Mode::from_raw_mode(0o600))?;
             self.resolve(path, OFlags::PATH)
         };
@@ -277,15 +285,23 @@ impl Root {
     /// As [`Self::write_file`]; `path` in `source` is no regular file.
     pub fn copy_file(&self, source: &Self, path: &Path) -> Result<()> {
         let mut file = source.read(path)?;
-        let stat = rustix::fs::fstat(&file).map_err(|errno| source.error("look at", path, errno))?;
+        let stat =
+            rustix::fs::fstat(&file).map_err(|errno| source.error("look at", path, errno))?;
         let original = file.try_clone().map_err(|errno| source.error("read", path, errno))?;
-        self.replace_file(path, &mut file, ownership(stat.st_uid, stat.st_gid, stat.st_mode), |copy| {
-            copy_xattrs(&original, copy)?;
-            let modified =
-                Timespec { tv_sec: stat.st_mtime, tv_nsec: i64::try_from(stat.st_mtime_nsec).unwrap_or(0) };
-            let times = Timestamps { last_access: modified, last_modification: modified };
-            rustix::fs::futimens(copy, &times)
-        })
+        self.replace_file(
+            path,
+            &mut file,
+            ownership(stat.st_uid, stat.st_gid, stat.st_mode),
+            |copy| {
+                copy_xattrs(&original, copy)?;
+                let modified = Timespec {
+                    tv_sec: stat.st_mtime,
+                    tv_nsec: i64::try_from(stat.st_mtime_nsec).unwrap_or(0),
+                };
+                let times = Timestamps { last_access: modified, last_modification: modified };
+                rustix::fs::futimens(copy, &times)
+            },
+        )
     }
 
     /// Makes a symbolic link to `target`, in place of a file or link of that name.
@@ -323,7 +339,8 @@ impl Root {
     ) -> Result<()> {
         let make = || {
             let (directory, name) = self.parent(path)?;
-            let (device, mode) = (rustix::fs::makedev(numbers.0, numbers.1), Mode::from_raw_mode(as_.mode));
+            let (device, mode) =
+                (rustix::fs::makedev(numbers.0, numbers.1), Mode::from_raw_mode(as_.mode));
             rustix::fs::mknodat(&directory, name, kind, mode, device)?;
             let (uid, gid) = (Some(Uid::from_raw(as_.uid)), Some(Gid::from_raw(as_.gid)));
             rustix::fs::chownat(&directory, name, uid, gid, AtFlags::SYMLINK_NOFOLLOW)?;
@@ -353,8 +370,9 @@ impl Root {
     }
 
     fn remove(&self, path: &Path, flags: AtFlags) -> rustix::io::Result<bool> {
-        let removed =
-            self.parent(path).and_then(|(directory, name)| rustix::fs::unlinkat(&directory, name, flags));
+        let removed = self
+            .parent(path)
+            .and_then(|(directory, name)| rustix::fs::unlinkat(&directory, name, flags));
         match removed {
             Ok(()) => Ok(true),
             Err(Errno::NOENT) => Ok(false),
@@ -373,7 +391,8 @@ impl Root {
         let (directory, name) = self.parent(path).map_err(|errno| fail(errno.into()))?;
         let write = || -> std::io::Result<()> {
             remove_temporary(&directory)?;
-            let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+            let flags =
+                OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
             let mode = Mode::from_raw_mode(0o600);
             let mut file = File::from(rustix::fs::openat(&directory, TEMPORARY, flags, mode)?);
             std::io::copy(content, &mut file)?;
@@ -392,7 +411,8 @@ impl Root {
     /// The directory that holds `path`, and the last component.
     fn parent<'p>(&self, path: &'p Path) -> rustix::io::Result<(OwnedFd, &'p std::ffi::OsStr)> {
         let name = path.file_name().ok_or(Errno::INVAL)?;
-        let parent = path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
+        let parent =
+            path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
         Ok((self.resolve(parent, OFlags::RDONLY | OFlags::DIRECTORY)?, name))
     }
 
@@ -401,8 +421,13 @@ impl Root {
         // EAGAIN: a rename elsewhere raced with the walk (openat2(2)); a handful of tries is what it advises.
         const TRIES: u32 = 8;
         for _ in 1..TRIES {
-            match rustix::fs::openat2(&self.directory, path, flags | OFlags::CLOEXEC, Mode::empty(), resolve)
-            {
+            match rustix::fs::openat2(
+                &self.directory,
+                path,
+                flags | OFlags::CLOEXEC,
+                Mode::empty(),
+                resolve,
+            ) {
                 Err(Errno::AGAIN | Errno::INTR) => {}
                 other => return other,
             }
@@ -410,7 +435,12 @@ impl Root {
         rustix::fs::openat2(&self.directory, path, flags | OFlags::CLOEXEC, Mode::empty(), resolve)
     }
 
-    fn error(&self, step: &'static str, path: &Path, errno: impl Into<std::io::Error>) -> LinuxError {
+    fn error(
+        &self,
+        step: &'static str,
+        path: &Path,
+        errno: impl Into<std::io::Error>,
+    ) -> LinuxError {
         let path = path.strip_prefix("/").unwrap_or(path);
         LinuxError::path(step, &self.path.join(path), errno)
     }
@@ -424,8 +454,9 @@ fn entry_at(directory: &OwnedFd, name: &std::ffi::OsStr) -> rustix::io::Result<E
         FileType::RegularFile => Entry::File(as_, stat.st_size.cast_unsigned()),
         FileType::Symlink => {
             let target = rustix::fs::readlinkat(directory, name, Vec::new())?;
-            let target =
-                <std::ffi::OsString as std::os::unix::ffi::OsStringExt>::from_vec(target.into_bytes());
+            let target = <std::ffi::OsString as std::os::unix::ffi::OsStringExt>::from_vec(
+                target.into_bytes(),
+            );
             Entry::Link(as_, target.into())
         }
         _ => Entry::Special,
@@ -476,7 +507,11 @@ mod tests {
     use super::*;
 
     fn me(mode: u32) -> Ownership {
-        Ownership { uid: rustix::process::getuid().as_raw(), gid: rustix::process::getgid().as_raw(), mode }
+        Ownership {
+            uid: rustix::process::getuid().as_raw(),
+            gid: rustix::process::getgid().as_raw(),
+            mode,
+        }
     }
 
     #[test]
@@ -502,7 +537,9 @@ mod tests {
         let root = Root::open(directory.path()).unwrap();
         symlink("/file", directory.path().join("inside")).unwrap();
         symlink(outside.path().join("secret"), directory.path().join("outside")).unwrap();
-        let read = |path: &str| std::io::read_to_string(root.read_linked(Path::new(path)).unwrap()).unwrap();
+        let read = |path: &str| {
+            std::io::read_to_string(root.read_linked(Path::new(path)).unwrap()).unwrap()
+        };
         assert_eq!((read("/file"), read("/inside")), ("own".into(), "own".into()));
         assert_eq!(root.read_linked(Path::new("/outside")).unwrap_err().raw(), Some(libc::ENOENT));
         assert_eq!(root.read_linked(Path::new("/")).unwrap_err().raw(), Some(libc::EINVAL));
@@ -513,14 +550,18 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let root = Root::open(directory.path()).unwrap();
         let (uid, gid) = (me(0).uid, me(0).gid);
-        for (path, mode) in [("a", 0o755), ("a/own", 0o700), ("a/group", 0o070), ("a/all", 0o1777)] {
+        for (path, mode) in [("a", 0o755), ("a/own", 0o700), ("a/group", 0o070), ("a/all", 0o1777)]
+        {
             root.make_directory(Path::new(path), me(mode)).unwrap();
         }
         root.make_directory(Path::new("closed"), me(0o700)).unwrap();
         root.make_directory(Path::new("closed/all"), me(0o777)).unwrap();
         symlink("/a/all", directory.path().join("link")).unwrap();
-        std::fs::set_permissions(directory.path(), std::os::unix::fs::PermissionsExt::from_mode(0o755))
-            .unwrap();
+        std::fs::set_permissions(
+            directory.path(),
+            std::os::unix::fs::PermissionsExt::from_mode(0o755),
+        )
+        .unwrap();
         let may = |uid, gid, groups: &[u32]| {
             let who = Identity { uid, gid, groups };
             let all = ["/a/own", "/a/group", "/a/all", "/link", "/closed/all", "/none", "/a", "/"];
@@ -543,7 +584,10 @@ mod tests {
         assert_eq!(std::fs::read_to_string(directory.path().join("target")).unwrap(), "old");
         assert_eq!(root.look(Path::new("link")).unwrap(), Some(Entry::File(me(0o600), 3)));
         root.write_link(Path::new("link"), Path::new("/elsewhere"), me(0).uid, me(0).gid).unwrap();
-        assert_eq!(root.look(Path::new("link")).unwrap(), Some(Entry::Link(me(0o777), "/elsewhere".into())));
+        assert_eq!(
+            root.look(Path::new("link")).unwrap(),
+            Some(Entry::Link(me(0o777), "/elsewhere".into()))
+        );
     }
 
     #[test]

@@ -110,8 +110,9 @@ impl Filter {
             filter: self.program.as_ptr().cast_mut(),
         };
         // SAFETY: the program and its instructions live until the call returns, which copies them and writes nothing.
-        let done =
-            unsafe { libc::syscall(libc::SYS_seccomp, libc::SECCOMP_SET_MODE_FILTER, 0, &raw const program) };
+        let done = unsafe {
+            libc::syscall(libc::SYS_seccomp, libc::SECCOMP_SET_MODE_FILTER, 0, &raw const program)
+        };
         if done == 0 { Ok(()) } else { Err(error(io::Error::last_os_error())) }
     }
 }
@@ -169,9 +170,12 @@ fn leaf(answer: &Answer) -> Vec<Instruction> {
     for (argument, test) in tests {
         let low = ARGUMENTS + 8 * u32::from(*argument);
         match test {
-            Test::Is(value) => program.extend([op(LOAD, low, 0, 0), op(IF_EQUAL, *value, 0, 1), ALLOW]),
+            Test::Is(value) => {
+                program.extend([op(LOAD, low, 0, 0), op(IF_EQUAL, *value, 0, 1), ALLOW])
+            }
             Test::HasNoneOf(bits) => {
-                let half = |shift: u32| u32::try_from(bits >> shift & 0xffff_ffff).unwrap_or(u32::MAX);
+                let half =
+                    |shift: u32| u32::try_from(bits >> shift & 0xffff_ffff).unwrap_or(u32::MAX);
                 program.extend([
                     op(LOAD, low, 0, 0),
                     op(IF_ANY_BIT, half(0), 3, 0),
@@ -221,7 +225,10 @@ mod tests {
             ]
         });
         let (refused, missing) = (Some(libc::EPERM), Some(libc::ENOSYS));
-        assert_eq!(results.join().unwrap(), [refused, missing, missing, None, refused, refused, None]);
+        assert_eq!(
+            results.join().unwrap(),
+            [refused, missing, missing, None, refused, refused, None]
+        );
     }
     /// Runs a filter as the kernel would; only what [`Filter::compile`] emits is known.
     fn answer(filter: &Filter, architecture: u32, call: u32, argument: u64) -> u32 {
@@ -282,7 +289,11 @@ mod tests {
             (43, 0x1_0000_0000, refused),
             (43, 0x2_0000_0000, allow),
         ] {
-            assert_eq!(answer(&filter, ARCHITECTURE, call, argument), expected, "{call} {argument}");
+            assert_eq!(
+                answer(&filter, ARCHITECTURE, call, argument),
+                expected,
+                "{call} {argument}"
+            );
         }
         assert_eq!(answer(&filter, 0x4000_0003, 2, 0), libc::SECCOMP_RET_KILL_PROCESS, "32-bit");
     }

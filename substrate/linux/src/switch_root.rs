@@ -32,18 +32,30 @@ pub fn switch_root(new_root: &Path) -> Result<()> {
     let kind = rustix::fs::fstatfs(&old)
         .map_err(|errno| LinuxError::path("identify the file system of", old_path, errno))?;
     if !RAM_FILE_SYSTEMS.contains(&kind.f_type.cast_unsigned()) {
-        return Err(LinuxError::path("switch away from a root that is not in RAM:", old_path, Errno::PERM));
+        return Err(LinuxError::path(
+            "switch away from a root that is not in RAM:",
+            old_path,
+            Errno::PERM,
+        ));
     }
-    let old_device =
-        rustix::fs::fstat(&old).map_err(|errno| LinuxError::path("look at", old_path, errno))?.st_dev;
-    let new_device =
-        rustix::fs::stat(new_root).map_err(|errno| LinuxError::path("look at", new_root, errno))?.st_dev;
+    let old_device = rustix::fs::fstat(&old)
+        .map_err(|errno| LinuxError::path("look at", old_path, errno))?
+        .st_dev;
+    let new_device = rustix::fs::stat(new_root)
+        .map_err(|errno| LinuxError::path("look at", new_root, errno))?
+        .st_dev;
     if old_device == new_device {
-        return Err(LinuxError::path("switch to what is no file system of its own:", new_root, Errno::INVAL));
+        return Err(LinuxError::path(
+            "switch to what is no file system of its own:",
+            new_root,
+            Errno::INVAL,
+        ));
     }
-    std::env::set_current_dir(new_root).map_err(|errno| LinuxError::path("enter", new_root, errno))?;
+    std::env::set_current_dir(new_root)
+        .map_err(|errno| LinuxError::path("enter", new_root, errno))?;
     mount::move_to(new_root, old_path)?;
-    rustix::process::chroot(".").map_err(|errno| LinuxError::path("change the root to", new_root, errno))?;
+    rustix::process::chroot(".")
+        .map_err(|errno| LinuxError::path("change the root to", new_root, errno))?;
     std::env::set_current_dir("/").map_err(|errno| LinuxError::path("enter", old_path, errno))?;
     // Memory that is not freed is not worth a failed boot.
     if let Err(errno) = empty_directory(&old, old_device, 0) {

@@ -24,7 +24,11 @@ pub fn open(ptmx: &Path) -> Result<(OwnedFd, OwnedFd)> {
     rustix::pty::unlockpt(&master).map_err(|errno| fail(errno.into()))?;
     // SAFETY: this request takes flags, touches no memory and gives a new descriptor.
     let slave = unsafe {
-        libc::ioctl(master.as_raw_fd(), libc::TIOCGPTPEER, libc::O_RDWR | libc::O_NOCTTY | libc::O_CLOEXEC)
+        libc::ioctl(
+            master.as_raw_fd(),
+            libc::TIOCGPTPEER,
+            libc::O_RDWR | libc::O_NOCTTY | libc::O_CLOEXEC,
+        )
     };
     if slave < 0 {
         return Err(fail(std::io::Error::last_os_error()));

@@ -24,5 +24,7 @@ pub fn bound_to_device(device: &str, port: u16) -> Result<UdpSocket> {
         bind(std::os::fd::AsRawFd::as_raw_fd(&fd), &SockaddrIn::from(address))?;
         Ok(UdpSocket::from(fd))
     };
-    open().map_err(|errno| LinuxError::new("open a UDP socket on", format!("{device} port {port}"), errno))
+    open().map_err(|errno| {
+        LinuxError::new("open a UDP socket on", format!("{device} port {port}"), errno)
+    })
 }

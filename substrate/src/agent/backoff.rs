@@ -9,7 +9,8 @@ const LEAST: Duration = Duration::from_millis(500);
 
 /// When a server restarts, thousands of nodes come back within the first pause; one that is back
 /// sees all its nodes within the longest.
-const PAUSES: Schedule = Schedule { first: Duration::from_secs(2), longest: Duration::from_secs(30) };
+const PAUSES: Schedule =
+    Schedule { first: Duration::from_secs(2), longest: Duration::from_secs(30) };
 
 /// Pauses that grow with each failure: anything from half a second to 2, 4, 8, 16, 30 s.
 #[must_use]

@@ -9,8 +9,8 @@ use std::{net::SocketAddr, sync::Arc, time::Duration};
 
 use api::{
     channel::{
-        Capabilities, Capability, Frame, FromAgent, FromServer, NoCommonProtocol, Offer, SendError, Session,
-        SessionError,
+        Capabilities, Capability, Frame, FromAgent, FromServer, NoCommonProtocol, Offer, SendError,
+        Session, SessionError,
     },
     inventory::Inventory,
     overlay::Generation,
@@ -200,7 +200,8 @@ impl Channel {
         let Received { frame, .. } = timeout(WELCOME_DEADLINE, line.receive())
             .await
             .map_err(|_| ChannelError::Silent(WELCOME_DEADLINE.as_secs()))??;
-        let Some(FromServer::Welcome { agreement, server_time, heartbeat_seconds, resumed }) = frame.message
+        let Some(FromServer::Welcome { agreement, server_time, heartbeat_seconds, resumed }) =
+            frame.message
         else {
             return Err(ChannelError::Protocol("its first message is no welcome".to_owned()));
         };
@@ -300,7 +301,10 @@ impl Channel {
                 self.upgrade.send_replace(Some(AgentTarget { digest, size }));
             }
             Some(FromServer::Servers { fleet_servers }) => {
-                self.servers.send_replace(Some(ServerList { servers: fleet_servers, reached: self.reached }));
+                self.servers.send_replace(Some(ServerList {
+                    servers: fleet_servers,
+                    reached: self.reached,
+                }));
             }
             Some(FromServer::SendInventory {}) => {
                 self.inventory.mark_changed();
@@ -340,7 +344,9 @@ impl Channel {
         line: &mut Line<T>,
         command: String,
     ) -> Result<(), ChannelError> {
-        tracing::warn!("the server sent `{command}`, which this agent doesn't know: it did nothing");
+        tracing::warn!(
+            "the server sent `{command}`, which this agent doesn't know: it did nothing"
+        );
         self.send_if_supported(line, FromAgent::Unsupported { command }).await
     }
 
@@ -408,7 +414,10 @@ impl Channel {
     /// `true` if carrying on with this session can only fail again.
     #[must_use]
     pub fn needs_new_session(error: &ChannelError) -> bool {
-        matches!(error, ChannelError::Session(SessionError::OtherSession { .. } | SessionError::Unnumbered))
+        matches!(
+            error,
+            ChannelError::Session(SessionError::OtherSession { .. } | SessionError::Unnumbered)
+        )
     }
 }
 

@@ -80,17 +80,22 @@ async fn open(
     route: &str,
     limits: WebSocketConfig,
 ) -> Result<Socket, DialError> {
-    let tcp = TcpStream::connect(server).await.map_err(|error| DialError::Connect(server, error))?;
+    let tcp =
+        TcpStream::connect(server).await.map_err(|error| DialError::Connect(server, error))?;
     // Frames are small and answered at once; waiting for more would only delay them.
     tcp.set_nodelay(true).map_err(|error| DialError::Connect(server, error))?;
     let name = ServerName::IpAddress(server.ip().into());
-    let stream =
-        TlsConnector::from(tls).connect(name, tcp).await.map_err(|error| tls_failed(server, error))?;
-    let request = request(server, route).map_err(|error| DialError::Upgrade(server, Box::new(error)))?;
+    let stream = TlsConnector::from(tls)
+        .connect(name, tcp)
+        .await
+        .map_err(|error| tls_failed(server, error))?;
+    let request =
+        request(server, route).map_err(|error| DialError::Upgrade(server, Box::new(error)))?;
     match client_async_with_config(request, stream, Some(limits)).await {
         Ok((socket, _)) => Ok(socket),
         Err(tungstenite::Error::Http(response)) => {
-            let problem = response.body().as_deref().and_then(|body| serde_json::from_slice(body).ok());
+            let problem =
+                response.body().as_deref().and_then(|body| serde_json::from_slice(body).ok());
             let why = problem.map_or_else(
                 || response.status().to_string(),
                 |problem: Problem| format!("{}: {}", problem.title, problem.detail),

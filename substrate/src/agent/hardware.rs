@@ -250,7 +250,10 @@ mod tests {
     struct Mute;
 
     impl Ioctls for Mute {
-        fn nvme_smart_log(&self, _: &str) -> io::Result<[u8; ::inventory::ioctls::SMART_LOG_BYTES]> {
+        fn nvme_smart_log(
+            &self,
+            _: &str,
+        ) -> io::Result<[u8; ::inventory::ioctls::SMART_LOG_BYTES]> {
             Err(io::ErrorKind::NotFound.into())
         }
 
@@ -292,8 +295,10 @@ mod tests {
         let root = tempfile::tempdir().unwrap();
         let captured = ::inventory::ioctls::Captured::default();
         let mut hardware = keep(root.path().to_owned(), Box::new(captured)).unwrap();
-        let found =
-            tokio::time::timeout(Duration::from_secs(10), hardware.inventory.wait_for(Option::is_some));
+        let found = tokio::time::timeout(
+            Duration::from_secs(10),
+            hardware.inventory.wait_for(Option::is_some),
+        );
         assert_eq!(found.await.unwrap().unwrap().as_ref().unwrap().pci, []);
         assert!(hardware.topology_xml.borrow().is_none());
     }

@@ -26,7 +26,10 @@ pub struct KeptIdentity {
 impl KeptIdentity {
     /// Keeps what was read from `path`. The receiver sees every change.
     #[must_use]
-    pub fn new(path: PathBuf, identity: AgentIdentity) -> (Self, watch::Receiver<Arc<AgentIdentity>>) {
+    pub fn new(
+        path: PathBuf,
+        identity: AgentIdentity,
+    ) -> (Self, watch::Receiver<Arc<AgentIdentity>>) {
         let (present, seen) = watch::channel(Arc::new(identity));
         (Self { path, present, writing: Mutex::default() }, seen)
     }

@@ -16,7 +16,8 @@ use tracing_subscriber::{
 
 /// Starts logging. `BEDPLATE_LOG` chooses what (`debug`, `substrate=trace`); `info` if unset.
 pub fn start() {
-    let wanted = std::env::var("BEDPLATE_LOG").ok().and_then(|filter| filter.parse::<Targets>().ok());
+    let wanted =
+        std::env::var("BEDPLATE_LOG").ok().and_then(|filter| filter.parse::<Targets>().ok());
     let filter = wanted.unwrap_or_else(|| Targets::new().with_default(LevelFilter::INFO));
     let journal = std::env::var_os("JOURNAL_STREAM").is_some();
     let lines = tracing_subscriber::fmt::layer().with_ansi(false).event_format(Lines { journal });

@@ -45,7 +45,10 @@ pub async fn going_down() -> Option<bool> {
             }
         }
     } else {
-        tokio::fs::read_to_string(OPENRC_LEVEL).await.ok().and_then(|level| going_down_by_level(&level))
+        tokio::fs::read_to_string(OPENRC_LEVEL)
+            .await
+            .ok()
+            .and_then(|level| going_down_by_level(&level))
     }
 }
 
@@ -75,14 +78,19 @@ fn going_down_by_level(level: &str) -> Option<bool> {
 /// order was taken; the agent is then told to stop like every other service.
 pub async fn reboot() {
     let orders: &[(&str, &[&str])] = if Path::new(SYSTEMD).exists() {
-        &[("systemctl", &["reboot", "--no-wall"]), ("systemctl", &["reboot", "--no-wall", "--force"])]
+        &[
+            ("systemctl", &["reboot", "--no-wall"]),
+            ("systemctl", &["reboot", "--no-wall", "--force"]),
+        ]
     } else {
         &[("reboot", &[])]
     };
     for (program, arguments) in orders {
         match order(program, arguments).await {
             Ok(()) => return,
-            Err(error) => tracing::error!("cannot reboot by {program} {}: {error}", arguments.join(" ")),
+            Err(error) => {
+                tracing::error!("cannot reboot by {program} {}: {error}", arguments.join(" "))
+            }
         }
     }
     let Err(error) = linux::power::restart_now();
@@ -108,7 +116,12 @@ async fn output(program: &str, arguments: &[&str]) -> Result<String, CommandErro
 #[expect(clippy::disallowed_methods, reason = "the home of the agent's child processes")]
 fn command(program: &str, arguments: &[&str]) -> Command {
     let mut command = Command::new(program);
-    command.args(arguments).env("LC_ALL", "C").stdin(Stdio::null()).stderr(Stdio::null()).kill_on_drop(true);
+    command
+        .args(arguments)
+        .env("LC_ALL", "C")
+        .stdin(Stdio::null())
+        .stderr(Stdio::null())
+        .kill_on_drop(true);
     command
 }
 
@@ -119,7 +132,8 @@ mod tests {
     #[test]
     fn jobs_of_systemd_tell_where_the_machine_goes() {
         let reboot = "8 bedplate-substrate.service stop running\n12 reboot.target start waiting\n";
-        let off = "700 systemd-poweroff.service start waiting\n701 poweroff.target     start waiting\n";
+        let off =
+            "700 systemd-poweroff.service start waiting\n701 poweroff.target     start waiting\n";
         assert_eq!(going_down_by_jobs(reboot), Some(true));
         assert_eq!(going_down_by_jobs(off), Some(false));
         assert_eq!(going_down_by_jobs("3 bedplate-substrate.service restart running\n"), None);
@@ -140,6 +154,8 @@ mod tests {
         assert_eq!(output("false", &[]).await.unwrap_err().to_string(), "exit status: 1");
         assert_eq!(output("sleep", &["60"]).await.unwrap_err().to_string(), "no answer within 2 s");
         let missing = order("nonexistent-program", &[]).await.unwrap_err();
-        assert!(matches!(missing, CommandError::Start(error) if error.kind() == io::ErrorKind::NotFound));
+        assert!(
+            matches!(missing, CommandError::Start(error) if error.kind() == io::ErrorKind::NotFound)
+        );
     }
 }

@@ -81,8 +81,8 @@ pub async fn renew_certificates(kept: Arc<KeptIdentity>) {
 /// When half of the certificate's life is over.
 fn renew_at(identity: &AgentIdentity) -> Result<Timestamp, RenewalError> {
     let dates = |error: &dyn std::fmt::Display| RenewalError::Dates(error.to_string());
-    let (_, pem) =
-        x509_parser::pem::parse_x509_pem(identity.certificate.as_bytes()).map_err(|error| dates(&error))?;
+    let (_, pem) = x509_parser::pem::parse_x509_pem(identity.certificate.as_bytes())
+        .map_err(|error| dates(&error))?;
     let certificate = pem.parse_x509().map_err(|error| dates(&error))?;
     let begins = Timestamp(0).plus_seconds(certificate.validity().not_before.timestamp());
     let ends = Timestamp(0).plus_seconds(certificate.validity().not_after.timestamp());
@@ -104,7 +104,8 @@ pub(super) fn renewed(present: &AgentIdentity, fresh: &AgentIdentity) -> AgentId
 async fn renew(present: &AgentIdentity) -> Result<AgentIdentity, RenewalError> {
     let key = NodeKey::generate()?;
     let port = FleetPort::new(present.fleet_servers.clone(), tls::authenticated(present)?)?;
-    let granted: Enrolled = port.post("/node/v1/renew", &Renew { csr: key.signing_request()? }).await?;
+    let granted: Enrolled =
+        port.post("/node/v1/renew", &Renew { csr: key.signing_request()? }).await?;
     let fresh = AgentIdentity {
         node: granted.node,
         certificate: granted.certificate,
@@ -141,7 +142,8 @@ mod tests {
         let (ca, certificate) = (ca(), parameters.self_signed(&key).unwrap().pem());
         let mut identity = AgentIdentity { certificate, ..identity(&ca, &ca) };
         assert_eq!(renew_at(&identity).unwrap().to_string(), "2026-11-02T00:00:00Z");
-        identity.certificate = "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n".into();
+        identity.certificate =
+            "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n".into();
         assert!(renew_at(&identity).is_err());
     }
 
@@ -152,7 +154,8 @@ mod tests {
             stream.read_buf(&mut bytes).await.unwrap();
             let text = String::from_utf8_lossy(&bytes).to_lowercase();
             let Some(end) = text.find("\r\n\r\n") else { continue };
-            let length = text.split("content-length: ").nth(1).unwrap().split("\r\n").next().unwrap();
+            let length =
+                text.split("content-length: ").nth(1).unwrap().split("\r\n").next().unwrap();
             if bytes.len() == end + 4 + length.parse::<usize>().unwrap() {
                 let head = String::from_utf8_lossy(&bytes[..end]).into_owned();
                 return (head, bytes.split_off(end + 4));

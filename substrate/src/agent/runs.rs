@@ -274,7 +274,9 @@ pub async fn keep<C: Containers>(
     let found = RunDirectory::all(&supervisor.node.places.runs)?;
     // What is not over has its devices before anything new begins.
     for (directory, spec) in &found {
-        if let Some(claim) = directory.claim().filter(|_| !matches!(directory.state(), RunState::Ended(_))) {
+        if let Some(claim) =
+            directory.claim().filter(|_| !matches!(directory.state(), RunState::Ended(_)))
+        {
             supervisor.node.claims.adopt(spec.run, claim);
         }
     }
@@ -291,7 +293,8 @@ pub async fn keep<C: Containers>(
             .core
             .has_pending_reports()
             .then(|| supervisor.news_at.unwrap_or_else(|| Instant::now() + NEWS_PAUSE));
-        let (speaks, news_at) = (supervisor.speaks(), supervisor.news_at.unwrap_or_else(Instant::now));
+        let (speaks, news_at) =
+            (supervisor.speaks(), supervisor.news_at.unwrap_or_else(Instant::now));
         tokio::select! {
             request = requests.recv() => match request {
                 None => return Ok(()),
@@ -345,8 +348,13 @@ impl<C: Containers> RunSupervisor<C> {
     }
 
     fn list(&mut self) -> Listed {
-        let paused = self.held.iter().filter(|(_, held)| held.directory.is_paused()).map(|(run, _)| *run);
-        Listed { paused: paused.collect(), reports: self.core.list(), volumes: self.node.volumes.workflows() }
+        let paused =
+            self.held.iter().filter(|(_, held)| held.directory.is_paused()).map(|(run, _)| *run);
+        Listed {
+            paused: paused.collect(),
+            reports: self.core.list(),
+            volumes: self.node.volumes.workflows(),
+        }
     }
 
     /// Reads what runs use. It is for people who look, so what nobody fetches is dropped.
@@ -392,7 +400,9 @@ impl<C: Containers> RunSupervisor<C> {
                 let _ = self.node.containers.signal(held.directory.path());
             }
             Effect::Release(run) => {
-                let Some(held) = self.held.get(&run).filter(|held| !*held.released.borrow()) else { return };
+                let Some(held) = self.held.get(&run).filter(|held| !*held.released.borrow()) else {
+                    return;
+                };
                 if let Err(error) = held.directory.mark_released() {
                     // The others start now. An agent after this one may wait until the server tells it again.
                     tracing::error!(%run, "{:#}", anyhow::Error::from(error));
@@ -427,8 +437,14 @@ impl<C: Containers> RunSupervisor<C> {
         let mut tasks = vec![tokio::spawn(log).abort_handle()];
         if end.is_none() {
             let (node, reports) = (self.node.clone(), self.reports.clone());
-            let life =
-                life::run_to_completion(node, directory.clone(), spec.clone(), stopped, releases, reports);
+            let life = life::run_to_completion(
+                node,
+                directory.clone(),
+                spec.clone(),
+                stopped,
+                releases,
+                reports,
+            );
             tasks.push(tokio::spawn(life).abort_handle());
         }
         self.held.insert(run, Held { spec, directory, stop, released, log_bytes, tasks });

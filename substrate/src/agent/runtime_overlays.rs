@@ -131,7 +131,11 @@ impl OverlayTarget {
     ///
     /// # Errors
     /// [`RuntimeOverlayError`]: the digest does not fit, or a change failed.
-    pub fn apply(&self, generation: Generation, archive: &[u8]) -> Result<Summary, RuntimeOverlayError> {
+    pub fn apply(
+        &self,
+        generation: Generation,
+        archive: &[u8],
+    ) -> Result<Summary, RuntimeOverlayError> {
         let tree = Tree::read(archive)?;
         let got = tree.digest();
         if got != generation.digest {
@@ -154,8 +158,8 @@ impl OverlayTarget {
     }
 
     fn remember(&self, applied: &Applied) -> Result<(), RuntimeOverlayError> {
-        let bytes =
-            serde_json::to_vec(applied).map_err(|error| RuntimeOverlayError::Remember(error.into()))?;
+        let bytes = serde_json::to_vec(applied)
+            .map_err(|error| RuntimeOverlayError::Remember(error.into()))?;
         let directory = self.state.parent().unwrap_or(Path::new("/"));
         let name = Path::new(self.state.file_name().unwrap_or_default());
         let (uid, gid) = linux::root::own_ids();
@@ -185,7 +189,9 @@ pub async fn apply_overlays_forever(
 ) {
     while wanted.changed().await.is_ok() {
         let Some(generation) = *wanted.borrow_and_update() else { continue };
-        let Some(result) = attempt(&place, &identity, &mut wanted, generation).await else { continue };
+        let Some(result) = attempt(&place, &identity, &mut wanted, generation).await else {
+            continue;
+        };
         applied.send_replace(place.applied().generation);
         let message = match result {
             Ok(summary) => {
@@ -199,7 +205,12 @@ pub async fn apply_overlays_forever(
             Err(error) => {
                 let error = format!("{:#}", anyhow::Error::from(error));
                 tracing::error!(digest = %generation.digest, "runtime overlays not applied: {error}");
-                FromAgent::OverlaysApplied { generation, written: 0, removed: 0, error: Some(error) }
+                FromAgent::OverlaysApplied {
+                    generation,
+                    written: 0,
+                    removed: 0,
+                    error: Some(error),
+                }
             }
         };
         if outbox.send(message).await.is_err() {
@@ -222,7 +233,11 @@ async fn attempt(
             Err(error) if error.may_pass() && attempts < MAX_ATTEMPTS => error,
             result => return Some(result),
         };
-        tracing::warn!(attempts, "runtime overlays: {:#}; trying again", anyhow::Error::from(error));
+        tracing::warn!(
+            attempts,
+            "runtime overlays: {:#}; trying again",
+            anyhow::Error::from(error)
+        );
         attempts += 1;
         tokio::select! {
             () = tokio::time::sleep(backoff.pause(jitter(random()))) => {}
@@ -242,9 +257,10 @@ async fn fetch_and_apply(
     let identity = identity.borrow().clone();
     let port = FleetPort::new(identity.fleet_servers.clone(), tls::authenticated(&identity)?)?;
     let limit = generation.size.min(MAX_ARCHIVE_BYTES);
-    let archive = tokio::time::timeout(FETCH_DEADLINE, port.get("/node/v1/overlays/runtime", limit))
-        .await
-        .map_err(|_| RuntimeOverlayError::Deadline)??;
+    let archive =
+        tokio::time::timeout(FETCH_DEADLINE, port.get("/node/v1/overlays/runtime", limit))
+            .await
+            .map_err(|_| RuntimeOverlayError::Deadline)??;
     let place = place.clone();
     let applied = tokio::task::spawn_blocking(move || place.apply(generation, &archive)).await;
     applied.unwrap_or_else(|panic| Err(RuntimeOverlayError::Remember(std::io::Error::other(panic))))
@@ -297,7 +313,10 @@ mod tests {
         assert_eq!(restarted.apply(second, &bytes).unwrap(), Summary { written: 0, removed: 2 });
         assert_eq!(fs::read_to_string(place.root.join("motd")).unwrap(), "image");
         assert!(!place.root.join("extra").exists());
-        assert_eq!(place.applied(), Applied { generation: Some(second), manifest: Manifest::default() });
+        assert_eq!(
+            place.applied(),
+            Applied { generation: Some(second), manifest: Manifest::default() }
+        );
     }
 
     #[test]

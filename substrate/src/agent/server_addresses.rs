@@ -46,7 +46,10 @@ impl ServerList {
 }
 
 /// Keeps what is told, for ever.
-pub async fn save_server_list(kept: Arc<KeptIdentity>, mut told: watch::Receiver<Option<ServerList>>) {
+pub async fn save_server_list(
+    kept: Arc<KeptIdentity>,
+    mut told: watch::Receiver<Option<ServerList>>,
+) {
     while told.changed().await.is_ok() {
         let Some(news) = told.borrow_and_update().clone() else { continue };
         keep(&kept, &news);
@@ -71,7 +74,10 @@ fn keep(kept: &KeptIdentity, told: &ServerList) {
         Ok(_) => tracing::info!("the servers are at {}", shown.join(", ")),
         // Told again at the next session.
         Err(error) => {
-            tracing::error!("{}; the servers' addresses stay as they are", crate::console::chain(&error))
+            tracing::error!(
+                "{}; the servers' addresses stay as they are",
+                crate::console::chain(&error)
+            )
         }
     }
 }
@@ -91,14 +97,17 @@ mod tests {
     #[test]
     fn the_address_in_use_is_tried_first_and_one_that_goes_last() {
         let order = |servers: &[&str], reached: &str| {
-            let told = ServerList { servers: addresses(servers), reached: Some(reached.parse().unwrap()) };
-            told.in_order().map(|order| order.iter().map(SocketAddr::to_string).collect::<Vec<_>>().join(" "))
+            let told =
+                ServerList { servers: addresses(servers), reached: Some(reached.parse().unwrap()) };
+            told.in_order()
+                .map(|order| order.iter().map(SocketAddr::to_string).collect::<Vec<_>>().join(" "))
         };
         let (a, b, c) = ("10.0.0.1:9443", "10.1.0.1:9443", "10.2.0.1:9443");
         assert_eq!(order(&[a, b, c], b), Some([b, a, c].join(" ")));
         assert_eq!(order(&[b, c, b], a), Some([b, c, a].join(" ")));
         assert_eq!(order(&[], a), None);
-        let many: Vec<String> = (0..1_000).map(|n| format!("10.9.{}.{}:1", n / 250, n % 250)).collect();
+        let many: Vec<String> =
+            (0..1_000).map(|n| format!("10.9.{}.{}:1", n / 250, n % 250)).collect();
         let many: Vec<&str> = many.iter().map(String::as_str).collect();
         let kept = order(&many, a).unwrap();
         assert_eq!(kept.split(' ').count(), MAX_FLEET_SERVERS);
@@ -110,21 +119,27 @@ mod tests {
         let ca = ca();
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("agent.json");
-        let before =
-            api::enroll::AgentIdentity { fleet_servers: addresses(&["10.0.0.1:9443"]), ..identity(&ca, &ca) };
+        let before = api::enroll::AgentIdentity {
+            fleet_servers: addresses(&["10.0.0.1:9443"]),
+            ..identity(&ca, &ca)
+        };
         let (kept, mut seen) = KeptIdentity::new(path.clone(), before.clone());
         let kept = Arc::new(kept);
         let (tell, told) = watch::channel(None);
         let keeping = tokio::spawn(save_server_list(kept.clone(), told));
         let servers = addresses(&["10.7.0.1:9443", "10.0.0.1:9443"]);
-        tell.send_replace(Some(ServerList { servers, reached: before.fleet_servers.first().copied() }));
+        tell.send_replace(Some(ServerList {
+            servers,
+            reached: before.fleet_servers.first().copied(),
+        }));
         seen.changed().await.unwrap();
         let now = seen.borrow_and_update().clone();
         assert_eq!(now.fleet_servers, addresses(&["10.0.0.1:9443", "10.7.0.1:9443"]));
         assert_eq!(file::load(&path).unwrap(), *now);
         // A renewal that began before changes the certificate, and not the addresses.
         let fresh = identity(&ca, &ca);
-        let renewed = kept.change(|present| super::super::renewal::renewed(present, &fresh)).unwrap();
+        let renewed =
+            kept.change(|present| super::super::renewal::renewed(present, &fresh)).unwrap();
         assert_eq!(renewed.fleet_servers, now.fleet_servers);
         assert_eq!((&renewed.certificate, &renewed.key), (&fresh.certificate, &fresh.key));
         // Nothing at all is no list.

@@ -111,7 +111,11 @@ pub async fn run_upgrades(
     }
 }
 
-async fn install(program: &Path, servers: &Servers, wanted: AgentTarget) -> Result<(), UpgradeError> {
+async fn install(
+    program: &Path,
+    servers: &Servers,
+    wanted: AgentTarget,
+) -> Result<(), UpgradeError> {
     if wanted.size > MAX_PROGRAM_BYTES {
         return Err(UpgradeError::Size(wanted.size));
     }
@@ -140,7 +144,8 @@ async fn place(program: &Path, content: &[u8], wanted: Digest) -> Result<(), Upg
 }
 
 fn write_program(path: &Path, content: &[u8]) -> io::Result<()> {
-    let mut file = fs::OpenOptions::new().write(true).create(true).truncate(true).mode(0o700).open(path)?;
+    let mut file =
+        fs::OpenOptions::new().write(true).create(true).truncate(true).mode(0o700).open(path)?;
     file.write_all(content)?;
     file.set_permissions(fs::Permissions::from_mode(0o755))?;
     file.sync_all()
@@ -151,7 +156,8 @@ fn write_program(path: &Path, content: &[u8]) -> io::Result<()> {
 async fn trial(program: &Path) -> Result<(), TrialError> {
     let mut command = Command::new(program);
     command.arg("--version").stdin(Stdio::null()).kill_on_drop(true);
-    let output = timeout(TRIAL_DEADLINE, command.output()).await.map_err(|_| TrialError::Late)??;
+    let output =
+        timeout(TRIAL_DEADLINE, command.output()).await.map_err(|_| TrialError::Late)??;
     if output.status.success() { Ok(()) } else { Err(TrialError::Failed(output.status)) }
 }
 
@@ -185,7 +191,8 @@ mod tests {
             (b"no program", None, "the program does not run here: "),
             (b"#!/bin/sh\n", Some(digest(b"x")), "order the upgrade again"),
         ] {
-            let error = place(&program, content, ordered.unwrap_or(digest(content))).await.unwrap_err();
+            let error =
+                place(&program, content, ordered.unwrap_or(digest(content))).await.unwrap_err();
             let text = crate::console::chain(&error);
             assert!(text.contains(why), "{text}");
             assert_eq!(fs::read(&program).unwrap(), b"old");

@@ -20,8 +20,14 @@ use rustix::fs::FileType;
 use super::spec::{DeviceLink, DeviceMount, DeviceNode};
 
 /// Name, major and minor number (kernel: `Documentation/admin-guide/devices.txt`).
-const EVERYWHERE: [(&str, u32, u32); 6] =
-    [("null", 1, 3), ("zero", 1, 5), ("full", 1, 7), ("random", 1, 8), ("urandom", 1, 9), ("tty", 5, 0)];
+const EVERYWHERE: [(&str, u32, u32); 6] = [
+    ("null", 1, 3),
+    ("zero", 1, 5),
+    ("full", 1, 7),
+    ("random", 1, 8),
+    ("urandom", 1, 9),
+    ("tty", 5, 0),
+];
 
 /// `/dev/pts/ptmx`, and the terminals in `/dev/pts`.
 const TERMINALS: [Grant; 2] = [every(5, Some(2)), every(136, None)];
@@ -52,7 +58,8 @@ pub fn make(root: &Root, shm_bytes: u64) -> Result<(), LinuxError> {
     }
     for (name, target) in LINKS {
         let path = dev.join(name);
-        symlink(target, &path).map_err(|errno| LinuxError::new("make the link", path.display(), errno))?;
+        symlink(target, &path)
+            .map_err(|errno| LinuxError::new("make the link", path.display(), errno))?;
     }
     let size = shm_bytes.to_string();
     let pts = [("newinstance", ""), ("ptmxmode", "0666"), ("mode", "0620"), ("gid", "5")];
@@ -87,14 +94,19 @@ pub fn grant(root: &Root, nodes: &[DeviceNode]) -> Result<(), LinuxError> {
 ///
 /// # Errors
 /// There is a directory where a file comes, or a file where a directory comes.
-pub fn mount(root: &Root, mount: &DeviceMount, tree: &OwnedFd, users: Attributes) -> Result<(), LinuxError> {
+pub fn mount(
+    root: &Root,
+    mount: &DeviceMount,
+    tree: &OwnedFd,
+    users: Attributes,
+) -> Result<(), LinuxError> {
     let mut attributes = users;
     attributes.set(Attributes::MOUNT_ATTR_RDONLY, mount.read_only);
     attributes.set(Attributes::MOUNT_ATTR_NOEXEC, mount.no_exec);
     mount::restrict(tree.as_fd(), attributes)?;
     let target = Path::new(&mount.target);
-    let stat =
-        rustix::fs::fstat(tree).map_err(|errno| LinuxError::new("look at", mount.source.display(), errno))?;
+    let stat = rustix::fs::fstat(tree)
+        .map_err(|errno| LinuxError::new("look at", mount.source.display(), errno))?;
     let is_directory = FileType::from_raw_mode(stat.st_mode) == FileType::Directory;
     let place = if is_directory {
         root.ensure_mount_point(target, 0o755)?
@@ -167,7 +179,8 @@ pub fn withheld(verbs: &Path, nodes: &[DeviceNode]) -> Result<Vec<Withheld>, Lin
         Err(errno) if errno.kind() == std::io::ErrorKind::NotFound => return Ok(Vec::new()),
         entries => entries.map_err(fail)?,
     };
-    let granted: Vec<String> = nodes.iter().map(|node| format!("{}:{}", node.major, node.minor)).collect();
+    let granted: Vec<String> =
+        nodes.iter().map(|node| format!("{}:{}", node.major, node.minor)).collect();
     let mut withheld = Vec::new();
     for entry in entries {
         let entry = entry.map_err(fail)?;
@@ -190,7 +203,17 @@ mod tests {
 
     fn node(path: &str, major: u32, minor: u32) -> DeviceNode {
         let path = path.to_owned();
-        DeviceNode { path, block: false, major, minor, read: true, write: false, mode: 0o640, uid: 5, gid: 6 }
+        DeviceNode {
+            path,
+            block: false,
+            major,
+            minor,
+            read: true,
+            write: false,
+            mode: 0o640,
+            uid: 5,
+            gid: 6,
+        }
     }
 
     #[test]
@@ -204,11 +227,12 @@ mod tests {
             std::fs::write(verbs.path().join(verb).join("ibdev"), adapter).unwrap();
             std::fs::write(verbs.path().join(verb).join("dev"), dev).unwrap();
         }
-        let granted = [node("/dev/infiniband/uverbs0", 231, 192), node("/dev/infiniband/rdma_cm", 10, 60)];
+        let granted =
+            [node("/dev/infiniband/uverbs0", 231, 192), node("/dev/infiniband/rdma_cm", 10, 60)];
         let withheld = withheld(verbs.path(), &granted).unwrap();
         assert_eq!(withheld, [Withheld { name: "mlx5_1".into(), verbs: "uverbs1".into() }]);
-        let directories =
-            ["/sys/class/infiniband_verbs/uverbs1", "/sys/class/infiniband/mlx5_1"].map(PathBuf::from);
+        let directories = ["/sys/class/infiniband_verbs/uverbs1", "/sys/class/infiniband/mlx5_1"]
+            .map(PathBuf::from);
         assert_eq!(withheld[0].directories(), directories);
         assert_eq!(super::withheld(&verbs.path().join("none"), &[]).unwrap(), []);
     }
@@ -232,12 +256,21 @@ mod tests {
             (meta.mode(), meta.rdev(), meta.uid(), meta.gid()),
             (0o020_640, libc::makedev(1, 5), 5, 6)
         );
-        assert!(grant(&root, &[node("/dev/dri/x", 1, 5)]).unwrap_err().to_string().contains("/dev/dri/x"));
+        assert!(
+            grant(&root, &[node("/dev/dri/x", 1, 5)])
+                .unwrap_err()
+                .to_string()
+                .contains("/dev/dri/x")
+        );
 
-        let links = |target: &str| [DeviceLink { path: "/lib/libx.so".into(), target: target.to_owned() }];
+        let links =
+            |target: &str| [DeviceLink { path: "/lib/libx.so".into(), target: target.to_owned() }];
         for target in ["libx.so.1", "libx.so.2"] {
             link(&root, &links(target)).unwrap();
-            assert_eq!(std::fs::read_link(directory.path().join("lib/libx.so")).unwrap(), Path::new(target));
+            assert_eq!(
+                std::fs::read_link(directory.path().join("lib/libx.so")).unwrap(),
+                Path::new(target)
+            );
         }
         std::fs::remove_file(directory.path().join("lib/libx.so")).unwrap();
         std::fs::write(directory.path().join("lib/libx.so"), "").unwrap();

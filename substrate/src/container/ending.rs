@@ -175,7 +175,10 @@ mod tests {
         assert_eq!(ending.next(), Some(at(8)));
         ending.stop(at(7), 100, "later".into());
         assert_eq!(ending.due(at(8)), Some(Due::Kill));
-        assert_eq!(ending.outcome(Status::Exited(0), 0, 5), Outcome::Stopped { why: "enough".into() });
+        assert_eq!(
+            ending.outcome(Status::Exited(0), 0, 5),
+            Outcome::Stopped { why: "enough".into() }
+        );
     }
 
     #[test]

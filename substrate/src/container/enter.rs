@@ -136,13 +136,16 @@ fn enter(
     let init = rustix::process::pidfd_open(init, rustix::process::PidfdFlags::empty());
     let init = init.map_err(|errno| LinuxError::new("open", "the container's init", errno))?;
     // The number may have been given to another process before it was opened.
-    if running_init(&entry.directory) != Some(pid) || !entry.directory.join(STARTED.name()).exists() {
+    if running_init(&entry.directory) != Some(pid) || !entry.directory.join(STARTED.name()).exists()
+    {
         return Err(EnterError::NotRunning);
     }
     namespace::join(init.as_fd())?;
     match process::clone_seeing(&threads, group, Namespaces::empty()) {
         Ok(CloneSide::Parent { pid, .. }) => Ok(Pid::from_raw(pid.cast_signed())),
-        Ok(CloneSide::Child) => entered::run_entered(&spec, &entry.request, system_calls, answers.as_fd()),
+        Ok(CloneSide::Child) => {
+            entered::run_entered(&spec, &entry.request, system_calls, answers.as_fd())
+        }
         Err(error) if error.raw() == Some(libc::EAGAIN) => Err(EnterError::ProcessLimit),
         Err(error) => Err(error.into()),
     }

@@ -76,7 +76,8 @@ pub(super) fn run_entered(
         }
     };
     let entered = Entered { spec, system_calls, answers };
-    let done = drop_to_job_context(spec).map_err(EnteredError::Step).and_then(|()| entered.act(request));
+    let done =
+        drop_to_job_context(spec).map_err(EnteredError::Step).and_then(|()| entered.act(request));
     let code = match done {
         Ok(()) => 0,
         Err(error) => {
@@ -90,7 +91,8 @@ pub(super) fn run_entered(
 /// Nothing of the node stays open but the answers.
 fn close_all_for(answers: BorrowedFd<'_>) -> Result<OwnedFd, LinuxError> {
     begin_session()?;
-    let null = File::open("/dev/null").map_err(|errno| LinuxError::new("open", "/dev/null", errno))?;
+    let null =
+        File::open("/dev/null").map_err(|errno| LinuxError::new("open", "/dev/null", errno))?;
     // Closed with all others.
     let null = ManuallyDrop::new(null);
     set_standard_streams(null.as_fd(), null.as_fd(), null.as_fd())?;
@@ -139,8 +141,8 @@ impl Entered<'_> {
 
     /// Hands the agent its ends.
     fn begin(&self, ends: &[BorrowedFd<'_>]) -> Result<(), EnteredError> {
-        let message =
-            serde_json::to_vec(&EnterReply::Began {}).map_err(|error| EnteredError::Tell(error.into()))?;
+        let message = serde_json::to_vec(&EnterReply::Began {})
+            .map_err(|error| EnteredError::Tell(error.into()))?;
         passing::send(&self.answers, &message, ends).map_err(EnteredError::Tell)
     }
 
@@ -178,8 +180,9 @@ impl Entered<'_> {
 
     fn connect(&self, port: u16) -> Result<(), EnteredError> {
         self.filter()?;
-        let connect =
-            |address: IpAddr| TcpStream::connect_timeout(&SocketAddr::new(address, port), CONNECT_DEADLINE);
+        let connect = |address: IpAddr| {
+            TcpStream::connect_timeout(&SocketAddr::new(address, port), CONNECT_DEADLINE)
+        };
         let socket = connect(Ipv4Addr::LOCALHOST.into())
             .or_else(|error| connect(Ipv6Addr::LOCALHOST.into()).map_err(|_| error))
             .map_err(|source| EnteredError::Connect { port, source })?;

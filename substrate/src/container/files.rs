@@ -46,7 +46,8 @@ pub const MASKED_FILES: [&str; 6] = [
 ];
 
 /// Parts of `/proc` that change the node.
-pub const READ_ONLY: [&str; 5] = ["/proc/bus", "/proc/fs", "/proc/irq", "/proc/sys", "/proc/sysrq-trigger"];
+pub const READ_ONLY: [&str; 5] =
+    ["/proc/bus", "/proc/fs", "/proc/irq", "/proc/sys", "/proc/sysrq-trigger"];
 
 /// Name servers of the node, and names that it knows itself.
 const RESOLV: &str = "/etc/resolv.conf";
@@ -114,7 +115,8 @@ pub fn make(spec: &ContainerSpec, directory: &Path) -> Result<(), LinuxError> {
     }
     devices::link(&root, &spec.device_links)?;
     for (bind, tree) in taken.binds {
-        let read_only = if bind.read_only { Attributes::MOUNT_ATTR_RDONLY } else { Attributes::empty() };
+        let read_only =
+            if bind.read_only { Attributes::MOUNT_ATTR_RDONLY } else { Attributes::empty() };
         mount::restrict(tree.as_fd(), users(spec) | read_only)?;
         let target = Path::new(&bind.target);
         mount::attach_at(tree.as_fd(), root.ensure_mount_point(target, 0o755)?.as_fd(), target)?;
@@ -133,7 +135,8 @@ pub fn make(spec: &ContainerSpec, directory: &Path) -> Result<(), LinuxError> {
 
 /// What [`mount::pivot_to`] does better; only for the test build.
 fn chroot(directory: &Path) -> Result<(), LinuxError> {
-    let fail = |errno: std::io::Error| LinuxError::new("change the root to", directory.display(), errno);
+    let fail =
+        |errno: std::io::Error| LinuxError::new("change the root to", directory.display(), errno);
     std::os::unix::fs::chroot(directory).map_err(fail)?;
     std::env::set_current_dir("/").map_err(fail)
 }
@@ -177,7 +180,11 @@ fn of_node(path: &str, limit: u64) -> Vec<u8> {
 
 /// Mounts the overlay over `directory`. `true` if the names are in it: where the image has an ordinary `/etc`, they are written
 /// beside it, before overlayfs has to look at each.
-fn overlay(spec: &ContainerSpec, directory: &Path, of_node: &NamesOfNode) -> Result<bool, LinuxError> {
+fn overlay(
+    spec: &ContainerSpec,
+    directory: &Path,
+    of_node: &NamesOfNode,
+) -> Result<bool, LinuxError> {
     let size = if spec.keeps(Safeguard::RootSize) { spec.upper_bytes } else { 0 }.to_string();
     let writable = mount::new("tmpfs", &[("mode", "0755"), ("size", &size)], users(spec))?;
     mount::attach(writable.as_fd(), directory)?;
@@ -223,7 +230,8 @@ fn kernel_file_systems(spec: &ContainerSpec, root: &Root) -> Result<(), LinuxErr
 
 /// Covers what a job must not see or change of the kernel. The paths lie in what was just mounted.
 fn protect(spec: &ContainerSpec) -> Result<(), LinuxError> {
-    for path in READ_ONLY.map(Path::new).into_iter().filter(|_| spec.keeps(Safeguard::ReadOnlyProc)) {
+    for path in READ_ONLY.map(Path::new).into_iter().filter(|_| spec.keeps(Safeguard::ReadOnlyProc))
+    {
         if let Some(tree) = detached_if_there(path)? {
             mount::restrict(tree.as_fd(), INERT | Attributes::MOUNT_ATTR_RDONLY)?;
             mount::attach(tree.as_fd(), path)?;
@@ -234,8 +242,10 @@ fn protect(spec: &ContainerSpec) -> Result<(), LinuxError> {
     }
     let adapters = devices::withheld(Path::new(devices::VERBS), &spec.devices)?;
     // Classes of devices are links to directories, and nothing is mounted on a link.
-    let of_adapters =
-        adapters.iter().flat_map(devices::Withheld::directories).filter_map(|path| path.canonicalize().ok());
+    let of_adapters = adapters
+        .iter()
+        .flat_map(devices::Withheld::directories)
+        .filter_map(|path| path.canonicalize().ok());
     let mut empty: Option<PathBuf> = None;
     let directories = MASKED_DIRECTORIES.map(PathBuf::from).into_iter().chain(of_adapters);
     for path in directories.filter(|path| path.is_dir()) {
@@ -265,7 +275,8 @@ fn detached_if_there(path: &Path) -> Result<Option<OwnedFd>, LinuxError> {
 /// The user's home directory beside the `image`, in directories as the image has them.
 fn home(spec: &ContainerSpec, image: &Root, written: &Root) -> Result<(), LinuxError> {
     let Some(home) = spec.home.as_deref().map(Path::new) else { return Ok(()) };
-    let mut above: Vec<&Path> = home.ancestors().skip(1).filter(|path| path.parent().is_some()).collect();
+    let mut above: Vec<&Path> =
+        home.ancestors().skip(1).filter(|path| path.parent().is_some()).collect();
     above.reverse();
     for path in above {
         let as_ = match image.look(path)? {
@@ -285,7 +296,9 @@ fn names(
     written: &Root,
     of_node: &NamesOfNode,
 ) -> Result<(), LinuxError> {
-    let write = |path: &str, mut content: &[u8]| written.write_file(Path::new(path), &mut content, ROOT_FILE);
+    let write = |path: &str, mut content: &[u8]| {
+        written.write_file(Path::new(path), &mut content, ROOT_FILE)
+    };
     write("/etc/hostname", format!("{}\n", spec.hostname).as_bytes())?;
     let limit = host_names::limit(spec.upper_bytes);
     write(HOSTS, &host_names::hosts(&of_node.hosts, &spec.hostname, limit))?;
@@ -314,7 +327,8 @@ pub(super) fn short_file(image: &Root, path: &str) -> Option<Vec<u8>> {
     let mut content = Vec::new();
     match image.read_linked(path) {
         Ok(file) => {
-            let length = file.take(identity_files::MAX_FILE_BYTES).read_to_end(&mut content).ok()?;
+            let length =
+                file.take(identity_files::MAX_FILE_BYTES).read_to_end(&mut content).ok()?;
             ((length as u64) < identity_files::MAX_FILE_BYTES).then_some(content)
         }
         // A link that leads nowhere is none either.

@@ -145,11 +145,13 @@ impl Groups {
         let grants = devices::grants(&spec.devices);
         if spec.keeps(Safeguard::DeviceFilter) {
             let programs = &mut self.device_filters;
-            kept(programs, grants, |grants| device_filter::load(grants))?.attach(directory.as_fd())?;
+            kept(programs, grants, |grants| device_filter::load(grants))?
+                .attach(directory.as_fd())?;
         }
         let forbidden = ipv4(&spec.forbidden)?;
         if !forbidden.is_empty() && spec.keeps(Safeguard::EgressFilter) {
-            kept(&mut self.egress_filters, forbidden, |to| egress::load(to))?.attach(directory.as_fd())?;
+            kept(&mut self.egress_filters, forbidden, |to| egress::load(to))?
+                .attach(directory.as_fd())?;
         }
         Ok(directory)
     }
@@ -257,6 +259,9 @@ mod tests {
         let four: SocketAddr = "192.0.2.1:80".parse().unwrap();
         assert_eq!(ipv4(&[four]).unwrap().len(), 1);
         let error = ipv4(&[four, "[2001:db8::1]:80".parse().unwrap()]).unwrap_err();
-        assert!(error.to_string().starts_with("cannot keep jobs away from [2001:db8::1]:80"), "{error}");
+        assert!(
+            error.to_string().starts_with("cannot keep jobs away from [2001:db8::1]:80"),
+            "{error}"
+        );
     }
 }

@@ -14,7 +14,8 @@ use crate::notify;
 /// This process is in no group of version 2, or its group has not the controllers that jobs need.
 pub fn hold() -> Result<std::convert::Infallible, LinuxError> {
     let path = "/proc/self/cgroup";
-    let text = std::fs::read_to_string(path).map_err(|errno| LinuxError::new("read", path, errno))?;
+    let text =
+        std::fs::read_to_string(path).map_err(|errno| LinuxError::new("read", path, errno))?;
     let own = own_group(&text).ok_or_else(|| {
         LinuxError::new("find the group of this process in", path, std::io::ErrorKind::NotFound)
     })?;
@@ -26,7 +27,8 @@ pub fn hold() -> Result<std::convert::Infallible, LinuxError> {
 }
 
 fn prepare(unit: &Cgroup, pid: u32) -> Result<(), LinuxError> {
-    let (holder, inits, runs) = (unit.below("holder"), unit.below(groups::INITS), unit.below(groups::RUNS));
+    let (holder, inits, runs) =
+        (unit.below("holder"), unit.below(groups::INITS), unit.below(groups::RUNS));
     holder.make()?;
     // A group with processes of its own cannot give controllers to those below it.
     holder.add(pid)?;

@@ -49,8 +49,18 @@ pub struct HomeDirectory {
 
 /// Chooses it. `image` is the mounted root, `env` the whole environment.
 #[must_use]
-pub fn choose(image: &Path, binds: &[Bind], user: &User<'_>, env: &[String], job: &JobSpec) -> HomeDirectory {
-    let set = env.iter().rev().find_map(|pair| pair.strip_prefix("HOME=")).filter(|home| !home.is_empty());
+pub fn choose(
+    image: &Path,
+    binds: &[Bind],
+    user: &User<'_>,
+    env: &[String],
+    job: &JobSpec,
+) -> HomeDirectory {
+    let set = env
+        .iter()
+        .rev()
+        .find_map(|pair| pair.strip_prefix("HOME="))
+        .filter(|home| !home.is_empty());
     if let Some(path) = set.filter(|_| job.sets_home) {
         return HomeDirectory { path: path.to_owned(), is_made: false };
     }
@@ -59,15 +69,21 @@ pub fn choose(image: &Path, binds: &[Bind], user: &User<'_>, env: &[String], job
     let (uid, gid, groups) = (user.uid, user.gid, user.groups);
     let seen = UserView { image: &root, binds, who: Identity { uid, gid, groups } };
     let own = Path::new(HOMES).join(last_part(user)).display().to_string();
-    let listed = short_file(&root, "/etc/passwd").and_then(|text| identity_files::home_of(&text, uid));
+    let listed =
+        short_file(&root, "/etc/passwd").and_then(|text| identity_files::home_of(&text, uid));
     let of_image = [set, listed.as_deref()].into_iter().flatten();
-    let in_volume = [job.cwd.as_str()].into_iter().filter(|cwd| seen.volume_of(Path::new(cwd)).is_some());
+    let in_volume =
+        [job.cwd.as_str()].into_iter().filter(|cwd| seen.volume_of(Path::new(cwd)).is_some());
     let directories: Vec<&str> = of_image.chain(in_volume).chain([own.as_str()]).collect();
     let is_home = |path: &&str| is_good(path) && seen.may_write(Path::new(path));
     if let Some(path) = directories.into_iter().find(is_home) {
         return found(path);
     }
-    if seen.can_make(Path::new(&own)) { HomeDirectory { path: own, is_made: true } } else { found(LAST) }
+    if seen.can_make(Path::new(&own)) {
+        HomeDirectory { path: own, is_made: true }
+    } else {
+        found(LAST)
+    }
 }
 
 /// The user's name where it can name a directory.
@@ -104,7 +120,9 @@ impl UserView<'_> {
         match self.volume_of(path) {
             None => self.image.may_write(path, self.who),
             Some((bind, _)) if bind.read_only => false,
-            Some((bind, rest)) => Root::open(&bind.source).is_ok_and(|root| root.may_write(rest, self.who)),
+            Some((bind, rest)) => {
+                Root::open(&bind.source).is_ok_and(|root| root.may_write(rest, self.who))
+            }
         }
     }
 
@@ -149,7 +167,13 @@ mod tests {
         }
 
         /// Of a stranger to the image, unless it is told who made it.
-        fn chosen(&self, is_owner: bool, env: &[&str], job: &JobSpec, volume: Option<&str>) -> String {
+        fn chosen(
+            &self,
+            is_owner: bool,
+            env: &[&str],
+            job: &JobSpec,
+            volume: Option<&str>,
+        ) -> String {
             let (uid, gid) = linux::root::own_ids();
             let (uid, gid) = if is_owner { (uid, gid) } else { (uid + 1, gid + 1) };
             let user = User { name: "ada", uid, gid, groups: &[] };
@@ -165,13 +189,16 @@ mod tests {
 
     #[test]
     fn the_image_s_home_stays_where_the_user_may_write_there() {
-        let place = Place::new(&[("image/root", 0o700), ("image/shared", 0o777), ("image/home", 0o755)]);
+        let place =
+            Place::new(&[("image/root", 0o700), ("image/shared", 0o777), ("image/home", 0o755)]);
         let job = samples::job();
         let stranger = |env: &[&str]| place.chosen(false, env, &job, None);
         assert_eq!(stranger(&["HOME=/shared"]), "/shared");
         assert_eq!(stranger(&["HOME=/root"]), "/home/ada (made)");
         assert_eq!(place.chosen(true, &["HOME=/root"], &job, None), "/root");
-        for none in ["HOME=", "HOME=shared", "HOME=/shared/..", "HOME=/shared:x", "HOME=/none", "A=/shared"] {
+        for none in
+            ["HOME=", "HOME=shared", "HOME=/shared/..", "HOME=/shared:x", "HOME=/none", "A=/shared"]
+        {
             assert_eq!(stranger(&[none]), "/home/ada (made)", "{none}");
         }
         let set = JobSpec { sets_home: true, ..job.clone() };
@@ -179,15 +206,18 @@ mod tests {
         // By the image's own list of users.
         fs::create_dir(place.path("image/etc")).unwrap();
         let uid = linux::root::own_ids().0 + 1;
-        fs::write(place.path("image/etc/passwd"), format!("x:x:{uid}:1::/shared:/bin/sh\n")).unwrap();
+        fs::write(place.path("image/etc/passwd"), format!("x:x:{uid}:1::/shared:/bin/sh\n"))
+            .unwrap();
         assert_eq!(stranger(&["HOME=/root"]), "/shared");
     }
 
     #[test]
     fn a_volume_is_seen_before_the_image() {
-        let place = Place::new(&[("image/root", 0o700), ("image/home", 0o755), ("volume/work", 0o755)]);
+        let place =
+            Place::new(&[("image/root", 0o700), ("image/home", 0o755), ("volume/work", 0o755)]);
         let at = |cwd: &str| JobSpec { cwd: cwd.to_owned(), ..samples::job() };
-        let owner = |home: &str, cwd: &str, volume| place.chosen(true, &[home], &at(cwd), Some(volume));
+        let owner =
+            |home: &str, cwd: &str, volume| place.chosen(true, &[home], &at(cwd), Some(volume));
         assert_eq!(owner("HOME=/home/jo", "/", "/home//jo/"), "/home/jo");
         assert_eq!(owner("HOME=/data/work", "/", "/data"), "/data/work");
         assert_eq!(owner("HOME=/none", "/data", "/data"), "/data");

@@ -31,7 +31,8 @@ pub fn hosts(of_node: &[u8], host: &str, limit: u64) -> Vec<u8> {
     }
     if is_cut {
         let limit = limit >> 10;
-        let words = format!("# The node's file is longer than {limit} KiB: the rest is left out.\n");
+        let words =
+            format!("# The node's file is longer than {limit} KiB: the rest is left out.\n");
         text.extend_from_slice(words.as_bytes());
     }
     if !names(of_node).any(|name| name.eq_ignore_ascii_case(host.as_bytes())) {

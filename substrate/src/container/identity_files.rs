@@ -104,7 +104,10 @@ mod tests {
         assert_eq!(added, [PASSWD, b"\nbob:x:1001:100::/work:/bin/sh\n"].concat());
         assert!(text(passwd(PASSWD, "ann", 7, 100, "/")).ends_with("\nann-7:x:7:100::/:/bin/sh\n"));
         assert_eq!(text(passwd(b"", "bob", 7, 8, "/x:y\nroot::0")), "bob:x:7:8::/:/bin/sh\n");
-        assert_eq!((name_of(PASSWD, "bob", 5), name_of(PASSWD, "bob", 7)), ("ann".into(), "bob".into()));
+        assert_eq!(
+            (name_of(PASSWD, "bob", 5), name_of(PASSWD, "bob", 7)),
+            ("ann".into(), "bob".into())
+        );
         assert_eq!((home_of(PASSWD, 5), home_of(PASSWD, 7)), (Some("/home/ann".into()), None));
     }
 

@@ -106,8 +106,14 @@ impl StartError {
     /// Whether the node may do better at another time. What lies in the image or the order stays as it is.
     fn is_transient(&self) -> bool {
         let Self::Files(error) = self else { return true };
-        let of_the_image =
-            [libc::ENOTDIR, libc::EISDIR, libc::EEXIST, libc::ELOOP, libc::ENAMETOOLONG, libc::EINVAL];
+        let of_the_image = [
+            libc::ENOTDIR,
+            libc::EISDIR,
+            libc::EEXIST,
+            libc::ELOOP,
+            libc::ENAMETOOLONG,
+            libc::EINVAL,
+        ];
         !error.raw().is_some_and(|errno| of_the_image.contains(&errno))
     }
 }
@@ -193,20 +199,25 @@ impl Init {
         let spec = &self.spec;
         let (output, output_end) = pipe()?;
         // Programs open /dev/stdout by its name, as the user that they are.
-        let owner = (Some(rustix::fs::Uid::from_raw(spec.uid)), Some(rustix::fs::Gid::from_raw(spec.gid)));
+        let owner =
+            (Some(rustix::fs::Uid::from_raw(spec.uid)), Some(rustix::fs::Gid::from_raw(spec.gid)));
         rustix::fs::fchown(&output_end, owner.0, owner.1)
             .map_err(|errno| LinuxError::new("give the output to", spec.uid, errno))?;
         let (exec, mut exec_end) = pipe()?;
-        let input = File::open("/dev/null").map_err(|errno| LinuxError::new("open", "/dev/null", errno))?;
+        let input =
+            File::open("/dev/null").map_err(|errno| LinuxError::new("open", "/dev/null", errno))?;
         let pid = match process::clone_into(self.group.directory(), Namespaces::empty())? {
             CloneSide::Parent { pid, .. } => pid,
             CloneSide::Child => {
-                let closed =
-                    process::set_standard_streams(input.as_fd(), output_end.as_fd(), output_end.as_fd())
-                        .and_then(|()| match spec.keeps(Safeguard::ClosedDescriptors) {
-                            true => process::close_all_but(exec_end.as_fd()).map(Some),
-                            false => Ok(None),
-                        });
+                let closed = process::set_standard_streams(
+                    input.as_fd(),
+                    output_end.as_fd(),
+                    output_end.as_fd(),
+                )
+                .and_then(|()| match spec.keeps(Safeguard::ClosedDescriptors) {
+                    true => process::close_all_but(exec_end.as_fd()).map(Some),
+                    false => Ok(None),
+                });
                 let (kept, error) = match closed {
                     Ok(kept) => {
                         let Err(error) = payload::become_program(spec, &self.system_calls);
@@ -313,14 +324,22 @@ impl Init {
         let usage = groups::total(&running.group);
         let outcome = running.ending.outcome(status, kills, self.spec.memory_bytes);
         match &outcome {
-            Outcome::TimedOut { seconds, .. } => log.say(&format!("ended: not done within {seconds} s")),
+            Outcome::TimedOut { seconds, .. } => {
+                log.say(&format!("ended: not done within {seconds} s"))
+            }
             Outcome::Stopped { why } => log.say(&format!("stopped: {why}")),
             Outcome::OutOfMemory { limit_bytes } => {
                 log.say(&format!("killed: more than {limit_bytes} bytes of memory"));
             }
             _ => {}
         }
-        RunEnd { started: running.started, ended: clock::now(), outcome, log_bytes: log.finish(), usage }
+        RunEnd {
+            started: running.started,
+            ended: clock::now(),
+            outcome,
+            log_bytes: log.finish(),
+            usage,
+        }
     }
 }
 
@@ -383,7 +402,9 @@ fn reap(payload: Pid) -> Option<Status> {
     let mut found = None;
     loop {
         match waitpid(None::<Pid>, Some(WaitPidFlag::WNOHANG)) {
-            Ok(WaitStatus::Exited(pid, code)) if pid == payload => found = Some(Status::Exited(code)),
+            Ok(WaitStatus::Exited(pid, code)) if pid == payload => {
+                found = Some(Status::Exited(code))
+            }
             Ok(WaitStatus::Signaled(pid, signal, _)) if pid == payload => {
                 found = Some(Status::Signaled(signal as i32));
             }

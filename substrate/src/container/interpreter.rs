@@ -190,10 +190,9 @@ mod tests {
         assert_eq!(directory.said("x", "#!/bin/no-such-zsh\necho\n"), is);
         assert_eq!(directory.said("x", "#! /bin/no-such-zsh -e"), is);
         let windows = directory.said("x", "#!/bin/sh\r\necho\r\n");
-        assert!(
-            windows
-                .starts_with("script /x: its interpreter /bin/sh is not in the image by that name: the line")
-        );
+        assert!(windows.starts_with(
+            "script /x: its interpreter /bin/sh is not in the image by that name: the line"
+        ));
         assert_eq!(
             directory.said("x", "#!\n"),
             "script /x: its #! line names no interpreter, such as #!/bin/sh"
@@ -240,9 +239,12 @@ mod tests {
         for errno in [libc::EACCES, libc::E2BIG, libc::ENOEXEC] {
             assert_eq!(directory.said_of(errno, "x", elf(3, b"/lib/no-such-loader.so\0")), "");
         }
-        for other in
-            [elf(1, b"/lib/no-such-loader.so\0"), elf(3, b"/\0"), elf(3, b""), elf(3, b"/x")[..60].to_vec()]
-        {
+        for other in [
+            elf(1, b"/lib/no-such-loader.so\0"),
+            elf(3, b"/\0"),
+            elf(3, b""),
+            elf(3, b"/x")[..60].to_vec(),
+        ] {
             assert_eq!(directory.said("x", other), "");
         }
     }

@@ -140,7 +140,9 @@ impl Log {
             self.keep(bytes);
             return;
         };
-        let room = usize::try_from(cut.limit.saturating_sub(self.end)).unwrap_or(usize::MAX).min(bytes.len());
+        let room = usize::try_from(cut.limit.saturating_sub(self.end))
+            .unwrap_or(usize::MAX)
+            .min(bytes.len());
         // A full file system ends a log that is cut, not the job.
         let _ = self.files.append(&bytes[..room]);
         let kept = self.files.end() - self.end;
@@ -161,7 +163,9 @@ impl Log {
 
     fn look_at_room(&mut self) {
         let end = self.end;
-        let Some(shared) = self.shared.as_mut().filter(|shared| end >= shared.look_at) else { return };
+        let Some(shared) = self.shared.as_mut().filter(|shared| end >= shared.look_at) else {
+            return;
+        };
         shared.look_at = end + LOOK_BYTES;
         if let Some(share) = shared.room.share_bytes() {
             self.files.set_limits(Limits::of(share.min(shared.limit)));
@@ -175,7 +179,9 @@ impl Log {
         if self.files.end() < begin && self.files.skip_to(begin).is_err() {
             return;
         }
-        while let Some(rest) = usize::try_from(self.files.end() - begin).ok().and_then(|at| bytes.get(at..)) {
+        while let Some(rest) =
+            usize::try_from(self.files.end() - begin).ok().and_then(|at| bytes.get(at..))
+        {
             match self.files.append(rest) {
                 Err(error) if is_full(&error) && self.files.drop_oldest() => {}
                 _ => return,
@@ -199,7 +205,9 @@ impl Log {
 
     /// Puts all on disk. Returns where the log ends.
     pub fn finish(mut self) -> u64 {
-        if let Some(dropped) = self.cut.as_ref().map(|cut| cut.dropped).filter(|dropped| *dropped > 0) {
+        if let Some(dropped) =
+            self.cut.as_ref().map(|cut| cut.dropped).filter(|dropped| *dropped > 0)
+        {
             self.say(&format!("{dropped} bytes more were written and are not kept"));
         }
         // The end of what is left out. Where not even that can be written, the agent tells it.
@@ -242,7 +250,10 @@ mod tests {
         log.take(b"cd");
         let length = log.finish();
         let text = std::fs::read_to_string(directory.path().join(LOG)).unwrap();
-        assert_eq!(text, "12345678bedplate: hello\n90bedplate: 4 bytes more were written and are not kept\n");
+        assert_eq!(
+            text,
+            "12345678bedplate: hello\n90bedplate: 4 bytes more were written and are not kept\n"
+        );
         assert_eq!(length, text.len() as u64);
     }
 
@@ -304,8 +315,12 @@ mod tests {
         NOW.store(31 * 60_000_000, Ordering::Relaxed);
         log.say("ended");
         let end = log.finish();
-        let since = |minute: i64| log_files::since(&path, Timestamp(minute * 60_000_000), true).unwrap();
-        assert_eq!([0, 1, 2, 30, 31].map(since), [Some(0), Some(10), Some(20), Some(300), Some(end)]);
+        let since =
+            |minute: i64| log_files::since(&path, Timestamp(minute * 60_000_000), true).unwrap();
+        assert_eq!(
+            [0, 1, 2, 30, 31].map(since),
+            [Some(0), Some(10), Some(20), Some(300), Some(end)]
+        );
         assert_eq!(end, 300 + 16);
         let gap = extent(&path).unwrap().gap().unwrap();
         assert!(gap.past(200) > 200, "{gap}");
@@ -326,7 +341,9 @@ mod tests {
         let mut log = Log::new(files(directory.path(), Limits::of(1 << 20)));
         let mut turns = 0;
         while turns < 20 {
-            let Pumped::More(pause) = log.pump(&mut reader).unwrap() else { panic!("it has ended") };
+            let Pumped::More(pause) = log.pump(&mut reader).unwrap() else {
+                panic!("it has ended")
+            };
             turns += u32::from(!pause.is_zero());
         }
         drop(reader);
@@ -371,7 +388,8 @@ mod tests {
         fn count(&self) -> u64 {
             let directories = self.0.path().read_dir().unwrap().map(|entry| entry.unwrap());
             let names = directories.filter(|entry| entry.file_type().unwrap().is_dir());
-            let kept: Vec<u64> = names.map(|entry| self.kept(entry.file_name().to_str().unwrap())).collect();
+            let kept: Vec<u64> =
+                names.map(|entry| self.kept(entry.file_name().to_str().unwrap())).collect();
             let used: u64 = kept.iter().sum();
             // Between two looks each may grow a little more.
             assert!(used <= Self::BUDGET + LOOK_BYTES * kept.len() as u64, "{kept:?}");

@@ -97,17 +97,23 @@ mod tests {
 
     fn room(used_mib: u64) -> (tempfile::TempDir, LogRoom) {
         let directory = tempfile::tempdir().unwrap();
-        std::fs::write(directory.path().join("memory.stat"), format!("shmem {}\n", used_mib << 20)).unwrap();
+        std::fs::write(directory.path().join("memory.stat"), format!("shmem {}\n", used_mib << 20))
+            .unwrap();
         let room = LogRoom::of_test(directory.path(), 384 << 20);
         (directory, room)
     }
 
     #[test]
     fn a_log_may_have_a_quarter_of_what_is_left() {
-        let shares = [0, 192, 383, 384, 9_999].map(|used| room(used).1.share_bytes().unwrap() >> 20);
+        let shares =
+            [0, 192, 383, 384, 9_999].map(|used| room(used).1.share_bytes().unwrap() >> 20);
         assert_eq!(shares, [96, 48, 1, 1, 1]);
         let nothing = LogRoom::of_test(std::path::Path::new("/no/such/group"), 1 << 30);
-        assert_eq!((nothing.share_bytes(), nothing.shortage(false)), (None, None), "who does not count");
+        assert_eq!(
+            (nothing.share_bytes(), nothing.shortage(false)),
+            (None, None),
+            "who does not count"
+        );
     }
 
     #[test]

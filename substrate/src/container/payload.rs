@@ -189,7 +189,9 @@ fn show_cgroup(spec: &ContainerSpec) -> Result<(), LinuxError> {
 fn environment(spec: &ContainerSpec, env: &[String]) -> Vec<String> {
     let mut env = env.to_owned();
     let name = &spec.user_name;
-    for (key, value) in [("PATH", DEFAULT_PATH), ("HOME", &spec.cwd), ("USER", name), ("LOGNAME", name)] {
+    for (key, value) in
+        [("PATH", DEFAULT_PATH), ("HOME", &spec.cwd), ("USER", name), ("LOGNAME", name)]
+    {
         if value_of(&env, key).is_none() {
             env.push(format!("{key}={value}"));
         }
@@ -251,7 +253,10 @@ fn hint(program: &Path, errno: &io::Error) -> &'static str {
 }
 
 fn c_strings(texts: &[String]) -> Result<Vec<CString>, PayloadError> {
-    texts.iter().map(|text| CString::new(text.as_str()).map_err(|_| PayloadError::ZeroByte)).collect()
+    texts
+        .iter()
+        .map(|text| CString::new(text.as_str()).map_err(|_| PayloadError::ZeroByte))
+        .collect()
 }
 
 #[cfg(test)]

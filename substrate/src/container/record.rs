@@ -27,8 +27,9 @@ impl Record {
     /// # Errors
     /// It is none.
     pub fn open(directory: &Path) -> Result<Self, LinuxError> {
-        let directory = File::open(directory)
-            .map_err(|errno| LinuxError::new("open the directory of the run", directory.display(), errno))?;
+        let directory = File::open(directory).map_err(|errno| {
+            LinuxError::new("open the directory of the run", directory.display(), errno)
+        })?;
         Ok(Self { directory: directory.into() })
     }
 
@@ -39,8 +40,12 @@ impl Record {
     pub fn write(&self, name: &str, content: &[u8]) -> io::Result<()> {
         let draft = draft_name(name);
         let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::TRUNC | OFlags::CLOEXEC;
-        let mut file =
-            File::from(rustix::fs::openat(&self.directory, &draft, flags, Mode::from_raw_mode(0o600))?);
+        let mut file = File::from(rustix::fs::openat(
+            &self.directory,
+            &draft,
+            flags,
+            Mode::from_raw_mode(0o600),
+        )?);
         file.write_all(content)?;
         file.sync_all()?;
         rustix::fs::renameat(&self.directory, &draft, &self.directory, name)?;

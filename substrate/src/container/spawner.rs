@@ -131,17 +131,22 @@ struct SpawnerProcess {
 pub fn serve() -> Result<(), LinuxError> {
     let socket = std::io::stdin().as_fd().try_clone_to_owned();
     let socket = socket.map_err(|errno| LinuxError::new("copy", "standard input", errno))?;
-    let null =
-        std::fs::File::open("/dev/null").map_err(|errno| LinuxError::new("open", "/dev/null", errno))?;
-    rustix::stdio::dup2_stdin(null).map_err(|errno| LinuxError::new("close", "standard input", errno))?;
+    let null = std::fs::File::open("/dev/null")
+        .map_err(|errno| LinuxError::new("open", "/dev/null", errno))?;
+    rustix::stdio::dup2_stdin(null)
+        .map_err(|errno| LinuxError::new("close", "standard input", errno))?;
     process::ignore_child_exits()?;
     // A site may have protected the agent. A job that cannot be killed would hang at its limit of memory instead; what is
     // made of this process has its score.
     process::be_killed_as_others()?;
     let unit = Path::new(groups::ROOT).join(groups::UNIT);
     let (groups, system_calls) = (Groups::open(&unit)?, system_calls::filter());
-    let mut serving =
-        SpawnerProcess { socket, groups, system_calls, buffer: vec![0; passing::MAX_MESSAGE_BYTES] };
+    let mut serving = SpawnerProcess {
+        socket,
+        groups,
+        system_calls,
+        buffer: vec![0; passing::MAX_MESSAGE_BYTES],
+    };
     loop {
         let Some(order) = serving.next()? else { return Ok(()) };
         match order {
@@ -205,7 +210,9 @@ impl SpawnerProcess {
         });
         match started {
             Ok((CloneSide::Parent { .. }, ..)) => None,
-            Ok((CloneSide::Child, spec, group)) => Some(self.init(spec, directory, record, group, lock)),
+            Ok((CloneSide::Child, spec, group)) => {
+                Some(self.init(spec, directory, record, group, lock))
+            }
             Err(error) => {
                 let why = format!("{:#}", anyhow::Error::from(error));
                 if let Err(error) = record.write_json(END, &init::failed(why, true)) {

@@ -164,7 +164,10 @@ const REFUSED: &[Group] = &[
             SYS_swapon, SYS_swapoff, SYS_quotactl, SYS_quotactl_fd, SYS_acct, SYS_syslog, SYS_vhangup,
         },
     },
-    Group { why: "Files by their numbers, past every directory.", calls: calls! { SYS_open_by_handle_at } },
+    Group {
+        why: "Files by their numbers, past every directory.",
+        calls: calls! { SYS_open_by_handle_at },
+    },
     Group {
         why: "Programs, counters and page faults in the kernel: large, and the source of many holes.",
         calls: calls! { SYS_bpf, SYS_perf_event_open, SYS_userfaultfd },
@@ -254,11 +257,14 @@ const NEWER: std::ops::Range<i64> = 451..512;
 pub fn filter() -> Filter {
     // Numbers of calls are small.
     let number = |call: i64| u32::try_from(call).unwrap_or(u32::MAX);
-    let whole = ALLOWED.iter().flat_map(|group| group.calls).map(|(_, call)| *call).chain([IO_PGETEVENTS]);
+    let whole =
+        ALLOWED.iter().flat_map(|group| group.calls).map(|(_, call)| *call).chain([IO_PGETEVENTS]);
     let whole = whole.map(|call| AllowedCall { call: number(call), only: None });
     let partly = PARTLY.iter().flat_map(|partly| {
-        let only =
-            |test: &Test| AllowedCall { call: number(partly.call.1), only: Some((partly.argument, *test)) };
+        let only = |test: &Test| AllowedCall {
+            call: number(partly.call.1),
+            only: Some((partly.argument, *test)),
+        };
         partly.tests.iter().map(only)
     });
     let allowed: Vec<AllowedCall> = whole.chain(partly).collect();
@@ -328,14 +334,19 @@ mod tests {
     fn every_call_of_the_kernel_has_one_place() {
         let mut places: BTreeMap<i64, Vec<&str>> = BTreeMap::new();
         let partly = PARTLY.iter().map(|partly| partly.call);
-        let groups = [ALLOWED, REFUSED, MISSING].into_iter().flatten().flat_map(|group| group.calls).copied();
+        let groups = [ALLOWED, REFUSED, MISSING]
+            .into_iter()
+            .flatten()
+            .flat_map(|group| group.calls)
+            .copied();
         for (name, call) in groups.chain(partly).chain([("SYS_io_pgetevents", IO_PGETEVENTS)]) {
             places.entry(call).or_default().push(name);
         }
         let twice: Vec<_> = places.values().filter(|names| names.len() > 1).collect();
         assert!(twice.is_empty(), "{twice:?}");
         // 174, 177 and 178 are of Linux 2.4; from 335 on numbers are shared with other architectures, which begin at 424.
-        let without: Vec<i64> = (0..335).chain(424..451).filter(|call| !places.contains_key(call)).collect();
+        let without: Vec<i64> =
+            (0..335).chain(424..451).filter(|call| !places.contains_key(call)).collect();
         assert_eq!(without, [174, 177, 178]);
     }
 }

@@ -96,7 +96,8 @@ pub async fn bring_up(
     let links = Links::open()?;
     let found = wait_for_card(&links, card, coldplug).await?;
     progress(&format!("booting from {} ({card})", found.name));
-    let mut network = Network { links, cards: Vec::new(), made: Vec::new(), address: IpNet::default() };
+    let mut network =
+        Network { links, cards: Vec::new(), made: Vec::new(), address: IpNet::default() };
     let top = network.stack(card, found, &plan).await?;
     network.wait_for_carrier(card, &top, progress).await?;
     let (address, gateway) = ask_for_address(&top, card, fallback, progress).await?;
@@ -161,15 +162,23 @@ async fn ask_for_address(
     for round in 1.. {
         match (ask_once(top, mac, wanted).await, fallback) {
             (Ok(lease), _) => {
-                progress(&format!("{} has {} from DHCP server {}", top.name, lease.address, lease.server));
+                progress(&format!(
+                    "{} has {} from DHCP server {}",
+                    top.name, lease.address, lease.server
+                ));
                 return Ok((lease.address.into(), lease.gateway.map(IpAddr::V4)));
             }
             (Err(error), Some(fallback)) => {
-                progress(&format!("{error}; using the address that the server knows: {}", fallback.address));
+                progress(&format!(
+                    "{error}; using the address that the server knows: {}",
+                    fallback.address
+                ));
                 return Ok((fallback.address, fallback.gateway));
             }
             (Err(error), None) if round >= DHCP_ROUNDS => return Err(error.into()),
-            (Err(error), None) => progress(&format!("{error}; asking again ({round} of {DHCP_ROUNDS})")),
+            (Err(error), None) => {
+                progress(&format!("{error}; asking again ({round} of {DHCP_ROUNDS})"))
+            }
         }
     }
     unreachable!("the loop has no end")

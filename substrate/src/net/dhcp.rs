@@ -53,7 +53,11 @@ pub enum DhcpError {
 ///
 /// # Errors
 /// [`DhcpError`]; [`DhcpError::Silence`] after about half a minute.
-pub async fn acquire(interface: &str, mac: MacAddr, wanted: Option<Ipv4Addr>) -> Result<Lease, DhcpError> {
+pub async fn acquire(
+    interface: &str,
+    mac: MacAddr,
+    wanted: Option<Ipv4Addr>,
+) -> Result<Lease, DhcpError> {
     let wire = |source| DhcpError::Wire { interface: interface.to_owned(), source };
     let socket = linux::udp::bound_to_device(interface, CLIENT_PORT).map_err(DhcpError::Socket)?;
     let socket = UdpSocket::from_std(socket).map_err(wire)?;
@@ -69,7 +73,11 @@ pub async fn acquire(interface: &str, mac: MacAddr, wanted: Option<Ipv4Addr>) ->
                 Effect::Bound(lease) => return Ok(lease),
                 Effect::GaveUp => {
                     let seconds = started.elapsed().as_secs();
-                    return Err(DhcpError::Silence { interface: interface.to_owned(), mac, seconds });
+                    return Err(DhcpError::Silence {
+                        interface: interface.to_owned(),
+                        mac,
+                        seconds,
+                    });
                 }
             }
         }

@@ -103,7 +103,8 @@ impl DhcpClient {
     /// Starts a round. `transaction` is random; `wanted` is the address to ask for if it is known.
     #[must_use]
     pub fn start(mac: MacAddr, transaction: u32, wanted: Option<Ipv4Addr>) -> (Self, Vec<Effect>) {
-        let mut client = Self { mac, transaction, wanted, offers: 0, state: State::Selecting { sent: 0 } };
+        let mut client =
+            Self { mac, transaction, wanted, offers: 0, state: State::Selecting { sent: 0 } };
         let effects = client.discover(Duration::ZERO);
         (client, effects)
     }
@@ -117,7 +118,9 @@ impl DhcpClient {
             (state, Event::Received(packet)) => {
                 let Some(reply) = self.reply(packet) else { return Vec::new() };
                 match (state, reply.opts().msg_type()) {
-                    (State::Selecting { .. }, Some(MessageType::Offer)) => self.offered(&reply, now),
+                    (State::Selecting { .. }, Some(MessageType::Offer)) => {
+                        self.offered(&reply, now)
+                    }
                     (State::Requesting { offer, .. }, Some(MessageType::Ack)) => {
                         self.acknowledged(&reply, offer)
                     }
@@ -185,7 +188,8 @@ impl DhcpClient {
             _ => None,
         };
         self.state = State::Bound;
-        let address = Ipv4Net::new(offer.address, prefix).unwrap_or_else(|_| Ipv4Net::from(offer.address));
+        let address =
+            Ipv4Net::new(offer.address, prefix).unwrap_or_else(|_| Ipv4Net::from(offer.address));
         vec![Effect::Bound(Lease { address, gateway, server: offer.server })]
     }
 
@@ -209,7 +213,10 @@ impl DhcpClient {
         let options = message.opts_mut();
         options.insert(DhcpOption::MessageType(kind));
         options.insert(DhcpOption::ClientIdentifier([&[ETHERNET], &self.mac.0[..]].concat()));
-        options.insert(DhcpOption::ParameterRequestList(vec![OptionCode::SubnetMask, OptionCode::Router]));
+        options.insert(DhcpOption::ParameterRequestList(vec![
+            OptionCode::SubnetMask,
+            OptionCode::Router,
+        ]));
         message
     }
 

@@ -100,8 +100,14 @@ impl Links {
     /// # Errors
     /// [`LinkError::Request`].
     pub async fn list(&self) -> Result<Vec<Link>, LinkError> {
-        let messages: Vec<LinkMessage> =
-            self.handle.link().get().execute().try_collect().await.map_err(request("list", "the links"))?;
+        let messages: Vec<LinkMessage> = self
+            .handle
+            .link()
+            .get()
+            .execute()
+            .try_collect()
+            .await
+            .map_err(request("list", "the links"))?;
         Ok(messages.iter().map(link).collect())
     }
 
@@ -165,7 +171,8 @@ impl Links {
             .find(|(known, _)| *known == mode)
             .map(|(_, mode)| mode)
             .ok_or_else(|| LinkError::BondMode { mode: mode.to_owned() })?;
-        let message = LinkBond::new(name).mode(mode).miimon(BOND_MONITOR_MS).address(mac.0.to_vec()).build();
+        let message =
+            LinkBond::new(name).mode(mode).miimon(BOND_MONITOR_MS).address(mac.0.to_vec()).build();
         self.add(message, "make the bond", name).await
     }
 
@@ -243,13 +250,21 @@ impl Links {
         self.handle.link().set(message.build()).execute().await.map_err(request(step, &link.name))
     }
 
-    async fn add(&self, message: LinkMessage, step: &'static str, name: &str) -> Result<Link, LinkError> {
+    async fn add(
+        &self,
+        message: LinkMessage,
+        step: &'static str,
+        name: &str,
+    ) -> Result<Link, LinkError> {
         self.handle.link().add(message).execute().await.map_err(request(step, name))?;
         self.named(name).await
     }
 }
 
-fn request(step: &'static str, subject: &str) -> impl FnOnce(rtnetlink::Error) -> LinkError + use<> {
+fn request(
+    step: &'static str,
+    subject: &str,
+) -> impl FnOnce(rtnetlink::Error) -> LinkError + use<> {
     let subject = subject.to_owned();
     move |source| LinkError::Request { step, subject, source }
 }
@@ -270,8 +285,9 @@ fn link(message: &LinkMessage) -> Link {
                 link.mac = <[u8; 6]>::try_from(bytes.as_slice()).ok().map(MacAddr)
             }
             LinkAttribute::LinkInfo(infos) => {
-                link.stacked =
-                    infos.iter().any(|info| matches!(info, LinkInfo::Kind(InfoKind::Bond | InfoKind::Vlan)));
+                link.stacked = infos
+                    .iter()
+                    .any(|info| matches!(info, LinkInfo::Kind(InfoKind::Bond | InfoKind::Vlan)));
             }
             _ => {}
         }

@@ -68,13 +68,21 @@ pub fn plan(
     }
 }
 
-fn bond_over(member: &str, card: MacAddr, interfaces: &BTreeMap<String, InterfaceSpec>) -> Option<Bond> {
+fn bond_over(
+    member: &str,
+    card: MacAddr,
+    interfaces: &BTreeMap<String, InterfaceSpec>,
+) -> Option<Bond> {
     let (name, spec) = interfaces
         .iter()
         .filter_map(|(name, spec)| Some((name, spec.bond.as_ref()?)))
         .find(|(_, bond)| bond.members.iter().any(|name| name == member))?;
-    let mut members: Vec<_> =
-        spec.members.iter().filter_map(|name| interfaces.get(name)?.mac).filter(|mac| *mac != card).collect();
+    let mut members: Vec<_> = spec
+        .members
+        .iter()
+        .filter_map(|name| interfaces.get(name)?.mac)
+        .filter(|mac| *mac != card)
+        .collect();
     members.insert(0, card);
     Some(Bond { name: link_name(name, "bond", 0), mode: spec.mode.clone(), members })
 }
@@ -114,8 +122,10 @@ mod tests {
     fn a_plain_card_needs_nothing() {
         let plain = Plan { bond: None, vlan: None, mtu: None };
         assert_eq!(plan_of("{}", None), plain);
-        let with_mtu =
-            plan_of(r#"{"eth0":{"mac":"02:00:00:00:00:01","address":"10.0.0.9/24","mtu":9000}}"#, None);
+        let with_mtu = plan_of(
+            r#"{"eth0":{"mac":"02:00:00:00:00:01","address":"10.0.0.9/24","mtu":9000}}"#,
+            None,
+        );
         assert_eq!(with_mtu, Plan { mtu: Some(9000), ..plain });
     }
 
@@ -133,7 +143,10 @@ mod tests {
             Some(Vlan { name: "storage".into(), id: 7 })
         );
         let eight = plan_of(interfaces, Some("10.8.0.9/24"));
-        assert_eq!((eight.vlan, eight.mtu), (Some(Vlan { name: "vlan8".into(), id: 8 }), Some(1400)));
+        assert_eq!(
+            (eight.vlan, eight.mtu),
+            (Some(Vlan { name: "vlan8".into(), id: 8 }), Some(1400))
+        );
     }
 
     #[test]

@@ -39,7 +39,8 @@ fn archive(entries: &[(&str, &str)]) -> Vec<u8> {
 
 fn tree(root: &Path) -> Vec<String> {
     fn walk(root: &Path, directory: &Path, lines: &mut Vec<String>) {
-        let mut names: Vec<_> = fs::read_dir(directory).unwrap().map(|entry| entry.unwrap().path()).collect();
+        let mut names: Vec<_> =
+            fs::read_dir(directory).unwrap().map(|entry| entry.unwrap().path()).collect();
         names.sort();
         for path in names {
             let name = path.strip_prefix(root).unwrap().display().to_string();
@@ -99,18 +100,22 @@ fn an_archive_comes_changes_and_goes() {
         (stat.ino(), stat.mtime(), stat.mtime_nsec())
     };
     let before = (stamp("etc/hosts"), stamp("etc/link"), stamp("srv/new/file"));
-    let (again, summary) = apply(root.path(), first.as_slice(), &manifest, Some(lower.path())).unwrap();
+    let (again, summary) =
+        apply(root.path(), first.as_slice(), &manifest, Some(lower.path())).unwrap();
     assert_eq!((again, summary), (manifest.clone(), Summary::default()));
     assert_eq!((stamp("etc/hosts"), stamp("etc/link"), stamp("srv/new/file")), before);
 
     // One changes, the others stay.
-    let second = archive(&[("etc/hosts", "overlay"), ("etc/link", "-> overlay"), ("srv/new/file", "two")]);
-    let (manifest, summary) = apply(root.path(), second.as_slice(), &manifest, Some(lower.path())).unwrap();
+    let second =
+        archive(&[("etc/hosts", "overlay"), ("etc/link", "-> overlay"), ("srv/new/file", "two")]);
+    let (manifest, summary) =
+        apply(root.path(), second.as_slice(), &manifest, Some(lower.path())).unwrap();
     assert_eq!(summary, Summary { written: 1, removed: 0 });
     assert_eq!((stamp("etc/hosts"), stamp("etc/link")), (before.0, before.1));
 
     // All leave: the image's own come back, made directories go. It is given as JSON, as a caller keeps it.
-    let manifest: Manifest = serde_json::from_slice(&serde_json::to_vec(&manifest).unwrap()).unwrap();
+    let manifest: Manifest =
+        serde_json::from_slice(&serde_json::to_vec(&manifest).unwrap()).unwrap();
     let (manifest, summary) =
         apply(root.path(), archive(&[]).as_slice(), &manifest, Some(lower.path())).unwrap();
     assert_eq!(summary, Summary { written: 0, removed: 3 });
@@ -138,8 +143,10 @@ fn what_somebody_put_in_the_place_of_a_leaving_file_is_theirs() {
     let (root, lower) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
     fs::create_dir(lower.path().join("c")).unwrap();
     fs::write(lower.path().join("c/file"), "image").unwrap();
-    let tar = archive(&[("a/", ""), ("a/file", ""), ("b", ""), ("c/", ""), ("c/file", ""), ("d", "")]);
-    let (manifest, _) = apply(root.path(), tar.as_slice(), &Manifest::default(), Some(lower.path())).unwrap();
+    let tar =
+        archive(&[("a/", ""), ("a/file", ""), ("b", ""), ("c/", ""), ("c/file", ""), ("d", "")]);
+    let (manifest, _) =
+        apply(root.path(), tar.as_slice(), &Manifest::default(), Some(lower.path())).unwrap();
     fs::remove_dir_all(root.path().join("a")).unwrap();
     fs::write(root.path().join("a"), "theirs").unwrap();
     fs::remove_file(root.path().join("b")).unwrap();

@@ -47,7 +47,9 @@ impl CommandLine {
             ("bedplate.time", Some(value)) => {
                 self.server_seconds = value.parse().ok().or(self.server_seconds)
             }
-            ("bedplate.image-mib", Some(value)) => self.image_mib = value.parse().ok().or(self.image_mib),
+            ("bedplate.image-mib", Some(value)) => {
+                self.image_mib = value.parse().ok().or(self.image_mib)
+            }
             ("init", Some(value)) => self.init = Some(value.to_owned()),
             ("modprobe.blacklist" | "module_blacklist", Some(value)) => {
                 self.blacklist.extend(value.split(',').map(underscored));
@@ -118,7 +120,9 @@ mod tests {
 
     #[test]
     fn nonsense_is_as_nothing() {
-        for text in ["", "BOOTIF=", "BOOTIF=20-52-54-00-12-34-56", "BOOTIF=01-52-54", "bedplate.time=soon"] {
+        for text in
+            ["", "BOOTIF=", "BOOTIF=20-52-54-00-12-34-56", "BOOTIF=01-52-54", "bedplate.time=soon"]
+        {
             let line = CommandLine::parse(text);
             assert_eq!((line.boot_card, line.server_seconds), (None, None), "{text}");
         }

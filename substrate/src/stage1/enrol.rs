@@ -21,7 +21,8 @@ const ROUTE: &str = "/node/v1/enroll";
 pub const LIMIT: Duration = Duration::from_secs(9 * 60);
 
 /// Pauses between rounds over all servers.
-const PAUSES: Schedule = Schedule { first: Duration::from_secs(1), longest: Duration::from_secs(15) };
+const PAUSES: Schedule =
+    Schedule { first: Duration::from_secs(1), longest: Duration::from_secs(15) };
 
 /// Why the node has no certificate.
 #[derive(Debug, thiserror::Error)]
@@ -50,7 +51,10 @@ pub enum EnrolError {
 ///
 /// # Errors
 /// [`EnrolError`].
-pub async fn enrol(stage1: &Stage1, progress: &mut dyn FnMut(&str)) -> Result<AgentIdentity, EnrolError> {
+pub async fn enrol(
+    stage1: &Stage1,
+    progress: &mut dyn FnMut(&str),
+) -> Result<AgentIdentity, EnrolError> {
     let node = stage1.node.to_string();
     let token = stage1.token.clone().ok_or(EnrolError::NotArmed { node })?;
     let key = NodeKey::generate()?;

@@ -23,7 +23,8 @@ use self::writer::Writer;
 
 /// Pauses between rounds over all servers in which not one byte came, and how long all of them take
 /// before it is given up.
-const PAUSES: Schedule = Schedule { first: Duration::from_secs(1), longest: Duration::from_secs(60) };
+const PAUSES: Schedule =
+    Schedule { first: Duration::from_secs(1), longest: Duration::from_secs(60) };
 const PATIENCE: Duration = Duration::from_secs(6 * 60);
 
 /// Times that the whole image is fetched before a wrong digest is final.
@@ -221,11 +222,19 @@ impl Pass<'_> {
             request = request.header(RANGE, format!("bytes={}-", self.received));
         }
         let mut response = request.send().await.map_err(http)?;
-        let range = response.headers().get(CONTENT_RANGE).and_then(|range| range.to_str().ok()).unwrap_or("");
+        let range = response
+            .headers()
+            .get(CONTENT_RANGE)
+            .and_then(|range| range.to_str().ok())
+            .unwrap_or("");
         match response.status() {
             StatusCode::PARTIAL_CONTENT if range_starts_at(range, self.received) => {}
             StatusCode::PARTIAL_CONTENT => {
-                return Err(AttemptError::Range { server, range: range.to_owned(), offset: self.received });
+                return Err(AttemptError::Range {
+                    server,
+                    range: range.to_owned(),
+                    offset: self.received,
+                });
             }
             StatusCode::OK => {
                 // All of it, asked for or not.

@@ -31,7 +31,8 @@ pub fn install_agent(root: &Path) -> anyhow::Result<()> {
             root.make_directory(directory, SYSTEM_DIRECTORY)?;
         }
     }
-    let mut program = fs::File::open("/proc/self/exe").context("cannot read the running program")?;
+    let mut program =
+        fs::File::open("/proc/self/exe").context("cannot read the running program")?;
     root.write_file(agent, &mut program, SYSTEM_DIRECTORY)?;
     Ok(())
 }
@@ -74,8 +75,10 @@ pub fn switch(root: &Path) -> anyhow::Result<()> {
 /// # Errors
 /// It cannot be executed: another architecture, or its interpreter is missing.
 pub fn become_init(init: &str) -> anyhow::Result<Infallible> {
-    let arguments: Vec<_> =
-        std::env::args_os().skip(1).filter_map(|argument| CString::new(argument.into_vec()).ok()).collect();
+    let arguments: Vec<_> = std::env::args_os()
+        .skip(1)
+        .filter_map(|argument| CString::new(argument.into_vec()).ok())
+        .collect();
     Ok(linux::exec::replace_process(Path::new(init), &arguments)?)
 }
 
@@ -101,6 +104,11 @@ mod tests {
         assert_eq!(find_init(directory.path(), None).unwrap(), "/lib/systemd/systemd");
         symlink("/lib/systemd/systemd", directory.path().join("usr/sbin/init")).unwrap();
         assert_eq!(find_init(directory.path(), None).unwrap(), "/sbin/init");
-        assert!(find_init(directory.path(), Some("/bin/sh")).unwrap_err().to_string().contains("/bin/sh"));
+        assert!(
+            find_init(directory.path(), Some("/bin/sh"))
+                .unwrap_err()
+                .to_string()
+                .contains("/bin/sh")
+        );
     }
 }

@@ -68,8 +68,8 @@ pub fn in_words(reason: &str, memory_bytes: Option<u64>, image_mib: Option<u64>)
         || "the memory of this machine".to_owned(),
         |bytes| format!("this machine has {} MiB of memory, which", bytes >> 20),
     );
-    let image =
-        image_mib.map_or_else(String::new, |mib| format!(", and the root image needs {mib} MiB more"));
+    let image = image_mib
+        .map_or_else(String::new, |mib| format!(", and the root image needs {mib} MiB more"));
     format!(
         "{memory} does not hold the initramfs (the kernel says \"{reason}\"; it may fill half of the memory){image}: \
          give the machine more"
@@ -83,7 +83,9 @@ mod tests {
     #[test]
     fn the_kernels_word_is_found_and_told() {
         let record = "0,396,1184211,-;Initramfs unpacking failed: write error\n";
-        let told = |record: &str| reason(record).map(|reason| in_words(&reason, Some(448 << 20), Some(256)));
+        let told = |record: &str| {
+            reason(record).map(|reason| in_words(&reason, Some(448 << 20), Some(256)))
+        };
         expect_test::expect![[r#"this machine has 448 MiB of memory, which does not hold the initramfs (the kernel says "write error"; it may fill half of the memory), and the root image needs 256 MiB more: give the machine more"#]]
             .assert_eq(&told(record).unwrap());
         expect_test::expect!["the kernel could not unpack the initramfs (junk within compressed archive): the boot loader lost a part of it, or it is damaged"]

@@ -52,7 +52,10 @@ impl Modules {
             .map(|directory| Path::new(directory).join(&release))
             .find(|directory| directory.join("modules.dep").exists())
             .ok_or_else(|| {
-                anyhow::anyhow!("no modules of kernel {release} in {}", MODULE_DIRECTORIES.join(" or "))
+                anyhow::anyhow!(
+                    "no modules of kernel {release} in {}",
+                    MODULE_DIRECTORIES.join(" or ")
+                )
             })?;
         let read = |name| fs::read_to_string(directory.join(name)).unwrap_or_default();
         let index = Index::parse(
@@ -87,7 +90,8 @@ impl Modules {
                 continue;
             }
             let Some(path) = self.index.path(&name) else { continue };
-            let parameters = self.command_line.module_parameters.get(&name).map_or("", String::as_str);
+            let parameters =
+                self.command_line.module_parameters.get(&name).map_or("", String::as_str);
             match linux::module::load(&self.directory.join(path), parameters) {
                 Ok(()) => drop(self.loaded.insert(name)),
                 Err(error) => {
@@ -114,7 +118,8 @@ impl Modules {
                 break;
             }
             for alias in new {
-                let names: Vec<_> = self.index.for_alias(&alias).into_iter().map(str::to_owned).collect();
+                let names: Vec<_> =
+                    self.index.for_alias(&alias).into_iter().map(str::to_owned).collect();
                 for name in names {
                     if !self.command_line.blacklist.contains(&name) {
                         self.load(&name, false);
@@ -163,6 +168,9 @@ mod tests {
         std::os::unix::fs::symlink(directory.path(), device.join("subsystem")).unwrap();
         let mut found = BTreeSet::new();
         collect_aliases(directory.path(), MAX_DEPTH, &mut found);
-        assert_eq!(found.iter().collect::<Vec<_>>(), ["pci:v00001AF4", "virtio:d00000001v00001AF4"]);
+        assert_eq!(
+            found.iter().collect::<Vec<_>>(),
+            ["pci:v00001AF4", "virtio:d00000001v00001AF4"]
+        );
     }
 }

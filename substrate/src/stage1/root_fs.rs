@@ -48,7 +48,11 @@ pub fn make_room(image: &RootImage) -> anyhow::Result<()> {
     }
     if mount::available_bytes(run)? < needed {
         // The size limit of /run counts what is in it already, which is next to nothing.
-        mount::remount(run, Flags::NOSUID | Flags::NODEV, &format!("size={}", needed + RESERVE_BYTES))?;
+        mount::remount(
+            run,
+            Flags::NOSUID | Flags::NODEV,
+            &format!("size={}", needed + RESERVE_BYTES),
+        )?;
     }
     Ok(())
 }
@@ -86,7 +90,12 @@ fn meminfo_bytes(meminfo: &str, key: &str) -> Option<u64> {
 ///
 /// # Errors
 /// The mount that failed. `size` is no size.
-pub fn mount_root(image: &Path, directory: &Path, root: &Path, size: Option<&str>) -> anyhow::Result<()> {
+pub fn mount_root(
+    image: &Path,
+    directory: &Path,
+    root: &Path,
+    size: Option<&str>,
+) -> anyhow::Result<()> {
     let size = tmpfs_size(size.unwrap_or(DEFAULT_WRITABLE_SIZE))?;
     let (lower, writable) = (directory.join("lower"), directory.join("writable"));
     for path in [&lower, &writable, &root.to_owned()] {
@@ -94,10 +103,17 @@ pub fn mount_root(image: &Path, directory: &Path, root: &Path, size: Option<&str
     }
     let device = loop_device::attach(image)?;
     mount::mount(device.path(), &lower, "squashfs", Flags::RDONLY, "")?;
-    mount::mount(Path::new("tmpfs"), &writable, "tmpfs", Flags::empty(), &format!("mode=0755,size={size}"))?;
+    mount::mount(
+        Path::new("tmpfs"),
+        &writable,
+        "tmpfs",
+        Flags::empty(),
+        &format!("mode=0755,size={size}"),
+    )?;
     let (upper, work) = (writable.join("upper"), writable.join("work"));
     // The overlay's root directory has the owner and mode of the upper one.
-    let image_root = fs::metadata(&lower).with_context(|| format!("cannot look at {}", lower.display()))?;
+    let image_root =
+        fs::metadata(&lower).with_context(|| format!("cannot look at {}", lower.display()))?;
     mount::make_directory(&upper, image_root.permissions().mode() & 0o7777)?;
     chown(&upper, Some(image_root.uid()), Some(image_root.gid()))
         .with_context(|| format!("cannot set the owner of {}", upper.display()))?;

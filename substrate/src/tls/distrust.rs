@@ -31,7 +31,9 @@ pub enum TrustError {
         got: Vec<Digest>,
     },
     /// It presents the right CA, which did not sign its own certificate: somebody in between.
-    #[error("the server's certificate was not made by the CA {ca} that it presents: this is not the server")]
+    #[error(
+        "the server's certificate was not made by the CA {ca} that it presents: this is not the server"
+    )]
     NotSigned {
         /// SHA-256 of the DER of the CA.
         ca: Digest,
@@ -73,7 +75,9 @@ fn listed(got: &[Digest]) -> String {
 }
 
 fn told(server: Option<Timestamp>) -> String {
-    server.map_or_else(String::new, |told| format!(", the server's said {told} when this node booted"))
+    server.map_or_else(String::new, |told| {
+        format!(", the server's said {told} when this node booted")
+    })
 }
 
 impl From<TrustError> for Error {

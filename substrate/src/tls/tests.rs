@@ -70,9 +70,13 @@ fn the_pinned_ca_is_trusted_for_the_address_that_was_dialled() {
 #[test]
 fn another_ca_is_not_trusted_even_beside_the_pinned_one() {
     let (ours, theirs) = (Ca::new(), Ca::new());
-    assert!(handshake(pinned(ours.fingerprint()).unwrap(), theirs.server("10.0.0.1", true)).is_err());
+    assert!(
+        handshake(pinned(ours.fingerprint()).unwrap(), theirs.server("10.0.0.1", true)).is_err()
+    );
     // Without the CA in the chain there is nothing to hold the digest against.
-    assert!(handshake(pinned(ours.fingerprint()).unwrap(), ours.server("10.0.0.1", false)).is_err());
+    assert!(
+        handshake(pinned(ours.fingerprint()).unwrap(), ours.server("10.0.0.1", false)).is_err()
+    );
     // A leaf of another CA with ours presented beside it.
     let key = KeyPair::generate().unwrap();
     let mut parameters = CertificateParams::new(Vec::new()).unwrap();
@@ -94,7 +98,8 @@ fn another_ca_is_not_trusted_even_beside_the_pinned_one() {
 fn the_identity_authenticates_both_sides() {
     let ca = Ca::new();
     let key = crate::identity::NodeKey::generate().unwrap();
-    let request = rcgen::CertificateSigningRequestParams::from_pem(&key.signing_request().unwrap()).unwrap();
+    let request =
+        rcgen::CertificateSigningRequestParams::from_pem(&key.signing_request().unwrap()).unwrap();
     let certificate = request.signed_by(&ca.0).unwrap();
     let identity = AgentIdentity {
         node: "n1".parse().unwrap(),
@@ -110,10 +115,12 @@ fn the_identity_authenticates_both_sides() {
         let mut roots = RootCertStore::empty();
         roots.add(ca.0.der().clone()).unwrap();
         let provider = Arc::new(default_provider());
-        let verifier =
-            rustls::server::WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider.clone())
-                .build()
-                .unwrap();
+        let verifier = rustls::server::WebPkiClientVerifier::builder_with_provider(
+            Arc::new(roots),
+            provider.clone(),
+        )
+        .build()
+        .unwrap();
         let key = KeyPair::generate().unwrap();
         let mut parameters = CertificateParams::new(Vec::new()).unwrap();
         parameters.subject_alt_names = vec![SanType::IpAddress("10.0.0.1".parse().unwrap())];
@@ -122,7 +129,10 @@ fn the_identity_authenticates_both_sides() {
             .with_safe_default_protocol_versions()
             .unwrap()
             .with_client_cert_verifier(verifier)
-            .with_single_cert(vec![leaf.der().clone()], PrivateKeyDer::try_from(key.serialize_der()).unwrap())
+            .with_single_cert(
+                vec![leaf.der().clone()],
+                PrivateKeyDer::try_from(key.serialize_der()).unwrap(),
+            )
             .unwrap()
     };
     handshake(authenticated(&identity).unwrap(), demanding(&ca)).unwrap();
@@ -157,14 +167,16 @@ fn a_server_that_is_not_trusted_is_told_by_its_cause() {
     let client = || pinned_at_boot(ca.fingerprint(), told).unwrap();
     let words = |client: ClientConfig, server: ServerConfig| {
         let text = handshake(client, server).unwrap_err().to_string();
-        let now = text.split_once("clock says ").and_then(|(_, rest)| rest.split([',', ':']).next());
+        let now =
+            text.split_once("clock says ").and_then(|(_, rest)| rest.split([',', ':']).next());
         let text = now.map_or(text.clone(), |now| {
             // The time of day has colons of its own.
             let at = text.find(now).unwrap();
             let end = at + text[at..].find('Z').unwrap() + 1;
             format!("{}NOW{}", &text[..at], &text[end..])
         });
-        text.replace(&ca.fingerprint().to_string(), "OURS").replace(&other.fingerprint().to_string(), "OTHER")
+        text.replace(&ca.fingerprint().to_string(), "OURS")
+            .replace(&other.fingerprint().to_string(), "OTHER")
     };
     let mut lines = vec![
         words(client(), other.server("10.0.0.1", true)),

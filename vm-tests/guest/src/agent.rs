@@ -67,7 +67,8 @@ async fn measure(jobs: usize) -> anyhow::Result<()> {
     let listener = TcpListener::bind("127.0.0.1:0").await?;
     identity::store(Path::new(identity::PATH), &identity(&ca, listener.local_addr()?)?)?;
     let acceptor = acceptor(&ca)?;
-    let mut agent = program("/bin/substrate").arg("agent").spawn().context("cannot start the agent")?;
+    let mut agent =
+        program("/bin/substrate").arg("agent").spawn().context("cannot start the agent")?;
     let pid = agent.id();
     let mut socket = accept(&listener, &acceptor).await?;
     let idle = memory(pid)?;
@@ -106,7 +107,8 @@ fn memory(pid: u32) -> anyhow::Result<(u64, u64)> {
 async fn accept(listener: &TcpListener, acceptor: &TlsAcceptor) -> anyhow::Result<Socket> {
     let (stream, _) = listener.accept().await?;
     let stream = acceptor.accept(stream).await.context("the agent's TLS")?;
-    let mut socket = tokio_tungstenite::accept_async(stream).await.context("the agent opens no channel")?;
+    let mut socket =
+        tokio_tungstenite::accept_async(stream).await.context("the agent opens no channel")?;
     let hello = receive(&mut socket).await?;
     ensure!(matches!(hello, Some(FromAgent::Hello { .. })), "the agent begins with {hello:?}");
     let welcome = FromServer::Welcome {
@@ -209,7 +211,8 @@ fn acceptor(ca: &Ca) -> anyhow::Result<TlsAcceptor> {
     let provider = Arc::new(rustls::crypto::ring::default_provider());
     let mut roots = RootCertStore::empty();
     roots.add(ca.der().clone())?;
-    let clients = WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider.clone()).build()?;
+    let clients =
+        WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider.clone()).build()?;
     let key = PrivateKeyDer::try_from(key.serialize_der()).map_err(anyhow::Error::msg)?;
     let config = ServerConfig::builder_with_provider(provider)
         .with_safe_default_protocol_versions()?

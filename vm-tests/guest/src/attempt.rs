@@ -27,7 +27,9 @@ use crate::{
 pub(crate) fn make(name: &str, argument: Option<&str>) -> anyhow::Result<()> {
     let argument = || argument.context("an argument is missing");
     match name {
-        "mount" => mount::mount(Path::new("none"), Path::new("/tmp"), "tmpfs", mount::Flags::empty(), "")?,
+        "mount" => {
+            mount::mount(Path::new("none"), Path::new("/tmp"), "tmpfs", mount::Flags::empty(), "")?
+        }
         "make-device" => {
             let path = Path::new("/tmp/kmsg");
             mount::make_character_device(path, 0o666, 1, 11)?;

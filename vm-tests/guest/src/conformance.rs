@@ -103,7 +103,11 @@ impl Run<'_> {
     }
 
     /// Waits for something that happens while the container lives.
-    fn wait_for(&self, what: &str, mut is: impl FnMut() -> anyhow::Result<bool>) -> anyhow::Result<()> {
+    fn wait_for(
+        &self,
+        what: &str,
+        mut is: impl FnMut() -> anyhow::Result<bool>,
+    ) -> anyhow::Result<()> {
         let deadline = monotonic() + DEADLINE;
         while !is()? {
             ensure!(
@@ -155,7 +159,9 @@ impl Run<'_> {
 pub(crate) fn look(name: &str, otherwise: &str, arguments: &[&str]) -> anyhow::Result<()> {
     let check = table::CHECKS.iter().find(|check| check.name == name).context("no such check")?;
     let number: Option<usize> = otherwise.parse().ok();
-    if let Some(Otherwise::Disturbed(disturb)) = number.and_then(|number| check.otherwise.get(number)) {
+    if let Some(Otherwise::Disturbed(disturb)) =
+        number.and_then(|number| check.otherwise.get(number))
+    {
         disturb()?;
     }
     let Look::Inside(look) = check.look else { bail!("this check does not look from inside") };
@@ -164,7 +170,8 @@ pub(crate) fn look(name: &str, otherwise: &str, arguments: &[&str]) -> anyhow::R
 
 /// Runs every check.
 pub(crate) fn run() -> anyhow::Result<()> {
-    let mut checks = Checks { _stage: stage::Stage::set()?, nodes: None, test_build: None, runs: 0 };
+    let mut checks =
+        Checks { _stage: stage::Stage::set()?, nodes: None, test_build: None, runs: 0 };
     let mut wrong = 0;
     for check in table::CHECKS {
         let verdict = checks.verdict(check).unwrap_or_else(|error| format!("NOT MADE: {error:#}"));
@@ -200,7 +207,8 @@ impl Checks {
             return Ok(format!("WRONG {words}"));
         }
         for number in 0..check.otherwise.len() {
-            let found = self.once(check, Some(number)).with_context(|| format!("otherwise {number}"))?;
+            let found =
+                self.once(check, Some(number)).with_context(|| format!("otherwise {number}"))?;
             if found.is_ok() {
                 return Ok(format!("BLIND to {number}: {:?}", check.otherwise[number]));
             }
@@ -230,7 +238,9 @@ impl Checks {
         let run = Run { ours, directory: ours.prepare(self.runs, &spec)? };
         let found = match check.look {
             Look::Inside(_) => look_inside(&run),
-            Look::Outside(look) => Ok(look(&run).map_err(|error| NotAsItShouldBe(format!("{error:#}")))),
+            Look::Outside(look) => {
+                Ok(look(&run).map_err(|error| NotAsItShouldBe(format!("{error:#}"))))
+            }
         };
         run.clear()?;
         found
@@ -243,7 +253,9 @@ fn look_inside(run: &Run<'_>) -> anyhow::Result<Found> {
     let end = run.ended()?;
     match end.outcome {
         Outcome::Exited { code: 0 } => Ok(Ok(())),
-        Outcome::Exited { code: 1 } => Ok(Err(NotAsItShouldBe(log(&run.directory).trim().to_owned()))),
+        Outcome::Exited { code: 1 } => {
+            Ok(Err(NotAsItShouldBe(log(&run.directory).trim().to_owned())))
+        }
         other => bail!("the payload did not look: {other:?}; {}", log(&run.directory)),
     }
 }

@@ -124,7 +124,12 @@ impl Ours {
     pub(crate) fn end_within(&self, directory: &Path, limit: Duration) -> anyhow::Result<RunEnd> {
         let deadline = monotonic() + limit;
         while !directory.join(END.name()).exists() {
-            ensure!(monotonic() < deadline, "no end within {} s: {}", limit.as_secs(), log(directory));
+            ensure!(
+                monotonic() < deadline,
+                "no end within {} s: {}",
+                limit.as_secs(),
+                log(directory)
+            );
             std::thread::sleep(Duration::from_millis(2));
         }
         read_end(directory)

@@ -74,7 +74,11 @@ enum What {
 use What::{Call, Script, Special};
 
 const ATTEMPTS: &[Attempt] = &[
-    Attempt { name: "mount a file system", defences: &[Capabilities, SystemCalls], what: Call(&["mount"]) },
+    Attempt {
+        name: "mount a file system",
+        defences: &[Capabilities, SystemCalls],
+        what: Call(&["mount"]),
+    },
     Attempt {
         name: "make a device and open it",
         defences: &[Capabilities, NoDevices, DeviceFilter],
@@ -90,8 +94,16 @@ const ATTEMPTS: &[Attempt] = &[
         defences: &[NoSetuid, NoNewPrivileges, SystemCalls],
         what: Script("/bin/setuid attempt is-root"),
     },
-    Attempt { name: "unshare a user namespace", defences: &[SystemCalls], what: Call(&["unshare-user"]) },
-    Attempt { name: "clone3 a user namespace", defences: &[SystemCalls], what: Call(&["clone3-user"]) },
+    Attempt {
+        name: "unshare a user namespace",
+        defences: &[SystemCalls],
+        what: Call(&["unshare-user"]),
+    },
+    Attempt {
+        name: "clone3 a user namespace",
+        defences: &[SystemCalls],
+        what: Call(&["clone3-user"]),
+    },
     Attempt {
         name: "join a namespace of the node",
         defences: &[ProcessNamespace, Capabilities, SystemCalls],
@@ -184,14 +196,26 @@ const ATTEMPTS: &[Attempt] = &[
         defences: &[Capabilities, SystemCalls],
         what: Call(&["packet-socket"]),
     },
-    Attempt { name: "listen on port 80", defences: &[Capabilities], what: Call(&["listen", "0.0.0.0:80"]) },
-    Attempt { name: "load an eBPF program", defences: &[Capabilities, SystemCalls], what: Call(&["bpf"]) },
+    Attempt {
+        name: "listen on port 80",
+        defences: &[Capabilities],
+        what: Call(&["listen", "0.0.0.0:80"]),
+    },
+    Attempt {
+        name: "load an eBPF program",
+        defences: &[Capabilities, SystemCalls],
+        what: Call(&["bpf"]),
+    },
     Attempt {
         name: "count what a processor does",
         defences: &[Capabilities, SystemCalls],
         what: Call(&["perf"]),
     },
-    Attempt { name: "put a key into the user's keyring", defences: &[SystemCalls], what: Call(&["key"]) },
+    Attempt {
+        name: "put a key into the user's keyring",
+        defences: &[SystemCalls],
+        what: Call(&["key"]),
+    },
     Attempt { name: "handle page faults", defences: &[SystemCalls], what: Call(&["page-faults"]) },
     Attempt { name: "set up io_uring", defences: &[SystemCalls], what: Call(&["ring"]) },
     Attempt {
@@ -199,8 +223,16 @@ const ATTEMPTS: &[Attempt] = &[
         defences: &[Capabilities, SystemCalls],
         what: Call(&["handle"]),
     },
-    Attempt { name: "load a kernel module", defences: &[Capabilities, SystemCalls], what: Call(&["module"]) },
-    Attempt { name: "set the node's clock", defences: &[Capabilities, SystemCalls], what: Call(&["clock"]) },
+    Attempt {
+        name: "load a kernel module",
+        defences: &[Capabilities, SystemCalls],
+        what: Call(&["module"]),
+    },
+    Attempt {
+        name: "set the node's clock",
+        defences: &[Capabilities, SystemCalls],
+        what: Call(&["clock"]),
+    },
     Attempt {
         name: "reach the ports of the machine",
         defences: &[Capabilities, SystemCalls],
@@ -216,9 +248,17 @@ const ATTEMPTS: &[Attempt] = &[
         defences: &[NewRoot, Capabilities, SystemCalls],
         what: Call(&["leave-root"]),
     },
-    Attempt { name: "have more processes", defences: &[ProcessLimit], what: Call(&["fork", "150"]) },
+    Attempt {
+        name: "have more processes",
+        defences: &[ProcessLimit],
+        what: Call(&["fork", "150"]),
+    },
     Attempt { name: "have more memory", defences: &[MemoryLimit], what: Call(&["fill", "96"]) },
-    Attempt { name: "use another processor", defences: &[ProcessorLimit], what: Call(&["processor", "1"]) },
+    Attempt {
+        name: "use another processor",
+        defences: &[ProcessorLimit],
+        what: Call(&["processor", "1"]),
+    },
     Attempt {
         name: "write more to the root",
         defences: &[RootSize],
@@ -235,7 +275,8 @@ const ATTEMPTS: &[Attempt] = &[
             |directory| {
                 let tail = fs::read_dir(directory.join("log.tail")).into_iter().flatten().flatten();
                 let files = tail.map(|file| file.path()).chain([directory.join(LOG)]);
-                files.filter_map(|file| fs::metadata(file).ok()).map(|file| file.len()).sum::<u64>() > 2 << 20
+                files.filter_map(|file| fs::metadata(file).ok()).map(|file| file.len()).sum::<u64>()
+                    > 2 << 20
             },
         ),
     },
@@ -243,7 +284,12 @@ const ATTEMPTS: &[Attempt] = &[
         name: "outlive the job as a daemon",
         defences: &[KillAll, ProcessNamespace],
         what: Special(
-            |spec, _| script(spec, "setsid sh -c 'sleep 1; touch /volume/survived' > /dev/null 2>&1 & true"),
+            |spec, _| {
+                script(
+                    spec,
+                    "setsid sh -c 'sleep 1; touch /volume/survived' > /dev/null 2>&1 & true",
+                )
+            },
             |_| {
                 std::thread::sleep(Duration::from_secs(3));
                 Path::new(VOLUME).join("survived").exists()
@@ -275,7 +321,8 @@ const ATTEMPTS: &[Attempt] = &[
 ];
 
 fn call(spec: &mut ContainerSpec, words: &[&str]) {
-    spec.command = ["/bin/attempt", "attempt"].iter().chain(words).map(|&word| word.to_owned()).collect();
+    spec.command =
+        ["/bin/attempt", "attempt"].iter().chain(words).map(|&word| word.to_owned()).collect();
 }
 
 fn script(spec: &mut ContainerSpec, text: &str) {
@@ -328,7 +375,11 @@ impl EscapeTargets {
 }
 
 fn victim() -> anyhow::Result<Child> {
-    program("/rootfs/bin/sleep").arg("100000").env("SECRET", "1").spawn().context("cannot start a victim")
+    program("/rootfs/bin/sleep")
+        .arg("100000")
+        .env("SECRET", "1")
+        .spawn()
+        .context("cannot start a victim")
 }
 
 /// Makes every attempt without its whole set, and with each defence of it alone.
@@ -351,9 +402,13 @@ pub(crate) fn run() -> anyhow::Result<()> {
                 });
             }
         }
-        let names: Vec<String> = attempt.defences.iter().map(|defence| format!("{defence:?}")).collect();
-        let verdict =
-            if verdicts.is_empty() { "ok".to_owned() } else { format!("WRONG {}", verdicts.join("; ")) };
+        let names: Vec<String> =
+            attempt.defences.iter().map(|defence| format!("{defence:?}")).collect();
+        let verdict = if verdicts.is_empty() {
+            "ok".to_owned()
+        } else {
+            format!("WRONG {}", verdicts.join("; "))
+        };
         wrong += usize::from(!verdicts.is_empty());
         say(format!("escape | {} | {} | {verdict}", attempt.name, names.join(", ")));
     }
@@ -398,7 +453,11 @@ fn make(
         let directory = ours.begin(*number, &spec)?;
         let end = ours.end_within(&directory, DEADLINE)?;
         let good = end.outcome == Outcome::Exited { code: 0 };
-        words = format!("{:?} {}", end.outcome, fs::read_to_string(directory.join(LOG)).unwrap_or_default());
+        words = format!(
+            "{:?} {}",
+            end.outcome,
+            fs::read_to_string(directory.join(LOG)).unwrap_or_default()
+        );
         let through = good && seen.is_none_or(|seen| seen(&directory));
         fs::remove_dir_all(&directory)?;
         if through {

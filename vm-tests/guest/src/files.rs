@@ -6,7 +6,8 @@ use anyhow::Context as _;
 
 /// Copies a file, a link, or a directory with all that is in it.
 pub(crate) fn copy(from: &Path, to: &Path) -> anyhow::Result<()> {
-    let kind = fs::symlink_metadata(from).with_context(|| format!("no {}", from.display()))?.file_type();
+    let kind =
+        fs::symlink_metadata(from).with_context(|| format!("no {}", from.display()))?.file_type();
     if kind.is_symlink() {
         std::os::unix::fs::symlink(fs::read_link(from)?, to)?;
     } else if kind.is_dir() {

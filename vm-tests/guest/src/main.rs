@@ -24,9 +24,13 @@ fn main() -> ExitCode {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     let words: Vec<&str> = arguments.iter().map(String::as_str).collect();
     let result = match words.as_slice() {
-        ["in-group", group, program, arguments @ ..] => machine::become_in_group(group, program, arguments),
+        ["in-group", group, program, arguments @ ..] => {
+            machine::become_in_group(group, program, arguments)
+        }
         ["spawn-containers"] => substrate::container::spawner::serve().map_err(Into::into),
-        ["conform", name, otherwise, arguments @ ..] => conformance::look(name, otherwise, arguments),
+        ["conform", name, otherwise, arguments @ ..] => {
+            conformance::look(name, otherwise, arguments)
+        }
         #[cfg(feature = "switches")]
         ["attempt", name] => attempt::make(name, None),
         #[cfg(feature = "switches")]

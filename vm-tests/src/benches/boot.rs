@@ -68,7 +68,8 @@ pub(super) fn run(extent: Extent) -> anyhow::Result<Outcome> {
     let mut peers = Vec::new();
     for &packing in packings {
         peers.push(
-            InMemory::prepare(&cluster, packing).with_context(|| format!("preparing {}", packing.name()))?,
+            InMemory::prepare(&cluster, packing)
+                .with_context(|| format!("preparing {}", packing.name()))?,
         );
     }
     let mut rows = rows();
@@ -79,7 +80,8 @@ pub(super) fn run(extent: Extent) -> anyhow::Result<Outcome> {
         cluster.server.kill()?;
         for peer in &peers {
             let name = peer.name();
-            let theirs = boot_peer(&mut cluster, peer).with_context(|| format!("booting from {name}"))?;
+            let theirs =
+                boot_peer(&mut cluster, peer).with_context(|| format!("booting from {name}"))?;
             note(&mut rows, Some(name), &theirs);
         }
         cluster.server.restart()?;
@@ -104,7 +106,8 @@ fn rows() -> [Row; 5] {
 /// Adds a boot to the rows; ours where there is no peer's name.
 fn note(rows: &mut [Row; 5], peer: Option<&str>, boot: &Boot) {
     let Boot { multi_user, ready, told } = boot;
-    let samples = [ready.as_secs_f64(), multi_user.as_secs_f64(), told.kernel_seconds, told.taken, told.held];
+    let samples =
+        [ready.as_secs_f64(), multi_user.as_secs_f64(), told.kernel_seconds, told.taken, told.held];
     say(format!(
         "  {}: multi-user after {:.1} s, ready after {:.1} s, {:.0} MiB",
         peer.unwrap_or("Bedplate"),
@@ -122,7 +125,10 @@ fn note(rows: &mut [Row; 5], peer: Option<&str>, boot: &Boot) {
 
 /// Image, overlay with the unit, node.
 fn prepare(cluster: &Cluster) -> anyhow::Result<()> {
-    cluster.server.cli(&["image", "import", &Registry::source()]).context("importing the node image")?;
+    cluster
+        .server
+        .cli(&["image", "import", &Registry::source()])
+        .context("importing the node image")?;
     let overlay: OverlayName = OVERLAY.parse()?;
     for (path, content) in marks::FILES {
         let overlay = overlay.clone();
@@ -156,7 +162,10 @@ nodes:
 
 /// Boots from our server, then switches off as an admin would.
 fn boot_ours(cluster: &mut Cluster) -> anyhow::Result<Boot> {
-    ensure!(cluster.node(MACHINE.name)?.status.phase != Phase::Ready, "the node is ready while it is off");
+    ensure!(
+        cluster.node(MACHINE.name)?.status.phase != Phase::Ready,
+        "the node is ready while it is off"
+    );
     let marks = Marks::from_now_on(cluster.checkout_paths().console(MACHINE.name));
     let power_on = clock::now();
     cluster.switch_on_again(MACHINE)?;
@@ -172,9 +181,11 @@ fn boot_ours(cluster: &mut Cluster) -> anyhow::Result<Boot> {
     })?;
     // The connection may end before ssh does.
     let _ = cluster.ssh.try_run(ADDRESS, "systemctl poweroff")?;
-    cluster.wait_for_node(MACHINE.name, "be off", LIMIT, |node| node.status.phase == Phase::Lost)?;
+    cluster
+        .wait_for_node(MACHINE.name, "be off", LIMIT, |node| node.status.phase == Phase::Lost)?;
     cluster.switch_off(MACHINE.name)?;
-    let (multi_user, ready) = multi_user.zip(ready).context("the machine told of no multi-user.target")?;
+    let (multi_user, ready) =
+        multi_user.zip(ready).context("the machine told of no multi-user.target")?;
     Ok(Boot { multi_user, ready, told })
 }
 

@@ -24,7 +24,9 @@ pub(super) fn run(extent: Extent) -> anyhow::Result<Outcome> {
         Extent::Full => ROUNDS,
         Extent::Quick => QUICK_ROUNDS,
     };
-    say(format!("the machine runs: {rounds} rounds of four, then 1000 containers, then 500 at once"));
+    say(format!(
+        "the machine runs: {rounds} rounds of four, then 1000 containers, then 500 at once"
+    ));
     outcome(&small_machine::alone("bench", LIMIT, &format!("guest.bench={rounds}"))?)
 }
 
@@ -37,8 +39,10 @@ fn outcome(text: &str) -> anyhow::Result<Outcome> {
         let words: Vec<&str> = line.split_whitespace().collect();
         match words.as_slice() {
             ["result", name, micros @ ..] => {
-                let millis: Result<Vec<f64>, _> =
-                    micros.iter().map(|text| text.parse::<f64>().map(|micros| micros / 1e3)).collect();
+                let millis: Result<Vec<f64>, _> = micros
+                    .iter()
+                    .map(|text| text.parse::<f64>().map(|micros| micros / 1e3))
+                    .collect();
                 let millis = millis.with_context(|| format!("the times of {name}"))?;
                 match *name {
                     "ours" => times.ours = millis,
@@ -63,7 +67,12 @@ fn outcome(text: &str) -> anyhow::Result<Outcome> {
             }
             ["agent-kib", "idle", idle, _, "with", jobs, "jobs", busy, _] => {
                 more.push(alone("the idle agent, resident", "KiB", idle, 1.0)?);
-                more.push(alone(&format!("the agent with {jobs} running jobs, resident"), "KiB", busy, 1.0)?);
+                more.push(alone(
+                    &format!("the agent with {jobs} running jobs, resident"),
+                    "KiB",
+                    busy,
+                    1.0,
+                )?);
             }
             _ => {}
         }

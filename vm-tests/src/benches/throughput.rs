@@ -83,14 +83,22 @@ fn run_machine(option: &str) -> anyhow::Result<(PathBuf, Accelerator)> {
     let machine = os_image::job_machine(&checkout_paths).context("building the machine")?;
     let accelerator = Accelerator::probe(&checkout_paths).context("probing for KVM")?;
     let programs = checkout_paths.of_run("disks/programs.img");
-    make_programs(&checkout_paths, option, &programs).context("making the disk with the programs")?;
+    make_programs(&checkout_paths, option, &programs)
+        .context("making the disk with the programs")?;
     let state = checkout_paths.of_run("disks/state.img");
     make_disk(&state, "state", STATE_SIZE, None)?;
     let results = checkout_paths.console("results");
-    let arguments =
-        arguments(accelerator, &machine, &programs, &state, &checkout_paths.console("throughput"), &results);
+    let arguments = arguments(
+        accelerator,
+        &machine,
+        &programs,
+        &state,
+        &checkout_paths.console("throughput"),
+        &results,
+    );
     let log = checkout_paths.of_run("consoles/throughput.qemu");
-    let mut service = Service::start(&checkout_paths, "throughput", Path::new(QEMU), &arguments, &log)?;
+    let mut service =
+        Service::start(&checkout_paths, "throughput", Path::new(QEMU), &arguments, &log)?;
     let mut told = 0;
     clock::wait_for("the machine to be done", accelerator.stretch(LIMIT), || {
         let exit = service.exit_code()?;
@@ -121,7 +129,8 @@ pub(crate) fn inside(option: Option<&str>) -> anyhow::Result<()> {
 /// The disk `/programs`.
 fn make_programs(checkout_paths: &CheckoutPaths, option: &str, disk: &Path) -> anyhow::Result<()> {
     let directory = checkout_paths.of_run("disks/programs");
-    fs::create_dir_all(&directory).with_context(|| format!("cannot make {}", directory.display()))?;
+    fs::create_dir_all(&directory)
+        .with_context(|| format!("cannot make {}", directory.display()))?;
     let this = std::env::current_exe().context("cannot tell this program's file")?;
     let hyper_queue = checkout_paths.in_workspace(HYPER_QUEUE);
     let programs = [
@@ -151,7 +160,12 @@ fn make_programs(checkout_paths: &CheckoutPaths, option: &str, disk: &Path) -> a
 }
 
 /// An ext4 file system in a sparse file, with what is in a directory.
-fn make_disk(disk: &Path, label: &str, size: &str, content: Option<&PathBuf>) -> anyhow::Result<()> {
+fn make_disk(
+    disk: &Path,
+    label: &str,
+    size: &str,
+    content: Option<&PathBuf>,
+) -> anyhow::Result<()> {
     let content = content.map(|directory| directory.display().to_string());
     let mut arguments = vec!["-q", "-t", "ext4", "-L", label];
     if let Some(content) = &content {
@@ -171,9 +185,21 @@ fn arguments(
     results: &Path,
 ) -> Vec<String> {
     let mut arguments: Vec<String> = Vec::new();
-    let mut add = |list: &[&str]| arguments.extend(list.iter().map(|&argument| argument.to_owned()));
+    let mut add =
+        |list: &[&str]| arguments.extend(list.iter().map(|&argument| argument.to_owned()));
     add(&accelerator.arguments());
-    add(&["-machine", "q35", "-smp", "2", "-m", MEMORY_MIB, "-nodefaults", "-display", "none", "-no-reboot"]);
+    add(&[
+        "-machine",
+        "q35",
+        "-smp",
+        "2",
+        "-m",
+        MEMORY_MIB,
+        "-nodefaults",
+        "-display",
+        "none",
+        "-no-reboot",
+    ]);
     add(&[
         "-serial",
         &format!("file:{}", console.display()),

@@ -5,7 +5,8 @@ use std::time::{Duration, Instant};
 use super::{BootWatch, GRACE, Limits, Verdict, has_stage1_spoken, panic};
 use crate::clock;
 
-const LIMITS: Limits = Limits { to_stage1: Duration::from_secs(160), to_goal: Duration::from_secs(200) };
+const LIMITS: Limits =
+    Limits { to_stage1: Duration::from_secs(160), to_goal: Duration::from_secs(200) };
 
 const FIRMWARE: &str = "SeaBIOS (version 1.16.2-debian-1.16.2-1)
 iPXE (http://ipxe.org) 00:02.0 CA00 PCI2.10 PnP PMM
@@ -64,7 +65,8 @@ fn a_kernel_that_complains_before_stage_1_and_goes_no_further_is_stalled() {
     let hung = HUNG_TASK.lines().next().unwrap();
     for (complaint, line) in [(STALL, first), (HELD, held), (HUNG_TASK, hung)] {
         let console = [FIRMWARE, KERNEL, complaint].concat();
-        let seen = looks(true, &[(60, &console), (60 + GRACE.as_secs() - 1, &console), (90, &console)]);
+        let seen =
+            looks(true, &[(60, &console), (60 + GRACE.as_secs() - 1, &console), (90, &console)]);
         assert_eq!(seen, [Verdict::GoesOn, Verdict::GoesOn, stalled(line)]);
     }
 }
@@ -133,8 +135,7 @@ fn an_emulated_kernel_that_falls_silent_before_stage_1_is_stalled() {
 
 #[test]
 fn other_silence_is_no_stall_but_ends_with_its_part_of_the_boot() {
-    let ends_first_part =
-        |seen: &Verdict| matches!(seen, Verdict::Over(why) if why.contains("stage 1 has not spoken"));
+    let ends_first_part = |seen: &Verdict| matches!(seen, Verdict::Over(why) if why.contains("stage 1 has not spoken"));
     // Firmware and iPXE, which fetches 80 MB without a word.
     let seen = looks(true, &[(10, FIRMWARE), (160, FIRMWARE), (161, FIRMWARE)]);
     assert_eq!(seen[..2], [Verdict::GoesOn, Verdict::GoesOn]);
@@ -153,7 +154,8 @@ fn other_silence_is_no_stall_but_ends_with_its_part_of_the_boot() {
 
 #[test]
 fn a_panic_ends_the_boot_at_once() {
-    let line = "[    7.1] Kernel panic - not syncing: VFS: Unable to mount root fs on unknown-block(0,0)";
+    let line =
+        "[    7.1] Kernel panic - not syncing: VFS: Unable to mount root fs on unknown-block(0,0)";
     let console = [FIRMWARE, KERNEL, STALL, line, "\n"].concat();
     assert_eq!(panic(&console), Some(line));
     assert!(matches!(&looks(true, &[(1, &console)])[0], Verdict::Over(why) if why.contains("VFS")));

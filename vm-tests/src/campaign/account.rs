@@ -42,7 +42,8 @@ pub(super) struct Account {
 impl fmt::Display for Account {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { workflows, tasks, attempts, killed, lost, requeued, kills } = self;
-        let kills: Vec<String> = kills.iter().map(|(victim, count)| format!("{count} {victim:?}")).collect();
+        let kills: Vec<String> =
+            kills.iter().map(|(victim, count)| format!("{count} {victim:?}")).collect();
         write!(
             f,
             "{workflows} workflows, {tasks} tasks each ended once in {attempts} attempts ({killed} killed, {lost} lost, \
@@ -53,7 +54,11 @@ impl fmt::Display for Account {
 }
 
 /// Looks at everything that was started.
-pub(super) fn draw_up(cluster: &Cluster, workflows: &[String], kills: &[Victim]) -> anyhow::Result<Account> {
+pub(super) fn draw_up(
+    cluster: &Cluster,
+    workflows: &[String],
+    kills: &[Victim],
+) -> anyhow::Result<Account> {
     let mut account = Account { workflows: workflows.len(), ..Account::default() };
     for victim in kills {
         match account.kills.iter_mut().find(|(other, _)| other == victim) {
@@ -69,7 +74,10 @@ pub(super) fn draw_up(cluster: &Cluster, workflows: &[String], kills: &[Victim])
         })?;
     }
     let at_most = |victim: Victim| kills.iter().filter(|other| **other == victim).count();
-    ensure!(account.killed <= at_most(Victim::Job), "{account}: more jobs were killed than we killed");
+    ensure!(
+        account.killed <= at_most(Victim::Job),
+        "{account}: more jobs were killed than we killed"
+    );
     for address in ADDRESSES {
         nothing_left(cluster, address)?;
     }
@@ -84,7 +92,11 @@ impl Account {
             let of_stage: Vec<&Attempt> =
                 attempts.iter().filter(|attempt| attempt.stage == stage.index).collect();
             let counts = stage.tasks;
-            ensure!(counts.pending + counts.started == 0, "{} has tasks that are not over", stage.name);
+            ensure!(
+                counts.pending + counts.started == 0,
+                "{} has tasks that are not over",
+                stage.name
+            );
             let mut tasks: Vec<u32> = of_stage.iter().map(|attempt| attempt.task).collect();
             tasks.dedup();
             for task in &tasks {
@@ -111,11 +123,15 @@ impl Account {
             let outcome = attempt.outcome.as_ref().context("an attempt without an end")?;
             let by_itself = *outcome == Outcome::Exited { code };
             match outcome {
-                Outcome::Exited { .. } => ensure!(by_itself && is_last, "{}: {outcome:?}", stage.name),
+                Outcome::Exited { .. } => {
+                    ensure!(by_itself && is_last, "{}: {outcome:?}", stage.name)
+                }
                 Outcome::Signaled { signal: 9 } => self.killed += 1,
                 Outcome::Lost { rebooted: true, .. } => self.requeued += 1,
                 Outcome::Lost { .. } => self.lost += 1,
-                other => anyhow::bail!("{} ended by {other:?}, and nobody did that to it", stage.name),
+                other => {
+                    anyhow::bail!("{} ended by {other:?}, and nobody did that to it", stage.name)
+                }
             }
             self.attempts += 1;
             check_log(cluster, id, stage, attempt, by_itself)?;
@@ -145,7 +161,10 @@ fn check_log(
     let subject = format!("the log of {} task {task} attempt {number}", stage.name);
     let is_lost = matches!(attempt.outcome, Some(Outcome::Lost { .. }));
     ensure!(output.status.success() != is_lost, "{subject}: {}: {said}", output.status);
-    ensure!(!is_lost || said.contains("not whole"), "{subject} was lost, and that is not said: {said}");
+    ensure!(
+        !is_lost || said.contains("not whole"),
+        "{subject} was lost, and that is not said: {said}"
+    );
     if is_whole {
         ensure!(log == whole, "{subject} has {} bytes and should have {}", log.len(), whole.len());
     } else {
@@ -162,5 +181,7 @@ fn nothing_left(cluster: &Cluster, address: &str) -> anyhow::Result<()> {
         remains = cluster.on_node(address, REMAINS)?;
         Ok((remains.split_whitespace().all(|count| count == "0")).then_some(()))
     });
-    waited.with_context(|| format!("left on {address} (runs, groups, inits, mounts, volumes): {remains}"))
+    waited.with_context(|| {
+        format!("left on {address} (runs, groups, inits, mounts, volumes): {remains}")
+    })
 }

@@ -58,6 +58,9 @@ fn runs_the_image(cluster: &mut Cluster, name: &'static str) -> anyhow::Result<(
 /// The UEFI firmware fetched iPXE from our TFTP server.
 pub(crate) fn snponly_by_tftp(cluster: &mut Cluster, _: &mut Memory) -> anyhow::Result<()> {
     let lines = cluster.server.log_lines(&["snponly.efi", "10.77.0.12", "TFTP"]);
-    ensure!(!lines.is_empty(), "no line of the server's log says that snponly.efi went to n2 by TFTP");
+    ensure!(
+        !lines.is_empty(),
+        "no line of the server's log says that snponly.efi went to n2 by TFTP"
+    );
     Ok(())
 }

@@ -25,7 +25,8 @@ const CHECKS: &str = "| check | result |";
 pub(crate) fn all(cluster: &mut Cluster, _: &mut Memory) -> anyhow::Result<()> {
     let (checkout_paths, image, accelerator) =
         (cluster.checkout_paths(), cluster.image(), cluster.accelerator());
-    let machine = SmallMachine { checkout_paths, image, accelerator, name: "conformance", limit: LIMIT };
+    let machine =
+        SmallMachine { checkout_paths, image, accelerator, name: "conformance", limit: LIMIT };
     check(checkout_paths, &machine.run(TASK)?)
 }
 
@@ -37,11 +38,14 @@ pub(crate) fn without_cluster() -> anyhow::Result<()> {
 /// Tells how each check went, and that the page says the same of the same ones.
 fn check(checkout_paths: &CheckoutPaths, text: &str) -> anyhow::Result<()> {
     let path = checkout_paths.in_workspace(PAGE);
-    let page = fs::read_to_string(&path).with_context(|| format!("cannot read {}", path.display()))?;
-    let (_, table) = page.split_once(CHECKS).with_context(|| format!("{PAGE} has no table of checks"))?;
+    let page =
+        fs::read_to_string(&path).with_context(|| format!("cannot read {}", path.display()))?;
+    let (_, table) =
+        page.split_once(CHECKS).with_context(|| format!("{PAGE} has no table of checks"))?;
     let told: Vec<&str> =
         table.lines().skip(2).map_while(|line| line.starts_with('|').then_some(line)).collect();
-    let found: Vec<&str> = text.lines().filter_map(|line| line.strip_prefix("conformance ")).collect();
+    let found: Vec<&str> =
+        text.lines().filter_map(|line| line.strip_prefix("conformance ")).collect();
     for row in &found {
         say(format!("  conformance {row}"));
     }

@@ -85,7 +85,8 @@ pub(crate) fn granted(cluster: &mut Cluster, _: &mut Memory) -> anyhow::Result<(
 
     let id = workflow::finish(cluster, "devices")?;
     let log = workflow::log(cluster, &id, "one")?;
-    let facts: BTreeMap<&str, &str> = log.lines().filter_map(|line| line.rsplit_once('=')).collect();
+    let facts: BTreeMap<&str, &str> =
+        log.lines().filter_map(|line| line.rsplit_once('=')).collect();
     for (name, expected) in FACTS {
         let found = facts.get(name).with_context(|| format!("no {name} in\n{log}"))?;
         ensure!(*found == expected, "{name} is {found:?}, not {expected:?}");
@@ -116,8 +117,10 @@ fn wait_for_offer(cluster: &Cluster, expected: &[&str]) -> anyhow::Result<()> {
     let mut last = String::new();
     let waited = clock::wait_for("the devices of n1 to be known", limit, || {
         let name = name.clone();
-        let inventory = cluster.server.ask(|client| async move { client.inventory(&name).await })?;
-        let names: Vec<String> = inventory.devices.iter().map(|device| device.name.to_string()).collect();
+        let inventory =
+            cluster.server.ask(|client| async move { client.inventory(&name).await })?;
+        let names: Vec<String> =
+            inventory.devices.iter().map(|device| device.name.to_string()).collect();
         last = format!("{names:?}, {:?}", inventory.gaps);
         Ok((names == expected).then_some(()))
     });

@@ -24,7 +24,8 @@ const PAGE: &str = "docs/reference/escapes.md";
 pub(crate) fn all(cluster: &mut Cluster, _: &mut Memory) -> anyhow::Result<()> {
     let (checkout_paths, image, accelerator) =
         (cluster.checkout_paths(), cluster.image(), cluster.accelerator());
-    let machine = SmallMachine { checkout_paths, image, accelerator, name: "escapes", limit: LIMIT };
+    let machine =
+        SmallMachine { checkout_paths, image, accelerator, name: "escapes", limit: LIMIT };
     check(checkout_paths, &machine.run(TASK)?)
 }
 
@@ -36,7 +37,8 @@ pub(crate) fn without_cluster() -> anyhow::Result<()> {
 /// Tells how each attempt went, and that the page has the same ones.
 fn check(checkout_paths: &CheckoutPaths, text: &str) -> anyhow::Result<()> {
     let path = checkout_paths.in_workspace(PAGE);
-    let page = fs::read_to_string(&path).with_context(|| format!("cannot read {}", path.display()))?;
+    let page =
+        fs::read_to_string(&path).with_context(|| format!("cannot read {}", path.display()))?;
     for line in text.lines().filter_map(|line| line.strip_prefix("escape ")) {
         say(format!("  escape {line}"));
         let row = line.trim_end_matches("ok").trim_end();

@@ -72,17 +72,21 @@ udevadm settle
 /// Boots it, and compares field by field.
 pub(crate) fn equals_the_tools(cluster: &mut Cluster, _: &mut Memory) -> anyhow::Result<()> {
     boot(cluster)?;
-    let inventory = wait_until_known(cluster, "all that was made on the node", NOTICE_LIMIT, |inventory| {
-        inventory.nics.iter().any(|nic| nic.name == "bond0.5" && !nic.addresses.is_empty())
-            && inventory.infiniband.iter().any(|device| device.name == "rxe0")
-            && inventory.disks.iter().any(|disk| disk.partitions.len() == 2)
-            && inventory.devices.iter().any(|device| device.name.to_string() == "example.com/board=a")
-            && inventory
-                .topology
-                .numa_nodes
-                .iter()
-                .any(|node| node.pages.iter().any(|pages| pages.count == 4))
-    })?;
+    let inventory =
+        wait_until_known(cluster, "all that was made on the node", NOTICE_LIMIT, |inventory| {
+            inventory.nics.iter().any(|nic| nic.name == "bond0.5" && !nic.addresses.is_empty())
+                && inventory.infiniband.iter().any(|device| device.name == "rxe0")
+                && inventory.disks.iter().any(|disk| disk.partitions.len() == 2)
+                && inventory
+                    .devices
+                    .iter()
+                    .any(|device| device.name.to_string() == "example.com/board=a")
+                && inventory
+                    .topology
+                    .numa_nodes
+                    .iter()
+                    .any(|node| node.pages.iter().any(|pages| pages.count == 4))
+        })?;
     let tools = Tools::ask(cluster, ADDRESS)?;
     let mut tally = Tally::default();
     memory_and_processors::compare(&mut tally, &inventory, &tools)?;
@@ -132,13 +136,17 @@ fn wait_until_known(
     let mut last = None;
     let waited = clock::wait_for(&format!("the server to know {what}"), limit, || {
         let name: NodeName = RICH.name.parse()?;
-        let inventory = cluster.server.ask(|client| async move { client.inventory(&name).await })?;
+        let inventory =
+            cluster.server.ask(|client| async move { client.inventory(&name).await })?;
         let known = fits(&inventory).then(|| inventory.clone());
         last = Some(inventory);
         Ok(known)
     });
     waited.with_context(|| {
         let last = last.unwrap_or_default();
-        format!("known are {:?}, {:?}, {:?}, {:?}", last.nics, last.disks, last.infiniband, last.devices)
+        format!(
+            "known are {:?}, {:?}, {:?}, {:?}",
+            last.nics, last.disks, last.infiniband, last.devices
+        )
     })
 }

@@ -16,13 +16,20 @@ const IMPORT_LIMIT: Duration = Duration::from_secs(180);
 /// `kill -9` in the middle of an import; the server carries on with it when it is back.
 pub(crate) fn outlives_kill(cluster: &mut Cluster, _: &mut Memory) -> anyhow::Result<()> {
     let server = &mut cluster.server;
-    let import =
-        ImportImage { source: Registry::source(), name: None, insecure: false, platform: None, retry: false };
+    let import = ImportImage {
+        source: Registry::source(),
+        name: None,
+        insecure: false,
+        platform: None,
+        retry: false,
+    };
     let operation = server.ask(|client| async move { client.import(&import).await })?;
     clock::wait_for("the import to move bytes", IMPORT_LIMIT, || {
         let now = server.ask(|client| async move { client.operation(operation.id).await })?;
         match now.state {
-            OperationState::Running { bars, .. } => Ok(bars.iter().any(|bar| bar.done > 0).then_some(())),
+            OperationState::Running { bars, .. } => {
+                Ok(bars.iter().any(|bar| bar.done > 0).then_some(()))
+            }
             ended => bail!("the import ended before it could be killed: {ended:?}"),
         }
     })?;
@@ -50,8 +57,14 @@ pub(crate) fn by_command_line(cluster: &mut Cluster, _: &mut Memory) -> anyhow::
     let (first, last) = first.zip(last).context("the image has no version")?;
     ensure!(first.source == Registry::source(), "the image came from {}", first.source);
     ensure!(first.root.digest == last.root.digest, "the same image gave another root: {image:?}");
-    ensure!(first.kernels == last.kernels, "the same image gave another kernel or stage 1: {image:?}");
+    ensure!(
+        first.kernels == last.kernels,
+        "the same image gave another kernel or stage 1: {image:?}"
+    );
     let listed = server.cli(&["image", "list"])?;
-    ensure!(listed.contains("debian-node"), "`bedplate image list` does not show the image:\n{listed}");
+    ensure!(
+        listed.contains("debian-node"),
+        "`bedplate image list` does not show the image:\n{listed}"
+    );
     Ok(())
 }

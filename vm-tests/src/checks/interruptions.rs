@@ -29,7 +29,8 @@ pub(crate) fn agent_away(cluster: &mut Cluster, _: &mut Memory) -> anyhow::Resul
     cluster.on_node(address, "systemctl stop bedplate-substrate")?;
     let limit = cluster.accelerator().stretch(BEGIN_LIMIT);
     clock::wait_for("the job to end without the agent", limit, || {
-        let ends = cluster.on_node(address, "ls /run/bedplate/runs/*/end.json 2>/dev/null | wc -l")?;
+        let ends =
+            cluster.on_node(address, "ls /run/bedplate/runs/*/end.json 2>/dev/null | wc -l")?;
         Ok((ends.trim() != "0").then_some(()))
     })?;
     let running = workflow::view(cluster, &id)?;
@@ -59,7 +60,10 @@ pub(crate) fn server_away(cluster: &mut Cluster, _: &mut Memory) -> anyhow::Resu
     let ledger = cluster.files.content("ledger").context("no ledger came")?;
     ensure!(ledger == "one\ntwo\nthree\nfour\n", "the jobs wrote {ledger:?}");
     let attempts = workflow::attempts(cluster, &id)?;
-    ensure!(attempts.iter().all(|attempt| attempt.attempt == 1), "a job was tried again: {attempts:?}");
+    ensure!(
+        attempts.iter().all(|attempt| attempt.attempt == 1),
+        "a job was tried again: {attempts:?}"
+    );
     Ok(())
 }
 
@@ -69,10 +73,15 @@ pub(super) fn begun(cluster: &Cluster, id: &str, job: &str) -> anyhow::Result<St
     clock::wait_for(&format!("job {job} to begin"), limit, || {
         let workflow = workflow::view(cluster, id)?;
         let is_it = |kind: StageKind, name: &str| kind == StageKind::Job && name == job;
-        let stage =
-            workflow.stages.iter().find(|stage| is_it(stage.kind, &stage.name)).context("no such job")?;
+        let stage = workflow
+            .stages
+            .iter()
+            .find(|stage| is_it(stage.kind, &stage.name))
+            .context("no such job")?;
         let attempts = workflow::attempts(cluster, id)?;
-        let begun = attempts.iter().find(|attempt| attempt.stage == stage.index && attempt.started.is_some());
+        let begun = attempts
+            .iter()
+            .find(|attempt| attempt.stage == stage.index && attempt.started.is_some());
         Ok(begun.map(|attempt| attempt.node.to_string()))
     })
 }

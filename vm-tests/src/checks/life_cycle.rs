@@ -46,13 +46,16 @@ pub(crate) fn paused(cluster: &mut Cluster, _: &mut Memory) -> anyhow::Result<()
     };
     grows(cluster, 20)?;
     let top = cluster.server.cli(&["-o", "json", "workflow", "top", &id])?;
-    let [usage]: [TaskUsage; 1] = serde_json::from_str(&top).with_context(|| format!("top told {top}"))?;
+    let [usage]: [TaskUsage; 1] =
+        serde_json::from_str(&top).with_context(|| format!("top told {top}"))?;
     let told = usage.usage.with_context(|| format!("top told no figures: {top}"))?;
-    ensure!(told.total.cpu_micros > 0 && told.memory_bytes > 0 && told.processes > 0, "top told {told:?}");
+    ensure!(
+        told.total.cpu_micros > 0 && told.memory_bytes > 0 && told.processes > 0,
+        "top told {told:?}"
+    );
 
     cluster.server.cli(&["workflow", "pause", &id])?;
-    let frozen =
-        "cat /sys/fs/cgroup/system.slice/bedplate-jobs.service/runs/*/cgroup.events | grep -c 'frozen 1'";
+    let frozen = "cat /sys/fs/cgroup/system.slice/bedplate-jobs.service/runs/*/cgroup.events | grep -c 'frozen 1'";
     let is_frozen = format!("{frozen} || true");
     clock::wait_for("the job to stand still", limit, || {
         Ok((cluster.on_node(address(&node)?, &is_frozen)?.trim() == "1").then_some(()))
@@ -88,13 +91,15 @@ pub(crate) fn site_programs(cluster: &mut Cluster, _: &mut Memory) -> anyhow::Re
     let expected = format!("prolog job short ann {uid}\nepilog job short ann {uid}\n");
     ensure!(told == expected, "the programs were told {told:?}");
 
-    let break_it =
-        format!("printf '#!/bin/sh\\necho scratch is not mounted\\nexit 1\\n' > {SITE}/prolog.d/10-tell");
+    let break_it = format!(
+        "printf '#!/bin/sh\\necho scratch is not mounted\\nexit 1\\n' > {SITE}/prolog.d/10-tell"
+    );
     cluster.on_node(address(&ran_on)?, &break_it)?;
     let id = workflow::finish(cluster, "short").context("with a prolog that fails on one node")?;
     let outcomes: Vec<Option<Outcome>> =
         workflow::attempts(cluster, &id)?.into_iter().map(|attempt| attempt.outcome).collect();
-    let [Some(Outcome::Refused { why }), Some(Outcome::Exited { code: 0 })] = outcomes.as_slice() else {
+    let [Some(Outcome::Refused { why }), Some(Outcome::Exited { code: 0 })] = outcomes.as_slice()
+    else {
         anyhow::bail!("its attempts ended by {outcomes:?}")
     };
     ensure!(why.ends_with("scratch is not mounted"), "the reason is {why:?}");

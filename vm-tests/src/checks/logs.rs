@@ -40,17 +40,21 @@ pub(crate) fn both_ends(cluster: &mut Cluster, _: &mut Memory) -> anyhow::Result
     for address in ADDRESSES {
         node_is_spared(cluster, address)?;
     }
-    let ended =
-        clock::wait_for("the job that counts to be over", cluster.accelerator().stretch(LIMIT), || {
+    let ended = clock::wait_for(
+        "the job that counts to be over",
+        cluster.accelerator().stretch(LIMIT),
+        || {
             let attempts = workflow::attempts(cluster, &id)?;
             Ok(attempts.into_iter().find(|attempt| attempt.ended.is_some()))
-        })?;
+        },
+    )?;
     // The numbers with their line ends, and the last words.
     ensure!(ended.log_bytes == 168_888_897 + 11, "it wrote {} bytes", ended.log_bytes);
     since_a_time(cluster, &id)?;
     let server = &cluster.server;
     let attached = std::thread::scope(|scope| {
-        let attached = scope.spawn(|| server.try_cli(&["workflow", "attach", &id, "endless", "--all"]));
+        let attached =
+            scope.spawn(|| server.try_cli(&["workflow", "attach", &id, "endless", "--all"]));
         clock::pause(Duration::from_secs(3));
         server.cli(&["workflow", "stop", &id])?;
         attached.join().map_err(|_| anyhow::anyhow!("a thread panicked"))?
@@ -63,7 +67,10 @@ pub(crate) fn both_ends(cluster: &mut Cluster, _: &mut Memory) -> anyhow::Result
         ensure!(told.contains(" left out here (offset "), "attach told {told:?}");
         let last = attached.stdout.rsplit(|byte| *byte == b'\n').nth(1).unwrap_or_default();
         let shown = String::from_utf8_lossy(last);
-        ensure!(shown.starts_with("bedplate: stopped: "), "attach ended with {shown:?} and told {told:?}");
+        ensure!(
+            shown.starts_with("bedplate: stopped: "),
+            "attach ended with {shown:?} and told {told:?}"
+        );
     }
     let limit = cluster.accelerator().stretch(STOP_LIMIT);
     let state = clock::wait_for("the flood to end", limit, || {
@@ -98,7 +105,8 @@ pub(crate) fn array(cluster: &mut Cluster, _: &mut Memory) -> anyhow::Result<()>
 
 /// A log that is over: all of it is of after its beginning, and nothing of after its end.
 fn since_a_time(cluster: &Cluster, id: &str) -> anyhow::Result<()> {
-    let since = |time: &str| cluster.server.try_cli(&["workflow", "log", id, "counts", "--since", time]);
+    let since =
+        |time: &str| cluster.server.try_cli(&["workflow", "log", id, "counts", "--since", time]);
     holds_both_ends(&since("1d")?).context("since yesterday")?;
     // The clocks of nodes are right to some seconds.
     let after = clock::wait_for("its end to be long ago", STOP_LIMIT, || {
@@ -135,7 +143,10 @@ fn holds_both_ends(output: &Output) -> anyhow::Result<()> {
     let told = String::from_utf8_lossy(&output.stderr);
     let text = String::from_utf8_lossy(&output.stdout);
     ensure!(output.status.success(), "{}: {told}", output.status);
-    ensure!(told.contains("bedplate: ") && told.contains(" MiB left out here (offset "), "told is {told:?}");
+    ensure!(
+        told.contains("bedplate: ") && told.contains(" MiB left out here (offset "),
+        "told is {told:?}"
+    );
     ensure!(text.starts_with("1\n2\n3\n"), "it begins with {:?}", text.get(..20));
     ensure!(text.ends_with("\n19999999\n20000000\nlast words\n"), "it ends otherwise");
     let numbers = text.lines().filter_map(|line| line.parse::<u64>().ok());

@@ -26,12 +26,17 @@ const SHOWN: usize = 20;
 /// Compares them.
 pub(crate) fn equals_umoci(cluster: &mut Cluster, _: &mut Memory) -> anyhow::Result<()> {
     let unpacked = cluster.image.unpacked()?;
-    let here = process::output("sh", &["-c", &format!("cd '{}' && {LIST}", unpacked.display())], b"")?;
+    let here =
+        process::output("sh", &["-c", &format!("cd '{}' && {LIST}", unpacked.display())], b"")?;
     ensure!(here.status.success(), "listing {}: {}", unpacked.display(), process::words(&here));
     let expected = parse(&String::from_utf8_lossy(&here.stdout))?;
     let there = cluster.on_node(ADDRESSES[0], &format!("cd /run/bedplate/lower && {LIST}"))?;
     let found = parse(&there)?;
-    ensure!(expected.len() > 5000, "umoci unpacked only {} files: the check proves nothing", expected.len());
+    ensure!(
+        expected.len() > 5000,
+        "umoci unpacked only {} files: the check proves nothing",
+        expected.len()
+    );
     let differences = differences(&expected, &found);
     ensure!(
         differences.is_empty(),
@@ -81,7 +86,8 @@ fn parse(listing: &str) -> anyhow::Result<BTreeMap<String, Entry>> {
         match kind {
             "e" => {
                 let words: Vec<&str> = rest.splitn(9, '\t').collect();
-                let &[inode, links, sort, mode, user, group, size, target, path] = words.as_slice() else {
+                let &[inode, links, sort, mode, user, group, size, target, path] = words.as_slice()
+                else {
                     continue;
                 };
                 let size = if sort == "f" { size } else { "" };
@@ -98,7 +104,11 @@ fn parse(listing: &str) -> anyhow::Result<BTreeMap<String, Entry>> {
             "x" => match rest.strip_prefix("# file: ") {
                 Some(path) if path == "." => attributed = path.to_owned(),
                 Some(path) => attributed = format!("./{path}"),
-                None => entries.get_mut(&attributed).with_context(unknown)?.attributes.push(rest.to_owned()),
+                None => entries
+                    .get_mut(&attributed)
+                    .with_context(unknown)?
+                    .attributes
+                    .push(rest.to_owned()),
             },
             _ => {
                 let (hash, path) = rest.split_once("  ").with_context(unknown)?;

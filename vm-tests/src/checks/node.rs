@@ -50,9 +50,16 @@ pub(crate) fn names_and_hosts(cluster: &mut Cluster, _: &mut Memory) -> anyhow::
         let name = cluster.on_node(address, "uname -n")?;
         ensure!(name.trim() == machine.name, "{address} calls itself {name:?}");
         for (other, expected) in MACHINES.iter().zip(ADDRESSES) {
-            let found = cluster
-                .on_node(address, &format!("getent ahostsv4 {} | cut -d' ' -f1 | sort -u", other.name))?;
-            ensure!(found.trim() == expected, "{} takes {} for {found:?}", machine.name, other.name);
+            let found = cluster.on_node(
+                address,
+                &format!("getent ahostsv4 {} | cut -d' ' -f1 | sort -u", other.name),
+            )?;
+            ensure!(
+                found.trim() == expected,
+                "{} takes {} for {found:?}",
+                machine.name,
+                other.name
+            );
         }
     }
     Ok(())
@@ -75,11 +82,15 @@ done"#;
             "n1 has no {name} with {mac}: {first:?}"
         );
     }
-    ensure!(first.iter().any(|interface| interface.driver == "e1000"), "n1 has no e1000: {first:?}");
+    ensure!(
+        first.iter().any(|interface| interface.driver == "e1000"),
+        "n1 has no e1000: {first:?}"
+    );
     let listed = cluster.on_node(ADDRESSES[1], LIST)?;
     let second = interfaces(&listed);
     let undeclared = second.iter().find(|interface| interface.mac == n2.second_mac);
-    let undeclared = undeclared.with_context(|| format!("n2 has no {}: {second:?}", n2.second_mac))?;
+    let undeclared =
+        undeclared.with_context(|| format!("n2 has no {}: {second:?}", n2.second_mac))?;
     ensure!(undeclared.driver == "e1000", "the second interface of n2 is no e1000: {undeclared:?}");
     ensure!(
         undeclared.name == undeclared.predictable,
@@ -114,7 +125,10 @@ pub(crate) fn inventory(cluster: &mut Cluster, _: &mut Memory) -> anyhow::Result
     let inventory = cluster.server.ask(|client| async move { client.inventory(&name).await })?;
     ensure!(inventory.topology.pus == 4, "n1 has {} processing units", inventory.topology.pus);
     let numa = &inventory.topology.numa_nodes;
-    ensure!(numa.len() == 2 && numa.iter().all(|node| node.pus.len() == 2), "n1 has NUMA nodes {numa:?}");
+    ensure!(
+        numa.len() == 2 && numa.iter().all(|node| node.pus.len() == 2),
+        "n1 has NUMA nodes {numa:?}"
+    );
     let mebibytes = inventory.memory_bytes >> 20;
     ensure!((5700..=6144).contains(&mebibytes), "n1 has {mebibytes} MiB of memory");
     ensure!(
@@ -124,8 +138,14 @@ pub(crate) fn inventory(cluster: &mut Cluster, _: &mut Memory) -> anyhow::Result
     );
     for (mac, driver) in [(MACHINES[0].boot_mac, "virtio_net"), (MACHINES[0].second_mac, "e1000")] {
         let mac = mac.parse()?;
-        let fits = |nic: &&api::inventory::Nic| nic.mac == Some(mac) && nic.driver.as_deref() == Some(driver);
-        ensure!(inventory.nics.iter().any(|nic| fits(&nic)), "no {driver} with {mac}: {:?}", inventory.nics);
+        let fits = |nic: &&api::inventory::Nic| {
+            nic.mac == Some(mac) && nic.driver.as_deref() == Some(driver)
+        };
+        ensure!(
+            inventory.nics.iter().any(|nic| fits(&nic)),
+            "no {driver} with {mac}: {:?}",
+            inventory.nics
+        );
     }
     ensure!(!inventory.pci.is_empty(), "n1 has no PCI device");
     Ok(())

@@ -19,7 +19,8 @@ code() { curl --silent --insecure --max-time 30 --output /tmp/body --write-out '
 "#;
 
 fn attempt(cluster: &Cluster, script: &str) -> anyhow::Result<Vec<String>> {
-    let script = format!("runuser -u user -- sh -s <<'ATTEMPT'\n{TRY}{script}\necho end\nATTEMPT\n");
+    let script =
+        format!("runuser -u user -- sh -s <<'ATTEMPT'\n{TRY}{script}\necho end\nATTEMPT\n");
     let said = cluster.on_node(ADDRESSES[0], &script)?;
     let mut lines: Vec<String> = said.lines().map(str::to_owned).collect();
     ensure!(lines.pop().as_deref() == Some("end"), "the attempt did not run to its end: {said}");
@@ -38,7 +39,9 @@ pub(crate) fn token(cluster: &mut Cluster, _: &mut Memory) -> anyhow::Result<()>
         let url = format!("http://{SERVER}:9480/boot/{}/node.img", mac.replace(':', "-"));
         let said = attempt(
             cluster,
-            &format!("code {url}; echo; try 'the token' grep -a '\"token\"' /tmp/body\nrm -f /tmp/body"),
+            &format!(
+                "code {url}; echo; try 'the token' grep -a '\"token\"' /tmp/body\nrm -f /tmp/body"
+            ),
         )?;
         ensure!(
             said.iter().all(|code| refused(code)) && !said.is_empty(),
@@ -54,8 +57,10 @@ pub(crate) fn token(cluster: &mut Cluster, _: &mut Memory) -> anyhow::Result<()>
 
 /// Key and certificate of the agent, the program's directories, host keys.
 pub(crate) fn files(cluster: &mut Cluster, _: &mut Memory) -> anyhow::Result<()> {
-    cluster
-        .on_node(ADDRESSES[0], "test -s /run/bedplate/agent.json && test -s /etc/ssh/ssh_host_ed25519_key")?;
+    cluster.on_node(
+        ADDRESSES[0],
+        "test -s /run/bedplate/agent.json && test -s /etc/ssh/ssh_host_ed25519_key",
+    )?;
     attempt(
         cluster,
         r"
@@ -94,7 +99,10 @@ rm -f key.pem cert.pem /tmp/body"#,
         absent = absent.id,
     );
     let said = attempt(cluster, &script)?;
-    ensure!(said.len() == 5 && said.iter().all(|code| refused(code)), "the fleet port answered {said:?}");
+    ensure!(
+        said.len() == 5 && said.iter().all(|code| refused(code)),
+        "the fleet port answered {said:?}"
+    );
     Ok(())
 }
 
@@ -112,17 +120,23 @@ try 'memory' head -c 16 /dev/mem
 try 'the environment of init' cat /proc/1/environ
 ",
     )?;
-    let kept = cluster.on_node(ADDRESSES[0], "cat /proc/cmdline; dmesg; ls -A / | grep -x bedplate; true")?;
+    let kept = cluster
+        .on_node(ADDRESSES[0], "cat /proc/cmdline; dmesg; ls -A / | grep -x bedplate; true")?;
     for line in kept.lines() {
-        ensure!(!line.contains("\"token\"") && line != "bedplate", "the boot left something behind: {line}");
+        ensure!(
+            !line.contains("\"token\"") && line != "bedplate",
+            "the boot left something behind: {line}"
+        );
     }
     Ok(())
 }
 
 /// The memory, the environment and the open files of the running agent.
 pub(crate) fn agent(cluster: &mut Cluster, _: &mut Memory) -> anyhow::Result<()> {
-    let pid = cluster
-        .on_node(ADDRESSES[0], "systemctl show --property MainPID --value bedplate-substrate.service")?;
+    let pid = cluster.on_node(
+        ADDRESSES[0],
+        "systemctl show --property MainPID --value bedplate-substrate.service",
+    )?;
     let pid = pid.trim();
     ensure!(pid != "0" && !pid.is_empty(), "no agent runs on n1");
     attempt(

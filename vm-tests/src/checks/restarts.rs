@@ -23,7 +23,9 @@ const AWAY: Duration = Duration::from_secs(8);
 pub(crate) fn reboot(cluster: &mut Cluster, memory: &mut Memory) -> anyhow::Result<()> {
     let before = cluster.on_node(ADDRESSES[0], "cat /proc/sys/kernel/random/boot_id")?;
     cluster.server.cli(&["node", "reboot", "n1"])?;
-    cluster.wait_for_node("n1", "leave ready", LEAVE_LIMIT, |node| node.status.phase != Phase::Ready)?;
+    cluster.wait_for_node("n1", "leave ready", LEAVE_LIMIT, |node| {
+        node.status.phase != Phase::Ready
+    })?;
     cluster.wait_until_ready("n1")?;
     let after = cluster.on_node(ADDRESSES[0], "cat /proc/sys/kernel/random/boot_id")?;
     ensure!(before != after, "n1 says that it did not boot again");
@@ -43,7 +45,9 @@ pub(crate) fn power_cut(cluster: &mut Cluster, _: &mut Memory) -> anyhow::Result
     cluster.server.cli(&["node", "undrain", "n1"])?;
     let before = cluster.on_node(ADDRESSES[1], "cat /proc/sys/kernel/random/boot_id")?;
     cluster.power_cycle("n2")?;
-    cluster.wait_for_node("n2", "leave ready", LEAVE_LIMIT, |node| node.status.phase != Phase::Ready)?;
+    cluster.wait_for_node("n2", "leave ready", LEAVE_LIMIT, |node| {
+        node.status.phase != Phase::Ready
+    })?;
     cluster.wait_until_ready("n2")?;
     let after = cluster.on_node(ADDRESSES[1], "cat /proc/sys/kernel/random/boot_id")?;
     ensure!(before != after, "n2 says that it did not boot again");
@@ -72,7 +76,9 @@ fn begun_again(cluster: &Cluster, id: &str) -> anyhow::Result<()> {
 pub(crate) fn server_killed(cluster: &mut Cluster, _: &mut Memory) -> anyhow::Result<()> {
     let before = cluster.on_node(ADDRESSES[1], "cat /proc/sys/kernel/random/boot_id")?;
     cluster.server.cli(&["node", "reboot", "n2"])?;
-    cluster.wait_for_node("n2", "leave ready", LEAVE_LIMIT, |node| node.status.phase != Phase::Ready)?;
+    cluster.wait_for_node("n2", "leave ready", LEAVE_LIMIT, |node| {
+        node.status.phase != Phase::Ready
+    })?;
     cluster.wait_for_boot("n2", "fetch its image", |node| node.status.phase == Phase::Fetching)?;
     cluster.server.kill()?;
     clock::pause(AWAY);

@@ -38,7 +38,8 @@ const CONNECTIONS: usize = 8;
 const OFTEN: usize = 10;
 
 fn exec(cluster: &Cluster, options: &[&str], job: &str, script: &str) -> anyhow::Result<Output> {
-    let words = [&["workflow", "exec"], options, &[STREAMS, job, "--", "/bin/sh", "-c", script]].concat();
+    let words =
+        [&["workflow", "exec"], options, &[STREAMS, job, "--", "/bin/sh", "-c", script]].concat();
     cluster.server.try_cli(&words)
 }
 
@@ -63,11 +64,17 @@ pub(crate) fn programs(cluster: &mut Cluster, _: &mut Memory) -> anyhow::Result<
         waited.with_context(|| words)?;
     }
     let output = exec(cluster, &[], "web", "echo out; echo err >&2; exit 7")?;
-    ensure!(output.status.code() == Some(7), "it ended with {}: {}", output.status, process::words(&output));
+    ensure!(
+        output.status.code() == Some(7),
+        "it ended with {}: {}",
+        output.status,
+        process::words(&output)
+    );
     ensure!(output.stdout == b"out\n" && output.stderr == b"err\n", "it said {output:?}");
     let output = exec(cluster, &[], "web", "kill -TERM $$")?;
     ensure!(output.status.code() == Some(143), "ended by SIGTERM, and told {}", output.status);
-    let output = cluster.server.try_cli(&["workflow", "exec", STREAMS, "web", "--", "no-such-program"])?;
+    let output =
+        cluster.server.try_cli(&["workflow", "exec", STREAMS, "web", "--", "no-such-program"])?;
     let words = process::words(&output);
     ensure!(output.status.code() == Some(255), "without a program: {}", output.status);
     ensure!(words.contains("has no program \"no-such-program\""), "without a program: {words}");
@@ -87,7 +94,10 @@ pub(crate) fn programs(cluster: &mut Cluster, _: &mut Memory) -> anyhow::Result<
     rights(cluster)?;
     hang_up(cluster)?;
     let audit = cluster.server.cli(&["audit"])?;
-    ensure!(audit.contains("exec /bin/sh -c kill -TERM $$"), "the audit log has no program:\n{audit}");
+    ensure!(
+        audit.contains("exec /bin/sh -c kill -TERM $$"),
+        "the audit log has no program:\n{audit}"
+    );
     Ok(())
 }
 
@@ -123,9 +133,10 @@ fn rights(cluster: &Cluster) -> anyhow::Result<()> {
 fn hang_up(cluster: &Cluster) -> anyhow::Result<()> {
     let begun = "echo $$ > /tmp/pid; trap '' PIPE; while :; do echo x; sleep 1; done";
     let limit = cluster.accelerator().stretch(LIMIT);
-    let said = with_line(cluster, "web", &program(&["/bin/sh", "-c", begun], None), async |line| {
-        until(line, "x").await
-    })?;
+    let said =
+        with_line(cluster, "web", &program(&["/bin/sh", "-c", begun], None), async |line| {
+            until(line, "x").await
+        })?;
     ensure!(said.contains('x'), "it did not begin: {said:?}");
     clock::wait_for("a program to end whose user is gone", limit, || {
         let alive = exec(cluster, &[], "web", "kill -0 $(cat /tmp/pid)")?;
@@ -146,7 +157,8 @@ fn with_line<T>(
     request: &StreamRequest,
     work: impl AsyncFnOnce(&mut Line) -> anyhow::Result<T>,
 ) -> anyhow::Result<T> {
-    let of = StreamOf { workflow: STREAMS.to_owned(), job: Some(job.to_owned()), ..StreamOf::default() };
+    let of =
+        StreamOf { workflow: STREAMS.to_owned(), job: Some(job.to_owned()), ..StreamOf::default() };
     let limit = cluster.accelerator().stretch(LIMIT);
     cluster.server.ask(|client| async move {
         let mut line = client.open_stream(&of, request).await?;
@@ -165,7 +177,9 @@ async fn until(line: &mut Line, word: &str) -> anyhow::Result<String> {
                 line.took(bytes.len());
             }
             Event::Room => {}
-            Event::Control(control) => anyhow::bail!("until {word:?} it said {said:?}, then {control:?}"),
+            Event::Control(control) => {
+                anyhow::bail!("until {word:?} it said {said:?}, then {control:?}")
+            }
         }
     }
     Ok(said)
@@ -178,7 +192,10 @@ pub(crate) fn terminals(cluster: &mut Cluster, _: &mut Memory) -> anyhow::Result
     let outcome = with_line(cluster, "web", &shell, async |line| {
         line.send(Channel::Input, b"stty size; echo $TERM; tty; ls -ln $(tty)\n");
         let said = until(line, " /dev/pts/").await?;
-        ensure!(said.contains("24 80\r\n") && said.contains("vt100\r\n"), "the terminal says {said:?}");
+        ensure!(
+            said.contains("24 80\r\n") && said.contains("vt100\r\n"),
+            "the terminal says {said:?}"
+        );
         ensure!(said.contains(workflow::NUMBERS.0), "the terminal is another's: {said:?}");
         line.send_control(&Control::Resize { size: size(40, 132) });
         line.send(Channel::Input, b"stty size\n");
@@ -195,7 +212,10 @@ pub(crate) fn terminals(cluster: &mut Cluster, _: &mut Memory) -> anyhow::Result
             }
         }
     })?;
-    ensure!(outcome == Control::Ended { outcome: Outcome::Exited { code: 3 } }, "it ended by {outcome:?}");
+    ensure!(
+        outcome == Control::Ended { outcome: Outcome::Exited { code: 3 } },
+        "it ended by {outcome:?}"
+    );
 
     // The command line in a terminal: its size goes there, and its mode comes back.
     let context = cluster.checkout_paths().of_run("state/admin.yaml").display().to_string();
@@ -207,7 +227,10 @@ pub(crate) fn terminals(cluster: &mut Cluster, _: &mut Memory) -> anyhow::Result
     let output = process::output("script", &["-qec", &script, "/dev/null"], b"")?;
     let words = process::words(&output).replace('\r', "");
     // Before it, script(1) echoes the end of its own input.
-    ensure!(words.ends_with("33 77\nstatus 5\nicanon"), "in a terminal the command line says {words:?}");
+    ensure!(
+        words.ends_with("33 77\nstatus 5\nicanon"),
+        "in a terminal the command line says {words:?}"
+    );
     Ok(())
 }
 
@@ -239,11 +262,13 @@ fn forward(
     ports: &str,
 ) -> anyhow::Result<(Service, SocketAddr, std::path::PathBuf)> {
     let checkout_paths = cluster.checkout_paths();
-    let log = checkout_paths.of_run(&format!("state/forward-{job}-{}.log", ports.replace(':', "-")));
+    let log =
+        checkout_paths.of_run(&format!("state/forward-{job}-{}.log", ports.replace(':', "-")));
     let context = checkout_paths.of_run("state/admin.yaml").display().to_string();
     let words = ["--context", &context, "workflow", "port-forward", STREAMS, job, ports];
     let words: Vec<String> = words.iter().map(|&word| word.to_owned()).collect();
-    let service = Service::start(checkout_paths, "port-forward", &checkout_paths.bedplate(), &words, &log)?;
+    let service =
+        Service::start(checkout_paths, "port-forward", &checkout_paths.bedplate(), &words, &log)?;
     let address = clock::wait_for("the command line to listen", LIMIT, || {
         let told = fs::read_to_string(&log).unwrap_or_default();
         Ok(told.lines().next().and_then(|line| line.parse().ok()))
@@ -267,8 +292,9 @@ pub(crate) fn copies(cluster: &mut Cluster, _: &mut Memory) -> anyhow::Result<()
         cluster.checkout_paths().of_run("state/copies/back"),
     );
     fs::create_dir_all(tree.join("a/b"))?;
-    let large: Vec<u8> =
-        (0..3_000_000_u32).flat_map(|number| number.wrapping_mul(2_654_435_761).to_le_bytes()).collect();
+    let large: Vec<u8> = (0..3_000_000_u32)
+        .flat_map(|number| number.wrapping_mul(2_654_435_761).to_le_bytes())
+        .collect();
     fs::write(tree.join("a/large"), &large)?;
     fs::write(tree.join("a/b/tool"), "#!/bin/sh\necho copied\n")?;
     fs::set_permissions(tree.join("a/b/tool"), fs::Permissions::from_mode(0o755))?;
@@ -281,8 +307,11 @@ pub(crate) fn copies(cluster: &mut Cluster, _: &mut Memory) -> anyhow::Result<()
         output.status.success() && words.contains("left out /tmp/tree/out: a link to /etc/shadow"),
         "{words}"
     );
-    let told =
-        printed(cluster, "web", "/tmp/tree/a/link; ls -ln /tmp/tree/a/b/tool; wc -c < /tmp/tree/a/large")?;
+    let told = printed(
+        cluster,
+        "web",
+        "/tmp/tree/a/link; ls -ln /tmp/tree/a/b/tool; wc -c < /tmp/tree/a/large",
+    )?;
     let (uid, gid, _) = workflow::NUMBERS;
     ensure!(
         told.starts_with("copied\n-rwxr-xr-x")
@@ -311,7 +340,11 @@ pub(crate) fn copies(cluster: &mut Cluster, _: &mut Memory) -> anyhow::Result<()
         let to = if to.is_empty() { format!("{STREAMS}:web:/etc") } else { place.clone() };
         let output = cluster.server.try_cli(&["workflow", "cp", &from, &to])?;
         let told = process::words(&output);
-        ensure!(output.status.code() == Some(1) && told.contains(words), "{}: {told}", output.status);
+        ensure!(
+            output.status.code() == Some(1) && told.contains(words),
+            "{}: {told}",
+            output.status
+        );
         ensure!(fs::symlink_metadata(&place).is_err(), "something is left of {from}");
     }
     let left = printed(cluster, "web", "find /tmp -name '*.part'")?;

@@ -46,7 +46,8 @@ pub(crate) fn diamond(cluster: &mut Cluster, _: &mut Memory) -> anyhow::Result<(
     const COUNTS: &str = "words 10\nlongest 8\ndifferent 8\n";
     let dest = cluster.checkout_paths().of_run("state/fetched").display().to_string();
     let path = workflow::path(cluster, "diamond");
-    let arguments = ["workflow", "start", &path, "--as", workflow::USER, "--watch", "--dest", &dest];
+    let arguments =
+        ["workflow", "start", &path, "--as", workflow::USER, "--watch", "--dest", &dest];
     let told = cluster.server.cli(&arguments)?;
     for job in ["prepare", "lines", "longest", "different", "join"] {
         let finished = told.lines().any(|line| line.contains(job) && line.contains("finished"));
@@ -55,8 +56,8 @@ pub(crate) fn diamond(cluster: &mut Cluster, _: &mut Memory) -> anyhow::Result<(
     ensure!(workflow::log(cluster, "diamond", "join")? == COUNTS, "the log of join is another");
     let put = cluster.files.content("counts.txt").context("no file came to the HTTP server")?;
     ensure!(put == COUNTS, "the HTTP server got {put:?}");
-    let fetched =
-        std::fs::read_to_string(format!("{dest}/counts.txt")).context("no file came to the user")?;
+    let fetched = std::fs::read_to_string(format!("{dest}/counts.txt"))
+        .context("no file came to the user")?;
     ensure!(fetched == COUNTS, "the user got {fetched:?}");
     Ok(())
 }
@@ -90,7 +91,10 @@ pub(crate) fn memory(cluster: &mut Cluster, _: &mut Memory) -> anyhow::Result<()
     let (id, reason) = workflow::fail(cluster, "memory")?;
     let attempts = workflow::attempts(cluster, &id)?;
     let outcome = attempts.last().and_then(|attempt| attempt.outcome.clone());
-    ensure!(outcome == Some(Outcome::OutOfMemory { limit_bytes: 64 << 20 }), "it ended by {outcome:?}");
+    ensure!(
+        outcome == Some(Outcome::OutOfMemory { limit_bytes: 64 << 20 }),
+        "it ended by {outcome:?}"
+    );
     ensure!(reason.contains("memory"), "the reason is {reason:?}");
     for machine in &MACHINES {
         let phase = cluster.node(machine.name)?.status.phase;
@@ -105,7 +109,10 @@ pub(crate) fn timeout(cluster: &mut Cluster, _: &mut Memory) -> anyhow::Result<(
     let (id, _) = workflow::fail(cluster, "timeout")?;
     let attempts = workflow::attempts(cluster, &id)?;
     let outcome = attempts.last().and_then(|attempt| attempt.outcome.clone());
-    ensure!(outcome == Some(Outcome::TimedOut { seconds: 3, cause: None }), "it ended by {outcome:?}");
+    ensure!(
+        outcome == Some(Outcome::TimedOut { seconds: 3, cause: None }),
+        "it ended by {outcome:?}"
+    );
     Ok(())
 }
 
@@ -126,6 +133,9 @@ pub(crate) fn wrong(cluster: &mut Cluster, _: &mut Memory) -> anyhow::Result<()>
     let (_, reason) = workflow::fail(cluster, "wrong-images")?;
     ensure!(reason.contains("nothing:1"), "the reason names no image: {reason:?}");
     let (_, reason) = workflow::fail(cluster, "wrong-command")?;
-    ensure!(reason.contains("has no program \"no-such-program\""), "the reason names no program: {reason:?}");
+    ensure!(
+        reason.contains("has no program \"no-such-program\""),
+        "the reason names no program: {reason:?}"
+    );
     Ok(())
 }

@@ -16,7 +16,8 @@ use crate::{
 };
 
 /// How long the parts of a boot may take where the processor itself runs the machine.
-const BOOT_LIMITS: Limits = Limits { to_stage1: Duration::from_secs(45), to_goal: Duration::from_secs(60) };
+const BOOT_LIMITS: Limits =
+    Limits { to_stage1: Duration::from_secs(45), to_goal: Duration::from_secs(60) };
 
 /// Stalled machines that a run powers on again. A run boots about ten machines: a third stall in one run is news that
 /// nobody should miss.
@@ -122,7 +123,9 @@ impl Cluster {
     pub(crate) fn stalls(&self) -> String {
         match self.stalls.as_slice() {
             [] => "emulator stalls: 0".to_owned(),
-            names => format!("emulator stalls: {} ({} powered on again)", names.len(), names.join(", ")),
+            names => {
+                format!("emulator stalls: {} ({} powered on again)", names.len(), names.join(", "))
+            }
         }
     }
 
@@ -177,7 +180,13 @@ impl Cluster {
         waited.map_err(|error| {
             let step = last.map_or_else(
                 || "the server said nothing of it".to_owned(),
-                |status| format!("it is {} ({})", status.phase.as_str(), status.reason.unwrap_or_default()),
+                |status| {
+                    format!(
+                        "it is {} ({})",
+                        status.phase.as_str(),
+                        status.reason.unwrap_or_default()
+                    )
+                },
             );
             anyhow!("{error:#}; {step}; {}", self.evidence(name))
         })

@@ -28,7 +28,8 @@ const MEMORY_MIB: u32 = 768;
 const THREADS: [&str; 3] = ["0-1", "2-3", "4-7"];
 
 /// Distances between NUMA nodes, as the firmware tells.
-const DISTANCES: [[u32; 4]; 4] = [[10, 12, 21, 17], [12, 10, 21, 17], [21, 21, 10, 28], [17, 17, 28, 10]];
+const DISTANCES: [[u32; 4]; 4] =
+    [[10, 12, 21, 17], [12, 10, 21, 17], [21, 21, 10, 28], [17, 17, 28, 10]];
 
 /// What SMBIOS says of the machine.
 const SMBIOS: [&str; 5] = [
@@ -69,12 +70,18 @@ pub(super) fn arguments(
         add(&["-smbios", table]);
     }
     let tpm = tpm_socket(checkout_paths, hardware);
-    add(&["-chardev", &format!("socket,id=tpm,path={tpm}"), "-tpmdev", "emulator,id=tpm0,chardev=tpm"]);
+    add(&[
+        "-chardev",
+        &format!("socket,id=tpm,path={tpm}"),
+        "-tpmdev",
+        "emulator,id=tpm0,chardev=tpm",
+    ]);
     add(&["-device", "tpm-tis,tpmdev=tpm0"]);
     add(&["-device", "ipmi-bmc-sim,id=bmc0", "-device", "isa-ipmi-kcs,bmc=bmc0"]);
     for (name, mebibytes, device) in DISKS {
         let file = checkout_paths.of_run(&format!("pids/{}-{name}.img", hardware.name));
-        let image = fs::File::create(&file).with_context(|| format!("cannot write {}", file.display()))?;
+        let image =
+            fs::File::create(&file).with_context(|| format!("cannot write {}", file.display()))?;
         image
             .set_len(u64::from(mebibytes) << 20)
             .with_context(|| format!("cannot size {}", file.display()))?;
@@ -86,7 +93,10 @@ pub(super) fn arguments(
     add(&["-netdev", &format!("tap,id=third,ifname={third},script=no,downscript=no")]);
     add(&["-device", "e1000e,netdev=third,mac=52:54:00:77:02:14,romfile="]);
     for slot in 0..SLOTS {
-        add(&["-device", &format!("pcie-root-port,id=slot{slot},chassis={},slot={}", slot + 1, slot + 1)]);
+        add(&[
+            "-device",
+            &format!("pcie-root-port,id=slot{slot},chassis={},slot={}", slot + 1, slot + 1),
+        ]);
     }
     Ok(())
 }
@@ -96,15 +106,24 @@ fn tpm_socket(checkout_paths: &CheckoutPaths, hardware: &Hardware) -> String {
 }
 
 /// Starts the machine's TPM (package swtpm), which must be there before it.
-pub(super) fn start_tpm(checkout_paths: &CheckoutPaths, hardware: &Hardware) -> anyhow::Result<Service> {
-    let (directory, socket) = (checkout_paths.of_run("pids/tpm-state"), tpm_socket(checkout_paths, hardware));
-    fs::create_dir_all(&directory).with_context(|| format!("cannot make {}", directory.display()))?;
-    let words =
-        format!("socket --tpm2 --tpmstate dir={} --ctrl type=unixio,path={socket}", directory.display());
+pub(super) fn start_tpm(
+    checkout_paths: &CheckoutPaths,
+    hardware: &Hardware,
+) -> anyhow::Result<Service> {
+    let (directory, socket) =
+        (checkout_paths.of_run("pids/tpm-state"), tpm_socket(checkout_paths, hardware));
+    fs::create_dir_all(&directory)
+        .with_context(|| format!("cannot make {}", directory.display()))?;
+    let words = format!(
+        "socket --tpm2 --tpmstate dir={} --ctrl type=unixio,path={socket}",
+        directory.display()
+    );
     let words: Vec<String> = words.split(' ').map(str::to_owned).collect();
     let program = run("which", &["swtpm"]).context("swtpm is missing: run xtask/setup.sh")?;
     let log = checkout_paths.of_run("consoles/tpm.log");
     let service = Service::start(checkout_paths, "tpm", Path::new(program.trim()), &words, &log)?;
-    clock::wait_for("the TPM", Duration::from_secs(10), || Ok(Path::new(&socket).exists().then_some(())))?;
+    clock::wait_for("the TPM", Duration::from_secs(10), || {
+        Ok(Path::new(&socket).exists().then_some(()))
+    })?;
     Ok(service)
 }

@@ -39,8 +39,10 @@ async fn begun(rest: &str) -> anyhow::Result<(Cluster, Vec<Agent>, Client, Strin
     cluster
         .restart_changed(async |database| {
             let text = "SELECT plan FROM controller_workflows WHERE id = $1";
-            let (plan,): (String,) =
-                statement("read the plan of a workflow", text).bind(&id).fetch_one(database).await?;
+            let (plan,): (String,) = statement("read the plan of a workflow", text)
+                .bind(&id)
+                .fetch_one(database)
+                .await?;
             let mut plan: Value = serde_json::from_str(&plan)?;
             plan["plan"] = 3.into();
             for stage in plan["stages"].as_array_mut().context("a plan without stages")? {
@@ -49,7 +51,8 @@ async fn begun(rest: &str) -> anyhow::Result<(Cluster, Vec<Agent>, Client, Strin
                 }
             }
             let text = "UPDATE controller_workflows SET plan = $2 WHERE id = $1";
-            let update = statement("change the plan of a workflow", text).bind(&id).bind(plan.to_string());
+            let update =
+                statement("change the plan of a workflow", text).bind(&id).bind(plan.to_string());
             anyhow::ensure!(update.execute(database).await? == 1, "there is no workflow {id}");
             Ok(())
         })
@@ -90,7 +93,10 @@ fn members_start_together_though_the_server_was_away_when_they_were_prepared() {
         assert_ne!(placed[0].node, placed[1].node, "{placed:?}");
         let why = ann.why_workflow(&id).await?;
         let told: Vec<&String> = why.iter().flat_map(|waiting| &waiting.reasons).collect();
-        assert!(told.iter().any(|reason| reason.contains("0 of 2 members are prepared")), "{told:?}");
+        assert!(
+            told.iter().any(|reason| reason.contains("0 of 2 members are prepared")),
+            "{told:?}"
+        );
         // They are prepared while nobody is there who could release them.
         cluster
             .restart_changed(async |database| {
@@ -128,7 +134,8 @@ fn places(events: &[EventKind], wanted: &EventKind) -> Vec<usize> {
 #[test]
 fn a_member_that_dies_ends_the_attempt_which_is_tried_again_as_a_whole() {
     in_namespace(async {
-        let (cluster, mut agents, ann, id) = begun("command: [hang], policy: {retry: {attempts: 1}}").await?;
+        let (cluster, mut agents, ann, id) =
+            begun("command: [hang], policy: {retry: {attempts: 1}}").await?;
         let [_, second] = members(&ann, &id, 1, |member| member.started.is_some()).await?;
         let usage = ann.workflow_usage(&id).await?;
         assert_eq!(usage.iter().map(|task| task.member).collect::<Vec<_>>(), [0, 1]);

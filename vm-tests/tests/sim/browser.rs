@@ -21,11 +21,16 @@ pub(crate) struct Browser {
 impl Browser {
     pub(crate) fn new(cluster: &Cluster) -> anyhow::Result<Self> {
         let context = cluster.context()?;
-        let ca = reqwest::Certificate::from_pem(context.ca.as_deref().unwrap_or_default().as_bytes())?;
+        let ca =
+            reqwest::Certificate::from_pem(context.ca.as_deref().unwrap_or_default().as_bytes())?;
         Ok(Self { http: reqwest::Client::builder().tls_certs_only([ca]).build()?, context })
     }
 
-    pub(crate) fn request(&self, method: Method, path: &str) -> anyhow::Result<reqwest::RequestBuilder> {
+    pub(crate) fn request(
+        &self,
+        method: Method,
+        path: &str,
+    ) -> anyhow::Result<reqwest::RequestBuilder> {
         Ok(self.http.request(method, self.context.server.join(path)?))
     }
 
@@ -83,7 +88,9 @@ impl Watch {
                 }
                 continue;
             }
-            let chunk = tokio::time::timeout(PATIENCE, self.response.chunk()).await.context("no event")??;
+            let chunk = tokio::time::timeout(PATIENCE, self.response.chunk())
+                .await
+                .context("no event")??;
             self.text += std::str::from_utf8(&chunk.context("the stream ended")?)?;
         }
     }
@@ -118,16 +125,21 @@ fn a_watcher_goes_on_where_it_was() {
         // Cut off, and something happens meanwhile.
         let drain = api::status::DrainNode { reason: "a test".to_owned() };
         cluster.client().drain(&name(2), &drain).await?;
-        let (events, second) = browser.watch("/v1/nodes/watch", Some(&first)).await?.until_id().await?;
+        let (events, second) =
+            browser.watch("/v1/nodes/watch", Some(&first)).await?.until_id().await?;
         assert_eq!((events.len(), &events[0].data["name"]), (1, &json!("n2")), "{events:?}");
         assert_eq!(events[0].data["status"]["drain"]["reason"], "a test");
         let mut watch = browser.watch("/v1/nodes/watch", Some(&second)).await?;
         cluster.client().undrain(&name(2)).await?;
         let event = watch.next().await?;
-        assert_eq!((&event.data["name"], &event.data["status"]["drain"]), (&json!("n2"), &Value::Null));
+        assert_eq!(
+            (&event.data["name"], &event.data["status"]["drain"]),
+            (&json!("n2"), &Value::Null)
+        );
         // What the server cannot know is answered with everything.
         for unknown in ["0-0", "nonsense"] {
-            let (events, _) = browser.watch("/v1/nodes/watch", Some(unknown)).await?.until_id().await?;
+            let (events, _) =
+                browser.watch("/v1/nodes/watch", Some(unknown)).await?.until_id().await?;
             assert!(is_whole_list(&events), "{unknown}: {events:?}");
         }
         drop(watch);
@@ -139,7 +151,8 @@ fn a_watcher_goes_on_where_it_was() {
         // An operation that is over is told once.
         let (events, id) = browser.watch("/v1/operations/1/events", None).await?.until_id().await?;
         assert_eq!(events[0].data["id"], 1);
-        let again = browser.request(Method::GET, "/v1/operations/1/events")?.header("last-event-id", id);
+        let again =
+            browser.request(Method::GET, "/v1/operations/1/events")?.header("last-event-id", id);
         let again = again.bearer_auth(&browser.context.token).send().await?;
         assert_eq!(again.status(), StatusCode::NO_CONTENT);
         Ok(())
@@ -180,7 +193,10 @@ fn pages_hold_what_is_there_all_the_while_once() {
         let refused = browser.get("/v1/nodes?limit=2&cursor=bm9uc2Vuc2U").await?;
         assert_eq!(refused.status(), StatusCode::BAD_REQUEST);
         let problem: Value = refused.json().await?;
-        assert!(problem["detail"].as_str().is_some_and(|words| words.contains("leave it out")), "{problem}");
+        assert!(
+            problem["detail"].as_str().is_some_and(|words| words.contains("leave it out")),
+            "{problem}"
+        );
         // Each list has pages, and a cursor is good for its own list alone.
         let of_nodes = next(&browser.get("/v1/nodes?limit=1").await?).context("no next page")?;
         let lists = [
@@ -240,7 +256,8 @@ fn the_history_of_a_node_has_pages() {
             drain(2, &format!("reason {number}")).await?;
         }
         let pages =
-            walk(&browser, HISTORY, "?limit=3", async || anyhow::Ok(drain(1, "the last").await?)).await?;
+            walk(&browser, HISTORY, "?limit=3", async || anyhow::Ok(drain(1, "the last").await?))
+                .await?;
         let lengths: Vec<usize> = pages.iter().filter_map(Value::as_array).map(Vec::len).collect();
         assert_eq!(lengths[..2], [3, 3]);
         let seen: Vec<&Value> = pages.iter().filter_map(Value::as_array).flatten().collect();
@@ -253,7 +270,8 @@ fn the_history_of_a_node_has_pages() {
         assert_eq!(cluster.client().history(&name(1), 5).await?.len(), 5);
 
         // Another node has events of the same numbers, and the cursor is not good for it.
-        let of_n1 = next(&browser.get(&format!("{HISTORY}?limit=3")).await?).context("no next page")?;
+        let of_n1 =
+            next(&browser.get(&format!("{HISTORY}?limit=3")).await?).context("no next page")?;
         let refused = browser.get(&format!("/v1/nodes/n2/history{of_n1}")).await?;
         assert_eq!(refused.status(), StatusCode::BAD_REQUEST);
         Ok(())
@@ -274,12 +292,19 @@ fn the_answer_to_a_question_about_hardware_has_pages() {
             let rows = page[kind].as_array().into_iter().flatten();
             rows.filter_map(|row| row["name"].as_str().map(str::to_owned)).collect::<Vec<_>>()
         };
-        let seen: Vec<_> = pages.iter().map(|page| (names(page, "nodes"), names(page, "unclear"))).collect();
+        let seen: Vec<_> =
+            pages.iter().map(|page| (names(page, "nodes"), names(page, "unclear"))).collect();
         let rows = |names: &[&str]| names.iter().map(|name| (*name).to_owned()).collect::<Vec<_>>();
-        let expected =
-            [(rows(&["n1", "n2"]), rows(&[])), (rows(&["n4"]), rows(&["n5"])), (rows(&[]), rows(&["n6"]))];
+        let expected = [
+            (rows(&["n1", "n2"]), rows(&[])),
+            (rows(&["n4"]), rows(&["n5"])),
+            (rows(&[]), rows(&["n6"])),
+        ];
         assert_eq!(seen, expected);
-        assert!(pages.iter().all(|page| page["columns"] == json!(["name", "memory_bytes"])), "{pages:?}");
+        assert!(
+            pages.iter().all(|page| page["columns"] == json!(["name", "memory_bytes"])),
+            "{pages:?}"
+        );
 
         // The client puts the pages together; and whole inventories come in pages too.
         let answer = cluster.client().query_inventory(None, None, Some("name"), None).await?;
@@ -299,13 +324,18 @@ fn a_browser_logs_in_and_changes_what_it_saw() {
         let token = &browser.context.token;
         let begun = browser.request(Method::POST, "/v1/session")?.bearer_auth(token).send().await?;
         assert_eq!(begun.status(), StatusCode::CREATED);
-        let cookie = begun.headers()[header::SET_COOKIE].to_str()?.split(';').next().unwrap().to_owned();
+        let cookie =
+            begun.headers()[header::SET_COOKIE].to_str()?.split(';').next().unwrap().to_owned();
         let origin = browser.context.server.origin().ascii_serialization();
-        let shown =
-            browser.request(Method::GET, "/v1/nodes/n1")?.header(header::COOKIE, &cookie).send().await?;
+        let shown = browser
+            .request(Method::GET, "/v1/nodes/n1")?
+            .header(header::COOKIE, &cookie)
+            .send()
+            .await?;
         let seen = shown.headers()[header::ETAG].clone();
         let change = async |origin: &str, seen: &header::HeaderValue, comment: &str| {
-            let request = browser.request(Method::PATCH, "/v1/nodes/n1")?.header(header::COOKIE, &cookie);
+            let request =
+                browser.request(Method::PATCH, "/v1/nodes/n1")?.header(header::COOKIE, &cookie);
             let request = request.header(header::ORIGIN, origin).header(header::IF_MATCH, seen);
             let answer = request.json(&json!({ "comment": comment })).send().await?;
             anyhow::Ok((answer.status(), answer.headers().get(header::ETAG).cloned()))
@@ -322,12 +352,15 @@ fn a_browser_logs_in_and_changes_what_it_saw() {
 
         let wanted = json!({ "method": "GET", "path": "/v1/nodes/watch" });
         let ticket = browser.request(Method::POST, "/v1/tickets")?.header(header::COOKIE, &cookie);
-        let ticket: Value = ticket.header(header::ORIGIN, &origin).json(&wanted).send().await?.json().await?;
-        let path = format!("/v1/nodes/watch?ticket={}", ticket["ticket"].as_str().context("no ticket")?);
+        let ticket: Value =
+            ticket.header(header::ORIGIN, &origin).json(&wanted).send().await?.json().await?;
+        let path =
+            format!("/v1/nodes/watch?ticket={}", ticket["ticket"].as_str().context("no ticket")?);
         let response = browser.request(Method::GET, &path)?.send().await?;
         assert_eq!(response.status(), StatusCode::OK);
         let (events, _) = Watch { response, text: String::new() }.until_id().await?;
-        let names: BTreeSet<&str> = events.iter().filter_map(|event| event.data["name"].as_str()).collect();
+        let names: BTreeSet<&str> =
+            events.iter().filter_map(|event| event.data["name"].as_str()).collect();
         assert_eq!(names, BTreeSet::from(["n1"]));
         let again = browser.request(Method::GET, &path)?.send().await?;
         assert_eq!(again.status(), StatusCode::UNAUTHORIZED);

@@ -177,8 +177,10 @@ impl Cluster {
         tokio::time::timeout(PATIENCE, listening).await.context("the registry does not listen")?;
         let layout = format!("oci:{}:1", self.directory.path().join("layout").display());
         let copy = ["copy", "--quiet", "--insecure-policy", "--dest-tls-verify=false"];
-        let pushed =
-            Command::new("skopeo").args(copy).args([layout, format!("docker://{IMAGE}")]).status()?;
+        let pushed = Command::new("skopeo")
+            .args(copy)
+            .args([layout, format!("docker://{IMAGE}")])
+            .status()?;
         ensure!(pushed.success(), "skopeo: {pushed}");
         Ok(())
     }
@@ -244,7 +246,10 @@ impl Cluster {
                 tokio::time::sleep(POLL).await;
             }
         };
-        assert!(tokio::time::timeout(PATIENCE, waiting).await.is_ok(), "not after {PATIENCE:?}: {what}");
+        assert!(
+            tokio::time::timeout(PATIENCE, waiting).await.is_ok(),
+            "not after {PATIENCE:?}: {what}"
+        );
     }
 
     /// Stops the server and starts another one on its state.
@@ -259,7 +264,8 @@ impl Cluster {
     ) -> anyhow::Result<()> {
         self.stop.cancel();
         (&mut self.server).await?;
-        let database = Database::open(&self.directory.path().join("state/bedplate.db"), &[]).await?;
+        let database =
+            Database::open(&self.directory.path().join("state/bedplate.db"), &[]).await?;
         change(&database).await?;
         database.close().await;
         (self.client, self.server, self.stop) = start(self.directory.path()).await?;
@@ -271,7 +277,8 @@ fn write_config(directory: &Path, further: &str) -> anyhow::Result<()> {
     let source = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("..").canonicalize()?;
     let substrate = directory.join("substrate");
     fs::write(&substrate, "no machine starts it")?;
-    let (source, substrate, directory_shown) = (source.display(), substrate.display(), directory.display());
+    let (source, substrate, directory_shown) =
+        (source.display(), substrate.display(), directory.display());
     let text = format!(
         "state-dir: {directory_shown}/state\n\
          server-addresses: [{SERVER}]\n\
@@ -306,6 +313,7 @@ async fn start(directory: &Path) -> anyhow::Result<(Client, JoinHandle<()>, Canc
             tokio::time::sleep(POLL).await;
         }
     };
-    let client = tokio::time::timeout(PATIENCE, reachable).await.context("the server does not answer")?;
+    let client =
+        tokio::time::timeout(PATIENCE, reachable).await.context("the server does not answer")?;
     Ok((client, server, stop))
 }

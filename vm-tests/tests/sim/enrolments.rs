@@ -33,7 +33,8 @@ async fn ask(identity: &AgentIdentity, method: &str, path: &str) -> anyhow::Resu
     let own = Identity::from_pem(format!("{}{}", identity.certificate, identity.key).as_bytes())?;
     let client = Client::builder().tls_certs_only([ca]).identity(own).no_proxy().build()?;
     let server = identity.fleet_servers.first().context("no server")?;
-    let request = client.request(Method::from_bytes(method.as_bytes())?, format!("https://{server}{path}"));
+    let request =
+        client.request(Method::from_bytes(method.as_bytes())?, format!("https://{server}{path}"));
     let answer = request.json(&json!({"phase": "stage1", "message": "here"})).send().await?;
     Ok((answer.status().as_u16(), answer.text().await?))
 }
@@ -67,7 +68,8 @@ async fn is_alarmed(cluster: &Cluster) -> anyhow::Result<()> {
 async fn is_dead(stolen: &AgentIdentity, own: &AgentIdentity) -> anyhow::Result<()> {
     for (method, path) in ROUTES {
         let (status, text) = ask(stolen, method, path).await?;
-        let is_dead = status == 403 && text.contains("certificates of its enrolment 1 were revoked");
+        let is_dead =
+            status == 403 && text.contains("certificates of its enrolment 1 were revoked");
         assert!(is_dead, "{method} {path}: {status} {text}");
         let (status, text) = ask(own, method, path).await?;
         assert_ne!(status, 403, "{method} {path}: {text}");
@@ -94,7 +96,9 @@ fn a_node_that_two_claim_to_be_gets_nothing_new_until_an_admin_decides() {
         assert_eq!(client.node(&n1).await?.status.conflict, None);
 
         let pretender = thief.start_agent();
-        cluster.until("the thief is refused", || pretender.state().borrow().refused.is_some()).await;
+        cluster
+            .until("the thief is refused", || pretender.state().borrow().refused.is_some())
+            .await;
         let why = pretender.state().borrow().refused.clone().unwrap_or_default();
         assert!(why.contains("two claim to be n1"), "{why}");
         is_alarmed(&cluster).await?;
@@ -104,17 +108,22 @@ fn a_node_that_two_claim_to_be_gets_nothing_new_until_an_admin_decides() {
             [(&own, "no overlays until an admin decides"), (&stolen, "two claim to be n1")]
         {
             for set in ["boot", "runtime"] {
-                let (status, text) = ask(identity, "GET", &format!("/node/v1/overlays/{set}")).await?;
+                let (status, text) =
+                    ask(identity, "GET", &format!("/node/v1/overlays/{set}")).await?;
                 assert!(status == 403 && text.contains(words), "{status} {text}");
             }
         }
         let overlay = "hosts".parse()?;
-        client.put_overlay_file(&overlay, "/etc/motd", 0o644, false, b"a secret\n".to_vec()).await?;
+        client
+            .put_overlay_file(&overlay, "/etc/motd", 0o644, false, b"a secret\n".to_vec())
+            .await?;
 
         client.revoke(&n1, Some(1)).await?;
         assert_eq!(client.node(&n1).await?.status.conflict, None);
         is_dead(&stolen, &own).await?;
-        cluster.until("it gets what was withheld", || agent.state().borrow().applied != applied).await;
+        cluster
+            .until("it gets what was withheld", || agent.state().borrow().applied != applied)
+            .await;
 
         // All of them: the agent that runs is let in no more, and the next boot is good.
         client.revoke(&n1, None).await?;

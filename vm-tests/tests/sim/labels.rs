@@ -38,7 +38,9 @@ async fn until_told(client: &Client, document: &str, expected: &str) -> anyhow::
             tokio::time::sleep(POLL).await;
         }
     };
-    tokio::time::timeout(PATIENCE, told).await.map_err(|_| anyhow::anyhow!("never told: {expected}"))?
+    tokio::time::timeout(PATIENCE, told)
+        .await
+        .map_err(|_| anyhow::anyhow!("never told: {expected}"))?
 }
 
 async fn ran_on(client: &Client, id: &str) -> anyhow::Result<Vec<String>> {
@@ -52,7 +54,8 @@ fn a_job_runs_where_its_labels_are_and_waits_for_them() {
         let (mut cluster, _agents, ann) = cluster().await?;
         label(cluster.client(), "n1", json!("a1")).await?;
         label(cluster.client(), "n2", json!("a2")).await?;
-        until_told(&ann, &on_rack("a3"), "no node has rack=a3; nodes have rack=a1, rack=a2").await?;
+        until_told(&ann, &on_rack("a3"), "no node has rack=a3; nodes have rack=a1, rack=a2")
+            .await?;
         until_told(&ann, &on_rack("a2"), "").await?;
 
         let id = start(&ann, on_rack("a2")).await?;
@@ -61,7 +64,8 @@ fn a_job_runs_where_its_labels_are_and_waits_for_them() {
 
         // A restart of the server forgets no label.
         cluster.restart().await?;
-        until_told(&ann, &on_rack("a3"), "no node has rack=a3; nodes have rack=a1, rack=a2").await?;
+        until_told(&ann, &on_rack("a3"), "no node has rack=a3; nodes have rack=a1, rack=a2")
+            .await?;
 
         // What waits for a node goes to another that gets its label.
         let drain = DrainNode { reason: "new memory".to_owned() };

@@ -108,7 +108,8 @@ fn a_node_that_is_lost_before_the_rest_came_is_named() {
             agents.push(cluster.node(number).boot().await?.start_agent());
             anyhow::Ok(())
         };
-        let (rebooted, one, other) = tokio::join!(reboot, read(&ann, &id, &one), read(&ann, &id, &other));
+        let (rebooted, one, other) =
+            tokio::join!(reboot, read(&ann, &id, &one), read(&ann, &id, &other));
         rebooted?;
         for (bytes, status) in [one?, other?, read(&ann, &id, &LogOf::default()).await?] {
             assert_eq!(bytes, half);
@@ -117,7 +118,10 @@ fn a_node_that_is_lost_before_the_rest_came_is_named() {
             let counts = format!("{} of {} bytes", half.len(), whole.len());
             let why = format!("{} was rebooted", attempt.node);
             assert!(words.contains(&counts) && words.contains(&why), "{words}");
-            assert!(words.contains("the node was lost before the rest of the log arrived"), "{words}");
+            assert!(
+                words.contains("the node was lost before the rest of the log arrived"),
+                "{words}"
+            );
         }
         Ok(())
     });
@@ -138,7 +142,8 @@ fn the_log_of_a_lost_attempt_is_never_called_whole() {
         };
         cluster.client().delete_node(&node).await?;
         end(&ann, &id).await?;
-        let (bytes, status) = read(&ann, &id, &LogOf { attempt: Some(1), ..LogOf::default() }).await?;
+        let (bytes, status) =
+            read(&ann, &id, &LogOf { attempt: Some(1), ..LogOf::default() }).await?;
         assert_eq!((bytes.len(), status.state, status.bytes), (0, LogState::Incomplete, None));
         assert!(status.shortfall().unwrap().contains("was deleted"), "{status:?}");
         Ok(())
@@ -195,7 +200,11 @@ fn who_follows_a_log_past_its_limit_gets_both_ends_and_is_told_what_is_left_out(
                 break status;
             }
         };
-        assert_eq!((last.state, last.here, offset), (LogState::Complete, length, length), "{last:?}");
+        assert_eq!(
+            (last.state, last.here, offset),
+            (LogState::Complete, length, length),
+            "{last:?}"
+        );
         let gap = last.gap.unwrap();
         assert_eq!((gap.from, gap.to), (512 << 10, length - (256 << 10)));
         assert!(gaps.iter().any(|before| before.to < gap.to), "none while it ran: {gaps:?}");
@@ -203,7 +212,9 @@ fn who_follows_a_log_past_its_limit_gets_both_ends_and_is_told_what_is_left_out(
         // Whoever comes later gets the same, from wherever.
         cluster.restart().await?;
         let kept = [&whole[..512 << 10], &whole[whole.len() - (256 << 10)..]].concat();
-        for offset in [0, 10, gap.from - 1, gap.from, gap.from + 1, gap.to - 1, gap.to, gap.to + 1, length] {
+        for offset in
+            [0, 10, gap.from - 1, gap.from, gap.from + 1, gap.to - 1, gap.to, gap.to + 1, length]
+        {
             let (bytes, status) = read(&ann, &id, &LogOf { offset, ..LogOf::default() }).await?;
             assert_eq!((status.state, status.gap), (LogState::Complete, Some(gap)));
             assert_eq!(follow_on(&whole, offset, &bytes, &status), length, "from {offset}");
@@ -225,7 +236,10 @@ fn a_long_log_that_comes_whole_is_kept_within_the_limit() {
         let id = start(&ann, document(&[("big", &talks(LINES))])).await?;
         end(&ann, &id).await?;
         let (bytes, status) = read(&ann, &id, &LogOf::default()).await?;
-        assert_eq!((status.state, status.here, status.bytes), (LogState::Complete, length, Some(length)));
+        assert_eq!(
+            (status.state, status.here, status.bytes),
+            (LogState::Complete, length, Some(length))
+        );
         assert!((960 << 10..=1 << 20).contains(&bytes.len()), "{} bytes are kept", bytes.len());
         assert_eq!(follow_on(&whole, 0, &bytes, &status), length);
         assert_eq!(status.gap.map(|gap| gap.from), Some(512 << 10));
@@ -249,7 +263,8 @@ fn a_log_is_read_since_a_time_as_far_as_its_node_tells_when_it_was_written() {
             let of = LogOf { since: Some("1h".to_owned()), ..LogOf::default() };
             let (bytes, status) = read(&ann, &id, &of).await?;
             assert_eq!(follow_on(&whole, 0, &bytes, &status), length);
-            let of = LogOf { since: Some("2999-01-01".to_owned()), follow: true, ..LogOf::default() };
+            let of =
+                LogOf { since: Some("2999-01-01".to_owned()), follow: true, ..LogOf::default() };
             let content = ann.workflow_log(&id, &of).await?;
             let since = content.log_since().unwrap();
             assert_eq!((since.time.as_str(), since.has_times), ("2999-01-01T00:00:00Z", true));
@@ -280,7 +295,9 @@ fn a_log_past_its_users_quota_has_a_gap_and_is_freed_with_its_workflow() {
         assert!(status.gap.is_some_and(|gap| gap.from < QUOTA), "{status:?}");
         assert_eq!(follow_on(&whole, 0, &bytes, &status), length);
         let events = ann.workflow_events(&id, 0, 1_000).await?;
-        let told = |event: &&WorkflowEvent| event.message.contains("a part of its log is not kept: ann has ");
+        let told = |event: &&WorkflowEvent| {
+            event.message.contains("a part of its log is not kept: ann has ")
+        };
         assert_eq!(events.iter().filter(told).count(), 1, "{events:?}");
 
         let used = async || -> anyhow::Result<u64> {

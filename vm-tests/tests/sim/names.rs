@@ -48,17 +48,23 @@ fn names_that_would_climb_reach_nothing() {
         for climbing in [".", "..", ""] {
             let name = Some(climbing.to_owned());
             let request = StartWorkflow { name, document: hang.clone(), user: None };
-            assert_eq!(ann.start_workflow(&request).await.unwrap_err().status(), Some(422), "{climbing:?}");
+            assert_eq!(
+                ann.start_workflow(&request).await.unwrap_err().status(),
+                Some(422),
+                "{climbing:?}"
+            );
             let shown = ann.workflow(climbing).await.unwrap_err();
             assert!(matches!(shown, ClientError::Part { .. }), "{shown}");
             let stopped = ann.stop_workflow(climbing).await.unwrap_err();
             assert!(matches!(stopped, ClientError::Part { .. }), "{stopped}");
             let of = StreamOf { workflow: climbing.to_owned(), ..StreamOf::default() };
-            let entered = ann.open_stream(&of, &StreamRequest::Attach { all: true }).await.unwrap_err();
+            let entered =
+                ann.open_stream(&of, &StreamRequest::Attach { all: true }).await.unwrap_err();
             assert!(matches!(entered, ClientError::Part { .. }), "{entered}");
         }
         for job in [".", "..", "a/../b", "A"] {
-            let words = start(&ann, document(&[(job, "command: [hang]")])).await.unwrap_err().to_string();
+            let words =
+                start(&ann, document(&[(job, "command: [hang]")])).await.unwrap_err().to_string();
             assert!(words.contains(&format!("{job:?} cannot name a job")), "{words}");
         }
         assert_eq!(ann.workflows(10).await?, []);
@@ -72,7 +78,8 @@ fn a_command_of_one_item_is_told_before_it_is_started() {
         let (_cluster, _agents, ann) = cluster().await?;
         let text = document(&[("untar", r#"command: ["tar -C /data -zxf /data/input.tar.gz"]"#)]);
         let checked = ann.validate_workflow(text.clone()).await?;
-        let warnings: Vec<String> = checked.warnings.iter().map(|one| one.message.clone()).collect();
+        let warnings: Vec<String> =
+            checked.warnings.iter().map(|one| one.message.clone()).collect();
         let words = "it is run as the words [tar, -C, /data, -zxf, /data/input.tar.gz], unless the image has a \
                      program of exactly that name";
         assert_eq!((checked.diagnostics, warnings), (Vec::new(), vec![words.to_owned()]));

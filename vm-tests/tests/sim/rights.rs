@@ -112,7 +112,8 @@ impl Site {
         cluster.serve_job_image().await?;
         let agents = cluster.run_all(2).await?;
         let context = cluster.context()?;
-        let ca = reqwest::Certificate::from_pem(context.ca.as_deref().unwrap_or_default().as_bytes())?;
+        let ca =
+            reqwest::Certificate::from_pem(context.ca.as_deref().unwrap_or_default().as_bytes())?;
         let http = reqwest::Client::builder().tls_certs_only([ca]).timeout(DEADLINE).build()?;
         let (mut ann, file) = person(&cluster, "ann", 1001, false).await?;
         let (mut bob, _) = person(&cluster, "bob", 1002, false).await?;
@@ -148,7 +149,9 @@ impl Site {
                 person.token = token(&admin, person.name, &format!("again{}", self.used)).await?;
                 mine = self.cluster.client_with(person.token.clone())?;
             }
-            let _ = mine.create_token(&CreateToken { name: of(person.name), ..CreateToken::default() }).await;
+            let _ = mine
+                .create_token(&CreateToken { name: of(person.name), ..CreateToken::default() })
+                .await;
         }
         if self.cluster.client_with(self.reads.clone())?.whoami().await.is_err() {
             self.used += 1;
@@ -194,7 +197,9 @@ impl Site {
             ("POST", "/v1/apply") => json!({"document": "nodes: {}", "dry-run": true}),
             ("POST", "/v1/images") => json!({"source": "oci:/nowhere:1", "name": "never"}),
             ("POST", "/v1/workflows") => json!({"document": document, "user": user}),
-            ("POST", "/v1/workflows/validate" | "/v1/workflows/render") => json!({"document": document}),
+            ("POST", "/v1/workflows/validate" | "/v1/workflows/render") => {
+                json!({"document": document})
+            }
             _ => Value::Null,
         };
         let workflow = workflow_of(owner, method, thing);
@@ -236,7 +241,12 @@ impl Site {
         (!filled.contains('{')).then(|| Ask { path: filled + query, body })
     }
 
-    async fn send(&self, method: &str, ask: &Ask, token: Option<&str>) -> anyhow::Result<reqwest::Response> {
+    async fn send(
+        &self,
+        method: &str,
+        ask: &Ask,
+        token: Option<&str>,
+    ) -> anyhow::Result<reqwest::Response> {
         let url = self.context.server.join(&ask.path)?;
         let mut request = self.http.request(Method::from_bytes(method.as_bytes())?, url);
         if let Some(token) = token {
@@ -267,7 +277,9 @@ impl Site {
         let who = if asks == Some(READER) { Some(self.eve.name) } else { asks };
         let ask = self.ask(method, path, who, thing);
         let ask = ask.with_context(|| {
-            format!("no request is known for {method} {path}: add one to vm-tests/tests/sim/rights.rs")
+            format!(
+                "no request is known for {method} {path}: add one to vm-tests/tests/sim/rights.rs"
+            )
         })?;
         let token = match asks {
             None => None,
@@ -285,7 +297,11 @@ impl Site {
                 let is_read = method == "GET" && status.is_success();
                 let is_told = is_read || status.is_server_error();
                 let words = if is_told { words_of(response).await? } else { String::new() };
-                ensure!(!status.is_server_error(), "{method} {} by {asks:?}: {status}: {words}", ask.path);
+                ensure!(
+                    !status.is_server_error(),
+                    "{method} {} by {asks:?}: {status}: {words}",
+                    ask.path
+                );
                 let private = PRIVATE.iter().find(|private| words.contains(**private));
                 match asks {
                     Some("eve") if is_read && path == "/v1/nodes" => {
@@ -294,7 +310,11 @@ impl Site {
                     Some("eve") => {}
                     // An admin's: it says what was asked for, by whatever name.
                     Some(READER) if path == "/v1/audit" => {}
-                    _ => ensure!(private.is_none(), "{} tells {asks:?} {private:?}: {words}", ask.path),
+                    _ => ensure!(
+                        private.is_none(),
+                        "{} tells {asks:?} {private:?}: {words}",
+                        ask.path
+                    ),
                 }
                 ("allowed".to_owned(), method != "GET")
             }
@@ -371,7 +391,11 @@ fn record(name: &str, uid: u32, admin: bool) -> User {
 }
 
 async fn token(admin: &Client, user: &str, name: &str) -> anyhow::Result<String> {
-    let create = CreateToken { name: name.to_owned(), user: Some(user.to_owned()), ..CreateToken::default() };
+    let create = CreateToken {
+        name: name.to_owned(),
+        user: Some(user.to_owned()),
+        ..CreateToken::default()
+    };
     Ok(admin.create_token(&create).await?.token)
 }
 
@@ -439,7 +463,10 @@ fn who_may_do_what() {
                 let method = method.to_uppercase();
                 let action = &operation["x-action"];
                 let is_open = operation["security"].is_array();
-                ensure!(is_open == action.is_null(), "{method} {path} is for everybody, or has an action");
+                ensure!(
+                    is_open == action.is_null(),
+                    "{method} {path} is for everybody, or has an action"
+                );
                 let permitted = ann.actions.iter().find(|one| action == one.action.as_str());
                 let on = permitted.map(|permitted| permitted.on);
                 for &thing in things(path, &method) {
@@ -448,20 +475,29 @@ fn who_may_do_what() {
                         cells.push(site.cell(&method, path, asks, thing).await?);
                     }
                     // A token to read with does what its user may do, of what only reads.
-                    let reads = action.as_str().and_then(Action::from_word).is_some_and(Action::only_reads);
+                    let reads =
+                        action.as_str().and_then(Action::from_word).is_some_and(Action::only_reads);
                     let reads = reads || is_open;
                     let scoped = site.cell(&method, path, Some(READER), thing).await?;
                     let wanted = if reads { cells[2].as_str() } else { "403" };
-                    ensure!(scoped == wanted, "{method} {path} {thing:?} with a token to read: {scoped}");
+                    ensure!(
+                        scoped == wanted,
+                        "{method} {path} {thing:?} with a token to read: {scoped}"
+                    );
                     // What a user is told to be permitted is what the user may do.
                     let told = match (on, thing) {
                         _ if is_open => cells.iter().all(|cell| cell == "allowed"),
                         (None, _) => cells[1] == "403",
-                        (Some(Extent::Own), Thing::Others | Thing::OthersByName) => cells[1] != "allowed",
+                        (Some(Extent::Own), Thing::Others | Thing::OthersByName) => {
+                            cells[1] != "allowed"
+                        }
                         (Some(_), Thing::Missing) => cells[1] != "401",
                         (Some(_), _) => cells[1] == "allowed" || path == NEVER_SENT,
                     };
-                    ensure!(told, "{method} {path} {thing:?}: {action} is permitted on {on:?}: {cells:?}");
+                    ensure!(
+                        told,
+                        "{method} {path} {thing:?}: {action} is permitted on {on:?}: {cells:?}"
+                    );
                     let line = format!(
                         "{method:6} {path:44} {:16} {:10} {:8} {:8}",
                         thing.as_str(),

@@ -16,8 +16,9 @@ fn every_document_of_the_slides_starts_or_wants_what_is_to_come() {
     in_namespace(async {
         let (_cluster, _agents, ann) = cluster().await?;
         let directory = workspace::root()?.join("vm-tests/documents/slides");
-        let mut paths: Vec<_> =
-            fs::read_dir(directory)?.map(|entry| Ok(entry?.path())).collect::<std::io::Result<_>>()?;
+        let mut paths: Vec<_> = fs::read_dir(directory)?
+            .map(|entry| Ok(entry?.path()))
+            .collect::<std::io::Result<_>>()?;
         paths.sort();
         let mut told = String::new();
         for path in paths {

@@ -33,10 +33,15 @@ fn refusal(opened: Result<Line, ClientError>) -> (u16, String) {
 }
 
 /// A job that runs until it is stopped; which node runs it.
-async fn hanging(cluster: &Cluster, agents: &[Agent], ann: &Client) -> anyhow::Result<(String, usize)> {
+async fn hanging(
+    cluster: &Cluster,
+    agents: &[Agent],
+    ann: &Client,
+) -> anyhow::Result<(String, usize)> {
     let id = start(ann, document(&[("job", "command: [hang]")])).await?;
-    let ran =
-        |agent: &Agent| agent.state().borrow().started.iter().any(|subject| subject.contains("job job"));
+    let ran = |agent: &Agent| {
+        agent.state().borrow().started.iter().any(|subject| subject.contains("job job"))
+    };
     cluster.until("the job runs", || agents.iter().any(ran)).await;
     // The server is told a little later.
     let node = agents.iter().position(ran).unwrap();
@@ -88,8 +93,8 @@ fn a_user_hears_what_the_node_says() {
         let audit = cluster.client().audit(100).await?;
         let words = "exec echo hello there";
         let entries = audit.iter().filter(|entry| entry.action == words);
-        let told =
-            entries.map(|entry| [&entry.principal, &entry.outcome, &entry.subject].map(String::as_str));
+        let told = entries
+            .map(|entry| [&entry.principal, &entry.outcome, &entry.subject].map(String::as_str));
         let subject = format!("/v1/workflows/{id} job job[0]");
         // The newest first. Before the node was told of the command it was on disk who sent it.
         let expected = [["ann", "101", subject.as_str()], ["ann", "begun", subject.as_str()]];
@@ -131,10 +136,15 @@ fn a_stream_is_for_its_node_once_and_not_for_ever() {
             let (ann, id) = (ann.clone(), id.clone());
             async move { open(&ann, &id, &["not-dialled"]).await.map(drop) }
         });
-        cluster.until("the node is told", || agents[node].state().borrow().streams.len() > told).await;
+        cluster
+            .until("the node is told", || agents[node].state().borrow().streams.len() > told)
+            .await;
         let stream = *agents[node].state().borrow().streams.last().unwrap();
         let refused = agents[1 - node].dial_stream(stream).await?.unwrap_err();
-        assert!(refused.status == 404 && refused.words.contains("never made for this node"), "{refused}");
+        assert!(
+            refused.status == 404 && refused.words.contains("never made for this node"),
+            "{refused}"
+        );
         agents[node].dial_stream(stream).await?.unwrap();
         opening.await??;
         assert!(agents[node].dial_stream(stream).await?.unwrap_err().status == 404, "taken twice");
@@ -142,7 +152,10 @@ fn a_stream_is_for_its_node_once_and_not_for_ever() {
         let (status, words) = refusal(open(&ann, &id, &["not-dialled"]).await);
         assert!(status == 504 && words.contains("did not dial within 15 s"), "{status}: {words}");
         let stream = *agents[node].state().borrow().streams.last().unwrap();
-        assert!(agents[node].dial_stream(stream).await?.unwrap_err().status == 404, "taken too late");
+        assert!(
+            agents[node].dial_stream(stream).await?.unwrap_err().status == 404,
+            "taken too late"
+        );
         Ok(())
     });
 }

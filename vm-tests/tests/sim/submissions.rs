@@ -124,14 +124,19 @@ fn pages_of_workflows_attempts_and_events_have_each_row_once() {
 
         let array = "command: [/bin/sleep, '1'], task-array: {start: 1, end: 5}";
         let array =
-            start(&ann, document(&[("first", "command: [/bin/sleep, '1']"), ("many", array)])).await?;
+            start(&ann, document(&[("first", "command: [/bin/sleep, '1']"), ("many", array)]))
+                .await?;
         end(&ann, &array).await?;
         let path = format!("/v1/workflows/{array}");
         for (list, field) in [("attempts", ["stage", "task"]), ("events", ["number", "event"])] {
             let key = |row: &Value| Value::from(field.map(|field| row[field].clone()).to_vec());
             let pages = walk(&browser, &format!("{path}/{list}"), key, async || Ok(())).await?;
-            let whole: Vec<Value> = browser.get(&format!("{path}/{list}?limit=10000")).await?.json().await?;
-            assert!(pages.len() > 2 && pages.iter().rev().skip(1).all(|page| page.len() == 2), "{pages:?}");
+            let whole: Vec<Value> =
+                browser.get(&format!("{path}/{list}?limit=10000")).await?.json().await?;
+            assert!(
+                pages.len() > 2 && pages.iter().rev().skip(1).all(|page| page.len() == 2),
+                "{pages:?}"
+            );
             assert_eq!(pages.concat(), whole.iter().map(key).collect::<Vec<_>>(), "{list}");
         }
         // Beside other parameters; and a cursor is good for its own list alone.

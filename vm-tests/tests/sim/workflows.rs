@@ -21,7 +21,9 @@ const PATIENCE: Duration = Duration::from_secs(60);
 pub(crate) fn document(jobs: &[(&str, &str)]) -> String {
     let head = "image: {uri: docker://".to_owned() + IMAGE;
     let job = |(name, rest): &(&str, &str)| {
-        format!("  {name}: {{{head}}}, resource: {{cpu: {{cores: 1}}, memory: {{size: 16MiB}}}}, {rest}}}\n")
+        format!(
+            "  {name}: {{{head}}}, resource: {{cpu: {{cores: 1}}, memory: {{size: 16MiB}}}}, {rest}}}\n"
+        )
     };
     "version: v1\njobs:\n".to_owned() + &jobs.iter().map(job).collect::<String>()
 }
@@ -32,7 +34,9 @@ pub(crate) async fn cluster() -> anyhow::Result<(Cluster, Vec<Agent>, Client)> {
 }
 
 /// As [`cluster`], with further lines of the server's configuration.
-pub(crate) async fn cluster_configured(further: &str) -> anyhow::Result<(Cluster, Vec<Agent>, Client)> {
+pub(crate) async fn cluster_configured(
+    further: &str,
+) -> anyhow::Result<(Cluster, Vec<Agent>, Client)> {
     let mut cluster = Cluster::configured(2, further).await?;
     cluster.serve_job_image().await?;
     let agents = cluster.run_all(2).await?;
@@ -44,14 +48,18 @@ pub(crate) async fn user(cluster: &Cluster, name: &str, uid: u32) -> anyhow::Res
     let account = Some(Account { uid, gid: uid, groups: Vec::new() });
     let user = User { name: name.to_owned(), admin: false, account, comment: None };
     cluster.client().add_user(&user).await?;
-    let create =
-        CreateToken { name: "test".to_owned(), user: Some(name.to_owned()), ..CreateToken::default() };
+    let create = CreateToken {
+        name: "test".to_owned(),
+        user: Some(name.to_owned()),
+        ..CreateToken::default()
+    };
     let token = cluster.client().create_token(&create).await?.token;
     cluster.client_with(token)
 }
 
 pub(crate) async fn start(client: &Client, document: String) -> Result<String, ClientError> {
-    let started = client.start_workflow(&StartWorkflow { name: None, document, user: None }).await?;
+    let started =
+        client.start_workflow(&StartWorkflow { name: None, document, user: None }).await?;
     Ok(started.id.to_string())
 }
 
@@ -91,14 +99,17 @@ fn an_array_reaches_its_concurrency_and_every_task_runs_once() {
         let states: Vec<_> = agents.iter().map(|agent| agent.state().borrow().clone()).collect();
         let most: usize = states.iter().map(|state| state.most_jobs).sum();
         assert!(most <= 8 && states.iter().any(|state| state.most_jobs >= 2), "{states:?}");
-        let started =
-            states.iter().flat_map(|state| &state.started).filter(|subject| subject.contains("frames"));
+        let started = states
+            .iter()
+            .flat_map(|state| &state.started)
+            .filter(|subject| subject.contains("frames"));
         assert_eq!(started.count(), 32);
         let attempts = ann.attempts(&id, None, 1000).await?;
         let tasks: Vec<u32> = attempts.iter().map(|attempt| attempt.task).collect();
         assert_eq!(tasks, (1..=32).collect::<Vec<_>>());
         // The server's own clock: a task is placed when another is known to be over.
-        let mut content = ann.workflow_log(&id, &LogOf { task: Some(7), ..LogOf::default() }).await?;
+        let mut content =
+            ann.workflow_log(&id, &LogOf { task: Some(7), ..LogOf::default() }).await?;
         let log = String::from_utf8(content.next().await.unwrap()).unwrap();
         assert!(log.contains("frames") && log.contains("/bin/sleep"), "{log}");
         Ok(())
@@ -133,7 +144,12 @@ fn jobs_end_in_every_way_and_the_reason_is_told() {
         let (_cluster, _agents, ann) = cluster().await?;
         let timed_out = Outcome::TimedOut { seconds: 1, cause: None };
         let fails = [
-            ("command: [exit, '3'], policy: {retry: {attempts: 1}}", "exit", Outcome::Exited { code: 3 }, 2),
+            (
+                "command: [exit, '3'], policy: {retry: {attempts: 1}}",
+                "exit",
+                Outcome::Exited { code: 3 },
+                2,
+            ),
             ("command: [hang], policy: {timeout: {execute: 1s}}", "1 s", timed_out, 1),
             ("command: [oom]", "memory", Outcome::OutOfMemory { limit_bytes: 16 << 20 }, 1),
         ];
@@ -144,17 +160,23 @@ fn jobs_end_in_every_way_and_the_reason_is_told() {
             let reason = workflow.summary.reason.unwrap();
             assert!(reason.contains(words), "{reason}");
             let attempts = ann.attempts(&id, None, 10).await?;
-            let outcomes: Vec<_> = attempts.into_iter().filter_map(|attempt| attempt.outcome).collect();
+            let outcomes: Vec<_> =
+                attempts.into_iter().filter_map(|attempt| attempt.outcome).collect();
             assert_eq!(outcomes, vec![outcome; tries]);
         }
         let id = start(&ann, document(&[("job", "command: [/bin/sleep, '50']")])).await?;
-        let mut content = ann.workflow_log(&id, &LogOf { follow: true, ..LogOf::default() }).await?;
+        let mut content =
+            ann.workflow_log(&id, &LogOf { follow: true, ..LogOf::default() }).await?;
         let mut log = Vec::new();
         while let Ok(bytes) = content.next().await {
             log.extend(bytes);
         }
         assert_eq!(String::from_utf8(log)?.matches("/bin/sleep 50").count(), 1);
-        assert_eq!(end(&ann, &id).await?.summary.state, State::Finished, "the log ends with the job");
+        assert_eq!(
+            end(&ann, &id).await?.summary.state,
+            State::Finished,
+            "the log ends with the job"
+        );
 
         let id = start(&ann, document(&[("job", "command: [hang]")])).await?;
         tokio::time::sleep(Duration::from_millis(300)).await;
@@ -185,12 +207,15 @@ fn a_user_neither_sees_nor_stops_the_workflows_of_another() {
             user: Some("ann".to_owned()),
         };
         assert!(
-            refusal(ben.start_workflow(&request).await).contains("`workflow-start` is refused to ben (user)")
+            refusal(ben.start_workflow(&request).await)
+                .contains("`workflow-start` is refused to ben (user)")
         );
         assert_eq!(cluster.client().workflows(100).await?.len(), 1, "the admin sees it");
         // The admin has no uid: nothing runs as root.
         let request = StartWorkflow { user: None, ..request };
-        assert!(refusal(cluster.client().start_workflow(&request).await).contains("has no uid and gid"));
+        assert!(
+            refusal(cluster.client().start_workflow(&request).await).contains("has no uid and gid")
+        );
         cluster.client().stop_workflow(&id).await?;
         Ok(())
     });
@@ -203,7 +228,10 @@ fn bad_documents_are_refused_and_start_nothing() {
         let run = "command: [exit, '0']";
         let wrong = [
             (
-                document(&[("a", "command: [x], requires: [b]"), ("b", "command: [x], requires: [a]")]),
+                document(&[
+                    ("a", "command: [x], requires: [b]"),
+                    ("b", "command: [x], requires: [a]"),
+                ]),
                 "jobs wait for each other",
             ),
             (document(&[("a", "command: [x], requires: [nowhere]")]), "nowhere"),
@@ -263,7 +291,9 @@ fn a_run_that_nobody_ordered_is_not_believed() {
             usage: Usage::default(),
         };
         let run: RunId = format!("{:032x}", 0xbad).parse()?;
-        agents[0].claim(RunReport { run, state: RunState::Ended(Box::new(end_of.clone())) }).await?;
+        agents[0]
+            .claim(RunReport { run, state: RunState::Ended(Box::new(end_of.clone())) })
+            .await?;
         // One node tells of the run of another.
         let ours = loop {
             if let Some(attempt) = ann.attempts(&id, None, 1).await?.pop() {
@@ -282,7 +312,8 @@ fn a_run_that_nobody_ordered_is_not_believed() {
 /// A workflow whose one job runs until it is stopped and may be tried twice, and the node of its
 /// first attempt.
 async fn hanging(client: &Client) -> anyhow::Result<(String, String)> {
-    let id = start(client, document(&[("job", "command: [hang], policy: {retry: {attempts: 1}}")])).await?;
+    let id = start(client, document(&[("job", "command: [hang], policy: {retry: {attempts: 1}}")]))
+        .await?;
     loop {
         let attempts = client.attempts(&id, None, 1).await?;
         if let Some(attempt) = attempts.into_iter().find(|attempt| attempt.started.is_some()) {
@@ -354,7 +385,10 @@ fn a_workflow_is_never_unknown_and_never_over_too_early() {
                     break workflow;
                 }
                 let listed = ann.workflows(100).await?;
-                assert!(listed.iter().any(|summary| summary.id.to_string() == id), "{id} is not listed");
+                assert!(
+                    listed.iter().any(|summary| summary.id.to_string() == id),
+                    "{id} is not listed"
+                );
             };
             assert_eq!(workflow.summary.state, State::Failed);
             let attempts = ann.attempts(&id, None, 100).await?;
@@ -371,7 +405,12 @@ fn nothing_new_begins_on_drained_nodes() {
         let (cluster, _agents, ann) = cluster().await?;
         let running = start(&ann, document(&[("runs", "command: [/bin/sleep, '3']")])).await?;
         let begun = async {
-            while ann.attempts(&running, None, 10).await?.iter().all(|attempt| attempt.started.is_none()) {
+            while ann
+                .attempts(&running, None, 10)
+                .await?
+                .iter()
+                .all(|attempt| attempt.started.is_none())
+            {
                 tokio::time::sleep(Duration::from_millis(20)).await;
             }
             anyhow::Ok(())
@@ -397,9 +436,16 @@ fn nothing_new_begins_on_drained_nodes() {
             }
         };
         tokio::time::timeout(PATIENCE, told).await??;
-        assert_eq!(end(&ann, &running).await?.summary.state, State::Finished, "what ran was let go on");
+        assert_eq!(
+            end(&ann, &running).await?.summary.state,
+            State::Finished,
+            "what ran was let go on"
+        );
         assert!(ann.workflow(&waiting).await?.summary.ended.is_none());
-        assert!(refusal(ann.drain(&nodes[0], &drain).await).contains("admin"), "a user drains no node");
+        assert!(
+            refusal(ann.drain(&nodes[0], &drain).await).contains("admin"),
+            "a user drains no node"
+        );
         let two_lines = DrainNode { reason: "a\nb".to_owned() };
         assert!(refusal(cluster.client().drain(&nodes[0], &two_lines).await).contains("one line"));
         cluster.client().undrain(&nodes[0]).await?;

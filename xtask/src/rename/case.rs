@@ -55,7 +55,9 @@ fn pascal(words: &str) -> String {
 
 fn capital(word: &str) -> String {
     let mut characters = word.chars();
-    characters.next().map_or_else(String::new, |first| first.to_uppercase().chain(characters).collect())
+    characters
+        .next()
+        .map_or_else(String::new, |first| first.to_uppercase().chain(characters).collect())
 }
 
 /// The name that serde and sqlx give a field or a variant under `rename_all`.
@@ -108,7 +110,8 @@ mod tests {
 
     #[test]
     fn wire_names_are_those_of_serde() {
-        let both = |rule| (wire(Some(rule), "host_name", false), wire(Some(rule), "NodeGone", true));
+        let both =
+            |rule| (wire(Some(rule), "host_name", false), wire(Some(rule), "NodeGone", true));
         assert_eq!(both("lowercase"), ("host_name".into(), "nodegone".into()));
         assert_eq!(both("UPPERCASE"), ("HOST_NAME".into(), "NODEGONE".into()));
         assert_eq!(both("PascalCase"), ("HostName".into(), "NodeGone".into()));

@@ -139,8 +139,15 @@ struct Member<'c, 'a> {
 }
 
 /// Goes over one `struct` or `enum`. Returns the index after it.
-fn item(code: &[Token<'_>], at: usize, attributes: &[&[Token<'_>]], found: &mut Vec<Exposed>) -> usize {
-    let Some(name) = code.get(at + 1).filter(|token| token.kind == Kind::Identifier) else { return at + 1 };
+fn item(
+    code: &[Token<'_>],
+    at: usize,
+    attributes: &[&[Token<'_>]],
+    found: &mut Vec<Exposed>,
+) -> usize {
+    let Some(name) = code.get(at + 1).filter(|token| token.kind == Kind::Identifier) else {
+        return at + 1;
+    };
     let container = Container::of(attributes, code[at].text == "enum");
     let has_name = attributes.iter().any(|attribute| has(attribute, "schema", "as"));
     if container.derives_any(&["ToSchema"]) && !has_name {
@@ -159,7 +166,8 @@ fn item(code: &[Token<'_>], at: usize, attributes: &[&[Token<'_>]], found: &mut 
             container.is_enum,
         ));
         let Some(inner) = member.body.filter(|_| container.is_enum) else { continue };
-        let all = value(&member.attributes, "serde", "rename_all").or(container.serde_all_fields.clone());
+        let all =
+            value(&member.attributes, "serde", "rename_all").or(container.serde_all_fields.clone());
         for field in members(code, inner, closing(code, inner), true) {
             found.extend(shown_member(code, &field, &container, all.as_deref(), false));
         }
@@ -170,7 +178,8 @@ fn item(code: &[Token<'_>], at: usize, attributes: &[&[Token<'_>]], found: &mut 
 /// Where an attribute of the item may be put: before its visibility.
 fn before_item(code: &[Token<'_>], at: usize) -> usize {
     let mut first = at;
-    while first > 0 && matches!(code[first - 1].text, "pub" | "crate" | "super" | "in" | "(" | ")") {
+    while first > 0 && matches!(code[first - 1].text, "pub" | "crate" | "super" | "in" | "(" | ")")
+    {
         first -= 1;
     }
     code[first].at
@@ -191,7 +200,12 @@ fn body(code: &[Token<'_>], from: usize) -> Option<usize> {
     None
 }
 
-fn members<'c, 'a>(code: &'c [Token<'a>], open: usize, close: usize, has_types: bool) -> Vec<Member<'c, 'a>> {
+fn members<'c, 'a>(
+    code: &'c [Token<'a>],
+    open: usize,
+    close: usize,
+    has_types: bool,
+) -> Vec<Member<'c, 'a>> {
     let mut found = Vec::new();
     let mut at = open + 1;
     while at < close {
@@ -247,7 +261,8 @@ fn shown_member(
     let name = code[member.name].text.trim_start_matches("r#");
     let mut shown = Vec::new();
     let by_serde = ["Serialize", "Deserialize", "ToSchema", "IntoParams", "ToResponse"];
-    let is_kept = says("serde", &["rename", "skip", "flatten", "untagged"]) || container.is_nameless;
+    let is_kept =
+        says("serde", &["rename", "skip", "flatten", "untagged"]) || container.is_nameless;
     if container.derives_any(&by_serde) && !is_kept {
         shown.push(Shown::Serde(case::wire(serde_all, name, is_variant)));
     }
@@ -283,8 +298,9 @@ fn operation(code: &[Token<'_>], at: usize, attributes: &[&[Token<'_>]]) -> Opti
 
 /// The condition of the `cfg_attr` that derives one of these; none if something derives it always.
 fn condition(attributes: &[&[Token<'_>]], names: &[&str]) -> Option<String> {
-    let is_meant =
-        |attribute: &&&[Token<'_>]| derives(attribute).iter().any(|name| names.contains(&name.as_str()));
+    let is_meant = |attribute: &&&[Token<'_>]| {
+        derives(attribute).iter().any(|name| names.contains(&name.as_str()))
+    };
     let mut conditions = attributes.iter().filter(is_meant).map(|attribute| {
         let open = attribute.iter().position(|token| token.is_word("cfg_attr"))? + 1;
         let mut end = open + 1;
@@ -299,7 +315,9 @@ fn condition(attributes: &[&[Token<'_>]], names: &[&str]) -> Option<String> {
 
 /// Names that an attribute derives, with the parts of their paths.
 fn derives(attribute: &[Token<'_>]) -> Vec<String> {
-    let Some(at) = attribute.iter().position(|token| token.is_word("derive")) else { return Vec::new() };
+    let Some(at) = attribute.iter().position(|token| token.is_word("derive")) else {
+        return Vec::new();
+    };
     let listed = &attribute[at..=closing(attribute, at + 1).max(at)];
     let names = listed.iter().filter(|token| token.kind == Kind::Identifier);
     names.map(|token| token.text.to_owned()).collect()
@@ -347,13 +365,17 @@ mod tests {
         let kebab = "#[derive(Deserialize)] #[serde(rename_all = \"kebab-case\", tag = \"t\")]\n\
                      enum B { NodeGone { node_id: u8 }, Two(u8), Bits = 1 << 3, Last }";
         assert_eq!(wire(kebab), ["node-gone", "node_id", "two", "bits", "last"]);
-        let inner = "#[derive(Serialize)] enum D { #[serde(rename_all = \"camelCase\")] V { a_b: u8 } }";
+        let inner =
+            "#[derive(Serialize)] enum D { #[serde(rename_all = \"camelCase\")] V { a_b: u8 } }";
         assert_eq!(wire(inner), ["V", "aB"]);
     }
 
     #[test]
     fn what_derives_nothing_shows_nothing() {
-        assert!(shown("#[derive(Debug)] struct A { told: u8 } struct B { said: u8 } fn f() {}").is_empty());
+        assert!(
+            shown("#[derive(Debug)] struct A { told: u8 } struct B { said: u8 } fn f() {}")
+                .is_empty()
+        );
         let untagged = "#[derive(Serialize)] #[serde(untagged)] enum A { B(u8) }";
         assert!(shown(untagged).is_empty());
         assert!(shown("#[derive(Serialize)] struct A(u8); enum B { C }").is_empty());
@@ -361,25 +383,27 @@ mod tests {
 
     #[test]
     fn a_conditional_derive_counts_and_has_its_condition() {
-        let source = "#[cfg_attr(all(test, feature = \"x\"), derive(Serialize))] struct A { b: u8 }";
+        let source =
+            "#[cfg_attr(all(test, feature = \"x\"), derive(Serialize))] struct A { b: u8 }";
         assert_eq!(wire(source), ["b"]);
         let condition = |source: &str| exposed(&code(source)).remove(0).condition;
         assert_eq!(condition(source).unwrap(), "all ( test , feature = \"x\" )");
-        let schema =
-            "#[derive(Serialize)] #[cfg_attr(feature = \"openapi\", derive(ToSchema))] struct A(u8);";
+        let schema = "#[derive(Serialize)] #[cfg_attr(feature = \"openapi\", derive(ToSchema))] struct A(u8);";
         assert_eq!(condition(schema).unwrap(), "feature = \"openapi\"");
         assert_eq!(condition("#[derive(Serialize)] struct A { b: u8 }"), None);
     }
 
     #[test]
     fn columns_of_rows_are_shown() {
-        let row = "#[derive(sqlx::FromRow)] struct Row { place: i64, #[sqlx(rename = \"x\")] b: i64 }";
+        let row =
+            "#[derive(sqlx::FromRow)] struct Row { place: i64, #[sqlx(rename = \"x\")] b: i64 }";
         assert_eq!(shown(row), [("place".to_owned(), Shown::Column("place".to_owned()))]);
     }
 
     #[test]
     fn options_commands_and_values_are_shown() {
-        let options = "#[derive(clap::Args)] struct A { #[arg(long)] folder: P, #[command(flatten)] b: B }";
+        let options =
+            "#[derive(clap::Args)] struct A { #[arg(long)] folder: P, #[command(flatten)] b: B }";
         assert_eq!(shown(options), [("folder".to_owned(), Shown::Clap)]);
         let values = "#[derive(ValueEnum)] enum A { Told, #[value(name = \"x\")] B }";
         assert_eq!(shown(values), [("Told".to_owned(), Shown::Clap)]);
@@ -387,8 +411,7 @@ mod tests {
 
     #[test]
     fn schemas_and_operations_are_shown_under_their_own_names() {
-        let schema =
-            "#[derive(ToSchema)] pub struct Told(u8); #[derive(ToSchema)] #[schema(as = X)] struct B;";
+        let schema = "#[derive(ToSchema)] pub struct Told(u8); #[derive(ToSchema)] #[schema(as = X)] struct B;";
         assert_eq!(shown(schema), [("Told".to_owned(), Shown::Schema("Told".to_owned()))]);
         let path = "#[utoipa::path(get, path = \"/x\")] pub(crate) async fn list() {} \
                     #[utoipa::path(get, operation_id = \"y\",)] fn other() {} fn third() {}";

@@ -171,7 +171,8 @@ fn quoted(rest: &str) -> (Kind, usize) {
 fn number(rest: &str) -> usize {
     let whole = run(rest, is_part);
     let mut after = rest[whole..].chars();
-    let has_fraction = after.next() == Some('.') && after.next().is_some_and(|c| c.is_ascii_digit());
+    let has_fraction =
+        after.next() == Some('.') && after.next().is_some_and(|c| c.is_ascii_digit());
     let end = if has_fraction { whole + 1 + run(&rest[whole + 1..], is_part) } else { whole };
     let is_exponent = rest[..end].ends_with(['e', 'E']) && !rest.starts_with("0x");
     if is_exponent && rest[end..].starts_with(['+', '-']) {
@@ -190,7 +191,8 @@ mod tests {
 
     #[test]
     fn strings_are_one_token_each() {
-        let sources = [r#""a \" b""#, r##"r#"a " b"#"##, r#"b"x""#, r#"br"x\""#, r#"c"x""#, "\"half"];
+        let sources =
+            [r#""a \" b""#, r##"r#"a " b"#"##, r#"b"x""#, r#"br"x\""#, r#"c"x""#, "\"half"];
         for source in sources {
             assert_eq!(kinds(source), [(Kind::String, source)]);
         }

@@ -140,7 +140,8 @@ fn document(group: &Group, source: &str) -> String {
         if !is_meant || span.contains('\n') {
             return span.to_owned();
         }
-        let (file, name) = span.split_once(".rs::").map_or((None, span), |(file, name)| (Some(file), name));
+        let (file, name) =
+            span.split_once(".rs::").map_or((None, span), |(file, name)| (Some(file), name));
         let is_type = span.starts_with(|c: char| c.is_ascii_uppercase())
             && span.bytes().any(|c| c.is_ascii_lowercase());
         let path = match file {
@@ -160,13 +161,17 @@ fn document(group: &Group, source: &str) -> String {
 /// Whether a name is renamed in a file as well.
 fn comes_along(group: &Group, name: &str, path: &str) -> bool {
     group.identifiers.iter().any(|entry| entry.from == name && is_in_scope(group, entry, path))
-        || group.words.iter().any(|word| has_part(name, &word.from) && is_word_in_scope(group, word, path))
+        || group
+            .words
+            .iter()
+            .any(|word| has_part(name, &word.from) && is_word_in_scope(group, word, path))
 }
 
 /// Public names of the group that other files use too, where the table does not say that those are others.
 fn used_outside(group: &Group, public: &BTreeSet<String>, tree: &Tree) -> Vec<String> {
-    let is_known =
-        |name: &&String| !group.identifiers.iter().any(|entry| entry.from == **name && entry.outside);
+    let is_known = |name: &&String| {
+        !group.identifiers.iter().any(|entry| entry.from == **name && entry.outside)
+    };
     let public: Vec<&String> = public.iter().filter(is_known).collect();
     let mut users: BTreeMap<&str, Vec<&str>> = BTreeMap::new();
     for (path, source) in tree.iter().filter(|(path, _)| path.ends_with(".rs") && !is_left(path)) {
@@ -184,7 +189,8 @@ fn used_outside(group: &Group, public: &BTreeSet<String>, tree: &Tree) -> Vec<St
         }
     }
     let listed = |(name, paths): (&str, Vec<&str>)| {
-        let more = if paths.len() > 3 { format!(" and {} more", paths.len() - 3) } else { String::new() };
+        let more =
+            if paths.len() > 3 { format!(" and {} more", paths.len() - 3) } else { String::new() };
         let paths = paths.iter().take(3).copied().collect::<Vec<_>>().join(", ");
         format!("{name} is public and also in {paths}{more}: widen `in` or say outside = true")
     };
@@ -197,7 +203,9 @@ mod tests {
     use crate::rename::table::Table;
 
     fn planned(group: &str, files: &[(&str, &str)]) -> Plan {
-        let table = Table::parse(&format!("[[group]]\nname = \"g\"\npaths = [\"a/**\"]\n{group}\n")).unwrap();
+        let table =
+            Table::parse(&format!("[[group]]\nname = \"g\"\npaths = [\"a/**\"]\n{group}\n"))
+                .unwrap();
         let tree = files.iter().map(|&(path, text)| (path.to_owned(), text.to_owned())).collect();
         plan(&table.group[0], &tree)
     }
@@ -206,7 +214,8 @@ mod tests {
 
     #[test]
     fn only_the_paths_of_the_group_change() {
-        let plan = planned(TOLD, &[("a/b.rs", "told"), ("c/d.rs", "told"), ("a/migrations/1.rs", "told")]);
+        let plan =
+            planned(TOLD, &[("a/b.rs", "told"), ("c/d.rs", "told"), ("a/migrations/1.rs", "told")]);
         assert_eq!(plan.edits, Tree::from([("a/b.rs".to_owned(), "reported".to_owned())]));
         assert_eq!((plan.hits["told"], plan.refusals.len(), plan.idle.len()), (1, 0, 0));
     }
@@ -218,9 +227,13 @@ mod tests {
 
     #[test]
     fn public_names_that_others_use_are_refused_unless_they_come_along() {
-        let files = [("a/b.rs", "pub fn told() {}"), ("c/d.rs", "a::told()"), ("c/e.rs", "\"told\"")];
+        let files =
+            [("a/b.rs", "pub fn told() {}"), ("c/d.rs", "a::told()"), ("c/e.rs", "\"told\"")];
         let refusals = planned(TOLD, &files).refusals;
-        assert_eq!(refusals, ["told is public and also in c/d.rs: widen `in` or say outside = true"]);
+        assert_eq!(
+            refusals,
+            ["told is public and also in c/d.rs: widen `in` or say outside = true"]
+        );
         let outside = r#"identifiers = [{ from = "told", to = "reported", outside = true }]"#;
         assert!(planned(outside, &files).refusals.is_empty());
         let users = r#"users = ["c/**"]
@@ -238,11 +251,15 @@ identifiers = [{ from = "told", to = "reported", public = true }]"#;
             ("docs/y.md", "see `a/folder.rs`, `a/folder/x.rs::told`, `told`"),
             ("CHANGELOG.md", "a/folder.rs"),
         ];
-        let group = format!("{TOLD}\nfiles = [{{ from = \"a/folder.rs\", to = \"a/directory.rs\" }}]");
+        let group =
+            format!("{TOLD}\nfiles = [{{ from = \"a/folder.rs\", to = \"a/directory.rs\" }}]");
         let plan = planned(&group, &files);
         let moves = [("a/folder.rs", "a/directory.rs"), ("a/folder/x.rs", "a/directory/x.rs")];
         assert_eq!(plan.moves, moves.map(|(from, to)| (from.to_owned(), to.to_owned())));
-        assert_eq!(plan.edits["docs/y.md"], "see `a/directory.rs`, `a/directory/x.rs::reported`, `told`");
+        assert_eq!(
+            plan.edits["docs/y.md"],
+            "see `a/directory.rs`, `a/directory/x.rs::reported`, `told`"
+        );
         assert_eq!(plan.edits.len(), 2);
         assert!(planned(&group, &[]).refusals[0].contains("does not exist"));
         let both = [("a/folder.rs", ""), ("a/directory.rs", "")];
@@ -253,7 +270,8 @@ identifiers = [{ from = "told", to = "reported", public = true }]"#;
     fn phrases_change_where_the_table_says() {
         let group = r#"texts = [{ from = "hardware address", to = "MAC address", in = ["**/*.md"], except = ["x.md"] }]"#;
         let text = "hardware address";
-        let plan = planned(group, &[("a/b.rs", "// hardware address"), ("y.md", text), ("x.md", text)]);
+        let plan =
+            planned(group, &[("a/b.rs", "// hardware address"), ("y.md", text), ("x.md", text)]);
         assert_eq!(plan.edits, Tree::from([("y.md".to_owned(), "MAC address".to_owned())]));
     }
 }

@@ -64,7 +64,9 @@ pub(super) fn rewrite(path: &str, source: &str, rules: &Rules) -> Rewritten {
             Ok(text) => pins.entry(exposed.before).or_insert_with(String::new).push_str(&text),
             Err(NotKept(why)) => {
                 let line = line_of(source, exposed.at);
-                rewritten.refusals.push(format!("{path}:{line}: {}: {why}", rules.rules[rule].entry.from));
+                rewritten
+                    .refusals
+                    .push(format!("{path}:{line}: {}: {why}", rules.rules[rule].entry.from));
             }
         }
     }
@@ -127,7 +129,10 @@ fn pin(exposed: &Exposed, entry: &Identifier) -> Result<String, NotKept> {
         }
         Shown::Operation { name, after_comma } => {
             kept("operation", &entry.operation, name, "it is an operation of the API")?;
-            return Ok(format!("{}operation_id = \"{name}\"", if *after_comma { " " } else { ", " }));
+            return Ok(format!(
+                "{}operation_id = \"{name}\"",
+                if *after_comma { " " } else { ", " }
+            ));
         }
         Shown::Clap => {
             let refusal = "the command line shows it; clap = \"arg(…)\" in the table keeps it";
@@ -172,9 +177,11 @@ fn is_public(code: &[Token<'_>], index: usize) -> bool {
     while before > 0 {
         before -= 1;
         match code[before].text {
-            "fn" | "struct" | "enum" | "trait" | "type" | "const" | "static" | "mod" | "async" | "unsafe" => {
+            "fn" | "struct" | "enum" | "trait" | "type" | "const" | "static" | "mod" | "async"
+            | "unsafe" => {}
+            "pub" => {
+                return code.get(index + 1).is_none_or(|next| before + 1 < index || next.is(":"));
             }
-            "pub" => return code.get(index + 1).is_none_or(|next| before + 1 < index || next.is(":")),
             _ => return false,
         }
     }
@@ -229,7 +236,8 @@ fn macro_name<'a>(code: &[Token<'a>], open: usize) -> Option<&'a str> {
         return name(open.checked_sub(2)?).map(|token| token.text);
     }
     let attribute = open.checked_sub(3)?;
-    let is_error = code[attribute].is("#") && code[attribute + 1].is("[") && code[open - 1].is_word("error");
+    let is_error =
+        code[attribute].is("#") && code[attribute + 1].is("[") && code[open - 1].is_word("error");
     is_error.then_some("error")
 }
 

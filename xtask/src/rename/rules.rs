@@ -30,13 +30,17 @@ impl Rules {
     /// Those of a group that apply to a file.
     pub(super) fn of(group: &Group, path: &str, source: &str) -> Self {
         let in_scope = |entry: &&Identifier| is_in_scope(group, entry, path);
-        let mut entries: Vec<Identifier> = group.identifiers.iter().filter(in_scope).cloned().collect();
+        let mut entries: Vec<Identifier> =
+            group.identifiers.iter().filter(in_scope).cloned().collect();
         let words: Vec<&Word> =
             group.words.iter().filter(|word| is_word_in_scope(group, word, path)).collect();
         if !words.is_empty() {
             let taken: BTreeSet<String> = entries.iter().map(|entry| entry.from.clone()).collect();
             let tokens = code(source);
-            let names = tokens.iter().filter(|token| token.kind == Kind::Identifier).map(|token| token.text);
+            let names = tokens
+                .iter()
+                .filter(|token| token.kind == Kind::Identifier)
+                .map(|token| token.text);
             let names: BTreeSet<&str> = names.filter(|name| !taken.contains(*name)).collect();
             entries.extend(names.into_iter().filter_map(|name| by_words(&words, path, name)));
         }
@@ -44,7 +48,8 @@ impl Rules {
     }
 
     pub(super) fn from_entries(entries: Vec<Identifier>) -> Self {
-        let texts = |text: &str| code(text).iter().map(|token| token.text.to_owned()).collect::<Vec<_>>();
+        let texts =
+            |text: &str| code(text).iter().map(|token| token.text.to_owned()).collect::<Vec<_>>();
         let is_name = |token: &Token<'_>| token.kind == Kind::Identifier;
         let mut rules: Vec<Rule> = entries
             .into_iter()
@@ -72,10 +77,14 @@ impl Rules {
     pub(super) fn changes(&self, code: &[Token<'_>]) -> BTreeMap<usize, (usize, &str)> {
         let mut found: BTreeMap<usize, (usize, &str)> = BTreeMap::new();
         let mut longest: BTreeMap<usize, usize> = BTreeMap::new();
-        for (at, token) in code.iter().enumerate().filter(|(_, token)| token.kind == Kind::Identifier) {
+        for (at, token) in
+            code.iter().enumerate().filter(|(_, token)| token.kind == Kind::Identifier)
+        {
             for &index in self.by_anchor.get(token.text).into_iter().flatten() {
                 let rule = &self.rules[index];
-                let Some(start) = at.checked_sub(rule.anchor).filter(|&start| rule.is_at(code, start)) else {
+                let Some(start) =
+                    at.checked_sub(rule.anchor).filter(|&start| rule.is_at(code, start))
+                else {
                     continue;
                 };
                 for (offset, (from, to)) in rule.from.iter().zip(&rule.to).enumerate() {
@@ -130,6 +139,8 @@ fn by_words(words: &[&Word], path: &str, name: &str) -> Option<Identifier> {
 impl Rule {
     fn is_at(&self, code: &[Token<'_>], start: usize) -> bool {
         let tokens = code.get(start..start + self.from.len());
-        tokens.is_some_and(|tokens| tokens.iter().zip(&self.from).all(|(token, from)| token.text == from))
+        tokens.is_some_and(|tokens| {
+            tokens.iter().zip(&self.from).all(|(token, from)| token.text == from)
+        })
     }
 }

@@ -168,7 +168,8 @@ impl Group {
             }
         }
         for word in &self.words {
-            let is_plain = |text: &str| !text.is_empty() && text.bytes().all(|c| c.is_ascii_lowercase());
+            let is_plain =
+                |text: &str| !text.is_empty() && text.bytes().all(|c| c.is_ascii_lowercase());
             if !is_plain(&word.from) || !word.to.split('_').all(is_plain) {
                 bail!("word {:?} to {:?}: words are lower-case letters", word.from, word.to);
             }
@@ -226,7 +227,9 @@ fn parts_match(glob: &[&str], path: &[&str]) -> bool {
     match (glob.split_first(), path.split_first()) {
         (None, None) => true,
         (Some((&"**", rest)), _) => (0..=path.len()).any(|skip| parts_match(rest, &path[skip..])),
-        (Some((part, rest)), Some((name, others))) => part_matches(part, name) && parts_match(rest, others),
+        (Some((part, rest)), Some((name, others))) => {
+            part_matches(part, name) && parts_match(rest, others)
+        }
         _ => false,
     }
 }
@@ -234,7 +237,9 @@ fn parts_match(glob: &[&str], path: &[&str]) -> bool {
 fn part_matches(part: &str, name: &str) -> bool {
     let Some((head, tail)) = part.split_once('*') else { return part == name };
     let Some(rest) = name.strip_prefix(head) else { return false };
-    (0..=rest.len()).filter(|&at| rest.is_char_boundary(at)).any(|at| part_matches(tail, &rest[at..]))
+    (0..=rest.len())
+        .filter(|&at| rest.is_char_boundary(at))
+        .any(|at| part_matches(tail, &rest[at..]))
 }
 
 #[cfg(test)]
@@ -258,12 +263,22 @@ mod tests {
         let identifiers = |entry: &str| refusal(&format!("identifiers = [{entry}]"));
         assert!(identifiers(r#"{ from = "a", to = "type" }"#).contains("type is a keyword"));
         assert!(identifiers(r#"{ from = ".tell(", to = ".try.send(" }"#).contains("same tokens"));
-        assert!(identifiers(r#"{ from = "a::b", to = "a.:b" }"#).contains("only identifiers may differ"));
-        assert!(identifiers(r#"{ from = ".a(", to = ".b(", banned = true }"#).contains("cannot be banned"));
+        assert!(
+            identifiers(r#"{ from = "a::b", to = "a.:b" }"#)
+                .contains("only identifiers may differ")
+        );
+        assert!(
+            identifiers(r#"{ from = ".a(", to = ".b(", banned = true }"#)
+                .contains("cannot be banned")
+        );
         let twice = r#"{ from = "a", to = "b" }, { from = "a", to = "c" }"#;
         assert!(identifiers(twice).contains("twice"));
-        assert!(refusal(r#"words = [{ from = "Folder", to = "directory" }]"#).contains("lower-case"));
-        assert!(refusal(r#"texts = [{ from = "a b", to = "a b" }]"#).contains("nothing would change"));
+        assert!(
+            refusal(r#"words = [{ from = "Folder", to = "directory" }]"#).contains("lower-case")
+        );
+        assert!(
+            refusal(r#"texts = [{ from = "a b", to = "a b" }]"#).contains("nothing would change")
+        );
         assert!(refusal(r#"renames = []"#).contains("renames"));
     }
 
@@ -277,7 +292,8 @@ mod tests {
     fn the_table_of_this_repository_can_be_read() {
         let path = concat!(env!("CARGO_MANIFEST_DIR"), "/renames.toml");
         let table = Table::parse(&std::fs::read_to_string(path).unwrap()).unwrap();
-        let entries = |group: &Group| group.identifiers.len() + group.words.len() + group.texts.len();
+        let entries =
+            |group: &Group| group.identifiers.len() + group.words.len() + group.texts.len();
         assert!(table.group.iter().map(entries).sum::<usize>() > 100);
     }
 }

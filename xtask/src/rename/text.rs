@@ -73,7 +73,8 @@ fn replace_in_source(source: &str, from: &str, to: &str) -> Replaced {
 /// How many tokens belong to the comment that begins here: lines that follow each other are one.
 fn comment_run(found: &[Token<'_>]) -> usize {
     let is_comment = |at: usize| found.get(at).is_some_and(|token| token.kind == Kind::Comment);
-    let is_line_end = |at: usize| found.get(at).is_some_and(|token| token.text.matches('\n').count() == 1);
+    let is_line_end =
+        |at: usize| found.get(at).is_some_and(|token| token.text.matches('\n').count() == 1);
     if !is_comment(0) {
         return 0;
     }
@@ -87,7 +88,8 @@ fn comment_run(found: &[Token<'_>]) -> usize {
 /// Whether a string is for people.
 fn is_message(found: &[Token<'_>], at: usize, phrase: &str) -> bool {
     let text = found[at].text.trim_matches('"');
-    let is_statement = ["SELECT ", "INSERT ", "UPDATE ", "DELETE ", "CREATE ", "ALTER ", "WITH ", "DROP "];
+    let is_statement =
+        ["SELECT ", "INSERT ", "UPDATE ", "DELETE ", "CREATE ", "ALTER ", "WITH ", "DROP "];
     let is_raw = !found[at].text.starts_with('"');
     let is_key = !text.contains(' ') && !phrase.contains(' ');
     // `rename = "…"`, `alias = "…"` of attributes, and `.get("…")`.
@@ -98,9 +100,14 @@ fn is_message(found: &[Token<'_>], at: usize, phrase: &str) -> bool {
         .take(2)
         .map(|token| token.text)
         .collect();
-    let is_name =
-        matches!(before[..], ["=", "rename" | "alias" | "tag" | "content" | "path" | "name"] | ["(", "get"]);
-    !is_raw && !is_key && !is_name && !is_statement.iter().any(|word| text.trim_start().starts_with(word))
+    let is_name = matches!(
+        before[..],
+        ["=", "rename" | "alias" | "tag" | "content" | "path" | "name"] | ["(", "get"]
+    );
+    !is_raw
+        && !is_key
+        && !is_name
+        && !is_statement.iter().any(|word| text.trim_start().starts_with(word))
 }
 
 /// A phrase where it was found.
@@ -211,7 +218,10 @@ mod tests {
 
     #[test]
     fn a_phrase_is_replaced_over_lines_and_with_its_capital() {
-        assert_eq!(mac("A hardware address, the hardware\naddress."), "A MAC address, the MAC\naddress.");
+        assert_eq!(
+            mac("A hardware address, the hardware\naddress."),
+            "A MAC address, the MAC\naddress."
+        );
         assert_eq!(mac("/// a hardware\n    /// address"), "/// a MAC\n    /// address");
         assert_eq!(
             replace("Stand still. They stand still.", "stand still", "pause").text,
@@ -241,8 +251,10 @@ mod tests {
 
     #[test]
     fn in_sources_comments_and_messages_change_and_keys_do_not() {
-        let source = "// the folder\nfn folder() { get(\"folder\"); bail!(\"no folder {folder}\") }";
-        let wanted = "// the directory\nfn folder() { get(\"folder\"); bail!(\"no directory {folder}\") }";
+        let source =
+            "// the folder\nfn folder() { get(\"folder\"); bail!(\"no folder {folder}\") }";
+        let wanted =
+            "// the directory\nfn folder() { get(\"folder\"); bail!(\"no directory {folder}\") }";
         assert_eq!(replace_in_source(source, "folder", "directory").text, wanted);
     }
 

@@ -22,7 +22,8 @@ pub(super) fn findings(files: &[String]) -> anyhow::Result<Vec<String>> {
     let metadata: Value = serde_json::from_slice(&metadata)?;
     let root = metadata["workspace_root"].as_str().context("cargo metadata names no root")?;
     let packages = metadata["packages"].as_array().context("cargo metadata lists no packages")?;
-    let manifests: Vec<&str> = files.iter().filter_map(|path| path.strip_suffix("Cargo.toml")).collect();
+    let manifests: Vec<&str> =
+        files.iter().filter_map(|path| path.strip_suffix("Cargo.toml")).collect();
     let mut findings = Vec::new();
     let mut declared_anywhere = BTreeSet::new();
     for package in packages {
@@ -30,19 +31,24 @@ pub(super) fn findings(files: &[String]) -> anyhow::Result<Vec<String>> {
         let manifest = package["manifest_path"].as_str().context("a package without a manifest")?;
         let manifest =
             Path::new(manifest).strip_prefix(root)?.to_str().context("a path that is not UTF-8")?;
-        let directory = manifest.strip_suffix("Cargo.toml").context("a manifest of another name")?;
+        let directory =
+            manifest.strip_suffix("Cargo.toml").context("a manifest of another name")?;
         let declared: Vec<Declared> = package["dependencies"]
             .as_array()
             .into_iter()
             .flatten()
             .filter_map(|dependency| {
-                Some(Declared { name: dependency["name"].as_str()?, kind: dependency["kind"].as_str() })
+                Some(Declared {
+                    name: dependency["name"].as_str()?,
+                    kind: dependency["kind"].as_str(),
+                })
             })
             .collect();
         declared_anywhere.extend(declared.iter().map(|declared| declared.name));
         let mut sources = Sources::default();
-        let own =
-            files.iter().filter(|path| path.ends_with(".rs") && owner(path, &manifests) == Some(directory));
+        let own = files
+            .iter()
+            .filter(|path| path.ends_with(".rs") && owner(path, &manifests) == Some(directory));
         for path in own {
             let text = std::fs::read_to_string(path).with_context(|| path.clone())?;
             sources.add(&path[directory.len()..], &text);
@@ -52,8 +58,11 @@ pub(super) fn findings(files: &[String]) -> anyhow::Result<Vec<String>> {
     }
     let text = std::fs::read_to_string("Cargo.toml").context("Cargo.toml")?;
     let workspace: toml::Table = toml::from_str(&text).context("Cargo.toml")?;
-    let members: BTreeSet<&str> = packages.iter().filter_map(|package| package["name"].as_str()).collect();
-    for name in workspace["workspace"]["dependencies"].as_table().into_iter().flat_map(toml::Table::keys) {
+    let members: BTreeSet<&str> =
+        packages.iter().filter_map(|package| package["name"].as_str()).collect();
+    for name in
+        workspace["workspace"]["dependencies"].as_table().into_iter().flat_map(toml::Table::keys)
+    {
         if !declared_anywhere.contains(name.as_str()) && !members.contains(name.as_str()) {
             findings.push(format!("Cargo.toml: no crate takes {name}"));
         }
@@ -97,7 +106,12 @@ impl Sources {
     }
 
     /// What is wrong with the dependencies of a crate.
-    fn unused(&self, of: &str, declared: &[Declared], unnamed: &[(&str, &str, &str)]) -> Vec<String> {
+    fn unused(
+        &self,
+        of: &str,
+        declared: &[Declared],
+        unnamed: &[(&str, &str, &str)],
+    ) -> Vec<String> {
         let mut findings = Vec::new();
         for Declared { name, kind } in declared {
             let is_excepted = unnamed.iter().any(|(user, used, _)| *user == of && used == name);
@@ -110,7 +124,9 @@ impl Sources {
             match (is_used, is_excepted) {
                 (true, true) => findings.push(format!("{name} is named: remove its exception")),
                 (false, false) if in_tests => {
-                    findings.push(format!("{name} is used by tests alone: move it to [dev-dependencies]"));
+                    findings.push(format!(
+                        "{name} is used by tests alone: move it to [dev-dependencies]"
+                    ));
                 }
                 (false, false) => findings.push(format!("{name} is declared, and nothing uses it")),
                 _ => {}
@@ -154,17 +170,29 @@ mod tests {
 
     #[test]
     fn a_crate_is_named_by_a_path_or_a_use() {
-        let named = ["use tower_http::fs;", "tower_http::x()", "use tower_http;", "pub use tower_http as y;"];
+        let named = [
+            "use tower_http::fs;",
+            "tower_http::x()",
+            "use tower_http;",
+            "pub use tower_http as y;",
+        ];
         assert!(named.iter().all(|code| is_named("tower-http", code)));
-        let others =
-            ["std::tower_http::x()", "my_tower_http::x()", "tower_http2::x()", "let tower_http = 1;"];
+        let others = [
+            "std::tower_http::x()",
+            "my_tower_http::x()",
+            "tower_http2::x()",
+            "let tower_http = 1;",
+        ];
         assert!(!others.iter().any(|code| is_named("tower-http", code)));
     }
 
     #[test]
     fn what_nothing_names_is_found() {
         let mut sources = Sources::default();
-        sources.add("src/lib.rs", "use one::A; // three::B\n#[cfg(test)]\nmod tests { use two::B; }\n");
+        sources.add(
+            "src/lib.rs",
+            "use one::A; // three::B\n#[cfg(test)]\nmod tests { use two::B; }\n",
+        );
         sources.add("src/tests/more.rs", "use four::C;\n");
         sources.add("build.rs", "five::build();\n");
         let declared = |name, kind| Declared { name, kind };
@@ -179,7 +207,10 @@ mod tests {
             declared("six", None),
         ];
         let unnamed = [("crate", "six", "its features"), ("crate", "four", "its features")];
-        assert_eq!(sources.unused("other", &all[7..], &unnamed), ["six is declared, and nothing uses it"]);
+        assert_eq!(
+            sources.unused("other", &all[7..], &unnamed),
+            ["six is declared, and nothing uses it"]
+        );
         assert_eq!(
             sources.unused("crate", &all, &unnamed),
             [

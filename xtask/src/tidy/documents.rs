@@ -50,8 +50,8 @@ fn dead_paths(line: &str, directory: &Path) -> Vec<String> {
     let ticked = line.split('`').skip(1).step_by(2).filter(|word| is_path(word));
     let ticked = ticked.filter(|word| !Path::new(word).exists());
     let linked = line.split("](").skip(1).filter_map(|rest| rest.split([')', '#']).next());
-    let linked =
-        linked.filter(|link| !link.is_empty() && !link.contains("://") && !directory.join(link).exists());
+    let linked = linked
+        .filter(|link| !link.is_empty() && !link.contains("://") && !directory.join(link).exists());
     let named = line.split('`').skip(1).step_by(2).filter(|word| is_test(word) && !has_test(word));
     ticked.chain(linked).chain(named).map(str::to_owned).collect()
 }
@@ -80,8 +80,12 @@ mod tests {
         let here = Path::new("");
         assert_eq!(dead_paths("see `docs/nowhere.md` and `a/b`", here), ["docs/nowhere.md"]);
         assert_eq!(dead_paths("[x](nowhere.md) [y](https://example.org/z)", here), ["nowhere.md"]);
-        let gone = "`xtask/Cargo.toml::a`, `xtask/src/main.rs::of_nobody`, `xtask/src/gone.rs::main`";
-        assert_eq!(dead_paths(gone, here), ["xtask/src/main.rs::of_nobody", "xtask/src/gone.rs::main"]);
+        let gone =
+            "`xtask/Cargo.toml::a`, `xtask/src/main.rs::of_nobody`, `xtask/src/gone.rs::main`";
+        assert_eq!(
+            dead_paths(gone, here),
+            ["xtask/src/main.rs::of_nobody", "xtask/src/gone.rs::main"]
+        );
         assert!(dead_paths("`GET /v1/nodes/{name}`, `fleet::serve`", here).is_empty());
     }
 }

@@ -57,8 +57,9 @@ pub(super) fn findings() -> anyhow::Result<Vec<String>> {
         let name = package["name"].as_str().context("a package without a name")?;
         let manifest = package["manifest_path"].as_str().context("a package without a manifest")?;
         let Some(&(ring, peers)) = rings.get(name) else {
-            findings
-                .push(format!("{manifest}: crate {name} is in no ring: add it to xtask/src/tidy/edges.rs"));
+            findings.push(format!(
+                "{manifest}: crate {name} is in no ring: add it to xtask/src/tidy/edges.rs"
+            ));
             continue;
         };
         if !manifest_inherits_lints(manifest)? {
@@ -86,6 +87,9 @@ pub(super) fn findings() -> anyhow::Result<Vec<String>> {
 fn manifest_inherits_lints(path: &str) -> anyhow::Result<bool> {
     let text = std::fs::read_to_string(path).with_context(|| path.to_owned())?;
     let manifest: toml::Table = toml::from_str(&text).with_context(|| path.to_owned())?;
-    Ok(manifest.get("lints").and_then(|lints| lints.get("workspace")).and_then(toml::Value::as_bool)
+    Ok(manifest
+        .get("lints")
+        .and_then(|lints| lints.get("workspace"))
+        .and_then(toml::Value::as_bool)
         == Some(true))
 }

@@ -14,7 +14,8 @@ pub(super) fn findings(files: &[String]) -> anyhow::Result<Vec<String>> {
         }
         let text = std::fs::read_to_string(path).with_context(|| path.clone())?;
         let lines = string_errors(&without_tests(&text));
-        let finding = |line| format!("{path}:{line}: an error that is a String; give it a type (thiserror)");
+        let finding =
+            |line| format!("{path}:{line}: an error that is a String; give it a type (thiserror)");
         findings.extend(lines.into_iter().map(finding));
     }
     Ok(findings)
@@ -22,11 +23,12 @@ pub(super) fn findings(files: &[String]) -> anyhow::Result<Vec<String>> {
 
 /// Lines, from 1, at which an error is a `String`.
 fn string_errors(lines: &[&str]) -> Vec<usize> {
-    let code: Vec<&str> = lines.iter().map(|line| line.split("//").next().unwrap_or_default()).collect();
+    let code: Vec<&str> =
+        lines.iter().map(|line| line.split("//").next().unwrap_or_default()).collect();
     let code = code.join("\n");
-    let results = code
-        .match_indices("Result<")
-        .filter_map(|(at, word)| (second_argument(&code[at + word.len()..]) == Some("String")).then_some(at));
+    let results = code.match_indices("Result<").filter_map(|(at, word)| {
+        (second_argument(&code[at + word.len()..]) == Some("String")).then_some(at)
+    });
     let associated = ["type Err = String;", "type Error = String;"];
     let associated = associated.iter().flat_map(|text| code.match_indices(text).map(|(at, _)| at));
     let mut found: Vec<usize> =

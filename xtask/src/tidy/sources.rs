@@ -95,11 +95,13 @@ fn functions(lines: &[&str]) -> Vec<(String, usize, usize)> {
         let indent = line.len() - line.trim_start().len();
         let words: Vec<&str> = line.split_whitespace().collect();
         let Some(at) = words.iter().position(|&word| word == "fn") else { continue };
-        let prefix = ["pub", "pub(crate)", "pub(super)", "const", "async", "unsafe", "extern", "\"C\""];
+        let prefix =
+            ["pub", "pub(crate)", "pub(super)", "const", "async", "unsafe", "extern", "\"C\""];
         if !words[..at].iter().all(|word| prefix.contains(word)) {
             continue;
         }
-        let name = words.get(at + 1).map_or("", |word| word.split(['(', '<']).next().unwrap_or_default());
+        let name =
+            words.get(at + 1).map_or("", |word| word.split(['(', '<']).next().unwrap_or_default());
         let close = format!("{}}}", " ".repeat(indent));
         if line.trim_end().ends_with(['}', ';']) {
             continue;

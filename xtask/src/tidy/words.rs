@@ -39,7 +39,8 @@ fn of_file(group: &Group, path: &str, text: &str) -> Vec<String> {
     for phrase in group.texts.iter().filter(|phrase| phrase.banned && is_in(phrase, group, path)) {
         let found = replace_in_file(path, text, &phrase.from, &phrase.to).hits;
         if found > 0 {
-            findings.push(format!("{path}: {:?} is {:?} here ({found} times)", phrase.from, phrase.to));
+            findings
+                .push(format!("{path}: {:?} is {:?} here ({found} times)", phrase.from, phrase.to));
         }
     }
     findings
@@ -55,25 +56,32 @@ fn names(group: &Group, path: &str, text: &str, findings: &mut Vec<String>) {
         .iter()
         .filter(|entry| entry.banned && scope(&entry.within, &entry.except))
         .collect();
-    let words: Vec<_> =
-        group.words.iter().filter(|word| word.banned && scope(&word.within, &word.without)).collect();
+    let words: Vec<_> = group
+        .words
+        .iter()
+        .filter(|word| word.banned && scope(&word.within, &word.without))
+        .collect();
     if identifiers.is_empty() && words.is_empty() {
         return;
     }
     let tokens = code(text);
-    for (at, token) in tokens.iter().enumerate().filter(|(_, token)| token.kind == Kind::Identifier) {
+    for (at, token) in tokens.iter().enumerate().filter(|(_, token)| token.kind == Kind::Identifier)
+    {
         // `schema(as = Mistake)`: the name in the API's description, which stays.
         if at >= 2 && tokens[at - 1].text == "=" && tokens[at - 2].text == "as" {
             continue;
         }
-        let by_name = identifiers.iter().find(|entry| entry.from == token.text).map(|entry| &entry.to);
+        let by_name =
+            identifiers.iter().find(|entry| entry.from == token.text).map(|entry| &entry.to);
         let by_word = words.iter().find(|word| {
             has_part(token.text, &word.from) && !word.except.iter().any(|name| name == token.text)
         });
         if let Some(to) = by_name.or(by_word.map(|word| &word.to)) {
             let line = line_of(text, token.at);
-            findings
-                .push(format!("{path}:{line}: {} is no name here: say {to} (docs/glossary.md)", token.text));
+            findings.push(format!(
+                "{path}:{line}: {} is no name here: say {to} (docs/glossary.md)",
+                token.text
+            ));
         }
     }
 }
@@ -99,8 +107,7 @@ texts = [
 
     #[test]
     fn banned_names_are_found_in_code_alone() {
-        let text =
-            "struct Flow;\nfn run_folder() { folder_of_libc(\"Flow\") } // Flow, folder\nstruct Life;\n";
+        let text = "struct Flow;\nfn run_folder() { folder_of_libc(\"Flow\") } // Flow, folder\nstruct Life;\n";
         assert_eq!(
             found("a/b.rs", text),
             [
@@ -115,7 +122,10 @@ texts = [
     #[test]
     fn banned_phrases_are_found_in_prose_and_others_are_not() {
         let wanted = "a/b.md: \"hardware address\" is \"MAC address\" here (2 times)";
-        assert_eq!(found("a/b.md", "A hardware address\nand hardware\naddress stand still"), [wanted]);
+        assert_eq!(
+            found("a/b.md", "A hardware address\nand hardware\naddress stand still"),
+            [wanted]
+        );
         assert!(found("a/b.md", "`hardware address`").is_empty());
     }
 }

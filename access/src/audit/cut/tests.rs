@@ -104,12 +104,20 @@ async fn a_log_that_is_too_large_is_cut_and_verified_from_there() {
     assert_eq!(cut.why, "audit.max-gib");
     assert_eq!(verify_cut(&cut, &site.heads.key()), Ok(()));
     assert_eq!(site.numbers().await, (cut.number + 1..=11).collect::<Vec<_>>());
-    assert_eq!((site.stored().await, site.access.verify_audit().await.unwrap()), (11 - cut.number, 11));
+    assert_eq!(
+        (site.stored().await, site.access.verify_audit().await.unwrap()),
+        (11 - cut.number, 11)
+    );
     let told = &site.access.audit(1).await.unwrap()[0];
     assert!(is_told(&cut, told), "the cut is a row of the log: {told:?}");
     assert_eq!((told.principal.as_str(), told.outcome.as_str()), ("server", "audit.max-gib"));
-    let page = site.access.audit_page(None, &super::super::AuditQuery::default(), 100).await.unwrap();
-    assert_eq!((page.0.len() as u64, page.1), (11 - cut.number, None), "there is no page of what was cut");
+    let page =
+        site.access.audit_page(None, &super::super::AuditQuery::default(), 100).await.unwrap();
+    assert_eq!(
+        (page.0.len() as u64, page.1),
+        (11 - cut.number, None),
+        "there is no page of what was cut"
+    );
 
     // What is counted is what is there.
     let lines = site.access.inner.store.audit_after(0, 100).await.unwrap();
@@ -122,7 +130,10 @@ async fn a_log_that_is_too_large_is_cut_and_verified_from_there() {
     assert_eq!(site.access.verify_audit().await.unwrap(), 11);
     site.run("UPDATE access_audit SET outcome = '403' WHERE number = 8").await;
     let broken = site.access.verify_audit().await;
-    assert!(matches!(broken, Err(AccessError::Broken(BrokenChain::Changed { number: 8 }))), "{broken:?}");
+    assert!(
+        matches!(broken, Err(AccessError::Broken(BrokenChain::Changed { number: 8 }))),
+        "{broken:?}"
+    );
     assert_eq!(site.problems().await, [] as [&str; 0]);
     site.run("DELETE FROM access_audit WHERE number = 7").await;
     let problems = site.problems().await;
@@ -176,7 +187,10 @@ async fn lines_of_a_broken_chain_stay() {
     site.record(5).await;
     site.run("UPDATE access_audit SET principal = 'ben' WHERE number = 2").await;
     let refused = site.access.keep_within_limits(in_days(31), FIRST_AGE_TURN).await;
-    assert!(matches!(refused, Err(AccessError::Broken(BrokenChain::Changed { number: 2 }))), "{refused:?}");
+    assert!(
+        matches!(refused, Err(AccessError::Broken(BrokenChain::Changed { number: 2 }))),
+        "{refused:?}"
+    );
     assert_eq!((site.access.audit_cut(), site.stored().await), (None, 5));
 }
 
@@ -313,7 +327,10 @@ async fn a_forged_cut_hides_nothing_and_is_an_alarm() {
         assert_eq!(site.numbers().await, [1, 2, 3]);
         assert_eq!(site.access.audit_cut().as_ref(), Some(cut), "who verifies the log sees it");
         let alarm = site.access.audit_alarms().broken.unwrap();
-        assert!(alarm.starts_with("the cut of the audit log up to line 9 is not signed by"), "{alarm}");
+        assert!(
+            alarm.starts_with("the cut of the audit log up to line 9 is not signed by"),
+            "{alarm}"
+        );
         site.access.verify_against_saved(&site.heads, 3, false).await.unwrap();
         let alarm = site.access.audit_alarms().broken.unwrap();
         assert!(alarm.contains("was cut off: it ends with line 3"), "{alarm}");
@@ -382,7 +399,10 @@ async fn a_broken_chain_is_an_alarm_and_the_size_is_known_all_the_same() {
     let site = Site::open(directory.path(), AuditKeep { max_bytes, ..DAYS_30 }).await;
     site.run("UPDATE access_audit SET principal = 'ben' WHERE number = 2").await;
     let refused = site.access.tend_size(in_days(31), FIRST_AGE_TURN).await;
-    assert!(matches!(refused, Err(AccessError::Broken(BrokenChain::Changed { number: 2 }))), "{refused:?}");
+    assert!(
+        matches!(refused, Err(AccessError::Broken(BrokenChain::Changed { number: 2 }))),
+        "{refused:?}"
+    );
     let alarms = site.access.audit_alarms();
     assert!(alarms.broken.unwrap().contains("line 2 was changed after it was written"));
     assert!(alarms.filling.unwrap().contains("100 %"));
@@ -443,5 +463,7 @@ fn an_admin_is_told_before_lines_go() {
     assert!(filling(80, 100).unwrap().starts_with("the audit log has 80 % of audit.max-gib"));
     assert!(filling(u64::MAX, 0).is_some(), "nothing overflows");
     assert_eq!(large(TOLD_BYTES - 1), None);
-    assert!(large(TOLD_BYTES).unwrap().starts_with("the audit log has 16 GiB, and nothing is removed"));
+    assert!(
+        large(TOLD_BYTES).unwrap().starts_with("the audit log has 16 GiB, and nothing is removed")
+    );
 }

@@ -86,9 +86,14 @@ impl AuditHeads {
             Ok(Ok(Some(head))) => return Some(head),
             Ok(Ok(None)) => self.set_fits(),
             Ok(Err(error))
-                if matches!(error.kind(), io::ErrorKind::PermissionDenied | io::ErrorKind::Unsupported) =>
+                if matches!(
+                    error.kind(),
+                    io::ErrorKind::PermissionDenied | io::ErrorKind::Unsupported
+                ) =>
             {
-                tracing::warn!("the audit log is not held against {shown}, which cannot be read: {error}");
+                tracing::warn!(
+                    "the audit log is not held against {shown}, which cannot be read: {error}"
+                );
                 self.set_fits();
             }
             Ok(Err(error)) => {
@@ -105,7 +110,9 @@ impl AuditHeads {
     fn compare(&self, head: &AuditHead, line: Option<&AuditLine>, last: u64) {
         let number = head.number;
         let what = match line {
-            Some(line) if head.hash.eq_ignore_ascii_case(&hex::encode(line.hash)) => return self.set_fits(),
+            Some(line) if head.hash.eq_ignore_ascii_case(&hex::encode(line.hash)) => {
+                return self.set_fits();
+            }
             Some(_) => format!("was written again: line {number} is not the one whose head"),
             None if last < number => {
                 format!("was cut off: it ends with line {last}, and a head of line {number}")
@@ -160,8 +167,8 @@ impl AuditHeads {
         let takes_other = self.saved_heads().new_key.is_some();
         thread::Builder::new().name("audit-head".to_owned()).spawn(move || {
             let read = end_of(&path).map(|text| newest_head(&text, &key));
-            let read =
-                read.map(|head| head.filter(|head| takes_other || head.key.eq_ignore_ascii_case(&key)));
+            let read = read
+                .map(|head| head.filter(|head| takes_other || head.key.eq_ignore_ascii_case(&key)));
             drop(turn);
             // Who waited may have gone.
             let _ = sender.send(read);
@@ -195,8 +202,12 @@ impl Access {
         );
         tracing::warn!("{why}");
         heads.saved_heads().new_key = Some(why);
-        let request =
-            Request { principal: "server", action: NEW_KEY, subject: "audit.key", ..Request::default() };
+        let request = Request {
+            principal: "server",
+            action: NEW_KEY,
+            subject: "audit.key",
+            ..Request::default()
+        };
         self.record_of_object(request, &key, "made again").await
     }
 
@@ -208,7 +219,8 @@ impl Access {
             let keeping = self.keeping();
             ([keeping.broken.clone(), keeping.cuts.forged()], keeping.filling.clone())
         };
-        let broken: Vec<String> = heads.broken().into_iter().chain(broken.into_iter().flatten()).collect();
+        let broken: Vec<String> =
+            heads.broken().into_iter().chain(broken.into_iter().flatten()).collect();
         let broken = (!broken.is_empty()).then(|| broken.join("; "));
         AuditAlarms { broken, new_key: heads.saved_heads().new_key.clone(), filling }
     }
@@ -238,7 +250,8 @@ impl Access {
     fn is_of_what_was_cut(&self, head: &AuditHead) -> bool {
         let by_head = || self.audit_cut().filter(|cut| verify_cut(cut, &head.key).is_ok());
         self.cut_that_counts().or_else(by_head).is_some_and(|cut| {
-            let is_its_last = head.number == cut.number && head.hash.eq_ignore_ascii_case(&cut.hash);
+            let is_its_last =
+                head.number == cut.number && head.hash.eq_ignore_ascii_case(&cut.hash);
             head.number < cut.number || is_its_last
         })
     }
@@ -252,7 +265,10 @@ fn end_of(path: &Path) -> io::Result<String> {
     }
     let mut file = match File::open(path) {
         // Without its directory it is on a share that is not there yet.
-        Err(error) if error.kind() == io::ErrorKind::NotFound && path.parent().is_some_and(Path::is_dir) => {
+        Err(error)
+            if error.kind() == io::ErrorKind::NotFound
+                && path.parent().is_some_and(Path::is_dir) =>
+        {
             return Ok(String::new());
         }
         opened => opened?,
@@ -280,7 +296,11 @@ mod tests {
         let text = str::to_owned;
         let (principal, action) = (text("ann"), text("POST"));
         let (subject, outcome) = (text("/v1/nodes"), text(outcome));
-        next(None, Action { principal, action, subject, outcome, details: Details::default() }, Timestamp(0))
+        next(
+            None,
+            Action { principal, action, subject, outcome, details: Details::default() },
+            Timestamp(0),
+        )
     }
 
     #[test]

@@ -19,8 +19,7 @@ use crate::{
 };
 
 /// Columns of an [`AuditRow`]: a number, [`EntryColumns`], and what the chain adds.
-const AUDIT: &str =
-    "number, at, principal, action, subject, outcome, object, difference, source, token, form, hash";
+const AUDIT: &str = "number, at, principal, action, subject, outcome, object, difference, source, token, form, hash";
 
 /// Rows that one statement writes.
 const ROWS_PER_STATEMENT: usize = 64;
@@ -72,8 +71,17 @@ struct CutRow {
 
 impl From<AuditRow> for AuditLine {
     fn from(AuditRow { number, entry, form, hash }: AuditRow) -> Self {
-        let EntryColumns { at, principal, action, subject, outcome, object, difference, source, token } =
-            entry;
+        let EntryColumns {
+            at,
+            principal,
+            action,
+            subject,
+            outcome,
+            object,
+            difference,
+            source,
+            token,
+        } = entry;
         let details = Details { object, difference, source, token };
         let (number, at, form, hash) = (number.0, Timestamp(at), form.0, hash.0);
         Self { number, at, principal, action, subject, outcome, details, form, hash }
@@ -82,8 +90,17 @@ impl From<AuditRow> for AuditLine {
 
 impl From<PendingColumns> for PendingLine {
     fn from(PendingColumns { id, entry }: PendingColumns) -> Self {
-        let EntryColumns { at, principal, action, subject, outcome, object, difference, source, token } =
-            entry;
+        let EntryColumns {
+            at,
+            principal,
+            action,
+            subject,
+            outcome,
+            object,
+            difference,
+            source,
+            token,
+        } = entry;
         let details = Details { object, difference, source, token };
         Self { id: id.0, at: Timestamp(at), principal, action, subject, outcome, details }
     }
@@ -138,7 +155,8 @@ impl AuditStore for SqlStore {
     }
 
     async fn pending(&self, after: u64, limit: u32) -> Result<Vec<PendingLine>, StoreError> {
-        let text = "SELECT id, at, principal, action, subject, outcome, object, difference, source, token
+        let text =
+            "SELECT id, at, principal, action, subject, outcome, object, difference, source, token
                       FROM access_audit_pending WHERE id > $1 ORDER BY id LIMIT $2";
         let rows = statement("read what is to be chained", text).bind(after).bind(limit);
         let rows: Vec<PendingColumns> = rows.fetch_all(&self.database).await?;
@@ -167,7 +185,8 @@ impl AuditStore for SqlStore {
                 .await?;
         }
         let bytes: u64 = lines.iter().map(|(_, line)| line.bytes()).sum();
-        let counted = statement(ACTION, "UPDATE access_audit_size SET bytes = bytes + $1").bind(bytes);
+        let counted =
+            statement(ACTION, "UPDATE access_audit_size SET bytes = bytes + $1").bind(bytes);
         counted.execute(&mut transaction).await?;
         transaction.commit(ACTION).await
     }
@@ -180,7 +199,8 @@ impl AuditStore for SqlStore {
     }
 
     async fn audit_after(&self, after: u64, limit: u32) -> Result<Vec<AuditLine>, StoreError> {
-        let text = format!("SELECT {AUDIT} FROM access_audit WHERE number > $1 ORDER BY number LIMIT $2");
+        let text =
+            format!("SELECT {AUDIT} FROM access_audit WHERE number > $1 ORDER BY number LIMIT $2");
         let lines = statement("read the audit log", AssertSqlSafe(text)).bind(after).bind(limit);
         let rows: Vec<AuditRow> = lines.fetch_all(&self.database).await?;
         Ok(rows.into_iter().map(AuditLine::from).collect())
@@ -212,7 +232,8 @@ impl AuditStore for SqlStore {
     }
 
     async fn audit_bytes(&self) -> Result<u64, StoreError> {
-        let bytes = statement("read the size of the audit log", "SELECT bytes FROM access_audit_size");
+        let bytes =
+            statement("read the size of the audit log", "SELECT bytes FROM access_audit_size");
         let (Number(bytes),): (Number<u64>,) = bytes.fetch_one(&self.database).await?;
         Ok(bytes)
     }
@@ -224,7 +245,8 @@ impl AuditStore for SqlStore {
     async fn cut_audit(&self, cut: &AuditCut, bytes: u64) -> Result<(), StoreError> {
         const ACTION: &str = "cut the audit log";
         let mut transaction = self.database.begin().await?;
-        let text = "INSERT INTO access_audit_cuts (number, at, hash, cut_at, why, signing_key, signature)
+        let text =
+            "INSERT INTO access_audit_cuts (number, at, hash, cut_at, why, signing_key, signature)
                     VALUES ($1, $2, $3, $4, $5, $6, $7)";
         statement(ACTION, text)
             .bind(cut.number)
@@ -237,7 +259,8 @@ impl AuditStore for SqlStore {
             .execute(&mut transaction)
             .await?;
         // Lines of an older release were counted in characters.
-        let text = "UPDATE access_audit_size SET bytes = CASE WHEN bytes > $1 THEN bytes - $1 ELSE 0 END";
+        let text =
+            "UPDATE access_audit_size SET bytes = CASE WHEN bytes > $1 THEN bytes - $1 ELSE 0 END";
         statement(ACTION, text).bind(bytes).execute(&mut transaction).await?;
         transaction.commit(ACTION).await
     }

@@ -48,7 +48,8 @@ impl KnownTokens {
     /// The token of a hash, if it was looked up a moment ago.
     pub(super) fn get(&self, hash: &TokenHash, now: Instant) -> Result<OwnedToken, Seen> {
         let known = self.lock();
-        let fresh = known.tokens.get(hash).filter(|(read, _)| now.saturating_duration_since(*read) < KEPT);
+        let fresh =
+            known.tokens.get(hash).filter(|(read, _)| now.saturating_duration_since(*read) < KEPT);
         fresh.map(|(_, token)| token.clone()).ok_or(Seen(known.changes))
     }
 

@@ -15,9 +15,13 @@ impl QuotaStore for SqlStore {
         let text = "SELECT u.admin, q.limits FROM access_users u
                       LEFT JOIN access_quotas q ON q.user_name = u.name WHERE u.name = $1";
         let row: Option<(bool, Option<Kept<Json<OwnLimits>>>)> =
-            statement("read the limits of a user", text).bind(user).fetch_optional(&self.database).await?;
+            statement("read the limits of a user", text)
+                .bind(user)
+                .fetch_optional(&self.database)
+                .await?;
         Ok(row.map(|(is_admin, own)| {
-            let damaged = |error: Unreadable| tracing::error!("the limits of {user} cannot be read: {error}");
+            let damaged =
+                |error: Unreadable| tracing::error!("the limits of {user} cannot be read: {error}");
             let own = own.and_then(|own| own.0.map_err(damaged).ok());
             StoredLimits { is_admin, own: own.map(|own| own.0).unwrap_or_default() }
         }))

@@ -17,13 +17,13 @@ use crate::{
 };
 
 /// Columns of an [`OwnedTokenRow`] beside those of its user.
-pub(super) const OWNED: &str = "t.name AS token_name, t.created AS token_created, t.expires AS token_expires,
+pub(super) const OWNED: &str =
+    "t.name AS token_name, t.created AS token_created, t.expires AS token_expires,
                                 t.scope AS token_scope";
 
 /// What is true of a token that is to be mended: $1 is now, $2 when what ends by then ends soon.
 /// [`api::access::token_notice_from`] says the same of one.
-const TO_MEND: &str =
-    "expires IS NULL OR (expires > $1 AND expires <= $2 AND expires - $1 <= (expires - created) / 4)";
+const TO_MEND: &str = "expires IS NULL OR (expires > $1 AND expires <= $2 AND expires - $1 <= (expires - created) / 4)";
 
 #[derive(FromRow)]
 pub(super) struct OwnedTokenRow {
@@ -167,7 +167,8 @@ impl TokenStore for SqlStore {
         source: Option<String>,
     ) -> Result<(), StoreError> {
         let text = "UPDATE access_tokens SET last_used = $2, last_source = $3 WHERE hash = $1";
-        let note = statement("note a token as used", text).bind(hash.as_slice()).bind(at.0).bind(source);
+        let note =
+            statement("note a token as used", text).bind(hash.as_slice()).bind(at.0).bind(source);
         note.execute(&self.database).await.map(drop)
     }
 
@@ -194,12 +195,20 @@ impl TokenStore for SqlStore {
         Ok(rows.into_iter().map(|row| <(TokenHash, Token)>::from(row).1).collect())
     }
 
-    async fn count_tokens_to_mend(&self, now: Timestamp, soon: Timestamp) -> Result<TokenCounts, StoreError> {
-        let text =
-            format!("SELECT COUNT(*) - COUNT(expires), COUNT(expires) FROM access_tokens WHERE {TO_MEND}");
+    async fn count_tokens_to_mend(
+        &self,
+        now: Timestamp,
+        soon: Timestamp,
+    ) -> Result<TokenCounts, StoreError> {
+        let text = format!(
+            "SELECT COUNT(*) - COUNT(expires), COUNT(expires) FROM access_tokens WHERE {TO_MEND}"
+        );
         let count = statement("count the tokens that end soon or never", AssertSqlSafe(text));
         let (without_end, end_soon): (i64, i64) =
             count.bind(now.0).bind(soon.0).fetch_one(&self.database).await?;
-        Ok(TokenCounts { without_end: without_end.unsigned_abs(), end_soon: end_soon.unsigned_abs() })
+        Ok(TokenCounts {
+            without_end: without_end.unsigned_abs(),
+            end_soon: end_soon.unsigned_abs(),
+        })
     }
 }

@@ -11,7 +11,8 @@ fn a_fingerprint_is_read_as_programs_print_it() {
     for same in [printed.to_lowercase(), printed.replace(':', ""), format!(" sha256:{printed}\n")] {
         assert_eq!(same.parse(), Ok(fingerprint), "{same}");
     }
-    for wrong in ["", "AB", &printed[..printed.len() - 1], &printed.replace("1F", "1G"), "sha256:"] {
+    for wrong in ["", "AB", &printed[..printed.len() - 1], &printed.replace("1F", "1G"), "sha256:"]
+    {
         assert_eq!(wrong.parse::<Fingerprint>(), Err(NoFingerprint), "{wrong}");
     }
 }

@@ -37,7 +37,10 @@ impl Model {
             let from = self.marks.since(Timestamp(time)).unwrap();
             let mut begin = 0;
             for &(end, at) in &self.writes {
-                assert!(at <= time || begin >= from, "what was written at {at} is left out from {time} on");
+                assert!(
+                    at <= time || begin >= from,
+                    "what was written at {at} is left out from {time} on"
+                );
                 let is_recent = time.saturating_sub(at) < self.marks.interval;
                 assert!(at > time || end <= from || is_recent, "{at} is long before {time}");
                 begin = end;
@@ -129,7 +132,10 @@ fn a_burst_of_long_ago_is_not_told_again_when_the_log_was_quiet_since() {
         marks.push(mark(offset, micros));
     }
     let since = |micros| marks.since(Timestamp(micros)).unwrap();
-    assert_eq!([-1, 0, 899_999, 900_000, 3_600_000_000, 7_200_000_000].map(since), [0, 1, 1, 3, 3, 4]);
+    assert_eq!(
+        [-1, 0, 899_999, 900_000, 3_600_000_000, 7_200_000_000].map(since),
+        [0, 1, 1, 3, 3, 4]
+    );
     assert_eq!(Marks::default().since(Timestamp(0)), None);
 }
 
@@ -254,5 +260,8 @@ fn what_is_left_out_is_not_gone_through_for_a_line() {
     let mut log = rig.log(8 << 20);
     log.append(&vec![b'x'; 3 << 20]).unwrap();
     let begin = |offset| line_begin(&rig.path(), offset).unwrap();
-    assert_eq!([0, 1, 1 << 20, (1 << 20) + 1, 3 << 20].map(begin), [0, 0, 0, (1 << 20) + 1, 3 << 20]);
+    assert_eq!(
+        [0, 1, 1 << 20, (1 << 20) + 1, 3 << 20].map(begin),
+        [0, 0, 0, (1 << 20) + 1, 3 << 20]
+    );
 }

@@ -155,7 +155,11 @@ fn nothing_is_sent_that_the_other_side_did_not_offer() {
     let refused = Err(SendError::NotOffered(Capability::Unsupported));
     assert_eq!(session.send("new: a"), refused);
     session.agree(Capabilities::all());
-    assert_eq!(session.send("new: b").map(|frame| frame.seq), Ok(1), "the refused one took no number");
+    assert_eq!(
+        session.send("new: b").map(|frame| frame.seq),
+        Ok(1),
+        "the refused one took no number"
+    );
     session.send("old").unwrap();
     session.restart(Capabilities::default(), |_| true);
     let left: Vec<_> = session.unacknowledged().filter_map(|frame| frame.message).collect();

@@ -8,7 +8,9 @@ fn short(tree: &Tree) -> String {
     match &tree.kind {
         Kind::Scalar { text, plain: true } => format!("{text}@{line}"),
         Kind::Scalar { text, plain: false } => format!("{text:?}@{line}"),
-        Kind::List(elements) => format!("[{}]", elements.iter().map(short).collect::<Vec<_>>().join(", ")),
+        Kind::List(elements) => {
+            format!("[{}]", elements.iter().map(short).collect::<Vec<_>>().join(", "))
+        }
         Kind::Map(entries) => {
             let entry = |(key, value): &(Key, Tree)| format!("{}: {}", key.text, short(value));
             format!("{{{}}}", entries.iter().map(entry).collect::<Vec<_>>().join(", "))
@@ -36,7 +38,8 @@ fn an_alias_is_what_its_anchor_is_at_with_its_lines() {
 #[test]
 fn a_merge_adds_what_is_not_written() {
     let common = "x: &x {a: 1, b: 2}\ny: &y {b: 3, c: 4}\n";
-    let merged = |line: &str| read(&format!("{common}{line}")).split_once("z: ").unwrap().1.to_owned();
+    let merged =
+        |line: &str| read(&format!("{common}{line}")).split_once("z: ").unwrap().1.to_owned();
     assert_eq!(merged("z: {<<: *x, b: 9}"), "{b: 9@3, a: 1@1}}");
     assert_eq!(merged("z: {b: 9, <<: *x}"), "{b: 9@3, a: 1@1}}");
     assert_eq!(merged("z: {<<: [*x, *y]}"), "{a: 1@1, b: 2@1, c: 4@2}}");

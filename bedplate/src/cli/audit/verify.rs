@@ -112,8 +112,8 @@ pub(super) async fn verify(
     }
     let mut heads = Heads::default();
     for file in files {
-        let text =
-            fs::read_to_string(file).map_err(|source| VerifyError::Read { path: file.clone(), source })?;
+        let text = fs::read_to_string(file)
+            .map_err(|source| VerifyError::Read { path: file.clone(), source })?;
         if let Err(error) = heads.add(file, &text, &keys) {
             return Err(explained(&client, error, &own).await.into());
         }
@@ -138,7 +138,9 @@ async fn explained(client: &Client, error: VerifyError, own: &AuditHead) -> Veri
 fn format_key(row: Option<u64>) -> String {
     let told = match row {
         Some(row) => format!("the server's key was replaced, as line {row} of the log reports"),
-        None => "the server's key may have been replaced (no line of the log reports it)".to_owned(),
+        None => {
+            "the server's key may have been replaced (no line of the log reports it)".to_owned()
+        }
     };
     told + ": give the old key and the new one, each with --key, if you know that they are the server's"
 }
@@ -168,7 +170,11 @@ async fn walk(
                     return Ok(Err(error));
                 }
                 if entry.number.is_multiple_of(TOLD_EVERY) {
-                    print_note(&format!("{} lines of {} hold", entry.number, own.number.max(entry.number)));
+                    print_note(&format!(
+                        "{} lines of {} hold",
+                        entry.number,
+                        own.number.max(entry.number)
+                    ));
                 }
             }
         }
@@ -251,10 +257,14 @@ fn told(verified: &Verified) -> String {
         told += &format!("lines up to {cut} were removed by the server, which has signed that\n");
     }
     if *heads_cut > 0 {
-        told += &format!("{heads_cut} heads are of lines that were removed, and prove nothing any more\n");
+        told += &format!(
+            "{heads_cut} heads are of lines that were removed, and prove nothing any more\n"
+        );
     }
     match heads {
-        0 => told + "it was held against no head kept elsewhere: see `bedplate audit verify --help`\n",
+        0 => {
+            told + "it was held against no head kept elsewhere: see `bedplate audit verify --help`\n"
+        }
         heads => told + &format!("{heads} heads fit, the newest of line {newest_head}\n"),
     }
 }
@@ -385,17 +395,25 @@ mod tests {
     fn heads_are_found_in_files_and_in_logs() {
         let (head, _) = head();
         let json = serde_json::to_string(&head).unwrap();
-        let logged = serde_json::json!({ "level": "INFO", "message": format!("audit head {json}") });
+        let logged =
+            serde_json::json!({ "level": "INFO", "message": format!("audit head {json}") });
         for line in [
             json.clone(),
-            format!("Dec 01 08:00:00 boot bedplate[7]: INFO access::audit::head: audit head {json}"),
+            format!(
+                "Dec 01 08:00:00 boot bedplate[7]: INFO access::audit::head: audit head {json}"
+            ),
             logged.to_string(),
         ] {
             assert_eq!(head_of(&line).as_ref(), Some(&head), "{line}");
         }
-        for line in
-            ["", "{}", "audit head", "audit head {", "} audit head {", r#"{"message":"audit head 7"}"#]
-        {
+        for line in [
+            "",
+            "{}",
+            "audit head",
+            "audit head {",
+            "} audit head {",
+            r#"{"message":"audit head 7"}"#,
+        ] {
             assert_eq!(head_of(line), None, "{line}");
         }
     }
@@ -427,7 +445,10 @@ mod tests {
         let path = Path::new("heads");
         let keys = ["11".repeat(32), key];
         let forged = heads.add(path, &json, &keys);
-        assert!(matches!(forged, Err(VerifyError::Head(HeadError::Signature { number: 2 }))), "{forged:?}");
+        assert!(
+            matches!(forged, Err(VerifyError::Head(HeadError::Signature { number: 2 }))),
+            "{forged:?}"
+        );
         let other = heads.add(path, &json, &keys[..1]);
         assert!(matches!(other, Err(VerifyError::Head(HeadError::OtherKey { .. }))), "{other:?}");
         let empty = heads.add(path, "nothing\n", &keys);

@@ -68,7 +68,12 @@ impl Rows for Created {
 }
 
 impl Create {
-    pub(super) async fn run(&self, session: &Session, directory: &Path, own: &Path) -> anyhow::Result<()> {
+    pub(super) async fn run(
+        &self,
+        session: &Session,
+        directory: &Path,
+        own: &Path,
+    ) -> anyhow::Result<()> {
         let path = path_of(directory, &self.name)?;
         if path.exists() {
             let name = &self.name;
@@ -94,7 +99,9 @@ impl Create {
         } else {
             format!("`bedplate context use {name}` uses it")
         };
-        session.out.show(&created, |_| format!("created {name}: {server} as {}; {hint}\n", created.user))
+        session
+            .out
+            .show(&created, |_| format!("created {name}: {server} as {}; {hint}\n", created.user))
     }
 
     /// The certificate that the server is trusted by; `None`: those of the system.
@@ -124,13 +131,16 @@ impl Create {
         let mut token = String::new();
         if self.token_stdin {
             let mut limited = stdin().lock().take(MAX_FILE_BYTES);
-            limited.read_to_string(&mut token).context("cannot read the token from standard input")?;
+            limited
+                .read_to_string(&mut token)
+                .context("cannot read the token from standard input")?;
         } else if stdin().is_terminal() {
             token = rpassword::prompt_password(format!("token for {}: ", self.server))
                 .context("cannot read the token from the terminal")?;
         } else {
             bail!(Usage(
-                "there is no terminal to ask for the token at: give it with --token-stdin".to_owned()
+                "there is no terminal to ask for the token at: give it with --token-stdin"
+                    .to_owned()
             ));
         }
         let token = token.trim();
@@ -143,7 +153,9 @@ impl Create {
 
 /// `HOST`, `HOST:PORT` or a URL.
 fn address(text: &str) -> Result<Url, Usage> {
-    let wrong = || Usage(format!("{text:?} is no address of a server: HOST, HOST:PORT or https://HOST:PORT"));
+    let wrong = || {
+        Usage(format!("{text:?} is no address of a server: HOST, HOST:PORT or https://HOST:PORT"))
+    };
     let has_scheme = text.contains("://");
     let text = text.strip_suffix('/').unwrap_or(text);
     let text = if has_scheme { text.to_owned() } else { format!("https://{text}") };
@@ -162,7 +174,10 @@ fn address(text: &str) -> Result<Url, Usage> {
 }
 
 /// The certificate with a fingerprint, if it is that of a CA.
-fn by_fingerprint(presented: &[PresentedCertificate], wanted: Fingerprint) -> anyhow::Result<String> {
+fn by_fingerprint(
+    presented: &[PresentedCertificate],
+    wanted: Fingerprint,
+) -> anyhow::Result<String> {
     match presented.iter().position(|one| one.fingerprint == wanted) {
         Some(0) if presented.len() > 1 => {
             bail!(
@@ -171,7 +186,8 @@ fn by_fingerprint(presented: &[PresentedCertificate], wanted: Fingerprint) -> an
         }
         Some(found) => Ok(presented[found].pem.clone()),
         None => {
-            let seen: Vec<String> = presented.iter().skip(1).map(|one| one.fingerprint.to_string()).collect();
+            let seen: Vec<String> =
+                presented.iter().skip(1).map(|one| one.fingerprint.to_string()).collect();
             bail!(
                 "the server presents no certificate with this fingerprint, but {}: is this the server that \
                  you mean, and is nobody between?",

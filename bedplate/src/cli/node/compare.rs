@@ -78,7 +78,11 @@ struct Group {
 }
 
 /// Exit status 1 if something differs, as of `diff`.
-pub(super) async fn run(session: &Session, client: &Client, nodes: &Nodes) -> anyhow::Result<ExitCode> {
+pub(super) async fn run(
+    session: &Session,
+    client: &Client,
+    nodes: &Nodes,
+) -> anyhow::Result<ExitCode> {
     let names = nodes.names()?;
     if names.len() < 2 {
         return Err(Usage("name at least two nodes, such as n[1-8]".to_owned()).into());
@@ -158,12 +162,18 @@ fn draw(style: Style, comparison: &Comparison) -> String {
 }
 
 fn never_reported(nodes: &[NodeName]) -> String {
-    format!("{} never told of their hardware", hostlist::compress(nodes.iter().map(NodeName::as_str)))
+    format!(
+        "{} never told of their hardware",
+        hostlist::compress(nodes.iter().map(NodeName::as_str))
+    )
 }
 
 fn rows(style: Style, difference: &Difference) -> Vec<Vec<Cell>> {
-    let usual =
-        difference.groups.first().filter(|group| group.majority).and_then(|group| group.value.as_ref());
+    let usual = difference
+        .groups
+        .first()
+        .filter(|group| group.majority)
+        .and_then(|group| group.value.as_ref());
     let row = |(place, group): (usize, &Group)| {
         let fact = if place == 0 { difference.fact.as_str() } else { "" };
         let nodes = hostlist::compress(group.nodes.iter().map(NodeName::as_str));
@@ -182,7 +192,8 @@ fn rows(style: Style, difference: &Difference) -> Vec<Vec<Cell>> {
 
 /// What a set of words has more and less than the usual one: `-avx512f +sse4a`.
 fn against(value: &str, usual: &str) -> String {
-    let words = |text: &str| text.split(' ').map(str::to_owned).collect::<std::collections::BTreeSet<_>>();
+    let words =
+        |text: &str| text.split(' ').map(str::to_owned).collect::<std::collections::BTreeSet<_>>();
     let (value, usual) = (words(value), words(usual));
     let less = usual.difference(&value).map(|word| format!("-{word}"));
     let more = value.difference(&usual).map(|word| format!("+{word}"));

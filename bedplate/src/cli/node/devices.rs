@@ -23,7 +23,8 @@ pub(super) fn draw(style: Style, name: &str, inventory: &Inventory) -> String {
         let header = ["PCI", "CLASS", "DEVICE", "DRIVER", "NUMA", "LINK", "GRANTED AS"];
         text.push_str(&table(style, &header, rows(style, inventory)));
     }
-    let known: BTreeSet<&str> = inventory.pci.iter().map(|device| device.address.as_str()).collect();
+    let known: BTreeSet<&str> =
+        inventory.pci.iter().map(|device| device.address.as_str()).collect();
     let is_elsewhere =
         |device: &&GrantableDevice| device.pci.as_deref().is_none_or(|pci| !known.contains(pci));
     let others: Vec<&GrantableDevice> = inventory.devices.iter().filter(is_elsewhere).collect();
@@ -43,8 +44,11 @@ pub(super) fn draw(style: Style, name: &str, inventory: &Inventory) -> String {
 
 fn rows(style: Style, inventory: &Inventory) -> Vec<Vec<Cell>> {
     let row = |(depth, device): (usize, &PciDevice)| {
-        let granted: Vec<&GrantableDevice> =
-            inventory.devices.iter().filter(|grant| grant.pci.as_ref() == Some(&device.address)).collect();
+        let granted: Vec<&GrantableDevice> = inventory
+            .devices
+            .iter()
+            .filter(|grant| grant.pci.as_ref() == Some(&device.address))
+            .collect();
         vec![
             Cell::new(format!("{}{}", "  ".repeat(depth), device.address)),
             Cell::new(device.class_name.as_ref().unwrap_or(&device.class)),
@@ -77,7 +81,11 @@ fn in_order(pci: &[PciDevice]) -> Vec<(usize, &PciDevice)> {
     push(&mut next, 0, behind.remove(&None).unwrap_or_default());
     while let Some((depth, device)) = next.pop() {
         ordered.push((depth, device));
-        push(&mut next, depth + 1, behind.remove(&Some(device.address.as_str())).unwrap_or_default());
+        push(
+            &mut next,
+            depth + 1,
+            behind.remove(&Some(device.address.as_str())).unwrap_or_default(),
+        );
     }
     ordered.extend(behind.into_values().flatten().map(|device| (0, device)));
     ordered

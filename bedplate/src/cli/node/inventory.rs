@@ -41,7 +41,10 @@ fn summary(style: Style, inventory: &Inventory) -> String {
     add("system software", words([&os.name, &os.kernel, &os.architecture]));
     add("processors", processors(topology));
     add("caches", caches(topology));
-    add("memory", if inventory.memory_bytes == 0 { String::new() } else { size(inventory.memory_bytes) });
+    add(
+        "memory",
+        if inventory.memory_bytes == 0 { String::new() } else { size(inventory.memory_bytes) },
+    );
     add("memory modules", modules(&inventory.memory_modules));
     add(
         "PCI devices",
@@ -96,14 +99,16 @@ fn faults(style: Style, faults: &[Fault]) -> String {
 
 /// `uefi, AMI, 1.4, 04/01/2024, Secure Boot on, TPM 2.0`.
 fn boots(firmware: &Firmware) -> String {
-    let secure = firmware.secure_boot.map(|on| format!("Secure Boot {}", if on { "on" } else { "off" }));
+    let secure =
+        firmware.secure_boot.map(|on| format!("Secure Boot {}", if on { "on" } else { "off" }));
     let tpm = firmware.tpm.as_ref().map(|version| format!("TPM {version}"));
     words([&firmware.boot_mode, &firmware.vendor, &firmware.version, &firmware.date, &secure, &tpm])
 }
 
 /// `10.9.0.11 (dhcp), 3c:ec:ef:00:00:01, firmware 2.10, IPMI 2.0`.
 fn controller(bmc: &Bmc) -> String {
-    let source = bmc.address_source.as_ref().map(|source| format!(" ({source})")).unwrap_or_default();
+    let source =
+        bmc.address_source.as_ref().map(|source| format!(" ({source})")).unwrap_or_default();
     let address = bmc.address.map(|address| format!("{address}{source}"));
     let mac = bmc.mac.map(|mac| mac.to_string());
     let firmware = bmc.firmware.as_ref().map(|version| format!("firmware {version}"));
@@ -120,7 +125,8 @@ fn modules(modules: &[MemoryModule]) -> String {
         let parts = [Some(size(bytes)), module.kind.clone(), speed];
         *kinds.entry(parts.into_iter().flatten().collect::<Vec<_>>().join(" ")).or_default() += 1;
     }
-    let mut told: Vec<String> = kinds.iter().map(|(kind, number)| format!("{number} × {kind}")).collect();
+    let mut told: Vec<String> =
+        kinds.iter().map(|(kind, number)| format!("{number} × {kind}")).collect();
     let empty = modules.iter().filter(|module| module.size_bytes.is_none()).count();
     if empty > 0 {
         told.push(format!("{} empty", count(empty, "slot")));
@@ -152,8 +158,9 @@ fn caches(topology: &Topology) -> String {
     for cache in topology.caches.iter().filter(|cache| cache.kind != "instruction") {
         *kinds.entry((cache.level, cache.size_bytes)).or_default() += 1;
     }
-    let text =
-        |((level, bytes), number): (&(u8, u64), &usize)| format!("{number} × {} L{level}", size(*bytes));
+    let text = |((level, bytes), number): (&(u8, u64), &usize)| {
+        format!("{number} × {} L{level}", size(*bytes))
+    };
     kinds.iter().rev().map(text).collect::<Vec<_>>().join(", ")
 }
 

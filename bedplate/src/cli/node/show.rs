@@ -82,10 +82,12 @@ fn first_address(spec: &MachineSpec) -> Option<std::net::IpAddr> {
 /// Why a node is where it is, in short.
 pub(super) fn note(status: &NodeStatus) -> String {
     let overdue = status.overdue_seconds.map(|deadline| format!("stuck: longer than {deadline} s"));
-    let drain = status.drain.as_ref().map(|drain| format!("drained by {}: {}", drain.by, drain.reason));
+    let drain =
+        status.drain.as_ref().map(|drain| format!("drained by {}: {}", drain.by, drain.reason));
     let held = status.held.as_ref().map(|cause| format!("held: {cause}"));
     let refuses = status.refuses.as_ref().map(|reason| format!("begins no jobs: {reason}"));
-    let conflict = status.conflict.as_ref().map(|conflict| format!("in conflict: {}", conflict.cause));
+    let conflict =
+        status.conflict.as_ref().map(|conflict| format!("in conflict: {}", conflict.cause));
     conflict
         .into_iter()
         .chain(overdue)
@@ -119,7 +121,12 @@ pub(in crate::cli) struct View {
 const HISTORY_LINES: u32 = 100;
 
 /// `node show`.
-pub(super) async fn run(session: &Session, client: &Client, nodes: &Nodes, view: View) -> anyhow::Result<()> {
+pub(super) async fn run(
+    session: &Session,
+    client: &Client,
+    nodes: &Nodes,
+    view: View,
+) -> anyhow::Result<()> {
     match view {
         View { xml: true, .. } => xml(session, client, nodes).await,
         View { devices: true, .. } => {
@@ -175,7 +182,10 @@ pub(super) async fn inventories(client: &Client, nodes: &Nodes) -> anyhow::Resul
 }
 
 /// The hardware of a node, if it ever told.
-pub(super) async fn inventory_of(client: &Client, name: &NodeName) -> Result<Option<Inventory>, ClientError> {
+pub(super) async fn inventory_of(
+    client: &Client,
+    name: &NodeName,
+) -> Result<Option<Inventory>, ClientError> {
     match client.inventory(name).await {
         Ok(inventory) => Ok(Some(inventory)),
         // The node itself may be what is not found: then asking for it says so.
@@ -233,7 +243,8 @@ fn one(style: Style, node: &Node, devices: &[GrantableDevice], now: Timestamp) -
         ("phase", style.phase(status)),
         ("since", Cell::new(format!("{} ({} ago)", status.since, age(status.since, now)))),
     ];
-    let mut add = |name, value: Option<String>| lines.extend(value.map(|value| (name, Cell::new(value))));
+    let mut add =
+        |name, value: Option<String>| lines.extend(value.map(|value| (name, Cell::new(value))));
     add("note", Some(note(status)).filter(|note| !note.is_empty()));
     add("last seen", status.last_seen.map(|seen| format!("{seen} ({} ago)", age(seen, now))));
     add("address", status.address.map(|address| address.to_string()));
@@ -265,7 +276,9 @@ fn one(style: Style, node: &Node, devices: &[GrantableDevice], now: Timestamp) -
 
 /// One of two that claim to be a node.
 fn claim(enrolment: &NodeEnrolment, now: Timestamp) -> String {
-    let ago = |word: &str, at: Option<Timestamp>| at.map(|at| format!("{word} {at} ({} ago)", age(at, now)));
+    let ago = |word: &str, at: Option<Timestamp>| {
+        at.map(|at| format!("{word} {at} ({} ago)", age(at, now)))
+    };
     let address = enrolment.address.map(|address| format!("at {address}"));
     let connected = enrolment.connected.then(|| "connected".to_owned());
     let serial = enrolment.serial.as_ref().map(|serial| format!("certificate {serial}"));
@@ -284,7 +297,11 @@ fn claim(enrolment: &NodeEnrolment, now: Timestamp) -> String {
 }
 
 /// `node explain`.
-pub(super) async fn explain(session: &Session, client: &Client, nodes: &Nodes) -> anyhow::Result<()> {
+pub(super) async fn explain(
+    session: &Session,
+    client: &Client,
+    nodes: &Nodes,
+) -> anyhow::Result<()> {
     let mut explained = Vec::new();
     for name in nodes.names()? {
         explained.push(client.explain(&name).await?);
@@ -380,9 +397,12 @@ pub(super) mod tests {
             image: Some("debian-node@2".to_owned()),
             ..status(Phase::Ready)
         };
-        let fetching = NodeStatus { percent: Some(43), overdue_seconds: Some(60), ..status(Phase::Fetching) };
-        let failed =
-            NodeStatus { reason: Some("no module for 8086:1234".to_owned()), ..status(Phase::Failed) };
+        let fetching =
+            NodeStatus { percent: Some(43), overdue_seconds: Some(60), ..status(Phase::Fetching) };
+        let failed = NodeStatus {
+            reason: Some("no module for 8086:1234".to_owned()),
+            ..status(Phase::Failed)
+        };
         let drain = Drain { reason: "new memory".into(), by: "root".into(), since: NOW };
         let drained = NodeStatus { drain: Some(drain), ..status(Phase::Ready) };
         let held = NodeStatus {
@@ -391,7 +411,11 @@ pub(super) mod tests {
         };
         let nodes = [
             node("n1", "{profiles: [default, gpu]}", ready),
-            node("n2", "{image: debian-node, interfaces: {lan0: {address: 10.1.0.12/24}}}", fetching),
+            node(
+                "n2",
+                "{image: debian-node, interfaces: {lan0: {address: 10.1.0.12/24}}}",
+                fetching,
+            ),
             node("login-1", "{}", failed),
             node("n3", "{}", drained),
             node("n4", "{}", held),
@@ -425,7 +449,8 @@ pub(super) mod tests {
 
     #[test]
     fn labels_of_nodes() {
-        let labels = [("rack".to_owned(), "a1".to_owned()), ("gpu".to_owned(), String::new())].into();
+        let labels =
+            [("rack".to_owned(), "a1".to_owned()), ("gpu".to_owned(), String::new())].into();
         let with = Node { labels, ..node("n1", "{}", status(Phase::Ready)) };
         let nodes = [with, node("n2", "{}", status(Phase::Ready))];
         expect![[r#"
@@ -457,7 +482,10 @@ pub(super) mod tests {
         let mut public = unproven(Phase::Lost);
         public.unproven.as_mut().unwrap().address = [0, 0, 0, 0].into();
         let of_public = one(Style::PLAIN, &node("n1", "{}", public), &[], NOW);
-        assert!(of_public.contains("unproven   somebody fetched iPXE script (5s ago)"), "{of_public}");
+        assert!(
+            of_public.contains("unproven   somebody fetched iPXE script (5s ago)"),
+            "{of_public}"
+        );
         let told = "unproven   10.1.0.66 fetched iPXE script (5s ago); not proven to be the node";
         assert!(shown.contains(told), "{shown}");
     }
@@ -476,7 +504,11 @@ pub(super) mod tests {
                 value: json!("debian"),
                 origin: "profile default".to_owned(),
             },
-            Origin { field: "interfaces.lan0.mtu".to_owned(), value: json!(9000), origin: "node".to_owned() },
+            Origin {
+                field: "interfaces.lan0.mtu".to_owned(),
+                value: json!(9000),
+                origin: "node".to_owned(),
+            },
         ];
         let node = with_next(node("n1", "{}", ready), "debian@3");
         let text = one(Style::PLAIN, &node, &[], NOW) + "\n" + &origins(Style::PLAIN, &all);

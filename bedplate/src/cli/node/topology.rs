@@ -77,7 +77,8 @@ fn nested(topology: &Topology) -> Vec<Part> {
     };
     let mut parts = Vec::new();
     for package in &topology.packages {
-        let cores = topology.cores.iter().filter(|core| core.package == Some(package.index)).count();
+        let cores =
+            topology.cores.iter().filter(|core| core.package == Some(package.index)).count();
         let cores = if cores > 0 { format!(": {}", count(cores, "core")) } else { String::new() };
         parts.push(part(format!("package {}{cores}", package.index), &package.pus, 0, None));
     }
@@ -142,7 +143,8 @@ fn cores_of(topology: &Topology, parts: &[Part], place: Option<usize>) -> Vec<Tr
         let plural = |numbers: &[u32]| if numbers.len() == 1 { "" } else { "s" };
         let (cores, threads) = (plural(&indexes), plural(&pus));
         let label = format!("core{cores} {} (thread{threads} {})", ranges(&indexes), ranges(&pus));
-        let kind = kind.and_then(|kind| topology.cpu_kinds.get(usize::try_from(kind).ok()?)?.name.as_deref());
+        let kind = kind
+            .and_then(|kind| topology.cpu_kinds.get(usize::try_from(kind).ok()?)?.name.as_deref());
         Tree::new(kind.into_iter().fold(label, |label, kind| format!("{label} {kind}")))
     };
     kinds.into_iter().map(line).collect()
@@ -166,7 +168,8 @@ fn numa_label(node: &NumaNode) -> String {
 fn devices(inventory: &Inventory) -> BTreeMap<Option<u32>, Vec<Tree>> {
     let pci: BTreeMap<&str, &PciDevice> =
         inventory.pci.iter().map(|device| (device.address.as_str(), device)).collect();
-    let known: BTreeSet<u32> = inventory.topology.numa_nodes.iter().map(|node| node.index).collect();
+    let known: BTreeSet<u32> =
+        inventory.topology.numa_nodes.iter().map(|node| node.index).collect();
     let mut groups: BTreeMap<(Option<u32>, String), Vec<Tree>> = BTreeMap::new();
     for (label, address, numa) in leaves(inventory) {
         let device = address.as_deref().and_then(|address| pci.get(address)).copied();
@@ -203,7 +206,8 @@ fn root_of(pci: &BTreeMap<&str, &PciDevice>, device: &PciDevice) -> String {
 /// What people look for: its line, PCI address, NUMA node.
 fn leaves(inventory: &Inventory) -> Vec<(String, Option<String>, Option<u32>)> {
     let granted = |address: &str| -> String {
-        let names = inventory.devices.iter().filter(|device| device.pci.as_deref() == Some(address));
+        let names =
+            inventory.devices.iter().filter(|device| device.pci.as_deref() == Some(address));
         let told = names.map(|device| match device.unhealthy {
             Some(_) => format!("{} out of service", device.name),
             None => device.name.to_string(),
@@ -219,19 +223,30 @@ fn leaves(inventory: &Inventory) -> Vec<(String, Option<String>, Option<u32>)> {
             .ports
             .iter()
             .map(|port| {
-                [&port.state, &port.rate].into_iter().flatten().cloned().collect::<Vec<_>>().join(" ")
+                [&port.state, &port.rate]
+                    .into_iter()
+                    .flatten()
+                    .cloned()
+                    .collect::<Vec<_>>()
+                    .join(" ")
             })
             .collect();
         let granted = device.pci.as_deref().map(&granted).unwrap_or_default();
-        let label = format!("infiniband {} {}", device.name, ports.join("; ")).trim_end().to_owned();
+        let label =
+            format!("infiniband {} {}", device.name, ports.join("; ")).trim_end().to_owned();
         leaves.push((label + &granted, device.pci.clone(), device.numa_node));
     }
     for nic in inventory.nics.iter().filter(|nic| nic.pci.is_some()) {
         let speed = nic.speed_mbits.map(|speed| format!(" {speed} Mbit/s")).unwrap_or_default();
-        leaves.push((format!("nic {} {}{speed}", nic.name, nic.state), nic.pci.clone(), nic.numa_node));
+        leaves.push((
+            format!("nic {} {}{speed}", nic.name, nic.state),
+            nic.pci.clone(),
+            nic.numa_node,
+        ));
     }
     for disk in &inventory.disks {
-        let model = disk.model.as_ref().map(|model| format!(" {}", model.trim())).unwrap_or_default();
+        let model =
+            disk.model.as_ref().map(|model| format!(" {}", model.trim())).unwrap_or_default();
         leaves.push((
             format!("disk {} {}{model}", disk.name, size(disk.size_bytes)),
             disk.pci.clone(),
@@ -298,7 +313,8 @@ fn bandwidth(link: &PciLink) -> String {
 fn nearness(style: Style, inventory: &Inventory) -> String {
     let gpus = inventory.gpus.iter().map(|gpu| (gpu.pci.as_str(), gpu.pci.as_str()));
     let adapters = inventory.infiniband.iter();
-    let adapters = adapters.filter_map(|device| Some((device.name.as_str(), device.pci.as_deref()?)));
+    let adapters =
+        adapters.filter_map(|device| Some((device.name.as_str(), device.pci.as_deref()?)));
     let all: Vec<(&str, &str)> = gpus.chain(adapters).collect();
     if all.len() < 2 {
         return String::new();
@@ -315,8 +331,10 @@ fn distances(style: Style, topology: &Topology) -> String {
     if topology.distances.is_empty() || topology.numa_nodes.len() < 2 {
         return String::new();
     }
-    let indexes: Vec<String> = topology.numa_nodes.iter().map(|node| node.index.to_string()).collect();
-    let header: Vec<&str> = std::iter::once("NUMA").chain(indexes.iter().map(String::as_str)).collect();
+    let indexes: Vec<String> =
+        topology.numa_nodes.iter().map(|node| node.index.to_string()).collect();
+    let header: Vec<&str> =
+        std::iter::once("NUMA").chain(indexes.iter().map(String::as_str)).collect();
     let row = |(index, distances): (&String, &Vec<u32>)| {
         std::iter::once(Cell::new(index)).chain(distances.iter().map(Cell::new)).collect()
     };

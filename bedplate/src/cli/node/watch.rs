@@ -95,9 +95,14 @@ fn phases() -> impl clap::builder::TypedValueParser<Value = Phase> {
     })
 }
 
-pub(super) async fn run(session: &Session, client: &Client, watch: &Watch) -> anyhow::Result<ExitCode> {
+pub(super) async fn run(
+    session: &Session,
+    client: &Client,
+    watch: &Watch,
+) -> anyhow::Result<ExitCode> {
     let present = client.nodes(watch.nodes.list().as_deref()).await?;
-    let ids: BTreeMap<NodeName, NodeId> = present.into_iter().map(|node| (node.name, node.id)).collect();
+    let ids: BTreeMap<NodeName, NodeId> =
+        present.into_iter().map(|node| (node.name, node.id)).collect();
     if watch.until.is_some() && ids.is_empty() {
         bail!("there are no nodes to wait for");
     }
@@ -120,7 +125,12 @@ pub(super) async fn run(session: &Session, client: &Client, watch: &Watch) -> an
 }
 
 /// Prints changes until all nodes are where they should be. Without `--until` it ends only with an error.
-async fn follow(session: &Session, client: &Client, watch: &Watch, seen: &mut Seen) -> anyhow::Result<()> {
+async fn follow(
+    session: &Session,
+    client: &Client,
+    watch: &Watch,
+    seen: &mut Seen,
+) -> anyhow::Result<()> {
     let mut answered = false;
     loop {
         let mut events = match client.watch_nodes().await {
@@ -157,7 +167,8 @@ async fn follow(session: &Session, client: &Client, watch: &Watch, seen: &mut Se
 
 /// Whether the server is away or not yet there again; a proxy before it says so with a 5xx.
 fn is_away(error: &ClientError) -> bool {
-    matches!(error, ClientError::Unreachable { .. }) || error.status().is_some_and(|status| status >= 500)
+    matches!(error, ClientError::Unreachable { .. })
+        || error.status().is_some_and(|status| status >= 500)
 }
 
 /// A step of a node, or what else changed of it.
@@ -244,7 +255,8 @@ impl Seen {
     /// deleted.
     fn end_list(&mut self) -> Vec<NodeName> {
         let gone = self.names.difference(&self.listed);
-        let new: Vec<NodeName> = gone.filter(|name| !self.deleted.contains(*name)).cloned().collect();
+        let new: Vec<NodeName> =
+            gone.filter(|name| !self.deleted.contains(*name)).cloned().collect();
         for name in &new {
             // What another node of this name does is told from its beginning.
             self.last.remove(name);
@@ -260,9 +272,13 @@ impl Seen {
         let is_there = |name: &NodeName| {
             !is_deleted(name) && self.last.get(name).is_some_and(|status| status.phase == phase)
         };
-        let failed: Vec<&NodeName> =
-            self.names.iter().filter(|name| !is_there(name) && self.failed.contains_key(*name)).collect();
-        let is_over = |name: &NodeName| is_there(name) || is_deleted(name) || self.failed.contains_key(name);
+        let failed: Vec<&NodeName> = self
+            .names
+            .iter()
+            .filter(|name| !is_there(name) && self.failed.contains_key(*name))
+            .collect();
+        let is_over =
+            |name: &NodeName| is_there(name) || is_deleted(name) || self.failed.contains_key(name);
         if !self.names.iter().all(is_over) {
             return None;
         }
@@ -273,15 +289,16 @@ impl Seen {
             None | Some("") => name.to_string(),
             Some(cause) => format!("{name} ({cause})"),
         };
-        let mut causes: Vec<String> = failed.iter().take(MAX_CAUSES).map(|name| cause(&name)).collect();
+        let mut causes: Vec<String> =
+            failed.iter().take(MAX_CAUSES).map(|name| cause(&name)).collect();
         let more = failed.len().saturating_sub(MAX_CAUSES);
         if more > 0 {
             causes.push(format!("and {more} more"));
         }
         let failed = (!causes.is_empty()).then(|| format!("failed: {}", causes.join(", ")));
         let names = self.deleted.iter().map(NodeName::as_str);
-        let deleted =
-            (!self.deleted.is_empty()).then(|| format!("deleted meanwhile: {}", hostlist::compress(names)));
+        let deleted = (!self.deleted.is_empty())
+            .then(|| format!("deleted meanwhile: {}", hostlist::compress(names)));
         let why: Vec<String> = failed.into_iter().chain(deleted).collect();
         Some(Err(anyhow!("not all nodes are {}: {}", phase.as_str(), why.join("; "))))
     }
@@ -296,11 +313,15 @@ impl Seen {
             }
             let phase = self.last.get(name).map(|status| status.phase);
             if phase != until {
-                late.entry(phase.map_or("not heard of", Phase::as_str)).or_default().push(name.as_str());
+                late.entry(phase.map_or("not heard of", Phase::as_str))
+                    .or_default()
+                    .push(name.as_str());
             }
         }
-        let groups: Vec<String> =
-            late.into_iter().map(|(phase, names)| format!("{} {phase}", hostlist::compress(names))).collect();
+        let groups: Vec<String> = late
+            .into_iter()
+            .map(|(phase, names)| format!("{} {phase}", hostlist::compress(names)))
+            .collect();
         let until = until.map_or("there", Phase::as_str);
         anyhow!("not all nodes are {until} after {} s: {}", timeout.as_secs(), groups.join("; "))
     }
@@ -315,14 +336,16 @@ fn is_another_boot(last: &NodeStatus, now: &NodeStatus) -> bool {
 fn line(step: &Step, progress: bool) -> String {
     let Step { at, update: NodeUpdate { name, status, .. }, after } = step;
     let phase = match status.percent {
-        Some(percent) if progress && status.phase == Phase::Fetching => format!("fetching {percent}%"),
+        Some(percent) if progress && status.phase == Phase::Fetching => {
+            format!("fetching {percent}%")
+        }
         _ => phase_word(status),
     };
     let took = after.as_ref().map(|StepBefore { phase, milliseconds }| {
         format!("{} took {}", phase.as_str(), words::milliseconds(*milliseconds))
     });
-    let is_booted =
-        status.phase == Phase::Ready && after.as_ref().is_some_and(|before| before.phase == Phase::Enrolled);
+    let is_booted = status.phase == Phase::Ready
+        && after.as_ref().is_some_and(|before| before.phase == Phase::Enrolled);
     let boot = status.boot_ms.filter(|_| is_booted);
     let boot = boot.map(|boot| format!("the boot took {}", words::milliseconds(boot)));
     let note = Some(show::note(status)).filter(|note| !note.is_empty());
@@ -381,7 +404,11 @@ mod tests {
                     boot_ms: Some(95_700),
                     ..at(957, Phase::Ready)
                 },
-                NodeStatus { held: Some("overlay x".into()), boot_ms: Some(95_700), ..at(957, Phase::Ready) },
+                NodeStatus {
+                    held: Some("overlay x".into()),
+                    boot_ms: Some(95_700),
+                    ..at(957, Phase::Ready)
+                },
                 at(2000, Phase::Offered),
                 at(2050, Phase::Offered),
                 NodeStatus { reason: Some("no route".to_owned()), ..at(2100, Phase::Failed) },
@@ -402,7 +429,10 @@ mod tests {
         "#]]
         .assert_eq(&lines(&mut seen(&["n1"], false), boot()));
         let progress = lines(&mut seen(&["n1"], true), boot());
-        assert!(progress.contains("fetching 1% ") && progress.contains("fetching 50%"), "{progress}");
+        assert!(
+            progress.contains("fetching 1% ") && progress.contains("fetching 50%"),
+            "{progress}"
+        );
         assert!(seen(&["n1"], false).take(update("n2", at(0, Phase::Ready)), NOW).is_none());
     }
 
@@ -433,7 +463,10 @@ mod tests {
         seen.take(update("n2", at(0, Phase::Fetching)), NOW);
         assert!(seen.outcome(Phase::Ready).is_none());
         let late = seen.late(Some(Phase::Ready), Duration::from_secs(60));
-        assert_eq!(late.to_string(), "not all nodes are ready after 60 s: n2 fetching; n3 not heard of");
+        assert_eq!(
+            late.to_string(),
+            "not all nodes are ready after 60 s: n2 fetching; n3 not heard of"
+        );
         seen.take(update("n2", at(1, Phase::Ready)), NOW);
         seen.take(update("n3", at(1, Phase::Ready)), NOW);
         assert!(seen.outcome(Phase::Ready).unwrap().is_ok());
@@ -471,7 +504,10 @@ mod tests {
 
     #[test]
     fn one_that_fails_is_not_waited_for_and_told() {
-        let failed = |tenths| NodeStatus { reason: Some("no route".to_owned()), ..at(tenths, Phase::Failed) };
+        let failed = |tenths| NodeStatus {
+            reason: Some("no route".to_owned()),
+            ..at(tenths, Phase::Failed)
+        };
         let mut seen = seen(&["n1", "n2"], false);
         // It failed before somebody mended it and began to watch.
         seen.take(update("n1", failed(0)), NOW);

@@ -8,7 +8,8 @@ use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
 use super::super::{output::print_note, words::size};
 
 /// A bar whose size is known.
-const BAR: &str = "{msg:28} [{wide_bar:.cyan}] {bytes:>10} of {total_bytes:>10} {bytes_per_sec:>12}";
+const BAR: &str =
+    "{msg:28} [{wide_bar:.cyan}] {bytes:>10} of {total_bytes:>10} {bytes_per_sec:>12}";
 
 /// One whose size is not.
 const SPINNER: &str = "{msg:28} {spinner} {bytes:>10} {bytes_per_sec:>12}";

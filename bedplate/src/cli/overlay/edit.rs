@@ -62,7 +62,9 @@ pub(super) async fn run(session: &Session, edit: &Edit) -> anyhow::Result<()> {
     let put = client.put_overlay_file(&edit.name, &edit.path, mode, template, edited).await;
     if let Err(error) = put {
         let kept = keep(file)?;
-        return Err(anyhow::Error::from(error).context(format!("your text is kept in {}", kept.display())));
+        return Err(
+            anyhow::Error::from(error).context(format!("your text is kept in {}", kept.display()))
+        );
     }
     written(session, &edit.name, &edit.path)
 }
@@ -110,5 +112,10 @@ fn edit_in(path: &Path) -> anyhow::Result<Vec<u8>> {
 /// Runs the editor by the shell, since `$EDITOR` may have arguments.
 #[expect(clippy::disallowed_methods, reason = "the home of the editor")]
 fn start(editor: &str, path: &Path) -> std::io::Result<ExitStatus> {
-    std::process::Command::new("sh").arg("-c").arg(format!("{editor} \"$1\"")).arg("sh").arg(path).status()
+    std::process::Command::new("sh")
+        .arg("-c")
+        .arg(format!("{editor} \"$1\""))
+        .arg("sh")
+        .arg(path)
+        .status()
 }

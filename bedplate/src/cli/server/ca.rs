@@ -39,7 +39,10 @@ pub(super) async fn run(session: &Session, verb: CaVerb) -> anyhow::Result<()> {
         Some(state_dir) => match bedplate::server::certificates_of(&state_dir)? {
             Some(certificates) => certificates,
             None => {
-                bail!("there is no certificate authority in {}: no server was started", state_dir.display())
+                bail!(
+                    "there is no certificate authority in {}: no server was started",
+                    state_dir.display()
+                )
             }
         },
     };
@@ -68,14 +71,19 @@ fn certificate_table(style: Style, certificates: &[Certificate]) -> String {
             or_dash(one.fingerprint),
         ])
     };
-    table(style, &["CERTIFICATE", "ENDS", "DAYS", "RENEWED", "FINGERPRINT"], certificates.iter().map(row))
+    table(
+        style,
+        &["CERTIFICATE", "ENDS", "DAYS", "RENEWED", "FINGERPRINT"],
+        certificates.iter().map(row),
+    )
 }
 
 fn alarm_table(style: Style, alarms: &[Alarm]) -> String {
     if alarms.is_empty() {
         return "no alarms\n".to_owned();
     }
-    let row = |one: &Alarm| cells([one.alarm.as_str().to_owned(), one.subject.clone(), one.text.clone()]);
+    let row =
+        |one: &Alarm| cells([one.alarm.as_str().to_owned(), one.subject.clone(), one.text.clone()]);
     table(style, &["ALARM", "OF", "WHAT"], alarms.iter().map(row))
 }
 
@@ -126,6 +134,10 @@ mod tests {
             text: "it never expires".to_owned(),
         };
         let shown = alarm_table(Style::PLAIN, &[alarm]);
-        assert_eq!(shown.lines().nth(1), Some("token-without-end  ann/old  it never expires"), "{shown}");
+        assert_eq!(
+            shown.lines().nth(1),
+            Some("token-without-end  ann/old  it never expires"),
+            "{shown}"
+        );
     }
 }

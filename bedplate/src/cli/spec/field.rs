@@ -82,7 +82,9 @@ impl FromStr for Field {
             (Inner::Keys(keys), Some(key)) => path.push(one_of(head, key, keys)?),
             (Inner::Interfaces, Some(rest)) => match rest.split_once('.') {
                 None => path.push(rest.to_owned()),
-                Some((name, key)) => path.extend([name.to_owned(), one_of(name, key, INTERFACE_KEYS)?]),
+                Some((name, key)) => {
+                    path.extend([name.to_owned(), one_of(name, key, INTERFACE_KEYS)?])
+                }
             },
         }
         Ok(Self(path))
@@ -132,7 +134,10 @@ mod tests {
         assert_eq!(path("interfaces.lan0.mtu"), Ok("interfaces|lan0|mtu".to_owned()));
         assert_eq!(path("tags.a.b"), Ok("tags|a.b".to_owned()));
         assert_eq!(path("dns.search"), Ok("dns|search".to_owned()));
-        assert_eq!(path("image.x"), Err("image is cleared as a whole: leave out the rest".to_owned()));
+        assert_eq!(
+            path("image.x"),
+            Err("image is cleared as a whole: leave out the rest".to_owned())
+        );
         assert_eq!(
             path("interfaces.lan0.mca"),
             Err("lan0 has mac, address, gateway, mtu, vlan, parent, bond".to_owned())

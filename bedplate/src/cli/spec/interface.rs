@@ -21,7 +21,9 @@ pub(crate) enum InterfaceError {
     Form,
     #[error("{key}={value} is not a number")]
     NotANumber { key: String, value: String },
-    #[error("{0} is no key of an interface; known: mac, address, gateway, mtu, vlan, parent, bond, members")]
+    #[error(
+        "{0} is no key of an interface; known: mac, address, gateway, mtu, vlan, parent, bond, members"
+    )]
     UnknownKey(String),
     #[error("{0} is given twice")]
     Twice(String),
@@ -41,7 +43,9 @@ impl FromStr for Interface {
         for pair in rest.split(',') {
             let (key, value) = pair.split_once('=').ok_or(InterfaceError::Form)?;
             let before = match key {
-                "mac" | "address" | "gateway" | "parent" => patch.insert(key.to_owned(), json!(value)),
+                "mac" | "address" | "gateway" | "parent" => {
+                    patch.insert(key.to_owned(), json!(value))
+                }
                 "mtu" | "vlan" => {
                     let number: u32 = value.parse().map_err(|_| InterfaceError::NotANumber {
                         key: key.to_owned(),
@@ -50,7 +54,9 @@ impl FromStr for Interface {
                     patch.insert(key.to_owned(), json!(number))
                 }
                 "bond" => bond.insert("mode".to_owned(), json!(value)),
-                "members" => bond.insert("members".to_owned(), value.split('+').collect::<Vec<_>>().into()),
+                "members" => {
+                    bond.insert("members".to_owned(), value.split('+').collect::<Vec<_>>().into())
+                }
                 other => return Err(InterfaceError::UnknownKey(other.to_owned())),
             };
             if before.is_some() {
@@ -80,8 +86,8 @@ mod tests {
 
     fn check(text: &str, expected: &Expect) {
         let read = text.parse::<Interface>();
-        let text =
-            read.map_or_else(|error| error.to_string(), |read| format!("{} {}", read.name, read.patch));
+        let text = read
+            .map_or_else(|error| error.to_string(), |read| format!("{} {}", read.name, read.patch));
         expected.assert_eq(&text);
     }
 
@@ -102,11 +108,15 @@ mod tests {
     fn diagnostics() {
         check(
             "lan1",
-            &expect!["write NAME:KEY=VALUE,… such as lan1:mac=52:54:00:12:34:56,address=10.2.0.11/24"],
+            &expect![
+                "write NAME:KEY=VALUE,… such as lan1:mac=52:54:00:12:34:56,address=10.2.0.11/24"
+            ],
         );
         check(
             "lan1:mac",
-            &expect!["write NAME:KEY=VALUE,… such as lan1:mac=52:54:00:12:34:56,address=10.2.0.11/24"],
+            &expect![
+                "write NAME:KEY=VALUE,… such as lan1:mac=52:54:00:12:34:56,address=10.2.0.11/24"
+            ],
         );
         check(
             "lan1:mca=1",

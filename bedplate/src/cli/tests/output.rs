@@ -40,7 +40,11 @@ const PRINTED: &[(&str, &[&str], &[&str])] = &[
         &["node inventory", "node show --devices", "node show --topology"],
         columns::HARDWARE,
     ),
-    ("differences of nodes, a row for each value of a fact", &["node compare"], columns::DIFFERENCE),
+    (
+        "differences of nodes, a row for each value of a fact",
+        &["node compare"],
+        columns::DIFFERENCE,
+    ),
     ("profiles", &["profile list", "profile show", "profile set"], columns::PROFILE),
     ("changes, a row for each", &["apply"], columns::CHANGE),
     ("profiles and nodes as declared", &["export"], columns::DECLARED),
@@ -48,7 +52,13 @@ const PRINTED: &[(&str, &[&str], &[&str])] = &[
     ("the version that was imported", &["image import"], columns::IMPORTED),
     (
         "operations",
-        &["operation list", "operation show", "operation watch", "operation cancel", "image import --detach"],
+        &[
+            "operation list",
+            "operation show",
+            "operation watch",
+            "operation cancel",
+            "image import --detach",
+        ],
         columns::OPERATION,
     ),
     ("overlays", &["overlay list", "overlay show"], columns::OVERLAY),
@@ -131,7 +141,11 @@ fn every_command_prints_in_every_format_or_says_why_not() {
     let is_plain = |command: &&str| !command.contains(" --");
     let plain: BTreeSet<&str> = told.iter().copied().filter(is_plain).collect();
     assert_eq!(all, plain, "each command has its columns in PRINTED, or a reason in OTHERS");
-    assert_eq!(told.iter().collect::<BTreeSet<_>>().len(), told.len(), "a command is told of twice");
+    assert_eq!(
+        told.iter().collect::<BTreeSet<_>>().len(),
+        told.len(),
+        "a command is told of twice"
+    );
     for command in told.iter().filter(|command| !is_plain(command)) {
         let bare = command.split(" --").next().unwrap();
         assert!(all.contains(bare), "{command} is of no command");

@@ -58,12 +58,15 @@ pub(super) async fn run(session: &Session, expires: Option<TokenLife>) -> anyhow
         })?;
     }
     // The one in use may be a link to its file.
-    let path = fs::canonicalize(&path).with_context(|| format!("cannot read context {}", path.display()))?;
+    let path = fs::canonicalize(&path)
+        .with_context(|| format!("cannot read context {}", path.display()))?;
     let context = context::read(&path)?;
     let client = Client::new(&context)?;
     let asks = client.whoami().await?;
     let Some(old) = asks.token.clone() else {
-        bail!("the server is too old to tell which token the context holds; make one with `token create`");
+        bail!(
+            "the server is too old to tell which token the context holds; make one with `token create`"
+        );
     };
     may_replace(&old, &asks)?;
     let taken = client.tokens().await?.into_iter().map(|token| token.name).collect();
@@ -74,17 +77,22 @@ pub(super) async fn run(session: &Session, expires: Option<TokenLife>) -> anyhow
     if let Err(error) = write(&path, &renewed) {
         // Nobody has it; the old one is good still.
         let _ = client.delete_token(&name).await;
-        return Err(error).with_context(|| format!("cannot write {}; nothing has changed", path.display()));
+        return Err(error)
+            .with_context(|| format!("cannot write {}; nothing has changed", path.display()));
     }
     // Or a cut of the power leaves the file of before, with a token that is good no more.
     sync_directory(&path).with_context(|| {
-        format!("{} holds the new token and may not be on disk; token {old:?} is still good", path.display())
+        format!(
+            "{} holds the new token and may not be on disk; token {old:?} is still good",
+            path.display()
+        )
     })?;
     Client::new(&renewed)?.delete_token(&old).await.with_context(|| {
         format!("{} holds the new token, and token {old:?} is still good", path.display())
     })?;
-    let ends =
-        created.expires.map_or_else(|| "never expires".to_owned(), |ends| format!("expires on {ends}"));
+    let ends = created
+        .expires
+        .map_or_else(|| "never expires".to_owned(), |ends| format!("expires on {ends}"));
     session.out.show(&Done::new("replaced", [&old]), |_| {
         format!("replaced {old} by {name} in {}; it {ends}\n", path.display())
     })
@@ -92,7 +100,8 @@ pub(super) async fn run(session: &Session, expires: Option<TokenLife>) -> anyhow
 
 /// Is all that is needed permitted? Or the new one would be made, and the old one stay.
 fn may_replace(token: &str, asks: &Whoami) -> Result<(), TooNarrow> {
-    let is_permitted = |action: &Action| asks.actions.iter().any(|permitted| permitted.action == *action);
+    let is_permitted =
+        |action: &Action| asks.actions.iter().any(|permitted| permitted.action == *action);
     let missing = NEEDED.iter().filter(|action| !is_permitted(action));
     let missing: Vec<String> = missing.map(|action| format!("`{}`", action.as_str())).collect();
     // A server that tells no actions decides by itself.
@@ -219,7 +228,8 @@ mod tests {
     #[test]
     fn the_next_name_is_free() {
         let taken: BTreeSet<String> = ["ci", "ci-2", "ci-4"].map(str::to_owned).into();
-        for (old, name) in [("ci", "ci-3"), ("ci-2", "ci-3"), ("first-start", "first-start-2"), ("7", "7-2")]
+        for (old, name) in
+            [("ci", "ci-3"), ("ci-2", "ci-3"), ("first-start", "first-start-2"), ("7", "7-2")]
         {
             assert_eq!(free_name(old, &taken), name);
         }
@@ -236,8 +246,13 @@ mod tests {
             ca: None,
             token: token.to_owned(),
         };
-        let file =
-            fs::File::options().write(true).create(true).truncate(true).mode(0o640).open(&path).unwrap();
+        let file = fs::File::options()
+            .write(true)
+            .create(true)
+            .truncate(true)
+            .mode(0o640)
+            .open(&path)
+            .unwrap();
         drop(file);
         write(&path, &context("bp_new")).unwrap();
         assert_eq!(fs::metadata(&path).unwrap().mode() & 0o777, 0o640);
@@ -253,15 +268,22 @@ mod tests {
             admin: false,
             roles: Vec::new(),
             groups: Vec::new(),
-            actions: actions.iter().map(|action| Permitted { action: *action, on: Extent::Own }).collect(),
+            actions: actions
+                .iter()
+                .map(|action| Permitted { action: *action, on: Extent::Own })
+                .collect(),
             token: Some("ci".to_owned()),
             expires: None,
         };
         assert_eq!(may_replace("ci", &asks(&NEEDED)), Ok(()));
         assert_eq!(may_replace("ci", &asks(&[])), Ok(()), "a server of before");
-        let narrow =
-            may_replace("ci", &asks(&[Action::WhoAmI, Action::TokenCreate])).unwrap_err().to_string();
-        assert!(narrow.starts_with("token \"ci\" is not for `token-list`, `token-revoke`, and"), "{narrow}");
+        let narrow = may_replace("ci", &asks(&[Action::WhoAmI, Action::TokenCreate]))
+            .unwrap_err()
+            .to_string();
+        assert!(
+            narrow.starts_with("token \"ci\" is not for `token-list`, `token-revoke`, and"),
+            "{narrow}"
+        );
     }
 
     #[test]
@@ -303,6 +325,10 @@ mod tests {
 
         fs::remove_file(&file).unwrap();
         symlink(&link, &file).unwrap();
-        assert_eq!(aims(&link, &[]).unwrap_err().raw_os_error(), Some(Errno::ELOOP as i32), "a circle");
+        assert_eq!(
+            aims(&link, &[]).unwrap_err().raw_os_error(),
+            Some(Errno::ELOOP as i32),
+            "a circle"
+        );
     }
 }

@@ -28,7 +28,11 @@ pub(in super::super) struct Attach {
     all: bool,
 }
 
-pub(super) async fn run(session: &Session, client: &Client, attach: &Attach) -> anyhow::Result<ExitCode> {
+pub(super) async fn run(
+    session: &Session,
+    client: &Client,
+    attach: &Attach,
+) -> anyhow::Result<ExitCode> {
     session.out.refuse_format("workflow attach")?;
     let status = match follow(client, attach).await {
         Ok(status) => status,

@@ -91,7 +91,11 @@ impl CopyEndpoint {
     }
 }
 
-pub(super) async fn run(session: &Session, client: &Client, copy: &Copy) -> anyhow::Result<ExitCode> {
+pub(super) async fn run(
+    session: &Session,
+    client: &Client,
+    copy: &Copy,
+) -> anyhow::Result<ExitCode> {
     let (task, member) = (copy.task, copy.member);
     let of = |workflow, job| StreamOf { workflow, job, task, member };
     let copied = match (CopyEndpoint::parse(&copy.from), CopyEndpoint::parse(&copy.to)) {
@@ -106,7 +110,8 @@ pub(super) async fn run(session: &Session, client: &Client, copy: &Copy) -> anyh
             return Err(Usage(why.to_owned()).into());
         }
         (CopyEndpoint::Job { .. }, CopyEndpoint::Job { .. }) => {
-            let why = "both ends are in jobs: copy to this machine first, and from here to the other job";
+            let why =
+                "both ends are in jobs: copy to this machine first, and from here to the other job";
             return Err(Usage(why.to_owned()).into());
         }
     };
@@ -136,7 +141,12 @@ struct Files {
 }
 
 /// From a job to here; `None` if the person left.
-async fn out(client: &Client, of: &StreamOf, path: String, to: &Path) -> anyhow::Result<Option<Copied>> {
+async fn out(
+    client: &Client,
+    of: &StreamOf,
+    path: String,
+    to: &Path,
+) -> anyhow::Result<Option<Copied>> {
     let name = Path::new(&path).file_name().map(|name| name.to_string_lossy().into_owned());
     // Before anybody is asked: no place, no copy.
     let place = Target::of(to, name.as_deref().unwrap_or_default())?;
@@ -158,11 +168,18 @@ async fn out(client: &Client, of: &StreamOf, path: String, to: &Path) -> anyhow:
 }
 
 /// From here into a job; `None` if the person left.
-async fn into(client: &Client, of: &StreamOf, from: &Path, path: String) -> anyhow::Result<Option<Copied>> {
+async fn into(
+    client: &Client,
+    of: &StreamOf,
+    from: &Path,
+    path: String,
+) -> anyhow::Result<Option<Copied>> {
     let whole = from.canonicalize().with_context(|| format!("cannot copy {}", from.display()))?;
     // A link at the top is followed and keeps its name; `.` has the directory's.
-    let name = from.file_name().or(whole.file_name()).map(|name| name.to_string_lossy().into_owned());
-    let name = name.with_context(|| format!("{} has no name: copy what is in it", from.display()))?;
+    let name =
+        from.file_name().or(whole.file_name()).map(|name| name.to_string_lossy().into_owned());
+    let name =
+        name.with_context(|| format!("{} has no name: copy what is in it", from.display()))?;
     let total = size_of(from);
     let line = client.open_stream(of, &StreamRequest::CopyIn { path, name }).await?;
     let (pieces, input) = mpsc::channel(MAX_PIECES);
@@ -207,7 +224,8 @@ async fn watch(
     let here = files.work.join();
     progress.clear();
     let Some(carried) = carried else { return Ok(None) };
-    let here = here.map_err(|_| anyhow::anyhow!("a defect of this program: its copying thread panicked"))?;
+    let here =
+        here.map_err(|_| anyhow::anyhow!("a defect of this program: its copying thread panicked"))?;
     match (carried, here) {
         // The job's end knows why, where this one has only seen the stream break off.
         (Err(there), Ok(_) | Err(CopyError::Broken(_))) => Err(there),

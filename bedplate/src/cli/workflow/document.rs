@@ -71,17 +71,24 @@ fn verdict(file: &str, checked: &Checked) -> String {
 pub(super) async fn render(session: &Session, client: &Client, file: &Path) -> anyhow::Result<()> {
     session.out.refuse_csv("workflow render")?;
     let (file, document) = read(file)?;
-    let rendered = client.render_workflow(document).await.map_err(|error| print_diagnostics(&file, error))?;
+    let rendered =
+        client.render_workflow(document).await.map_err(|error| print_diagnostics(&file, error))?;
     if session.out.format() == Format::Json {
         let value: serde_json::Value =
             serde_saphyr::from_str(&rendered).context("cannot read the server's document")?;
-        return print_data(&(serde_json::to_string_pretty(&value).context("cannot write as JSON")? + "\n"));
+        return print_data(
+            &(serde_json::to_string_pretty(&value).context("cannot write as JSON")? + "\n"),
+        );
     }
     print_data(&rendered)
 }
 
 /// Prints the document of a workflow as it was handed in, byte for byte.
-pub(super) async fn submitted(session: &Session, client: &Client, workflow: &str) -> anyhow::Result<()> {
+pub(super) async fn submitted(
+    session: &Session,
+    client: &Client,
+    workflow: &str,
+) -> anyhow::Result<()> {
     session.out.refuse_format("workflow document")?;
     print_data(&client.workflow_document(workflow).await?)
 }
@@ -102,7 +109,8 @@ mod tests {
             message: message.to_owned(),
             hint: None,
         };
-        let mut checked = Checked { diagnostics: Vec::new(), warnings: vec![diagnostic(2, "is not used")] };
+        let mut checked =
+            Checked { diagnostics: Vec::new(), warnings: vec![diagnostic(2, "is not used")] };
         expect![[r#"
             w.yaml:2:3: jobs.a: is not used (warning)
             w.yaml can be started

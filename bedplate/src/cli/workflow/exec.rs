@@ -90,7 +90,11 @@ struct Before {
     options: Options,
 }
 
-pub(super) async fn run(session: &Session, client: &Client, exec: &Exec) -> anyhow::Result<ExitCode> {
+pub(super) async fn run(
+    session: &Session,
+    client: &Client,
+    exec: &Exec,
+) -> anyhow::Result<ExitCode> {
     session.out.refuse_format("workflow exec")?;
     let (workflow, _) = exec.split();
     let call = match with_separator(exec)? {

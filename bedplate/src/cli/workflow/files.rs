@@ -86,7 +86,10 @@ pub(super) async fn fetch(
     for file in here {
         let place = destination.dest.join(inside(&file.destination)?);
         if !destination.force && place.symlink_metadata().is_ok() {
-            bail!("{} exists: --force writes over it, --dest names another directory", place.display());
+            bail!(
+                "{} exists: --force writes over it, --dest names another directory",
+                place.display()
+            );
         }
         places.push((file, place));
     }
@@ -113,7 +116,9 @@ fn inside(destination: &str) -> anyhow::Result<PathBuf> {
             Component::Normal(name) => inside.push(name),
             Component::RootDir | Component::CurDir => {}
             Component::ParentDir | Component::Prefix(_) => {
-                bail!("the workflow wants to write {destination:?}, which leaves the directory: not done");
+                bail!(
+                    "the workflow wants to write {destination:?}, which leaves the directory: not done"
+                );
             }
         }
     }
@@ -157,7 +162,12 @@ async fn write(client: &Client, id: &str, file: &ClientFile, place: &Path) -> an
 
 /// Makes a directory beside the place and puts it there when it is whole; into one that is there its
 /// files go one by one.
-async fn write_directory(client: &Client, id: &str, file: &ClientFile, place: &Path) -> anyhow::Result<()> {
+async fn write_directory(
+    client: &Client,
+    id: &str,
+    file: &ClientFile,
+    place: &Path,
+) -> anyhow::Result<()> {
     let (parent, name) = match (place.parent(), place.file_name().and_then(|name| name.to_str())) {
         (Some(parent), Some(name)) => (parent, name),
         _ => bail!("it has no name"),

@@ -119,7 +119,8 @@ fn line_of(stage: &Stage, now: Timestamp) -> String {
         State::Failed => '!',
         State::Canceled => '-',
     };
-    let time = if stage.started.is_some() { took(stage.started, stage.ended, now) } else { String::new() };
+    let time =
+        if stage.started.is_some() { took(stage.started, stage.ended, now) } else { String::new() };
     let notes = [time, tasks(stage.tasks), nodes(stage), stage.reason.clone().unwrap_or_default()];
     let notes: Vec<String> = notes.into_iter().filter(|note| !note.is_empty()).collect();
     let line = format!(
@@ -143,12 +144,16 @@ fn changes(said: &mut Vec<String>, workflow: &Workflow, now: Timestamp) -> Vec<S
     lines.extend(standing(last, &workflow.summary).map(|line| (now, line)));
     for (stage, last) in workflow.stages.iter().zip(said) {
         // What waits for other stages is no news; what waits for a free node is.
-        let is_over =
-            |index: &u32| workflow.stages.get(*index as usize).is_none_or(|one| one.state.is_ended());
-        if stage.state == State::Pending && (stage.reason.is_none() || !stage.after.iter().all(is_over)) {
+        let is_over = |index: &u32| {
+            workflow.stages.get(*index as usize).is_none_or(|one| one.state.is_ended())
+        };
+        if stage.state == State::Pending
+            && (stage.reason.is_none() || !stage.after.iter().all(is_over))
+        {
             continue;
         }
-        let head = format!("{:<6} {:<24} {:<9}", stage.kind.as_str(), stage.name, stage.state.as_str());
+        let head =
+            format!("{:<6} {:<24} {:<9}", stage.kind.as_str(), stage.name, stage.state.as_str());
         let note = [quarter(stage.tasks), nodes(stage), stage.reason.clone().unwrap_or_default()];
         let note: Vec<String> = note.into_iter().filter(|part| !part.is_empty()).collect();
         let line = format!("{head} {}", note.join("  ")).trim_end().to_owned();
@@ -233,7 +238,8 @@ mod tests {
 
     #[test]
     fn what_is_blocked_says_why() {
-        let mut workflow = workflow(vec![stage(0, StageKind::Job, "a", State::Started)], State::Started);
+        let mut workflow =
+            workflow(vec![stage(0, StageKind::Job, "a", State::Started)], State::Started);
         workflow.summary.blocked = Some("its plan is of tomorrow".to_owned());
         let screen = screenful(&workflow, NOW).join("\n");
         assert!(screen.contains("\n  blocked: its plan is of tomorrow\n"), "{screen}");
@@ -300,12 +306,18 @@ mod tests {
         };
         assert_eq!(lines(State::Pending, 0), "");
         let first = lines(State::Started, 0);
-        assert_eq!(first, "2026-11-23T20:00:00Z  job    frames                   started   0% of 4 tasks\n");
+        assert_eq!(
+            first,
+            "2026-11-23T20:00:00Z  job    frames                   started   0% of 4 tasks\n"
+        );
         assert_eq!(lines(State::Started, 0), "");
         // Of how far it is there is no record.
         assert!(lines(State::Started, 1).starts_with("2026-11-23T20:01:40Z  job    frames"));
         let last = lines(State::Finished, 4);
-        assert!(last.starts_with("2026-11-23T20:00:03Z") && last.contains("finished  100%"), "{last}");
+        assert!(
+            last.starts_with("2026-11-23T20:00:03Z") && last.contains("finished  100%"),
+            "{last}"
+        );
     }
 
     /// Whenever somebody watches it: not a time of that moment.
@@ -331,7 +343,8 @@ mod tests {
 
     #[test]
     fn what_stands_still_or_stops_says_so() {
-        let mut workflow = workflow(vec![stage(0, StageKind::Job, "a", State::Pending)], State::Started);
+        let mut workflow =
+            workflow(vec![stage(0, StageKind::Job, "a", State::Pending)], State::Started);
         let mut said = Vec::new();
         let mut line = |status, paused: Option<&str>| {
             workflow.summary.status = Some(status);

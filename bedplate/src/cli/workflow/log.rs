@@ -171,7 +171,9 @@ async fn print_whole(
                         }
                         Verdict::AskAgain => {}
                     },
-                    StreamEnd::Broken => print_note("the connection to the server broke: asking again"),
+                    StreamEnd::Broken => {
+                        print_note("the connection to the server broke: asking again")
+                    }
                 }
                 retries = 0;
             }
@@ -289,7 +291,10 @@ mod tests {
             assert_eq!(verdict(LogState::Complete, follow), Verdict::Done);
             for state in [LogState::Arriving, LogState::Incomplete, LogState::Unknown] {
                 let missing = verdict(state, follow);
-                assert!(matches!(&missing, Verdict::Missing(what) if what.contains("1 of 2")), "{missing:?}");
+                assert!(
+                    matches!(&missing, Verdict::Missing(what) if what.contains("1 of 2")),
+                    "{missing:?}"
+                );
             }
         }
     }

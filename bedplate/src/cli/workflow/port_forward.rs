@@ -80,7 +80,8 @@ impl FromStr for Ports {
 
     fn from_str(text: &str) -> Result<Self, PortsError> {
         let (local, remote) = text.split_once(':').unwrap_or((text, text));
-        let port = |text: &str| text.parse::<u16>().map_err(|_| PortsError::NotAPort(text.to_owned()));
+        let port =
+            |text: &str| text.parse::<u16>().map_err(|_| PortsError::NotAPort(text.to_owned()));
         let ports = Self { local: port(local)?, remote: port(remote)? };
         if ports.remote == 0 {
             return Err(PortsError::Zero);
@@ -89,7 +90,11 @@ impl FromStr for Ports {
     }
 }
 
-pub(super) async fn run(session: &Session, client: &Client, forward: &PortForward) -> anyhow::Result<()> {
+pub(super) async fn run(
+    session: &Session,
+    client: &Client,
+    forward: &PortForward,
+) -> anyhow::Result<()> {
     session.out.refuse_format("workflow port-forward")?;
     let Ports { local, remote } = forward.ports;
     // One that does not exist is told now, not to the first who connects. A name may mean another workflow later.
@@ -122,7 +127,12 @@ pub(super) async fn run(session: &Session, client: &Client, forward: &PortForwar
     }
 }
 
-async fn connect(client: &Client, of: &StreamOf, port: u16, connection: TcpStream) -> anyhow::Result<()> {
+async fn connect(
+    client: &Client,
+    of: &StreamOf,
+    port: u16,
+    connection: TcpStream,
+) -> anyhow::Result<()> {
     connection.set_nodelay(true)?;
     let line = client.open_stream(of, &StreamRequest::Port { port }).await?;
     let (mut reader, mut writer) = connection.into_split();

@@ -139,7 +139,8 @@ fn attempts(style: Style, stages: &[Stage], attempts: &[Attempt], now: Timestamp
         }
         cells(row)
     };
-    let mut header = vec!["JOB", "TASK", "TRY", "NODE", "CPUS", "DEVICES", "TIME", "CPU", "MEMORY", "END"];
+    let mut header =
+        vec!["JOB", "TASK", "TRY", "NODE", "CPUS", "DEVICES", "TIME", "CPU", "MEMORY", "END"];
     if has_members {
         header.insert(MEMBER_COLUMN, "MEMBER");
     }
@@ -288,8 +289,12 @@ pub(super) mod tests {
             sum  0     2    n1    2-3   nvidia.com/gpu=0 nvidia.com/gpu=1  5s    1.23s  64 MiB  killed for memory: more than 64 MiB
         "#]]
         .assert_eq(&attempts(Style::PLAIN, &stages, std::slice::from_ref(&attempt), NOW));
-        let second =
-            Attempt { member: 1, node: "n2".parse().unwrap(), devices: Vec::new(), ..attempt.clone() };
+        let second = Attempt {
+            member: 1,
+            node: "n2".parse().unwrap(),
+            devices: Vec::new(),
+            ..attempt.clone()
+        };
         let first = Attempt { devices: Vec::new(), ..attempt };
         expect![[r#"
             JOB  TASK  TRY  MEMBER  NODE  CPUS  DEVICES  TIME  CPU    MEMORY  END
@@ -301,7 +306,8 @@ pub(super) mod tests {
 
     #[test]
     fn what_is_blocked_says_why() {
-        let mut workflow = workflow(vec![stage(0, StageKind::Job, "a", State::Started)], State::Started);
+        let mut workflow =
+            workflow(vec![stage(0, StageKind::Job, "a", State::Started)], State::Started);
         workflow.summary.paused = Some("bob".to_owned());
         workflow.summary.blocked = Some("its plan is of tomorrow".to_owned());
         let status = status_at(Style::PLAIN, &workflow, NOW);
@@ -309,17 +315,22 @@ pub(super) mod tests {
         assert!(status.contains("\n  blocked    its plan is of tomorrow\n"), "{status}");
         let list = list(Style::PLAIN, std::slice::from_ref(&workflow.summary));
         assert!(list.contains("  blocked  ") && !list.contains("paused"), "{list}");
-        assert_eq!(serde_json::to_value(&workflow.summary).unwrap()["blocked"], "its plan is of tomorrow");
+        assert_eq!(
+            serde_json::to_value(&workflow.summary).unwrap()["blocked"],
+            "its plan is of tomorrow"
+        );
     }
 
     /// What a server says is shown, in list and status alike; also a word of a newer one.
     #[test]
     fn a_status_is_shown_as_it_is_told() {
-        let mut workflow = workflow(vec![stage(0, StageKind::Job, "a", State::Started)], State::Started);
+        let mut workflow =
+            workflow(vec![stage(0, StageKind::Job, "a", State::Started)], State::Started);
         let mut shown = |status| {
             workflow.summary.status = status;
             let list = list(Style::PLAIN, std::slice::from_ref(&workflow.summary));
-            let of_list = list.lines().nth(1).unwrap().split_whitespace().nth(3).unwrap().to_owned();
+            let of_list =
+                list.lines().nth(1).unwrap().split_whitespace().nth(3).unwrap().to_owned();
             let whole = status_at(Style::PLAIN, &workflow, NOW);
             assert!(whole.contains(&format!("\n  state      {of_list}\n")), "{whole}");
             of_list
@@ -345,8 +356,11 @@ pub(super) mod tests {
 
     #[test]
     fn reasons_stand_below_what_waits() {
-        let one =
-            Waiting { stage: 1, name: "a".to_owned(), reasons: vec!["n1: 2 of 4 cores are free".to_owned()] };
+        let one = Waiting {
+            stage: 1,
+            name: "a".to_owned(),
+            reasons: vec!["n1: 2 of 4 cores are free".to_owned()],
+        };
         assert_eq!(why(&[one]), "a waits:\n  n1: 2 of 4 cores are free\n");
         assert_eq!(why(&[]), "nothing waits\n");
     }

@@ -169,7 +169,10 @@ pub(super) fn status_of(outcome: &Outcome) -> u8 {
         Outcome::OutOfMemory { .. } => of_signal(9),
         Outcome::TimedOut { .. } => 124,
         Outcome::Stopped { .. } => of_signal(15),
-        Outcome::Failed { .. } | Outcome::Lost { .. } | Outcome::Refused { .. } | Outcome::Unknown => 1,
+        Outcome::Failed { .. }
+        | Outcome::Lost { .. }
+        | Outcome::Refused { .. }
+        | Outcome::Unknown => 1,
     }
 }
 

@@ -50,14 +50,17 @@ impl Drop for Raw {
 /// Its size.
 pub(super) fn size() -> Size {
     match tcgetwinsize(io::stdout()).or_else(|_| tcgetwinsize(io::stdin())) {
-        Ok(size) if size.ws_row > 0 && size.ws_col > 0 => Size { rows: size.ws_row, columns: size.ws_col },
+        Ok(size) if size.ws_row > 0 && size.ws_col > 0 => {
+            Size { rows: size.ws_row, columns: size.ws_col }
+        }
         _ => DEFAULT_SIZE,
     }
 }
 
 /// A word for each change of its size.
 pub(super) fn sizes() -> anyhow::Result<mpsc::Receiver<Control>> {
-    let mut changes = signal(SignalKind::window_change()).context("cannot watch the size of the terminal")?;
+    let mut changes =
+        signal(SignalKind::window_change()).context("cannot watch the size of the terminal")?;
     let (words, sizes) = mpsc::channel(MAX_SIZES);
     tokio::spawn(async move {
         while changes.recv().await.is_some() {

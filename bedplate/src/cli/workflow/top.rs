@@ -81,7 +81,8 @@ pub(super) async fn run(session: &Session, client: &Client, top: &Top) -> anyhow
 fn head(workflow: &Workflow) -> String {
     let summary = &workflow.summary;
     let paused = summary.paused.as_ref().map(|by| format!(", paused by {by}")).unwrap_or_default();
-    let blocked = summary.blocked.as_ref().map(|why| format!(", blocked: {why}")).unwrap_or_default();
+    let blocked =
+        summary.blocked.as_ref().map(|why| format!(", blocked: {why}")).unwrap_or_default();
     let (done, all) = (summary.stages_finished, summary.stages);
     format!("{}: {}{paused}{blocked}, {done} of {all} stages", summary.name, summary.state.as_str())
 }
@@ -123,7 +124,8 @@ fn shown(look: Style, before: &[TaskUsage], after: &[TaskUsage], now: Timestamp)
 
 fn row(before: Option<&TaskUsage>, task: &TaskUsage, now: Timestamp) -> [String; 13] {
     let usage = task.usage.as_ref();
-    let told = |text: &dyn Fn(&api::run::LiveUsage) -> String| usage.map_or_else(|| "-".to_owned(), text);
+    let told =
+        |text: &dyn Fn(&api::run::LiveUsage) -> String| usage.map_or_else(|| "-".to_owned(), text);
     [
         task.name.clone(),
         task.task.to_string(),
@@ -147,9 +149,14 @@ fn row(before: Option<&TaskUsage>, task: &TaskUsage, now: Timestamp) -> [String;
 }
 
 /// Hundredths of the time between two looks, or since the task began, that a counter of microseconds grew.
-fn share(before: Option<&TaskUsage>, task: &TaskUsage, micros: impl Fn(&api::run::Usage) -> u64) -> String {
+fn share(
+    before: Option<&TaskUsage>,
+    task: &TaskUsage,
+    micros: impl Fn(&api::run::Usage) -> u64,
+) -> String {
     let (Some(at), Some(usage)) = (task.at, &task.usage) else { return "-".to_owned() };
-    let earlier = before.and_then(|before| Some((before.at?, micros(&before.usage.as_ref()?.total))));
+    let earlier =
+        before.and_then(|before| Some((before.at?, micros(&before.usage.as_ref()?.total))));
     let (since, had) = earlier.unwrap_or((task.started, 0));
     let elapsed = u64::try_from(at.0.saturating_sub(since.0)).unwrap_or(0).max(1);
     let grown = micros(&usage.total).saturating_sub(had);

@@ -66,7 +66,12 @@ pub(super) async fn run(
 }
 
 /// Shows it until it is over.
-async fn follow(session: &Session, client: &Client, id: &str, live: &mut Live) -> anyhow::Result<Workflow> {
+async fn follow(
+    session: &Session,
+    client: &Client,
+    id: &str,
+    live: &mut Live,
+) -> anyhow::Result<Workflow> {
     let mut retries = 0;
     let mut told = false;
     loop {

@@ -20,11 +20,18 @@ const PER_ADDRESS: RangeInclusive<u32> = 8..=1_048_576;
 /// Checks each, and that each is no more than what it is a part of.
 pub(super) fn check(raw: &Raw, diagnostics: &mut Vec<Diagnostic>) -> ConnectionLimits {
     let all = one("connections", raw.connections.as_ref(), CONNECTIONS, diagnostics);
-    let unproven = one("unproven-connections", raw.unproven_connections.as_ref(), UNPROVEN, diagnostics);
-    let of_one = one("unproven-per-address", raw.unproven_per_address.as_ref(), PER_ADDRESS, diagnostics);
+    let unproven =
+        one("unproven-connections", raw.unproven_connections.as_ref(), UNPROVEN, diagnostics);
+    let of_one =
+        one("unproven-per-address", raw.unproven_per_address.as_ref(), PER_ADDRESS, diagnostics);
     for (key, part, whole, of) in [
         ("unproven-connections", &raw.unproven_connections, all, "connections"),
-        ("unproven-per-address", &raw.unproven_per_address, unproven.or(all), "those that it is a part of"),
+        (
+            "unproven-per-address",
+            &raw.unproven_per_address,
+            unproven.or(all),
+            "those that it is a part of",
+        ),
     ] {
         if let (Some(part), Some(whole)) = (part, whole)
             && part.value as usize > whole
@@ -44,7 +51,8 @@ fn one(
 ) -> Option<usize> {
     let written = written?;
     if !range.contains(&written.value) {
-        let message = format!("{} is not between {} and {}", written.value, range.start(), range.end());
+        let message =
+            format!("{} is not between {} and {}", written.value, range.start(), range.end());
         let hint = "leave it out for the default".to_owned();
         diagnostics.push(diagnostic(written.at, &format!("limits.{key}"), message, Some(hint)));
     }

@@ -100,9 +100,12 @@ fn registries(raw: &Raw, checked: &Checked) -> Vec<Diagnostic> {
 
 /// How this user, who need not be root, comes to read a file that the kernel keeps from it.
 fn how_to_read(path: &Path, error: &io::Error) -> Option<String> {
-    let is_denied = error.kind() == io::ErrorKind::PermissionDenied && error.raw_os_error().is_some();
+    let is_denied =
+        error.kind() == io::ErrorKind::PermissionDenied && error.raw_os_error().is_some();
     let uid = geteuid().as_raw();
-    is_denied.then(|| format!("the server's user must read it: `setfacl -m u:{uid}:r {}`", path.display()))
+    is_denied.then(|| {
+        format!("the server's user must read it: `setfacl -m u:{uid}:r {}`", path.display())
+    })
 }
 
 /// An address that nothing can listen at. The kernel is asked, with a port of its choice: it may let
@@ -135,10 +138,13 @@ fn usable(state_dir: &Path) -> Result<(), Unusable> {
             // A file on the way: `access` of what lies in it would only say ENOTDIR.
             Err(error) if error.kind() == io::ErrorKind::NotADirectory => {}
             Err(source) => return Err(Unusable::Refused { path: path.to_owned(), source }),
-            Ok(facts) if !facts.is_dir() => return Err(Unusable::NoDirectory { path: path.to_owned() }),
+            Ok(facts) if !facts.is_dir() => {
+                return Err(Unusable::NoDirectory { path: path.to_owned() });
+            }
             Ok(_) => {
-                return access(path, Access::WRITE_OK | Access::EXEC_OK)
-                    .map_err(|error| Unusable::Refused { path: path.to_owned(), source: error.into() });
+                return access(path, Access::WRITE_OK | Access::EXEC_OK).map_err(|error| {
+                    Unusable::Refused { path: path.to_owned(), source: error.into() }
+                });
             }
         }
     }
@@ -158,7 +164,10 @@ mod tests {
         usable(&directory.path().join("a/b/c")).unwrap();
         for path in [file.clone(), file.join("a/b")] {
             let error = usable(&path).unwrap_err();
-            assert_eq!(error.to_string(), format!("{} is there and is no directory", file.display()));
+            assert_eq!(
+                error.to_string(),
+                format!("{} is there and is no directory", file.display())
+            );
         }
     }
 }

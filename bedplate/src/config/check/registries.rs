@@ -10,8 +10,8 @@ use std::{
 
 use api::problem::Diagnostic;
 use oci_pull::{
-    AddressPattern, DEFAULT_PATIENCE, HostSettings, InvalidProxy, Limits, MAX_MIRRORS, Mirror, Proxy, Reach,
-    Registries, RegistryHost,
+    AddressPattern, DEFAULT_PATIENCE, HostSettings, InvalidProxy, Limits, MAX_MIRRORS, Mirror,
+    Proxy, Reach, Registries, RegistryHost,
 };
 use url::Url;
 
@@ -40,12 +40,17 @@ pub(super) struct OwnPorts<'a> {
 }
 
 /// All registries. Mistakes are told with their keys.
-pub(super) fn check(raw: &Raw, own: &OwnPorts<'_>, diagnostics: &mut Vec<Diagnostic>) -> Registries {
+pub(super) fn check(
+    raw: &Raw,
+    own: &OwnPorts<'_>,
+    diagnostics: &mut Vec<Diagnostic>,
+) -> Registries {
     let written = &raw.registries;
     let mut number = |key: &str, written: &Option<Placed<u32>>, range: RangeInclusive<u32>| {
         let written = written.as_ref()?;
         if !range.contains(&written.value) {
-            let message = format!("{} is not between {} and {}", written.value, range.start(), range.end());
+            let message =
+                format!("{} is not between {} and {}", written.value, range.start(), range.end());
             diagnostics.push(diagnostic(written.at, &format!("registries.{key}"), message, None));
         }
         Some(u64::from(written.value))
@@ -83,7 +88,12 @@ pub(super) fn check(raw: &Raw, own: &OwnPorts<'_>, diagnostics: &mut Vec<Diagnos
         }
         if hosts.contains_key(&host) {
             let message = format!("{host} is written twice, in other letters");
-            diagnostics.push(diagnostic(written.at(), &written.path, message, Some("keep one".to_owned())));
+            diagnostics.push(diagnostic(
+                written.at(),
+                &written.path,
+                message,
+                Some("keep one".to_owned()),
+            ));
         }
         hosts.insert(host, settings);
     }
@@ -139,7 +149,12 @@ fn settings(written: &RawRegistry, diagnostics: &mut Vec<Diagnostic>) -> HostSet
             Ok(parsed) => mirrors.push(parsed),
             Err(error) => {
                 let hint = Some("write mirrors: [mirror.example:5000/hub]".to_owned());
-                diagnostics.push(diagnostic(mirror.at, &key, format!("{:?} {error}", mirror.value), hint));
+                diagnostics.push(diagnostic(
+                    mirror.at,
+                    &key,
+                    format!("{:?} {error}", mirror.value),
+                    hint,
+                ));
             }
         }
     }
@@ -160,7 +175,12 @@ fn settings(written: &RawRegistry, diagnostics: &mut Vec<Diagnostic>) -> HostSet
     let ca = path("ca", diagnostics);
     if let (true, Some(_), Some(at)) = (plain_http, &ca, &written.ca) {
         let message = "is for HTTPS, and plain-http is set".to_owned();
-        diagnostics.push(diagnostic(at.at, &written.key("ca"), message, Some("keep one of both".to_owned())));
+        diagnostics.push(diagnostic(
+            at.at,
+            &written.key("ca"),
+            message,
+            Some("keep one of both".to_owned()),
+        ));
     }
     let credentials = path("credentials", diagnostics);
     let (proxy, token_service) =
@@ -168,7 +188,11 @@ fn settings(written: &RawRegistry, diagnostics: &mut Vec<Diagnostic>) -> HostSet
     HostSettings { mirrors, plain_http, ca, proxy, credentials, token_service }
 }
 
-fn token_service(written: &RawRegistry, plain_http: bool, diagnostics: &mut Vec<Diagnostic>) -> Option<Url> {
+fn token_service(
+    written: &RawRegistry,
+    plain_http: bool,
+    diagnostics: &mut Vec<Diagnostic>,
+) -> Option<Url> {
     let service = written.token_service.as_ref()?;
     let told = |message| {
         let hint = Some("write token-service: https://auth.example".to_owned());
@@ -203,7 +227,12 @@ fn proxy(written: &RawRegistry, diagnostics: &mut Vec<Diagnostic>) -> Proxy {
                 InvalidProxy::Login => "let the proxy know this machine by its address",
                 InvalidProxy::Form => "write proxy: http://proxy.example:3128",
             };
-            diagnostics.push(diagnostic(proxy.at, &written.key("proxy"), message, Some(hint.to_owned())));
+            diagnostics.push(diagnostic(
+                proxy.at,
+                &written.key("proxy"),
+                message,
+                Some(hint.to_owned()),
+            ));
             Proxy::default()
         }
     }

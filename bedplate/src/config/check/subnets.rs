@@ -41,13 +41,16 @@ fn pools(
     networks: &[Ipv4Net],
     diagnostics: &mut Vec<Diagnostic>,
 ) -> Vec<Diagnostic> {
-    let own: Vec<Ipv4Addr> = addresses.iter().copied().chain(networks.iter().map(Ipv4Net::addr)).collect();
+    let own: Vec<Ipv4Addr> =
+        addresses.iter().copied().chain(networks.iter().map(Ipv4Net::addr)).collect();
     let plan = dhcp.plan(&own);
     let mut notes = Vec::new();
     // Subnets with mistakes of form are not among those of `dhcp`.
     let written = raw.subnets.iter().filter_map(|subnet| Some((subnet, subnet.pool.as_ref()?)));
     for (subnet, pool) in written {
-        let Some(network) = subnet.network.as_ref().map(|network| network.value.trunc()) else { continue };
+        let Some(network) = subnet.network.as_ref().map(|network| network.value.trunc()) else {
+            continue;
+        };
         let checked = dhcp.subnets.iter().find(|checked| checked.network == network);
         let Some((first, last)) = checked.and_then(|checked| checked.pool) else { continue };
         let taken = plan.taken_of_pool((first, last));
@@ -106,7 +109,12 @@ pub(super) fn subnet(raw: &RawSubnet, diagnostics: &mut Vec<Diagnostic>) -> Opti
             _ => {
                 let hint = Some("write pool: 10.1.0.100-10.1.0.199".to_owned());
                 let message = format!("{:?} is no range of addresses", written.value);
-                diagnostics.push(diagnostic(written.at, &format!("{}.pool", raw.path), message, hint));
+                diagnostics.push(diagnostic(
+                    written.at,
+                    &format!("{}.pool", raw.path),
+                    message,
+                    hint,
+                ));
             }
         }
     }
@@ -162,7 +170,12 @@ fn own_ntp(raw: &Raw, addresses: &[Ipv4Addr]) -> Vec<Diagnostic> {
                 "{} is this server's, and Bedplate serves no NTP: a program such as chrony must do so there",
                 server.value
             );
-            notes.push(diagnostic(server.at, &format!("{}.ntp[{index}]", subnet.path), message, None));
+            notes.push(diagnostic(
+                server.at,
+                &format!("{}.ntp[{index}]", subnet.path),
+                message,
+                None,
+            ));
         }
     }
     notes
@@ -190,11 +203,13 @@ pub(super) fn overlaps(raw: &Raw, subnets: &[DhcpSubnet], diagnostics: &mut Vec<
     pools.sort_unstable();
     let mut before: Option<(Ipv4Addr, Ipv4Net)> = None;
     for (first, last, network) in pools {
-        if let Some((end, other)) = before.filter(|(end, other)| first <= *end && *other != network) {
+        if let Some((end, other)) = before.filter(|(end, other)| first <= *end && *other != network)
+        {
             let written = raw.subnets.iter().find(|subnet| {
                 subnet.network.as_ref().is_some_and(|written| written.value.trunc() == network)
             });
-            let Some((subnet, pool)) = written.and_then(|subnet| Some((subnet, subnet.pool.as_ref()?)))
+            let Some((subnet, pool)) =
+                written.and_then(|subnet| Some((subnet, subnet.pool.as_ref()?)))
             else {
                 continue;
             };

@@ -85,10 +85,18 @@ impl RawRegistries {
         };
         let without_hosts = Self {
             wait_seconds: section.one("wait-seconds", "a number of seconds", diagnostics),
-            least_kb_per_second: section.one("least-kb-per-second", "a number of kB a second", diagnostics),
+            least_kb_per_second: section.one(
+                "least-kb-per-second",
+                "a number of kB a second",
+                diagnostics,
+            ),
             layer_seconds: section.one("layer-seconds", "a number of seconds", diagnostics),
             pull_seconds: section.one("pull-seconds", "a number of seconds", diagnostics),
-            allow: section.many("allow", "addresses: ADDRESS[:PORT] or NETWORK/PREFIX", diagnostics),
+            allow: section.many(
+                "allow",
+                "addresses: ADDRESS[:PORT] or NETWORK/PREFIX",
+                diagnostics,
+            ),
             deny: section.many("deny", "addresses: ADDRESS[:PORT] or NETWORK/PREFIX", diagnostics),
             hosts: Vec::new(),
         };
@@ -127,12 +135,19 @@ impl RawRegistries {
 impl RawRegistry {
     fn read(self, tree: &yaml_tree::Tree, diagnostics: &mut Vec<Diagnostic>) -> Self {
         let section = Section::new(tree, &self.path, diagnostics);
-        section.only(&["mirrors", "plain-http", "ca", "proxy", "credentials", "token-service"], diagnostics);
+        section.only(
+            &["mirrors", "plain-http", "ca", "proxy", "credentials", "token-service"],
+            diagnostics,
+        );
         Self {
             mirrors: section.many("mirrors", "registries: HOST[:PORT][/PATH]", diagnostics),
             plain_http: section.one("plain-http", "true or false", diagnostics),
             ca: section.one("ca", "a path", diagnostics),
-            proxy: section.one("proxy", "http://HOST[:PORT], https://HOST[:PORT] or none", diagnostics),
+            proxy: section.one(
+                "proxy",
+                "http://HOST[:PORT], https://HOST[:PORT] or none",
+                diagnostics,
+            ),
             credentials: section.one("credentials", "a path", diagnostics),
             token_service: section.one("token-service", "https://HOST[:PORT]", diagnostics),
             ..self

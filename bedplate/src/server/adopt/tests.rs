@@ -149,7 +149,10 @@ fn privileged_what_others_may_replace_is_not_given_away() {
     // Its user could put a link to /etc there while root is at work.
     chown(site.root_directory.path(), Some(NOBODY), None).unwrap();
     let refused = site.adopt().unwrap_err().to_string();
-    assert!(refused.contains("chown -hR nobody: ") && refused.contains("others than root"), "{refused}");
+    assert!(
+        refused.contains("chown -hR nobody: ") && refused.contains("others than root"),
+        "{refused}"
+    );
     assert_eq!((site.owner("state"), site.owner("state/bedplate.db")), (0, 0));
     chown(site.root_directory.path(), Some(0), None).unwrap();
     symlink(site.path("state"), site.path("link")).unwrap();
@@ -216,9 +219,15 @@ fn privileged_what_its_mode_closes_to_its_owner_is_told() {
     let mut notes = site.adopt().unwrap().notes;
     notes.sort_unstable();
     let [shadow, var] = &notes[..] else { panic!("{notes:?}") };
-    assert!(shadow.contains("mode 0000 of") && shadow.contains("`mode: 0000` in its front"), "{shadow}");
+    assert!(
+        shadow.contains("mode 0000 of") && shadow.contains("`mode: 0000` in its front"),
+        "{shadow}"
+    );
     assert!(var.contains("mode 0300 of") && var.contains("chmod u+rx "), "{var}");
-    assert_eq!((site.owner("site/a/rootfs/etc/shadow"), site.mode("site/b/rootfs/var")), (NOBODY, 0o300));
+    assert_eq!(
+        (site.owner("site/a/rootfs/etc/shadow"), site.mode("site/b/rootfs/var")),
+        (NOBODY, 0o300)
+    );
     assert_eq!(site.adopt().unwrap().notes.len(), 2, "as long as it is so");
 }
 
@@ -259,7 +268,10 @@ fn privileged_the_directory_of_the_configuration_is_opened_to_the_group() {
     directory(0o750, 4);
     let adopted = site.adopt().unwrap();
     let [note] = &adopted.notes[..] else { panic!("{adopted:?}") };
-    assert!(note.contains("nobody cannot enter") && note.contains("setfacl -m u:nobody:rx"), "{note}");
+    assert!(
+        note.contains("nobody cannot enter") && note.contains("setfacl -m u:nobody:rx"),
+        "{note}"
+    );
     assert_eq!(site.mode(""), 0o750);
 }
 

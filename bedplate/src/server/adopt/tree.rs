@@ -88,11 +88,18 @@ impl<'a> Walk<'a> {
     }
 
     fn is_passed_by(&self, name: &CStr, depth: u32) -> bool {
-        let is_git = self.part == Part::Overlays && depth <= GIT_DEPTH && name.to_bytes() == GIT.as_bytes();
+        let is_git =
+            self.part == Part::Overlays && depth <= GIT_DEPTH && name.to_bytes() == GIT.as_bytes();
         is_git || depth == 0 && name.to_bytes() == LOST_AND_FOUND.as_bytes()
     }
 
-    fn entry(&mut self, directory: &OwnedFd, name: &CStr, path: &Path, depth: u32) -> Result<(), AdoptError> {
+    fn entry(
+        &mut self,
+        directory: &OwnedFd,
+        name: &CStr,
+        path: &Path,
+        depth: u32,
+    ) -> Result<(), AdoptError> {
         let Some((found, facts)) = look(directory, name, path)? else { return Ok(()) };
         match FileType::from_raw_mode(facts.st_mode) {
             FileType::Directory => {
@@ -148,7 +155,8 @@ impl<'a> Walk<'a> {
         let is_file = FileType::from_raw_mode(facts.st_mode) == FileType::RegularFile;
         if is_file && facts.st_nlink != 1 {
             let (at, names) = (path.display(), facts.st_nlink);
-            self.adopted.note(format!("{at} has {names} names (hard links), and stays root's: copy it"));
+            self.adopted
+                .note(format!("{at} has {names} names (hard links), and stays root's: copy it"));
             return Ok(());
         }
         let (uid, gid) = (Uid::from_raw(self.user.uid), Gid::from_raw(self.user.gid));
@@ -175,8 +183,9 @@ impl<'a> Walk<'a> {
             ),
             _ => String::new(),
         };
-        self.adopted
-            .note(format!("mode {mode:04o} of {at} closes it to {name} too: chmod {letters} {at}{template}"));
+        self.adopted.note(format!(
+            "mode {mode:04o} of {at} closes it to {name} too: chmod {letters} {at}{template}"
+        ));
     }
 
     /// Lets the user's group read a file of root's, or enter a directory of root's, that no other group
@@ -205,7 +214,11 @@ impl<'a> Walk<'a> {
 }
 
 /// A name of a directory, as it is; `None` if it is gone.
-fn look(directory: &OwnedFd, name: &CStr, path: &Path) -> Result<Option<(OwnedFd, Stat)>, AdoptError> {
+fn look(
+    directory: &OwnedFd,
+    name: &CStr,
+    path: &Path,
+) -> Result<Option<(OwnedFd, Stat)>, AdoptError> {
     let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
     let failed = |errno| AdoptError::file("look at", path, errno);
     match openat(directory, name, flags, Mode::empty()) {

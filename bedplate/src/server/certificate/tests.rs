@@ -16,7 +16,10 @@ fn write(files: &CertificateFiles, name: &str) -> Vec<u8> {
 }
 
 fn files(directory: &TempDir) -> CertificateFiles {
-    CertificateFiles { certificate: directory.path().join("api.pem"), key: directory.path().join("api.key") }
+    CertificateFiles {
+        certificate: directory.path().join("api.pem"),
+        key: directory.path().join("api.key"),
+    }
 }
 
 fn words(files: &CertificateFiles) -> String {
@@ -33,10 +36,15 @@ fn a_pair_is_read_and_what_is_none_is_refused_with_its_file() {
 
     let other = CertificateFiles { key: directory.path().join("other.key"), ..files.clone() };
     fs::write(&other.key, KeyPair::generate().unwrap().serialize_pem()).unwrap();
-    assert!(words(&other).contains("other.key is not that of the certificate in"), "{}", words(&other));
+    assert!(
+        words(&other).contains("other.key is not that of the certificate in"),
+        "{}",
+        words(&other)
+    );
     fs::write(&other.key, "no key").unwrap();
     assert!(words(&other).contains("other.key holds no private key in PEM"), "{}", words(&other));
-    let empty = CertificateFiles { certificate: directory.path().join("empty.pem"), ..files.clone() };
+    let empty =
+        CertificateFiles { certificate: directory.path().join("empty.pem"), ..files.clone() };
     fs::write(&empty.certificate, "").unwrap();
     assert!(words(&empty).contains("empty.pem holds no certificate in PEM"), "{}", words(&empty));
     fs::write(&empty.certificate, vec![b'x'; 2 << 20]).unwrap();
@@ -48,11 +56,12 @@ fn a_bad_pair_leaves_the_one_before() {
     let directory = tempfile::tempdir().unwrap();
     let files = files(&directory);
     let first = write(&files, "bedplate.example");
-    let own = ServerConfig::builder_with_provider(Arc::new(rustls::crypto::ring::default_provider()))
-        .with_safe_default_protocol_versions()
-        .unwrap()
-        .with_no_client_auth()
-        .with_cert_resolver(Arc::new(rustls::server::ResolvesServerCertUsingSni::new()));
+    let own =
+        ServerConfig::builder_with_provider(Arc::new(rustls::crypto::ring::default_provider()))
+            .with_safe_default_protocol_versions()
+            .unwrap()
+            .with_no_client_auth()
+            .with_cert_resolver(Arc::new(rustls::server::ResolvesServerCertUsingSni::new()));
     let (certificate, _) = SiteCertificate::open(files.clone(), &own).unwrap();
     let present = || certificate.site().cert[0].to_vec();
     assert_eq!(present(), first);

@@ -103,7 +103,10 @@ fn walk(state_dir: &Path, known: &Weak<Mutex<Known>>) {
     let sizes = DIRECTORIES.map(|directory| {
         let path = state_dir.join(directory);
         let size = size_of(&path, MAX_ENTRIES, is_wanted);
-        size.inspect_err(|error| tracing::warn!("the size of {} is not known: {error}", path.display())).ok()
+        size.inspect_err(|error| {
+            tracing::warn!("the size of {} is not known: {error}", path.display())
+        })
+        .ok()
     });
     if let Some(known) = known.upgrade() {
         let mut known = known.lock().unwrap_or_else(PoisonError::into_inner);
@@ -169,8 +172,16 @@ mod tests {
         symlink("..", directory.path().join("a/up")).unwrap();
         let link = fs::symlink_metadata(directory.path().join("a/up")).unwrap().len();
         assert_eq!(size_of(directory.path(), 5, || true).unwrap(), 1100 + link);
-        assert!(size_of(directory.path(), 4, || true).unwrap_err().to_string().contains("more than 4 files"));
-        assert!(size_of(directory.path(), 5, || false).is_err(), "a server that stops does not wait");
+        assert!(
+            size_of(directory.path(), 4, || true)
+                .unwrap_err()
+                .to_string()
+                .contains("more than 4 files")
+        );
+        assert!(
+            size_of(directory.path(), 5, || false).is_err(),
+            "a server that stops does not wait"
+        );
         assert_eq!(size_of(&directory.path().join("gone"), 5, || true).unwrap(), 0);
     }
 

@@ -24,7 +24,11 @@ impl Status {
             value.split_whitespace().next()?.parse().ok()
         };
         let bytes = |key| number(key).map(|kibibytes| kibibytes.saturating_mul(1024));
-        Self { resident_bytes: bytes("VmRSS"), virtual_bytes: bytes("VmSize"), threads: number("Threads") }
+        Self {
+            resident_bytes: bytes("VmRSS"),
+            virtual_bytes: bytes("VmSize"),
+            threads: number("Threads"),
+        }
     }
 }
 
@@ -69,8 +73,16 @@ pub(super) fn expose(out: &mut Exposition) {
     out.counter("process_cpu_seconds", help).value(cpu_seconds());
     let limit = getrlimit(Resource::Nofile).current;
     for (name, help, value) in [
-        ("process_start_time_seconds", "When the server was started, seconds since 1970.", start_seconds()),
-        ("process_resident_memory_bytes", "Memory of the server that is resident.", status.resident_bytes),
+        (
+            "process_start_time_seconds",
+            "When the server was started, seconds since 1970.",
+            start_seconds(),
+        ),
+        (
+            "process_resident_memory_bytes",
+            "Memory of the server that is resident.",
+            status.resident_bytes,
+        ),
         ("process_virtual_memory_bytes", "Address space of the server.", status.virtual_bytes),
         ("process_threads", "Threads of the server.", status.threads),
         ("process_open_fds", "Files and sockets that the server has open.", open_files()),
@@ -89,13 +101,16 @@ mod tests {
 
     #[test]
     fn what_the_kernel_writes_is_read() {
-        let status =
-            "Name:\tbedplate\nVmSize:\t 1048576 kB\nVmRSS:\t   2048 kB\nRssAnon:\t 1 kB\nThreads:\t17\n";
-        let expected =
-            Status { resident_bytes: Some(2 << 20), virtual_bytes: Some(1 << 30), threads: Some(17) };
+        let status = "Name:\tbedplate\nVmSize:\t 1048576 kB\nVmRSS:\t   2048 kB\nRssAnon:\t 1 kB\nThreads:\t17\n";
+        let expected = Status {
+            resident_bytes: Some(2 << 20),
+            virtual_bytes: Some(1 << 30),
+            threads: Some(17),
+        };
         assert_eq!(Status::parse(status), expected);
         assert_eq!(Status::parse("Name:\tx\nVmRSS: kB\n"), Status::default());
-        let stat = "4242 (a b) c) S 1 4242 4242 0 -1 4194560 100 0 0 0 5 6 0 0 20 0 17 0 123456 99 88";
+        let stat =
+            "4242 (a b) c) S 1 4242 4242 0 -1 4194560 100 0 0 0 5 6 0 0 20 0 17 0 123456 99 88";
         assert_eq!(start_ticks(stat), Some(123_456));
         assert_eq!(start_ticks("4242 (x"), None);
         assert_eq!(boot_seconds("cpu 1 2\nbtime 1795464000\nprocesses 9\n"), Some(1_795_464_000));

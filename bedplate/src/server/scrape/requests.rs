@@ -63,7 +63,10 @@ impl Requests {
                 ("DELETE", item.delete.is_some()),
             ];
             let there = methods.into_iter().filter(|(_, is_there)| *is_there);
-            routes.insert(path.clone(), there.map(|(method, _)| (method, Answers::default())).collect());
+            routes.insert(
+                path.clone(),
+                there.map(|(method, _)| (method, Answers::default())).collect(),
+            );
         }
         let refused = Counters::new(["unauthenticated", "forbidden"]);
         Self { routes, other: Answers::default(), running: Gauge::default(), refused }
@@ -72,7 +75,8 @@ impl Requests {
     fn answered(&self, route: Option<&str>, method: &Method, status: StatusCode, took: Duration) {
         // HEAD is answered by what answers GET.
         let method = if *method == Method::HEAD { "GET" } else { method.as_str() };
-        let known = route.and_then(|route| self.routes.get(route)).and_then(|methods| methods.get(method));
+        let known =
+            route.and_then(|route| self.routes.get(route)).and_then(|methods| methods.get(method));
         let answers = known.unwrap_or(&self.other);
         let class = usize::from(status.as_u16() / 100).saturating_sub(1).min(CLASSES.len() - 1);
         answers.classes.inc(CLASSES[class]);
@@ -96,8 +100,11 @@ impl Requests {
             .filter(|(.., answers)| answers.took.count() > 0)
             .collect();
         asked.sort_unstable_by_key(|(route, method, _)| (*route, *method));
-        out.gauge("bedplate_api_requests_running", "Requests of the REST API that are not answered yet.")
-            .level(&self.running);
+        out.gauge(
+            "bedplate_api_requests_running",
+            "Requests of the REST API that are not answered yet.",
+        )
+        .level(&self.running);
         let help = "Requests of the REST API, by route, method and class of the status.";
         let mut family = out.counter("bedplate_api_requests", help);
         for (route, method, answers) in &asked {
@@ -187,8 +194,7 @@ mod tests {
             bedplate_api_refused_requests_total{reason="forbidden"} 1
         "#]]
         .assert_eq(&told);
-        let within =
-            "bedplate_api_request_seconds_bucket{route=\"/v1/nodes/{name}\",method=\"GET\",le=\"0.005\"} 3\n";
+        let within = "bedplate_api_request_seconds_bucket{route=\"/v1/nodes/{name}\",method=\"GET\",le=\"0.005\"} 3\n";
         assert!(text.contains(within), "{text}");
     }
 }

@@ -177,7 +177,16 @@ fn check(name: &str, family: &Family) -> Result<(), String> {
     if family.kind.is_empty() || reserved.iter().any(|suffix| name.ends_with(suffix)) {
         return Err("no TYPE, or a name that ends as samples do".to_owned());
     }
-    let odd = ["_ms", "_milliseconds", "_microseconds", "_minutes", "_kib", "_mib", "_kilobytes", "_percent"];
+    let odd = [
+        "_ms",
+        "_milliseconds",
+        "_microseconds",
+        "_minutes",
+        "_kib",
+        "_mib",
+        "_kilobytes",
+        "_percent",
+    ];
     if odd.iter().any(|unit| name.ends_with(unit)) {
         return Err("no unit of the base".to_owned());
     }
@@ -209,7 +218,9 @@ fn histograms(family: &Family) -> Result<(), String> {
             let text = &bucket.labels["le"];
             let bound: f64 = text.parse().map_err(|_| format!("{text} is no bound"))?;
             if bound <= last.0 || bucket.value < last.1 || !(text == "+Inf" || text.contains('.')) {
-                return Err(format!("{labels:?}: the bucket of {text} does not follow the one before"));
+                return Err(format!(
+                    "{labels:?}: the bucket of {text} does not follow the one before"
+                ));
             }
             last = (bound, bucket.value);
         }

@@ -30,7 +30,8 @@ fn memory(job: &Job, path: &str, notes: &mut DiagnosticSink<'_>) {
     if bytes.saturating_mul(each) < MIN_MEMORY_BYTES {
         let written = [path, "defaults.job"].map(|of| format!("{of}.resource.memory.size"));
         let place = written.iter().find(|path| notes.is_there(path)).unwrap_or(&written[0]);
-        let message = format!("{bytes} bytes hold no program; at least {MIN_MEMORY_BYTES} are taken");
+        let message =
+            format!("{bytes} bytes hold no program; at least {MIN_MEMORY_BYTES} are taken");
         notes.hint(&place.clone(), &message, "write the unit too, such as 4GiB");
     }
 }

@@ -117,7 +117,8 @@ impl<'a> Builder<'a> {
             let Some(first) = mounted.next() else { continue };
             mounted.for_each(|other| joined.join(first, other));
         }
-        let of: Vec<usize> = (0..self.workflow.volumes.len()).map(|volume| joined.name(volume)).collect();
+        let of: Vec<usize> =
+            (0..self.workflow.volumes.len()).map(|volume| joined.name(volume)).collect();
         let mut names: Vec<usize> = of.clone();
         names.sort_unstable();
         names.dedup();
@@ -161,7 +162,9 @@ impl<'a> Builder<'a> {
             for ingress in &volume.ingress {
                 let source = match &ingress.source {
                     normal::Source::Http { url } => Source::Http { url: url.clone() },
-                    normal::Source::File { name } => Source::File(self.stored(FileKey::Named(name.clone()))?),
+                    normal::Source::File { name } => {
+                        Source::File(self.stored(FileKey::Named(name.clone()))?)
+                    }
                 };
                 let (volume, path) = (volume.name.clone(), ingress.path.clone());
                 let name = format!("{volume}/{path}");
@@ -207,9 +210,11 @@ impl<'a> Builder<'a> {
 
     fn job(&self, job: &Job, image: StageId) -> Result<JobPlan, PlanError> {
         let script = job.script.as_ref();
-        let script = script.map(|_| self.stored(FileKey::Script { job: job.name.clone() })).transpose()?;
+        let script =
+            script.map(|_| self.stored(FileKey::Script { job: job.name.clone() })).transpose()?;
         let file = |(path, _): &(String, String)| {
-            let contents = self.stored(FileKey::OfJob { job: job.name.clone(), path: path.clone() })?;
+            let contents =
+                self.stored(FileKey::OfJob { job: job.name.clone(), path: path.clone() })?;
             Ok(FilePlan { path: path.clone(), contents })
         };
         let mounts = job.mounts.iter().map(|mount| {
@@ -299,7 +304,8 @@ fn tasks(array: TaskArray) -> Tasks {
 impl From<&normal::Resource> for ResourcePlan {
     fn from(resource: &normal::Resource) -> Self {
         let resource = resource.clone();
-        let normal::Resource { cores, affinity, threads, memory_bytes, memory_by_core, .. } = resource;
+        let normal::Resource { cores, affinity, threads, memory_bytes, memory_by_core, .. } =
+            resource;
         let normal::Resource { devices, labels, exclusive, .. } = resource;
         let affinity = match affinity {
             normal::Affinity::Core => AffinityPlan::Core,

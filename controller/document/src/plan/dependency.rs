@@ -16,7 +16,9 @@ pub struct Dependency {
 }
 
 /// What is waited for of a stage. Where it cannot happen any more, what waits is canceled.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[derive(
+    Debug, Clone, Copy, Default, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize,
+)]
 #[serde(rename_all = "kebab-case")]
 pub enum Until {
     /// It has ended well.

@@ -11,7 +11,9 @@ use serde::{Deserialize, Serialize};
 use super::Tasks;
 
 /// The number of a stage in its plan, from 0.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[derive(
+    Debug, Clone, Copy, Default, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize,
+)]
 #[serde(transparent)]
 pub struct StageId(pub u32);
 

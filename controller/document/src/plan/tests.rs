@@ -48,7 +48,8 @@ fn documents_that_were_accepted_before_plans_are_converted_as_ever() {
     assert!(documents.len() >= 14, "documents are missing: {documents:?}");
     for path in documents {
         let text = fs::read_to_string(&path).unwrap();
-        let workflow = read_accepted(&text).unwrap_or_else(|diagnostics| panic!("{path:?}: {diagnostics:?}"));
+        let workflow =
+            read_accepted(&text).unwrap_or_else(|diagnostics| panic!("{path:?}: {diagnostics:?}"));
         let plan = plan_of(&workflow);
         expect_file![path.with_extension("json")].assert_eq(&pretty(&plan));
         assert_eq!(Plan::read(&plan.to_json().unwrap()).unwrap(), plan, "{path:?}");
@@ -57,12 +58,17 @@ fn documents_that_were_accepted_before_plans_are_converted_as_ever() {
 
 #[test]
 fn a_plan_has_the_oldest_version_that_understands_it() {
-    let text = |rest: &str| format!("version: v4\n{rest}jobs: {{a: {{image: docker://a, command: [x]}}}}\n");
+    let text = |rest: &str| {
+        format!("version: v4\n{rest}jobs: {{a: {{image: docker://a, command: [x]}}}}\n")
+    };
     let plain = plan(&text(""));
     assert!(plain.to_json().unwrap().starts_with("{\"plan\":1,"), "a release of before reads it");
     let labelled = plan(&text("annotations: {rack: a1}\n"));
     let json = labelled.to_json().unwrap();
-    assert!(json.starts_with("{\"plan\":2,"), "a release of before would place it anywhere: {json}");
+    assert!(
+        json.starts_with("{\"plan\":2,"),
+        "a release of before would place it anywhere: {json}"
+    );
     assert_eq!(Plan::read(&json).unwrap(), labelled);
     let StageAction::Job(job) = &labelled.stages[1].work else { panic!("{labelled:?}") };
     assert_eq!(api::labels::line(&job.resource.labels), "rack=a1");
@@ -71,13 +77,16 @@ fn a_plan_has_the_oldest_version_that_understands_it() {
     let mut members = plain;
     members.stages[1].members = 2;
     let json = members.to_json().unwrap();
-    assert!(json.starts_with("{\"plan\":3,"), "a release of before would start each by itself: {json}");
+    assert!(
+        json.starts_with("{\"plan\":3,"),
+        "a release of before would start each by itself: {json}"
+    );
     assert_eq!(Plan::read(&json).unwrap(), members);
     let with_volumes = {
-        let text =
-            "version: v4\nvolumes: {d: {}}\njobs: {a: {image: docker://a, command: [x], mounts: {/d: d}}}\n";
+        let text = "version: v4\nvolumes: {d: {}}\njobs: {a: {image: docker://a, command: [x], mounts: {/d: d}}}\n";
         let mut plan = plan(text);
-        let job = plan.stages.iter_mut().find(|stage| matches!(stage.work, StageAction::Job(_))).unwrap();
+        let job =
+            plan.stages.iter_mut().find(|stage| matches!(stage.work, StageAction::Job(_))).unwrap();
         job.members = 2;
         plan.to_json().unwrap()
     };
@@ -102,7 +111,10 @@ fn a_job_waits_until_another_finished_or_runs() {
                 [{name: a, status: Finished}, {name: b, status: RUNNING}, {name: b}]}\n";
     let plan = plan(text);
     let json = plan.to_json().unwrap();
-    assert!(json.starts_with("{\"plan\":3,"), "a release of before would wait for their ends: {json}");
+    assert!(
+        json.starts_with("{\"plan\":3,"),
+        "a release of before would wait for their ends: {json}"
+    );
     let stages: serde_json::Value = serde_json::from_str(&json).unwrap();
     let after = |stage: usize| stages["stages"][stage]["after"].to_string();
     assert_eq!(after(1), "[0]");
@@ -156,8 +168,10 @@ fn rules_of_what_is_accepted_are_not_held_against_what_was_accepted() {
     let many: String = (0..crate::MAX_JOBS + 1)
         .map(|job| format!("  j{job}: {{image: docker://a, command: [x]}}\n"))
         .collect();
-    let large =
-        format!("# {}\nversion: v1\njobs: {{a: {{image: docker://a, command: [x]}}}}\n", "x".repeat(5 << 20));
+    let large = format!(
+        "# {}\nversion: v1\njobs: {{a: {{image: docker://a, command: [x]}}}}\n",
+        "x".repeat(5 << 20)
+    );
     for (text, stages) in [
         ("version: v1\njobs: {A_b: {image: docker://a, command: [x]}}", 2),
         ("version: v1\njobs: {a: {image: docker://a, script: no interpreter}}", 2),
@@ -167,7 +181,10 @@ fn rules_of_what_is_accepted_are_not_held_against_what_was_accepted() {
             3,
         ),
         ("version: v1\njobs: {a: {image: docker://a, command: [x], cwd: work}}", 2),
-        ("version: v1\njobs: {a: {image: docker://a, command: [x], resource: {devices: {gpu: 1}}}}", 2),
+        (
+            "version: v1\njobs: {a: {image: docker://a, command: [x], resource: {devices: {gpu: 1}}}}",
+            2,
+        ),
         (
             "version: v1\njobs: {a: {image: docker://a, command: [x], task-array: {start: 0, end: 2000000}}}",
             2,
@@ -178,14 +195,17 @@ fn rules_of_what_is_accepted_are_not_held_against_what_was_accepted() {
     ] {
         let short = &text[..text.len().min(100)];
         assert!(parse(text).is_err(), "no rule refuses it any more, choose another: {short}");
-        let workflow = read_accepted(text).unwrap_or_else(|diagnostics| panic!("{short}: {diagnostics:?}"));
+        let workflow =
+            read_accepted(text).unwrap_or_else(|diagnostics| panic!("{short}: {diagnostics:?}"));
         assert_eq!(plan_of(&workflow).stages.len(), stages, "{short}");
     }
 }
 
 #[test]
 fn what_cannot_be_read_is_never_guessed() {
-    let job = |rest: &str| format!("version: v1\njobs: {{a: {{image: docker://a, command: [x], {rest}}}}}");
+    let job = |rest: &str| {
+        format!("version: v1\njobs: {{a: {{image: docker://a, command: [x], {rest}}}}}")
+    };
     for text in [
         &job("comand: [y]"),
         &job("multinode: {nodes: 2}"),
@@ -236,7 +256,10 @@ jobs: {{a: {{image: docker://a, script: '#!{contents}', files: {{/f: '{contents}
 fn what_defaults_come_to_is_bounded() {
     let jobs: String =
         (0..1_000).map(|job| format!("  j{job}: {{image: docker://a, command: [x]}}\n")).collect();
-    let text = format!("version: v4\ndefaults: {{job: {{env: [A={}]}}}}\njobs:\n{jobs}", "x".repeat(1 << 20));
+    let text = format!(
+        "version: v4\ndefaults: {{job: {{env: [A={}]}}}}\njobs:\n{jobs}",
+        "x".repeat(1 << 20)
+    );
     let diagnostics = parse(&text).unwrap_err();
     expect!["2:17: defaults.job: in all 1000 jobs the defaults come to 1048578000 bytes; at most 16777216 are taken (put what is large into an entry of `files`)"]
     .assert_eq(&diagnostics.iter().map(ToString::to_string).collect::<String>());
@@ -245,10 +268,13 @@ fn what_defaults_come_to_is_bounded() {
 #[test]
 fn what_jobs_wait_for_is_bounded() {
     let files = |count: usize| "{source: http://a, destination: file://a}, ".repeat(count);
-    let job =
-        |number: usize| format!("  j{number}: {{image: docker://a, command: [x], mounts: {{/d: d}}}}\n");
+    let job = |number: usize| {
+        format!("  j{number}: {{image: docker://a, command: [x], mounts: {{/d: d}}}}\n")
+    };
     let jobs: String = (0..1_000).map(job).collect();
-    let text = |count| format!("version: v4\nvolumes: {{d: {{ingress: [{}]}}}}\njobs:\n{jobs}", files(count));
+    let text = |count| {
+        format!("version: v4\nvolumes: {{d: {{ingress: [{}]}}}}\njobs:\n{jobs}", files(count))
+    };
     assert!(parse(&text(1_000)).is_ok());
     let diagnostics = parse(&text(1_001)).unwrap_err();
     expect![[r#"
@@ -295,7 +321,8 @@ fn a_damaged_plan_is_refused_with_its_stage() {
     let whole = plan(include_str!("accepted/diamond.yaml")).to_json().unwrap();
     let damaged = |what: &str, instead: &str| {
         assert!(whole.contains(what), "{what} is not in {whole}");
-        let mut error: &dyn std::error::Error = &Plan::read(&whole.replacen(what, instead, 1)).unwrap_err();
+        let mut error: &dyn std::error::Error =
+            &Plan::read(&whole.replacen(what, instead, 1)).unwrap_err();
         let mut text = error.to_string();
         while let Some(source) = error.source() {
             (text, error) = (format!("{text}: {source}"), source);
@@ -312,7 +339,10 @@ fn a_damaged_plan_is_refused_with_its_stage() {
         damaged("\"count\":3", "\"count\":0"),
         damaged("\"first\":3", "\"first\":4294967295"),
         damaged("\"work\":{\"volume\"", "\"work\":{\"balloon\""),
-        damaged("\"work\":{\"volume\":{\"volume\":\"in\"}}", "\"work\":{\"unknown\":{\"kind\":\"job\"}}"),
+        damaged(
+            "\"work\":{\"volume\":{\"volume\":\"in\"}}",
+            "\"work\":{\"unknown\":{\"kind\":\"job\"}}",
+        ),
         damaged("\"stages\"", "\"stages"),
     ];
     expect![[r#"
@@ -360,7 +390,9 @@ fn groups_are_named_as_in_plans_that_are_stored() {
     let volumes: String = (0..6).map(|volume| format!("v{volume}: {{}}, ")).collect();
     let text = |pairs: &[(usize, usize)]| {
         let job = |(number, (one, other)): (usize, &(usize, usize))| {
-            format!("j{number}: {{image: docker://a, command: [x], mounts: {{/a: v{one}, /b: v{other}}}}}, ")
+            format!(
+                "j{number}: {{image: docker://a, command: [x], mounts: {{/a: v{one}, /b: v{other}}}}}, "
+            )
         };
         let jobs: String = pairs.iter().enumerate().map(job).collect();
         format!("version: v1\nvolumes: {{{volumes}}}\njobs: {{{jobs}}}\n")
@@ -383,7 +415,8 @@ fn groups_are_named_as_in_plans_that_are_stored() {
         let plan = plan(&text(pairs));
         assert_eq!(plan.groups, names.len(), "{pairs:?}");
         let is_volume = |stage: &&StagePlan| matches!(stage.work, StageAction::Volume { .. });
-        let groups: Vec<_> = plan.stages.iter().filter(is_volume).map(|stage| stage.group).collect();
+        let groups: Vec<_> =
+            plan.stages.iter().filter(is_volume).map(|stage| stage.group).collect();
         let expected: Vec<_> = of.iter().map(|group| names.binary_search(group).ok()).collect();
         assert_eq!(groups, expected, "{pairs:?}");
     }

@@ -24,7 +24,8 @@ use crate::{
 /// cases are drawn again.
 #[expect(clippy::print_stderr, reason = "the seed of a test that fails or hangs")]
 fn explore<S: Strategy>(cases: u32, strategy: &S, test: impl Fn(S::Value) -> TestCaseResult) {
-    let mut config = ProptestConfig { failure_persistence: None, ..ProptestConfig::with_cases(cases) };
+    let mut config =
+        ProptestConfig { failure_persistence: None, ..ProptestConfig::with_cases(cases) };
     if config.rng_seed == RngSeed::Random {
         config.rng_seed = RngSeed::Fixed(RandomState::new().hash_one(cases));
     }
@@ -65,7 +66,8 @@ impl Group {
 
 fn any_group() -> impl Strategy<Value = Group> {
     let affinity = prop_oneof![Just(Affinity::Core), Just(Affinity::Socket), Just(Affinity::Numa)];
-    let of_node = (1_u32..4, affinity, 0_u64..7, prop::bool::weighted(0.2), prop::bool::weighted(0.1));
+    let of_node =
+        (1_u32..4, affinity, 0_u64..7, prop::bool::weighted(0.2), prop::bool::weighted(0.1));
     let limit = prop_oneof![1 => Just(None), 4 => (1_u64..20).prop_map(Some)];
     let to = prop_oneof![
         6 => Just(To::Any),
@@ -81,7 +83,8 @@ fn any_group() -> impl Strategy<Value = Group> {
         let labels = has_label.then(|| ("rack".to_owned(), "a".to_owned())).into_iter().collect();
         let devices = has_gpu.then(|| ("gpu".to_owned(), 1)).into_iter().collect();
         let request = request(cores, affinity, gib);
-        let request = Request { devices, labels, exclusive, near, spread, limit_seconds, ..request };
+        let request =
+            Request { devices, labels, exclusive, near, spread, limit_seconds, ..request };
         Group { request, members, to }
     })
 }
@@ -175,7 +178,9 @@ impl Stage {
                 let node = self.nodes[place % self.nodes.len()].clone();
                 self.cluster.put_node(Node { unavailable, ..node });
             }
-            Step::Back(place) => self.cluster.put_node(self.nodes[place % self.nodes.len()].clone()),
+            Step::Back(place) => {
+                self.cluster.put_node(self.nodes[place % self.nodes.len()].clone())
+            }
             Step::Lost(place) => {
                 let lost = id(place);
                 self.cluster.remove_node(lost);
@@ -184,7 +189,9 @@ impl Stage {
                 for (request, group) in
                     self.running.extract_if(.., |group| has_member(group)).collect::<Vec<_>>()
                 {
-                    group.iter().for_each(|one| assert_eq!(self.cluster.release(one.run), one.node != lost));
+                    group.iter().for_each(|one| {
+                        assert_eq!(self.cluster.release(one.run), one.node != lost)
+                    });
                     self.submit(request, group.len());
                 }
             }
@@ -194,7 +201,9 @@ impl Stage {
                 let is_over = |group: &(Request, Vec<Placement>)| {
                     group.1.iter().any(|member| member.ends.is_some_and(|end| end <= now))
                 };
-                for (_, group) in self.running.extract_if(.., |group| is_over(group)).collect::<Vec<_>>() {
+                for (_, group) in
+                    self.running.extract_if(.., |group| is_over(group)).collect::<Vec<_>>()
+                {
                     group.iter().for_each(|member| assert!(self.cluster.release(member.run)));
                 }
             }
@@ -211,8 +220,14 @@ impl Stage {
             let mut nodes = BTreeSet::new();
             for member in group {
                 let place = &self.cluster.places[&member.node];
-                assert!(place.is_meant(request) && place.node.unavailable.is_none(), "not on that node");
-                assert!(nodes.insert(member.node) || !request.spread, "two members of a spread group");
+                assert!(
+                    place.is_meant(request) && place.node.unavailable.is_none(),
+                    "not on that node"
+                );
+                assert!(
+                    nodes.insert(member.node) || !request.spread,
+                    "two members of a spread group"
+                );
                 is_as_asked(&self.cluster, request, member);
             }
         }
@@ -285,7 +300,8 @@ fn bins(cluster: &Cluster, request: &Request) -> (Vec<Bin>, BTreeMap<NodeId, usi
             let (empty, now) = parts.entry(part).or_insert_with(|| (none(), none()));
             empty.cores += 1;
             now.cores += u32::from(free.cores.contains(&index));
-            let is_first = capacity.cores[..index as usize].iter().all(|other| other.numa != core.numa);
+            let is_first =
+                capacity.cores[..index as usize].iter().all(|other| other.numa != core.numa);
             if is_first {
                 empty.memory += 8 << 30;
                 now.memory += free.memory[&core.numa];
@@ -351,7 +367,8 @@ fn rooms(cluster: &Cluster, request: &Request, members: usize) -> BTreeMap<Optio
     let mut by_value: BTreeMap<Option<String>, Vec<Bin>> = BTreeMap::new();
     all.into_iter().for_each(|bin| by_value.entry(value(&bin)).or_default().push(bin));
     let mut room = |mut bins: Vec<Bin>| {
-        let can = |count: &usize| can_be(&mut bins, &mut gpus, request, (*count, 0), &mut Vec::new());
+        let can =
+            |count: &usize| can_be(&mut bins, &mut gpus, request, (*count, 0), &mut Vec::new());
         (1..=members).take_while(can).count()
     };
     by_value.into_iter().map(|(value, bins)| (value, room(bins))).collect()
@@ -364,7 +381,10 @@ fn a_group_is_placed_if_it_can_be() {
         let mut cluster = cluster(nodes.clone());
         let wanted = group.request(&mut cluster, &nodes);
         let members = group.members;
-        let empty = cluster.clone().pass(0).offer(&wanted, &(1..).map(run).take(members).collect::<Vec<_>>());
+        let empty = cluster
+            .clone()
+            .pass(0)
+            .offer(&wanted, &(1..).map(run).take(members).collect::<Vec<_>>());
         prop_assert_eq!(cluster.fits(&wanted, members, None).is_ok(), empty.is_some());
         for (number, group) in (1..).zip(before) {
             let request = group.request(&mut cluster, &nodes);
@@ -382,7 +402,8 @@ fn a_group_is_placed_if_it_can_be() {
         prop_assert_eq!(placed.is_some(), can);
         hold(&cluster);
         if let Some(placed) = placed.filter(|_| members > 1 && wanted.near.is_some()) {
-            let value = |one: &Placement| cluster.places[&one.node].node.labels.get("rack").cloned();
+            let value =
+                |one: &Placement| cluster.places[&one.node].node.labels.get("rack").cloned();
             let values: Vec<Option<String>> = placed.iter().map(value).collect();
             is_near(&values, &rooms, members);
         }
@@ -434,7 +455,8 @@ fn backfill_never_delays_a_group() {
                 let is_over = |one: &&Placement| one.ends.is_some_and(|end| end <= now);
                 let over: Vec<RunId> = runs.filter(is_over).map(|one| one.run).collect();
                 over.into_iter().for_each(|run| assert!(cluster.release(run)));
-                let has_begun = cluster.places.values().any(|place| place.runs.contains_key(&head.1[0]));
+                let has_begun =
+                    cluster.places.values().any(|place| place.runs.contains_key(&head.1[0]));
                 has_begun || !cluster.place(std::slice::from_ref(&head), now).is_empty()
             })
         };
@@ -502,20 +524,28 @@ fn a_group_larger_than_the_cluster_is_refused_and_holds_up_nobody() {
         cluster.fits(request, members, None).unwrap_err().to_string()
     };
     assert!(cluster.fits(&one, 6, None).is_ok());
-    expect!["it wants 7 members at once, and at most 6 fit on all nodes for it when they are empty"]
-        .assert_eq(&refused(&cluster, &one, 7));
+    expect![
+        "it wants 7 members at once, and at most 6 fit on all nodes for it when they are empty"
+    ]
+    .assert_eq(&refused(&cluster, &one, 7));
     let apart = Request { spread: true, ..one.clone() };
-    expect!["it wants 4 members at once, and at most 3 fit on all nodes for it when they are empty"]
-        .assert_eq(&refused(&cluster, &apart, 4));
+    expect![
+        "it wants 4 members at once, and at most 3 fit on all nodes for it when they are empty"
+    ]
+    .assert_eq(&refused(&cluster, &apart, 4));
     let in_rack = Request { labels: [("rack".to_owned(), "a".to_owned())].into(), ..one.clone() };
-    expect!["it wants 5 members at once, and at most 4 fit on all nodes for it when they are empty"]
-        .assert_eq(&refused(&cluster, &in_rack, 5));
+    expect![
+        "it wants 5 members at once, and at most 4 fit on all nodes for it when they are empty"
+    ]
+    .assert_eq(&refused(&cluster, &in_rack, 5));
     let large = Request { cores: 3, ..one.clone() };
     expect!["it wants 3 cores, and the largest node for it has 2 cores (n3)"]
         .assert_eq(&refused(&cluster, &large, 7));
     // What is away counts, and what is too large is not waited for: all of the rest begins.
-    let away =
-        Node { unavailable: Some("away".to_owned()), ..Node::clone(&cluster.places[&node_id(3)].node) };
+    let away = Node {
+        unavailable: Some("away".to_owned()),
+        ..Node::clone(&cluster.places[&node_id(3)].node)
+    };
     cluster.put_node(away);
     assert!(cluster.fits(&one, 6, None).is_ok());
     let unlimited = Request { limit_seconds: None, ..one.clone() };
@@ -556,7 +586,8 @@ fn a_set_of_nodes_outlives_their_coming_and_going() {
     let set = cluster.node_set([2, 4].map(node_id));
     assert_eq!(set.len(), 2);
     let of = Request { allowed: Allowed::Of(Arc::new(set)), ..request(1, Affinity::Core, 1) };
-    let offer = |cluster: &Cluster, members| places(cluster.clone().pass(0).offer(&of, &runs(1, members)));
+    let offer =
+        |cluster: &Cluster, members| places(cluster.clone().pass(0).offer(&of, &runs(1, members)));
     assert_eq!(offer(&cluster, 2), [2, 2]);
     assert!(cluster.fits(&of, 3, None).is_err());
     // A node that was named before it was there is in it; one that takes a lost one's place is not.
@@ -586,12 +617,15 @@ fn a_small_set_among_many_nodes_is_gone_through_by_itself() {
 #[test]
 fn a_group_is_told_what_its_members_miss() {
     let mut cluster = racks(&["a", "a", "b"]);
-    let away =
-        Node { unavailable: Some("draining".to_owned()), ..Node::clone(&cluster.places[&node_id(3)].node) };
+    let away = Node {
+        unavailable: Some("draining".to_owned()),
+        ..Node::clone(&cluster.places[&node_id(3)].node)
+    };
     cluster.put_node(away);
     let one = request(1, Affinity::Core, 1);
     assert!(cluster.pass(0).offer(&one, &runs(1, 1)).is_some());
-    let told = |cluster: &Cluster, request: &Request, members| cluster.why(request, members).join("\n");
+    let told =
+        |cluster: &Cluster, request: &Request, members| cluster.why(request, members).join("\n");
     assert_eq!(told(&cluster, &one, 3), "", "it could begin");
     expect![[r#"
         3 of 5 members could begin now

@@ -14,14 +14,24 @@ const GIB: u64 = 1 << 30;
 /// A machine: for each core its NUMA node and package, for each NUMA node its memory; and what is taken.
 fn machine(cores: &[(u32, u32)], memory: &[u64], taken: &[bool], used: &[u64]) -> (Capacity, Free) {
     let capacity = Capacity {
-        cores: (0..).zip(cores).map(|(pu, &(numa, package))| Core { pus: vec![pu], package, numa }).collect(),
-        memory: (0..).zip(memory).map(|(numa, gib)| NumaMemory { numa, bytes: gib * GIB }).collect(),
+        cores: (0..)
+            .zip(cores)
+            .map(|(pu, &(numa, package))| Core { pus: vec![pu], package, numa })
+            .collect(),
+        memory: (0..)
+            .zip(memory)
+            .map(|(numa, gib)| NumaMemory { numa, bytes: gib * GIB })
+            .collect(),
         devices: Vec::new(),
     };
     let mut free = Free::ever(&capacity);
     let cores = (0..).zip(cores).zip(taken).filter(|(_, taken)| **taken).map(|((core, _), _)| core);
-    let memory = (0..).zip(used.iter().zip(memory)).map(|(numa, (used, all))| (numa, used.min(all) * GIB));
-    free.take(&Grant { cores: cores.collect(), memory: memory.collect(), devices: Vec::new() }, false);
+    let memory =
+        (0..).zip(used.iter().zip(memory)).map(|(numa, (used, all))| (numa, used.min(all) * GIB));
+    free.take(
+        &Grant { cores: cores.collect(), memory: memory.collect(), devices: Vec::new() },
+        false,
+    );
     (capacity, free)
 }
 
@@ -38,7 +48,12 @@ fn subsets(of: &[u32]) -> Vec<Vec<u32>> {
 
 /// Of how few domains something is: NUMA nodes of cores and memory; or packages that have the cores, and
 /// near to which all the memory is.
-fn spread(capacity: &Capacity, affinity: Affinity, cores: &[u32], memory: &BTreeSet<u32>) -> Option<usize> {
+fn spread(
+    capacity: &Capacity,
+    affinity: Affinity,
+    cores: &[u32],
+    memory: &BTreeSet<u32>,
+) -> Option<usize> {
     let of = |core: &u32| &capacity.cores[*core as usize];
     if affinity != Affinity::Socket {
         let numas: BTreeSet<u32> =
@@ -48,8 +63,9 @@ fn spread(capacity: &Capacity, affinity: Affinity, cores: &[u32], memory: &BTree
     let packages: BTreeSet<u32> = capacity.cores.iter().map(|core| core.package).collect();
     let packages: Vec<u32> = packages.into_iter().collect();
     let covers = |set: &Vec<u32>| {
-        let near =
-            |numa: &u32| capacity.cores.iter().any(|core| core.numa == *numa && set.contains(&core.package));
+        let near = |numa: &u32| {
+            capacity.cores.iter().any(|core| core.numa == *numa && set.contains(&core.package))
+        };
         cores.iter().all(|core| set.contains(&of(core).package)) && memory.iter().all(near)
     };
     subsets(&packages).iter().filter(|set| covers(set)).map(Vec::len).min()
@@ -61,7 +77,10 @@ fn least(capacity: &Capacity, free: &Free, request: &Request, with_memory: bool)
     let numas: Vec<u32> = free.memory.keys().copied().collect();
     let bytes = |memory: &Vec<u32>| memory.iter().map(|numa| free.memory[numa]).sum::<u64>();
     let memories = match with_memory {
-        true => subsets(&numas).into_iter().filter(|memory| bytes(memory) >= request.memory_bytes).collect(),
+        true => subsets(&numas)
+            .into_iter()
+            .filter(|memory| bytes(memory) >= request.memory_bytes)
+            .collect(),
         false => vec![Vec::new()],
     };
     let memories: Vec<BTreeSet<u32>> =
@@ -130,7 +149,8 @@ fn cores_of_one_numa_node_are_of_one_package() {
 fn the_least_spread_of_a_cluster_is_known() {
     let mut cluster = crate::Cluster::default();
     for (key, cores) in [(1, 2), (2, 4)] {
-        let places: Vec<(u32, u32)> = (0..2 * cores).map(|core| (core / cores, core / cores)).collect();
+        let places: Vec<(u32, u32)> =
+            (0..2 * cores).map(|core| (core / cores, core / cores)).collect();
         let (capacity, _) = machine(&places, &[8, 8], &[], &[]);
         let name = format!("n{key}");
         let labels = BTreeMap::new();

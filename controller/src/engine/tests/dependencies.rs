@@ -53,14 +53,21 @@ fn what_is_waited_for_happens_or_cannot_any_more() {
 fn what_never_ran_is_waited_for_in_vain() {
     let (mut stage, id) = two(Until::Running);
     let why = |stage: &mut Stage| {
-        let why = stage.engine.view(at(0)).why(id, Some(StageId(2)), &BTreeMap::new(), at(2)).unwrap();
+        let why =
+            stage.engine.view(at(0)).why(id, Some(StageId(2)), &BTreeMap::new(), at(2)).unwrap();
         why.into_iter().flat_map(|waiting| waiting.reasons).collect::<Vec<_>>().join("; ")
     };
     let told = why(&mut stage);
     assert!(told.contains("waits for job a to run"), "{told}");
     let failed = |now| {
         let outcome = Outcome::Failed { why: "no such command".to_owned(), transient: false };
-        let end = RunEnd { started: None, ended: at(now), outcome, log_bytes: 0, usage: Usage::default() };
+        let end = RunEnd {
+            started: None,
+            ended: at(now),
+            outcome,
+            log_bytes: 0,
+            usage: Usage::default(),
+        };
         RunState::Ended(Box::new(end))
     };
     stage.report("job a[1]", failed(2), 2);

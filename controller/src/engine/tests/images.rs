@@ -16,8 +16,13 @@ fn pulls() -> (Stage, WorkflowId) {
 fn a_registry_that_is_waited_for_is_shown() {
     let (mut stage, id) = pulls();
     let shown = |stage: &mut Stage| {
-        let reasons =
-            stage.engine.view(at(0)).why(id, None, &BTreeMap::new(), at(2)).unwrap().remove(0).reasons;
+        let reasons = stage
+            .engine
+            .view(at(0))
+            .why(id, None, &BTreeMap::new(), at(2))
+            .unwrap()
+            .remove(0)
+            .reasons;
         (stage.engine.view(at(0)).workflow(id).unwrap().stages[0].reason.clone(), reasons.concat())
     };
     assert_eq!(shown(&mut stage), (None, "docker://a is being pulled".to_owned()));
@@ -114,10 +119,14 @@ jobs:
         let stage = plan.stages.iter().position(|stage| stage.name == name).unwrap();
         StageId::of_index(stage)
     };
-    let pulls = BTreeMap::from([(stage_of("docker://b"), "pulling b: 40 MiB of 120 MiB".to_owned())]);
+    let pulls =
+        BTreeMap::from([(stage_of("docker://b"), "pulling b: 40 MiB of 120 MiB".to_owned())]);
     let why = |engine: &mut Engine, of: Option<&str>| {
         let waiting = engine.view(at(0)).why(id, of.map(stage_of), &pulls, at(2)).unwrap();
-        waiting.iter().map(|one| format!("{}: {}\n", one.name, one.reasons.join("; "))).collect::<String>()
+        waiting
+            .iter()
+            .map(|one| format!("{}: {}\n", one.name, one.reasons.join("; ")))
+            .collect::<String>()
     };
     expect![[r#"
         docker://a: docker://a is being pulled

@@ -35,7 +35,9 @@ fn the_rest_of_a_log_is_awaited_until_it_is_here_or_cannot_come() {
     waits("more is here", &|stage, run, _| stage.engine.log_grew(run, 29), false);
     waits(
         "its node went away",
-        &|stage, _, _| stage.engine.node_is(NodeFacts { is_ready: false, ..facts(1, 1, "boot1") }, at(3)),
+        &|stage, _, _| {
+            stage.engine.node_is(NodeFacts { is_ready: false, ..facts(1, 1, "boot1") }, at(3))
+        },
         false,
     );
     waits(
@@ -53,7 +55,11 @@ fn the_rest_of_a_log_is_awaited_until_it_is_here_or_cannot_come() {
         &|stage, _, _| stage.engine.runs_listed(node_id(9), "boot1", &listed(&[]), at(3)),
         false,
     );
-    waits("it was rebooted", &|stage, _, _| stage.engine.node_is(facts(1, 1, "boot2"), at(3)), true);
+    waits(
+        "it was rebooted",
+        &|stage, _, _| stage.engine.node_is(facts(1, 1, "boot2"), at(3)),
+        true,
+    );
     waits("it was deleted", &|stage, _, node| stage.engine.node_removed(node, at(3)), true);
     waits(
         "it was deleted while nobody looked",

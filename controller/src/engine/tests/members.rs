@@ -9,7 +9,8 @@ impl Stage {
     /// Hands in a workflow whose jobs have attempts of so many members.
     fn submit_members(&mut self, text: &str, members: u32, now: i64) -> WorkflowId {
         let mut submission = submission(1, text);
-        let jobs = submission.plan.stages.iter_mut().filter(|stage| stage.work.kind() == StageKind::Job);
+        let jobs =
+            submission.plan.stages.iter_mut().filter(|stage| stage.work.kind() == StageKind::Job);
         jobs.for_each(|stage| stage.members = members);
         let id = submission.id;
         self.engine.submit(submission, at(now));
@@ -122,11 +123,16 @@ fn a_member_that_cannot_be_prepared_lets_none_start() {
     let (mut stage, _) = pair();
     stage.report("job a member 0", RunState::Prepared {}, 2);
     let outcome = Outcome::Failed { why: "disk full".to_owned(), transient: true };
-    let end = RunEnd { started: None, ended: at(3), outcome, log_bytes: 0, usage: Usage::default() };
+    let end =
+        RunEnd { started: None, ended: at(3), outcome, log_bytes: 0, usage: Usage::default() };
     stage.report("job a member 1", RunState::Ended(Box::new(end)), 3);
     stage.report("job a member 0", RunState::Prepared {}, 3);
     assert!(!stage.lines.contains("release"), "{}", stage.lines);
-    assert!(stage.lines.contains("-> n1 stop 1: member 1 of its attempt: disk full"), "{}", stage.lines);
+    assert!(
+        stage.lines.contains("-> n1 stop 1: member 1 of its attempt: disk full"),
+        "{}",
+        stage.lines
+    );
 }
 
 #[test]
@@ -190,7 +196,10 @@ fn nodes_whose_agents_are_of_before_get_no_members() {
     let id = stage.submit_members(PAIR, 2, 1);
     assert!(stage.runs.is_empty(), "{}", stage.lines);
     let why = stage.why(id, 2);
-    assert!(why.contains("the agents of 1 of 2 nodes know no attempts of several members"), "{why}");
+    assert!(
+        why.contains("the agents of 1 of 2 nodes know no attempts of several members"),
+        "{why}"
+    );
     stage.engine.node_is(facts(2, 4, "boot1"), at(3));
     stage.proceed(3);
     assert_eq!(stage.runs.len(), 2);
@@ -219,7 +228,10 @@ fn what_an_agent_that_is_away_knows_is_what_it_knew() {
     assert!(stage.lines.contains("upgrade it with `bedplate node upgrade`"), "{}", stage.lines);
     stage.end("job a member 0", Outcome::Stopped { why: "as told".to_owned() }, 5);
     let why = stage.why(id, 6);
-    assert!(why.contains("the agents of 1 of 2 nodes know no attempts of several members"), "{why}");
+    assert!(
+        why.contains("the agents of 1 of 2 nodes know no attempts of several members"),
+        "{why}"
+    );
 }
 
 #[test]
@@ -284,6 +296,10 @@ fn what_keeps_a_member_from_its_end_counts_where_others_have_run() {
                 run_both(&mut stage, now + 3);
             }
         }
-        assert!(stage.lines.contains("STAGE_FAILED a: "), "one more attempt was granted: {}", stage.lines);
+        assert!(
+            stage.lines.contains("STAGE_FAILED a: "),
+            "one more attempt was granted: {}",
+            stage.lines
+        );
     }
 }

@@ -48,7 +48,8 @@ fn a_failed_try_is_shown_at_once_and_until_the_file_is_there() {
     let (mut stage, id) = Stage::fetching();
     assert_eq!(stage.reasons(id, 2), (None, Vec::new()));
     stage.news(&failed(1, "http://host/in.tar: refused\n\u{1b}[31m"), 3);
-    let told = "try 1 of 6 failed: http://host/in.tar: refused  [31m; the next 8 s later".to_owned();
+    let told =
+        "try 1 of 6 failed: http://host/in.tar: refused  [31m; the next 8 s later".to_owned();
     assert_eq!(stage.reasons(id, 3), (Some(told.clone()), vec![told]));
     // A session that begins again tells it again.
     stage.news(&failed(1, "http://host/in.tar: refused\n\u{1b}[31m"), 4);
@@ -80,13 +81,15 @@ fn a_failed_try_is_shown_at_once_and_until_the_file_is_there() {
 #[test]
 fn a_failed_attempt_stands_with_its_stage_while_another_follows() {
     let (mut stage, id) = Stage::fetching();
-    let gave_up = Outcome::Failed { why: "gave up after 6 tries: refused".to_owned(), transient: true };
+    let gave_up =
+        Outcome::Failed { why: "gave up after 6 tries: refused".to_owned(), transient: true };
     stage.end(FILE, gave_up, 40);
     let told = "attempt 1 failed: gave up after 6 tries: refused; the next 1 s later".to_owned();
     let (shown, why) = stage.reasons(id, 40);
     assert_eq!((shown.as_ref(), why.first()), (Some(&told), Some(&told)));
     stage.tick(42);
-    let told = "attempt 2 is under way; attempt 1 failed: gave up after 6 tries: refused".to_owned();
+    let told =
+        "attempt 2 is under way; attempt 1 failed: gave up after 6 tries: refused".to_owned();
     assert_eq!(stage.reasons(id, 42).0, Some(told), "while the second has not failed yet");
     stage.news(&failed(1, "refused"), 43);
     let told = "attempt 2, try 1 of 6 failed: refused; the next 8 s later".to_owned();
@@ -140,7 +143,8 @@ fn a_remark_is_taken_after_the_end_and_once() {
         stage.news(&remark(text), 6);
     }
     stage.news(&failed(1, "too late"), 6);
-    let told: Vec<&str> = stage.lines.lines().filter(|line| line.contains("file data/in.tar: ")).collect();
+    let told: Vec<&str> =
+        stage.lines.lines().filter(|line| line.contains("file data/in.tar: ")).collect();
     assert_eq!(
         told,
         [
@@ -155,7 +159,11 @@ fn a_log_that_is_not_kept_for_a_quota_is_told_once() {
     let (mut stage, id) = Stage::fetching();
     let (run, _) = stage.runs[FILE];
     for now in [3, 4] {
-        stage.engine.quota_met(run, "a part of its log is not kept: ann has 5 bytes of logs", at(now));
+        stage.engine.quota_met(
+            run,
+            "a part of its log is not kept: ann has 5 bytes of logs",
+            at(now),
+        );
         stage.proceed(now);
     }
     let (shown, why) = stage.reasons(id, 4);

@@ -23,7 +23,12 @@ fn devices_are_granted_by_name_and_waited_for() {
     let id = stage.submit(&text, 1);
     let granted = |stage: &Stage, subject: &str| {
         let (run, _) = stage.runs[subject];
-        let spec = stage.engine.workflow_state_of(run).unwrap().spec(run, &Surroundings::default()).unwrap();
+        let spec = stage
+            .engine
+            .workflow_state_of(run)
+            .unwrap()
+            .spec(run, &Surroundings::default())
+            .unwrap();
         let Work::Job(job) = spec.work else { panic!() };
         job.devices.iter().map(ToString::to_string).collect::<Vec<_>>()
     };
@@ -45,7 +50,11 @@ fn devices_are_granted_by_name_and_waited_for() {
     .assert_eq(&why.join("\n"));
     stage.end("job a", OK, 3);
     assert_eq!(granted(&stage, "job b"), ["nvidia.com/gpu=0", "nvidia.com/gpu=1"]);
-    assert!(stage.lines.contains("job b goes to n2, CPUs 0, 1024 MiB, nvidia.com/gpu=0, nvidia.com/gpu=1"));
+    assert!(
+        stage
+            .lines
+            .contains("job b goes to n2, CPUs 0, 1024 MiB, nvidia.com/gpu=0, nvidia.com/gpu=1")
+    );
 }
 
 #[test]
@@ -101,8 +110,10 @@ fn what_was_never_given_is_ended() {
     let (run, owner) = stage.runs["job a"];
     let other = if owner == node_id(1) { node_id(2) } else { node_id(1) };
     stage.engine.handle_report(other, &ended(run, OK, at(2)), at(2));
-    let stranger =
-        RunReport { run: RunId(uuid::Uuid::from_u128(99)), state: RunState::Running { started: at(1) } };
+    let stranger = RunReport {
+        run: RunId(uuid::Uuid::from_u128(99)),
+        state: RunState::Running { started: at(1) },
+    };
     stage.engine.handle_report(owner, &stranger, at(2));
     stage.proceed(2);
     stage.check(&expect![[r#"
@@ -185,7 +196,10 @@ fn a_label_that_no_node_has_is_told_with_those_that_there_are() {
     assert!(told(&mut unbooted, "a1").is_empty(), "nothing is known of no node");
     let labels = [("rack".to_owned(), "a3".to_owned())].into();
     unbooted.engine.node_is(NodeFacts { labels, is_ready: false, ..facts(1, 0, "boot1") }, at(1));
-    assert_eq!(told(&mut unbooted, "a1"), [(0, "no node has rack=a1; nodes have rack=a3".to_owned())]);
+    assert_eq!(
+        told(&mut unbooted, "a1"),
+        [(0, "no node has rack=a1; nodes have rack=a3".to_owned())]
+    );
     assert!(told(&mut unbooted, "a3").is_empty());
     let id = unbooted.submit(&text("a1"), 2);
     let waiting = unbooted.engine.view(at(0)).why(id, None, &BTreeMap::new(), at(3)).unwrap();

@@ -95,7 +95,10 @@ fn a_refusal_is_no_attempt_and_a_reboot_is_nobodys_fault() {
         refuse(&mut stage, time);
         stage.tick(time + 4);
     }
-    stage.engine.node_is(NodeFacts { refuses: Some("no memory".to_owned()), ..facts(1, 1, "boot1") }, at(15));
+    stage.engine.node_is(
+        NodeFacts { refuses: Some("no memory".to_owned()), ..facts(1, 1, "boot1") },
+        at(15),
+    );
     let id = WorkflowId(uuid::Uuid::from_u128(1));
     stage.proceed(15);
     refuse(&mut stage, 16);

@@ -21,7 +21,9 @@ fn is_same<T>(one: &T, other: &T) -> bool {
 fn the_end_of_one_task_copies_none_of_the_others() {
     let nodes: Vec<(u128, u32)> = (1..=20).map(|number| (number, 100)).collect();
     let mut stage = Stage::new(&nodes);
-    stage.engine.submit(submission(2, "version: v1\njobs: {b: {image: docker://b, command: [x]}}"), at(1));
+    stage
+        .engine
+        .submit(submission(2, "version: v1\njobs: {b: {image: docker://b, command: [x]}}"), at(1));
     let wide = stage.submit(WIDE, 1);
     let beside = WorkflowId(uuid::Uuid::from_u128(2));
     while stage.runs.len() < RUNNING {
@@ -31,9 +33,13 @@ fn the_end_of_one_task_copies_none_of_the_others() {
     stage.end("job wide[77]", OK, 3);
     let after = stage.engine.view(at(3));
 
-    let (was, is) = (before.workflow_states.of(wide).unwrap(), after.workflow_states.of(wide).unwrap());
+    let (was, is) =
+        (before.workflow_states.of(wide).unwrap(), after.workflow_states.of(wide).unwrap());
     assert!(!is_same(was, is));
-    assert!(is_same(before.workflow_states.of(beside).unwrap(), after.workflow_states.of(beside).unwrap()));
+    assert!(is_same(
+        before.workflow_states.of(beside).unwrap(),
+        after.workflow_states.of(beside).unwrap()
+    ));
     let other_stages: Vec<StageId> = was
         .numbered()
         .filter(|(stage, now)| !is_same(*now, &is.stages[*stage]))
@@ -45,8 +51,10 @@ fn the_end_of_one_task_copies_none_of_the_others() {
     assert_eq!(other_runs.count(), 1, "the one that took its place");
     let (was, is) = (&was.stages[other_stages[0]].tasks, &is.stages[other_stages[0]].tasks);
     assert_eq!((was.running.size(), is.running.size()), (RUNNING, RUNNING));
-    let other_attempts =
-        is.running.iter().filter(|(task, of)| was.running.get(*task).is_none_or(|was| !is_same(was, *of)));
+    let other_attempts = is
+        .running
+        .iter()
+        .filter(|(task, of)| was.running.get(*task).is_none_or(|was| !is_same(was, *of)));
     assert_eq!(other_attempts.count(), 1);
 
     // What was read stays as it is.

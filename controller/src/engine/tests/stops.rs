@@ -47,7 +47,10 @@ jobs:
     );
     let told = |stage: &mut Stage, now| {
         let waiting = stage.engine.view(at(0)).why(id, None, &BTreeMap::new(), at(now)).unwrap();
-        waiting.iter().map(|w| format!("{}: {}\n", w.name, w.reasons.join("; "))).collect::<String>()
+        waiting
+            .iter()
+            .map(|w| format!("{}: {}\n", w.name, w.reasons.join("; ")))
+            .collect::<String>()
     };
     let mut lines = told(&mut stage, 1);
     stage.engine.node_is(NodeFacts { is_ready: false, ..facts(1, 2, "boot1") }, at(3));
@@ -68,7 +71,8 @@ fn a_workflow_waits_runs_stands_still_and_stops() {
     let shown = |engine: &mut Engine| engine.view(at(0)).summaries().next().unwrap();
     let status = |engine: &mut Engine| shown(engine).status.unwrap().as_str();
     let mut engine = engine();
-    engine.submit(submission(1, "version: v1\njobs: {a: {image: docker://a, command: [x]}}"), at(1));
+    engine
+        .submit(submission(1, "version: v1\njobs: {a: {image: docker://a, command: [x]}}"), at(1));
     let effects = engine.proceed(at(1));
     assert_eq!(status(&mut engine), "waiting", "its image is pulled");
     let [(id, image_stage, _)] = &effects.fetch[..] else { panic!() };
@@ -81,7 +85,10 @@ fn a_workflow_waits_runs_stands_still_and_stops() {
     assert_eq!(status(&mut engine), "running");
     assert!(engine.pause(*id, true, "ann", at(4)));
     assert_eq!(
-        (status(&mut engine), engine.view(at(0)).workflow(*id).unwrap().summary.status.unwrap().as_str()),
+        (
+            status(&mut engine),
+            engine.view(at(0)).workflow(*id).unwrap().summary.status.unwrap().as_str()
+        ),
         ("paused", "paused")
     );
     assert!(engine.pause(*id, false, "ann", at(5)));
@@ -112,7 +119,9 @@ fn a_paused_workflow_stands_still_and_begins_nothing() {
     );
     stage.report("job a[1]", RunState::Running { started: at(2) }, 2);
     let id = WorkflowId(uuid::Uuid::from_u128(1));
-    assert!(stage.engine.pause(id, true, "ann", at(3)) && !stage.engine.pause(id, true, "ann", at(3)));
+    assert!(
+        stage.engine.pause(id, true, "ann", at(3)) && !stage.engine.pause(id, true, "ann", at(3))
+    );
     stage.proceed(3);
     assert_eq!(stage.engine.view(at(0)).summaries().next().unwrap().paused.as_deref(), Some("ann"));
     stage.end("job a[1]", OK, 4);

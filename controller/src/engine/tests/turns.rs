@@ -3,7 +3,14 @@
 use super::*;
 
 /// A workflow of one user: so many tasks of a job of this name, each with so many cores.
-fn tasks(stage: &mut Stage, number: u128, user: &str, job: &str, (count, cores): (u32, u32), now: i64) {
+fn tasks(
+    stage: &mut Stage,
+    number: u128,
+    user: &str,
+    job: &str,
+    (count, cores): (u32, u32),
+    now: i64,
+) {
     let text = format!(
         "version: v1\njobs: {{{job}: {{image: docker://a, command: [x], task-array: {{start: 1, end: {count}}}, \
          policy: {{timeout: {{execute: 100s}}}}, resource: {{cpu: {{cores: {cores}}}, memory: {{size: 1MiB}}}}}}}}"

@@ -89,7 +89,13 @@ impl Held {
             Phase::Running => RunState::Running { started: at(now) },
             Phase::Ended(outcome) => {
                 let (started, outcome) = (self.has_run.then(|| at(now)), outcome.clone());
-                let end = RunEnd { started, ended: at(now), outcome, log_bytes: 0, usage: Usage::default() };
+                let end = RunEnd {
+                    started,
+                    ended: at(now),
+                    outcome,
+                    log_bytes: 0,
+                    usage: Usage::default(),
+                };
                 RunState::Ended(Box::new(end))
             }
         };
@@ -149,7 +155,8 @@ fn index_of(node: NodeId) -> usize {
 impl World {
     fn fresh_engine(next_run: &Arc<AtomicU64>) -> Engine {
         let next = next_run.clone();
-        let new_run = move || RunId(uuid::Uuid::from_u128(u128::from(next.fetch_add(1, Ordering::Relaxed))));
+        let new_run =
+            move || RunId(uuid::Uuid::from_u128(u128::from(next.fetch_add(1, Ordering::Relaxed))));
         Engine::new(Surroundings::default(), Box::new(new_run))
     }
 
@@ -208,10 +215,15 @@ impl World {
             Write::Submit(submitted) => self.workflow = Some(submitted.row),
             Write::Workflow(row) => self.workflow = Some(*row),
             Write::Event(_, event) => {
-                assert_eq!(event.number, self.events + 1, "a line of the history is lost or doubled");
+                assert_eq!(
+                    event.number,
+                    self.events + 1,
+                    "a line of the history is lost or doubled"
+                );
                 self.events = event.number;
             }
-            Write::Forget(_) | Write::Image { .. } | Write::ForgetImage(_) | Write::Plan { .. } => {}
+            Write::Forget(_) | Write::Image { .. } | Write::ForgetImage(_) | Write::Plan { .. } => {
+            }
         }
     }
 
@@ -298,7 +310,9 @@ impl World {
         let next = match &held.phase {
             Phase::Ended(outcome) => Phase::Ended(outcome.clone()),
             _ if held.is_stopped => Phase::Ended(Outcome::Stopped { why: "told to".to_owned() }),
-            Phase::Given if how == 2 => Phase::Ended(Outcome::Refused { why: "no memory".to_owned() }),
+            Phase::Given if how == 2 => {
+                Phase::Ended(Outcome::Refused { why: "no memory".to_owned() })
+            }
             Phase::Given => Phase::Preparing,
             Phase::Preparing if how == 3 => {
                 Phase::Ended(Outcome::Failed { why: "no such file".to_owned(), transient: true })
@@ -307,7 +321,9 @@ impl World {
             Phase::Prepared if !held.is_released => return,
             Phase::Preparing | Phase::Prepared => Phase::Running,
             // Volumes and transfers go on.
-            Phase::Running if self.paused.contains(&run) && self.rows[&run].grant.is_some() => return,
+            Phase::Running if self.paused.contains(&run) && self.rows[&run].grant.is_some() => {
+                return;
+            }
             Phase::Running => Phase::Ended(match how {
                 0 => Outcome::Exited { code: 1 },
                 1 => Outcome::Failed { why: "disk full".to_owned(), transient: true },
@@ -336,9 +352,17 @@ impl World {
         let key = self.rows[&run].attempt_key();
         let attempt = &self.attempts[&key];
         assert!(attempt.released.is_some(), "it starts before the release is on disk");
-        assert!(attempt.outcome.is_none(), "it starts though its attempt ends: {:?}", attempt.outcome);
+        assert!(
+            attempt.outcome.is_none(),
+            "it starts though its attempt ends: {:?}",
+            attempt.outcome
+        );
         for row in self.rows.values().filter(|row| row.attempt_key() == key) {
-            assert!(self.prepared.contains(&row.run), "it starts while {:?} was not prepared", row.run);
+            assert!(
+                self.prepared.contains(&row.run),
+                "it starts while {:?} was not prepared",
+                row.run
+            );
         }
     }
 
@@ -389,7 +413,8 @@ impl World {
             Happening::DiesBeforeItTells => self.dies_before_it_tells = true,
             Happening::Agent(second, knows) => {
                 let (index, id) = (usize::from(second), node_id(u128::from(second) + 1));
-                let awaits = |held: &Held| held.awaits_release && !matches!(held.phase, Phase::Ended(_));
+                let awaits =
+                    |held: &Held| held.awaits_release && !matches!(held.phase, Phase::Ended(_));
                 if self.held.values().any(|held| held.node == id && awaits(held)) {
                     return;
                 }
@@ -407,7 +432,8 @@ impl World {
         self.held.retain(|_, held| held.node != id);
         self.paused.retain(|run| self.held.contains_key(run));
         let rows = &self.rows;
-        self.prepared.retain(|run| rows.get(run).is_some_and(|row| row.node != id || row.ended.is_some()));
+        self.prepared
+            .retain(|run| rows.get(run).is_some_and(|row| row.node != id || row.ended.is_some()));
     }
 
     fn server_dies(&mut self, blocked: bool) {
@@ -459,15 +485,22 @@ impl World {
         }
         let view = self.engine.view(at(self.now));
         let shown: BTreeSet<RunId> = view.running_jobs(id).into_iter().map(|job| job.run).collect();
-        let is_shown = |row: &&RunRow| row.started.is_some() && row.ended.is_none() && row.grant.is_some();
-        let written: BTreeSet<RunId> = self.rows.values().filter(is_shown).map(|row| row.run).collect();
+        let is_shown =
+            |row: &&RunRow| row.started.is_some() && row.ended.is_none() && row.grant.is_some();
+        let written: BTreeSet<RunId> =
+            self.rows.values().filter(is_shown).map(|row| row.run).collect();
         assert_eq!(shown, written);
         if let (Some(workflow), Some(row)) = (view.workflow(id), &self.workflow) {
             assert_eq!(workflow.summary.state, row.state);
             assert_eq!(workflow.summary.paused, row.paused);
             for stage in &workflow.stages {
                 let row = self.stages.get(&StageId(stage.index));
-                assert_eq!(stage.state, row.map_or(State::Pending, |row| row.state), "{}", stage.name);
+                assert_eq!(
+                    stage.state,
+                    row.map_or(State::Pending, |row| row.state),
+                    "{}",
+                    stage.name
+                );
             }
         }
         let before = told(&view);
@@ -489,11 +522,17 @@ impl World {
         let mut per_stage: BTreeMap<StageId, u32> = BTreeMap::new();
         attempts.keys().for_each(|(stage, _)| *per_stage.entry(*stage).or_default() += 1);
         for (stage, count) in per_stage {
-            assert!(count <= self.plan.stages[stage].tasks.concurrency, "more at once than allowed");
+            assert!(
+                count <= self.plan.stages[stage].tasks.concurrency,
+                "more at once than allowed"
+            );
         }
         let mut members: BTreeMap<AttemptKey, BTreeSet<u32>> = BTreeMap::new();
         for row in self.rows.values() {
-            assert!(members.entry(row.attempt_key()).or_default().insert(row.member), "a member twice");
+            assert!(
+                members.entry(row.attempt_key()).or_default().insert(row.member),
+                "a member twice"
+            );
         }
         for ((stage, ..), of) in members {
             assert_eq!(of.len(), self.plan.stages[stage].members as usize, "an attempt in part");

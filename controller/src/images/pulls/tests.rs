@@ -41,7 +41,8 @@ fn words(pulls: &Pulls, of: u128) -> Vec<String> {
 async fn a_pull_says_where_it_stands() {
     let pulls = Pulls::new(2, 2);
     let enqueue = |of, stage| enqueue(&pulls, of, stage, "ann", REFERENCE);
-    let ((first, _first), (second, _second), (third, _third)) = (enqueue(1, 0), enqueue(2, 0), enqueue(2, 3));
+    let ((first, _first), (second, _second), (third, _third)) =
+        (enqueue(1, 0), enqueue(2, 0), enqueue(2, 3));
     let words = |of| words(&pulls, of);
     assert_eq!(words(1), ["registry.example/x:1 is looked for on the server"]);
     let place = first.transfer().permit().await;
@@ -75,7 +76,9 @@ async fn a_pull_says_where_it_stands() {
     assert!(is_pending(of_first.as_mut()));
     assert_eq!(
         words(1),
-        [format!("registry.example/x:1 is here, and in the queue of conversions: number 1 of 1; {kept}")]
+        [format!(
+            "registry.example/x:1 is here, and in the queue of conversions: number 1 of 1; {kept}"
+        )]
     );
     drop(converting);
     assert!(!is_pending(of_first.as_mut()));
@@ -195,7 +198,8 @@ fn repositories_are_read_off_references() {
 
 #[test]
 fn sizes_have_few_digits() {
-    let sizes = [0, 10_239, 10_240, 10 * MIB - 1, 10 * MIB, 120 * MIB, 10 << 30, u64::MAX].map(size);
+    let sizes =
+        [0, 10_239, 10_240, 10 * MIB - 1, 10 * MIB, 120 * MIB, 10 << 30, u64::MAX].map(size);
     let words = ["0 B", "10239 B", "10 KiB", "10239 KiB", "10 MiB", "120 MiB", "10 GiB"];
     assert_eq!(sizes[..7], words);
     assert_eq!(sizes[7], "17179869183 GiB");

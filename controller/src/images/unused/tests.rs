@@ -80,9 +80,16 @@ impl Site {
         let database = Database::open(&directory.path().join("db"), &[&SCHEMA]).await.unwrap();
         let store = Arc::new(SqlStore::open(database).await.unwrap());
         let shutdown = CancellationToken::new();
-        let (converter, platform) = (image_store::Converter::in_this_process(), Platform::default());
-        let images =
-            JobImages::open(directory.path(), converter, store.clone(), Arc::default(), platform, shutdown);
+        let (converter, platform) =
+            (image_store::Converter::in_this_process(), Platform::default());
+        let images = JobImages::open(
+            directory.path(),
+            converter,
+            store.clone(),
+            Arc::default(),
+            platform,
+            shutdown,
+        );
         let images = images.unwrap();
         Self { _directory: directory, images, store }
     }
@@ -93,7 +100,8 @@ impl Site {
 
     /// An image of one layer, as a fetch leaves it; with the digests of all that it is made of.
     async fn image(&self, name: &str, used: Timestamp) -> (JobImage, Vec<Digest>) {
-        let [layer, config] = [format!("layer of {name}"), format!("{{\"config of\": \"{name}\"}}")];
+        let [layer, config] =
+            [format!("layer of {name}"), format!("{{\"config of\": \"{name}\"}}")];
         let descriptor = |kind: &str, text: &str| {
             let media_type = format!("application/vnd.oci.image.{kind}");
             json!({"mediaType": media_type, "digest": self.put(text), "size": text.len()})
@@ -107,7 +115,8 @@ impl Site {
         let root = self.put(&format!("squashfs of {name}"));
         let parts = vec![manifest, root, self.put(&layer), self.put(&config)];
         let root = Artifact { format: "squashfs".to_owned(), digest: root, size: 12 };
-        let image = JobImage { manifest, root, run: RunConfig::default(), indexes: None, pulled_by: None };
+        let image =
+            JobImage { manifest, root, run: RunConfig::default(), indexes: None, pulled_by: None };
         let write = Write::Image { manifest, image: Box::new(image.clone()), used };
         self.store.commit(&[write]).await.unwrap();
         (image, parts)
@@ -142,7 +151,8 @@ async fn an_unused_image_goes_with_all_that_it_is_made_of() {
     let (_, young_parts) = site.image("young", days_ago(6)).await;
     let (busy, busy_parts) = site.image("busy", days_ago(300)).await;
     let script = site.put("#!/bin/sh");
-    let left = [site.put("a script of a workflow that is over"), site.put("a layer of a failed fetch")];
+    let left =
+        [site.put("a script of a workflow that is over"), site.put("a layer of a failed fetch")];
     let to_young = site.index(young_parts[0]);
     let to_index = site.index(to_young);
     let to_old = site.index(old.manifest);
@@ -189,7 +199,8 @@ async fn a_fetch_counts_as_a_use() {
 async fn nothing_goes_while_it_is_not_known_what_is_needed() {
     let site = Site::new().await;
     let (_, parts) = site.image("old", days_ago(100)).await;
-    let unknown = || ImagesInUse { blobs: HashSet::new(), unknown: Some("workflow 1 is blocked".to_owned()) };
+    let unknown =
+        || ImagesInUse { blobs: HashSet::new(), unknown: Some("workflow 1 is blocked".to_owned()) };
     let limits = ImageLimits { days: 7, bytes: None };
     let said = site.images.remove_unused(NOW, limits, &unknown).await.unwrap();
     assert_eq!(said.as_deref(), Some("workflow 1 is blocked"));
@@ -223,7 +234,11 @@ async fn an_inline_file_that_looks_like_an_index_goes_with_its_workflow() {
     let (found_by, of_another_release) =
         (site.index(image.manifest), site.image("old row", days_ago(6)).await);
     image.found_by(&[found_by]);
-    let write = Write::Image { manifest: image.manifest, image: Box::new(image.clone()), used: days_ago(6) };
+    let write = Write::Image {
+        manifest: image.manifest,
+        image: Box::new(image.clone()),
+        used: days_ago(6),
+    };
     site.store.commit(&[write]).await.unwrap();
     let before = site.index(of_another_release.0.manifest);
     site.remove_unused(&[]).await;
@@ -248,8 +263,13 @@ async fn an_inline_file_that_looks_like_an_index_goes_with_its_workflow() {
 #[test]
 fn an_image_keeps_its_newest_indexes() {
     let root = Artifact { format: "squashfs".to_owned(), digest: number(9), size: 12 };
-    let mut image =
-        JobImage { manifest: number(8), root, run: RunConfig::default(), indexes: None, pulled_by: None };
+    let mut image = JobImage {
+        manifest: number(8),
+        root,
+        run: RunConfig::default(),
+        indexes: None,
+        pulled_by: None,
+    };
     assert!(!image.found_by(&[]) && image.indexes == Some(Vec::new()));
     assert!(image.found_by(&[number(1), number(2)]) && !image.found_by(&[number(2)]));
     for one in 3..=20 {

@@ -22,7 +22,9 @@ async fn a_key_is_one_header_of_visible_characters() {
     assert!(key(&[longest]).await.is_ok());
 
     let too_long: &'static [u8] = Box::leak(vec![b'k'; MAX_KEY + 1].into());
-    for bad in [&[b"".as_slice()][..], &[b"a b"], &[b"\xc3\xa4"], &[b"\ttab"], &[too_long], &[b"a", b"a"]] {
+    for bad in
+        [&[b"".as_slice()][..], &[b"a b"], &[b"\xc3\xa4"], &[b"\ttab"], &[too_long], &[b"a", b"a"]]
+    {
         let refusal = key(bad).await.unwrap_err().0;
         assert_eq!(refusal.status, 400, "{bad:?}");
         assert!(refusal.detail.contains("Idempotency-Key"), "{}", refusal.detail);

@@ -36,11 +36,13 @@ impl LogParams {
     pub(super) fn place(&self, now: Timestamp) -> Result<LogStart, Refusal> {
         for (name, is_there) in [("tail", self.tail.is_some()), ("since", self.since.is_some())] {
             if is_there && self.offset > 0 {
-                let why = format!("offset and {name} both say where the answer begins: leave one out");
+                let why =
+                    format!("offset and {name} both say where the answer begins: leave one out");
                 return Err(refuse(why));
             }
         }
-        let read = |text: &String| moment(text, now).ok_or_else(|| refuse(no_moment("since", text)));
+        let read =
+            |text: &String| moment(text, now).ok_or_else(|| refuse(no_moment("since", text)));
         Ok(LogStart { tail: self.tail, since: self.since.as_ref().map(read).transpose()? })
     }
 }
@@ -82,17 +84,23 @@ mod tests {
     fn an_answer_begins_where_one_parameter_says_and_a_time_is_read_or_refused() {
         const NOW: Timestamp = Timestamp(1_795_464_000_000_000);
         let wanted = |offset, tail, since: Option<&str>| {
-            let wanted = LogParams { offset, tail, since: since.map(str::to_owned), ..LogParams::default() };
+            let wanted =
+                LogParams { offset, tail, since: since.map(str::to_owned), ..LogParams::default() };
             wanted.place(NOW).map_err(|refusal| refusal.0.detail)
         };
         let place = |tail, since| Ok(LogStart { tail, since });
         assert_eq!(wanted(7, None, None), place(None, None));
         assert_eq!(wanted(0, Some(5), Some("10m")), place(Some(5), Some(NOW.plus_seconds(-600))));
         assert_eq!(wanted(0, None, Some("2026-11-23T21:00:00+01:00")), place(None, Some(NOW)));
-        let refused =
-            [(7, Some(0), None), (7, None, Some("1h")), (0, None, Some("yesterday")), (0, None, Some(""))];
-        let refused =
-            refused.map(|(offset, tail, since)| wanted(offset, tail, since).unwrap_err() + "\n").concat();
+        let refused = [
+            (7, Some(0), None),
+            (7, None, Some("1h")),
+            (0, None, Some("yesterday")),
+            (0, None, Some("")),
+        ];
+        let refused = refused
+            .map(|(offset, tail, since)| wanted(offset, tail, since).unwrap_err() + "\n")
+            .concat();
         expect![[r#"
             offset and tail both say where the answer begins: leave one out
             offset and since both say where the answer begins: leave one out
@@ -101,8 +109,10 @@ mod tests {
         "#]]
         .assert_eq(&refused);
         let told = |place: LogStart, has_times| {
-            let headers =
-                place.headers(9, has_times).into_iter().map(|(name, value)| format!("{name}: {value}"));
+            let headers = place
+                .headers(9, has_times)
+                .into_iter()
+                .map(|(name, value)| format!("{name}: {value}"));
             headers.collect::<Vec<_>>().join(", ")
         };
         let mut place = LogStart { tail: None, since: None };
@@ -110,7 +120,8 @@ mod tests {
         place.tail = Some(1);
         assert_eq!(told(place, true), "bedplate-log-from: 9");
         place.since = Some(NOW);
-        let from = "bedplate-log-from: 9, bedplate-log-since: 2026-11-23T20:00:00Z, bedplate-log-times:";
+        let from =
+            "bedplate-log-from: 9, bedplate-log-since: 2026-11-23T20:00:00Z, bedplate-log-times:";
         assert_eq!(told(place, true), format!("{from} kept"));
         assert_eq!(told(place, false), format!("{from} none"));
     }

@@ -117,6 +117,7 @@ async fn a_reader_of_an_ended_attempt_gets_its_answer_when_the_last_byte_is_here
     here.store(5, Ordering::SeqCst);
     let status = arrived(look, &mut listening, Duration::from_millis(20)).await;
     assert_eq!((status.state, status.here), (LogState::Arriving, 5), "it stalls");
-    let status = arrived(|| super::status(&row(None), 5, true, &ready), &mut listening, STALL).await;
+    let status =
+        arrived(|| super::status(&row(None), 5, true, &ready), &mut listening, STALL).await;
     assert_eq!(status.state, LogState::Open, "nobody waits for what is not over");
 }

@@ -54,8 +54,14 @@ impl Server {
         self.proceed(now).await;
         let root = Artifact { format: "squashfs".to_owned(), digest: Digest([9; 32]), size: 1 };
         let run = image_store::RunConfig::default();
-        let image = JobImage { manifest: Digest([8; 32]), root, run, indexes: None, pulled_by: None };
-        self.engine.image_fetched(id, StageId(0), Ok(FetchedImage { image, was_cached: true }), now);
+        let image =
+            JobImage { manifest: Digest([8; 32]), root, run, indexes: None, pulled_by: None };
+        self.engine.image_fetched(
+            id,
+            StageId(0),
+            Ok(FetchedImage { image, was_cached: true }),
+            now,
+        );
         let effects = self.proceed(now).await;
         let start = |(node, message): (NodeId, FromServer)| match message {
             FromServer::StartRun { spec } if spec.awaits_release => Some((node, spec.run)),
@@ -97,14 +103,20 @@ async fn a_server_that_is_killed_between_prepared_and_released_releases_both() {
     }
     // It wants to, and is killed before that is on disk.
     assert_eq!(released(&server.engine.proceed(now)), both);
-    assert_eq!(site.number("SELECT COUNT(*) FROM controller_attempts WHERE released IS NOT NULL").await, 0);
+    assert_eq!(
+        site.number("SELECT COUNT(*) FROM controller_attempts WHERE released IS NOT NULL").await,
+        0
+    );
 
     let mut server = site.start().await;
     server.list(&members[..1], &prepared, now);
     assert_eq!(released(&server.proceed(now).await), [], "one of them may be anywhere");
     server.list(&members[1..], &prepared, now);
     assert_eq!(released(&server.proceed(now).await), both);
-    assert_eq!(site.number("SELECT COUNT(*) FROM controller_attempts WHERE released IS NOT NULL").await, 1);
+    assert_eq!(
+        site.number("SELECT COUNT(*) FROM controller_attempts WHERE released IS NOT NULL").await,
+        1
+    );
 
     // It is killed before the nodes hear of it: each is told when it lists its run.
     let mut server = site.start().await;
@@ -120,7 +132,11 @@ async fn a_server_that_is_killed_between_prepared_and_released_releases_both() {
     let (node, run) = members[0];
     let outcome = Outcome::Exited { code: 3 };
     let end = RunEnd { started: None, ended: now, outcome, log_bytes: 0, usage: Usage::default() };
-    server.engine.handle_report(node, &RunReport { run, state: RunState::Ended(Box::new(end)) }, now);
+    server.engine.handle_report(
+        node,
+        &RunReport { run, state: RunState::Ended(Box::new(end)) },
+        now,
+    );
     server.proceed(now).await;
     let mut server = site.start().await;
     server.list(&members[1..], &started, now);
@@ -130,15 +146,23 @@ async fn a_server_that_is_killed_between_prepared_and_released_releases_both() {
         _ => None,
     };
     let stopped: Vec<_> = effects.messages.iter().filter_map(stop).collect();
-    assert_eq!(stopped, [(members[1].1, "member 0 of its attempt: exited with status 3".to_owned())]);
+    assert_eq!(
+        stopped,
+        [(members[1].1, "member 0 of its attempt: exited with status 3".to_owned())]
+    );
     let (node, run) = members[1];
     let outcome = Outcome::Stopped { why: "as told".to_owned() };
     let end = RunEnd { started: None, ended: now, outcome, log_bytes: 0, usage: Usage::default() };
-    server.engine.handle_report(node, &RunReport { run, state: RunState::Ended(Box::new(end)) }, now);
+    server.engine.handle_report(
+        node,
+        &RunReport { run, state: RunState::Ended(Box::new(end)) },
+        now,
+    );
     server.proceed(now).await;
     let ends = site.texts("SELECT outcome FROM controller_attempts WHERE ended IS NOT NULL").await;
     assert_eq!(ends, [r#"{"outcome":"exited","code":3}"#]);
-    let workflow = server.store.workflow(WorkflowId(uuid::Uuid::from_u128(7))).await.unwrap().unwrap();
+    let workflow =
+        server.store.workflow(WorkflowId(uuid::Uuid::from_u128(7))).await.unwrap().unwrap();
     assert_eq!(
         (workflow.state, workflow.reason.as_deref()),
         (State::Failed, Some("job a: exited with status 3"))
@@ -156,7 +180,11 @@ async fn runs_of_before_are_the_only_members_of_their_attempts() {
     assert_eq!(site.number("SELECT COUNT(*) FROM controller_attempts").await, 0);
     let mut server = site.start().await;
     let rows = store.rows(server.id("array"), None).await.unwrap();
-    assert!(!rows.runs.is_empty() && rows.runs.iter().all(|run| run.member == 0) && rows.attempts.is_empty());
+    assert!(
+        !rows.runs.is_empty()
+            && rows.runs.iter().all(|run| run.member == 0)
+            && rows.attempts.is_empty()
+    );
 }
 
 /// Nodes are told to end these runs.
@@ -216,8 +244,13 @@ async fn an_attempt_whose_row_cannot_be_read_goes_on_as_its_members_say() {
         let mut server = site.start().await;
         server.list(&members, &runs, now);
         let ((node, run), outcome) = (members[0], Outcome::Exited { code: 3 });
-        let end = RunEnd { started: None, ended: now, outcome, log_bytes: 0, usage: Usage::default() };
-        server.engine.handle_report(node, &RunReport { run, state: RunState::Ended(Box::new(end)) }, now);
+        let end =
+            RunEnd { started: None, ended: now, outcome, log_bytes: 0, usage: Usage::default() };
+        server.engine.handle_report(
+            node,
+            &RunReport { run, state: RunState::Ended(Box::new(end)) },
+            now,
+        );
         assert_eq!(stopped(&server.proceed(now).await), [members[1].1]);
         assert_eq!(site.number(DAMAGED).await, 1, "it stays, for somebody who mends it");
     }

@@ -14,7 +14,8 @@ use sqlx::AssertSqlSafe;
 
 use super::{super::KEY_LIFE_SECONDS, ATTEMPT, RUN, WORKFLOW};
 use crate::record::{
-    AttemptKey, AttemptRow, JobImage, RunRow, StageRow, SubmissionKey, SubmittedRow, WorkflowRow, Write,
+    AttemptKey, AttemptRow, JobImage, RunRow, StageRow, SubmissionKey, SubmittedRow, WorkflowRow,
+    Write,
 };
 
 /// Rows of one statement at most. Tables are written in pieces of powers of two, so that few
@@ -59,7 +60,9 @@ impl<'a> Batch<'a> {
                     batch.runs.insert(row.run, row);
                 }
                 Write::Event(workflow, event) => batch.events.push((*workflow, event)),
-                Write::Image { manifest, image, used } => batch.images.push((*manifest, image, *used)),
+                Write::Image { manifest, image, used } => {
+                    batch.images.push((*manifest, image, *used))
+                }
                 Write::ForgetImage(manifest) => batch.forgotten_images.push(*manifest),
                 Write::Forget(id) => batch.forgotten.push(*id),
             }
@@ -68,7 +71,10 @@ impl<'a> Batch<'a> {
     }
 
     /// Leaves out the stages of which this is true.
-    pub(super) fn leave_out_stages(&mut self, is_left_out: impl Fn(&(WorkflowId, StageId)) -> bool) {
+    pub(super) fn leave_out_stages(
+        &mut self,
+        is_left_out: impl Fn(&(WorkflowId, StageId)) -> bool,
+    ) {
         self.stages.retain(|stage, _| !is_left_out(stage));
     }
 
@@ -187,14 +193,19 @@ async fn put_key(
 
 /// Replaces what changes of a workflow; document and plan are not among it. What could not be read
 /// stays as it is, for somebody who mends it. Of one that was forgotten nothing is there to replace.
-async fn put_workflow(transaction: &mut Transaction, row: &WorkflowRow) -> Result<(), DatabaseError> {
+async fn put_workflow(
+    transaction: &mut Transaction,
+    row: &WorkflowRow,
+) -> Result<(), DatabaseError> {
     const ACTION: &str = "write a workflow";
     let text = "UPDATE controller_workflows SET started = $2, ended = $3,
                   state = COALESCE($4, state), reason = $5, stop = $6,
                   homes = COALESCE($7, homes), view = COALESCE($8, view), paused = $9
                 WHERE id = $1";
-    let was_read = |column| row.unreadable.as_ref().is_none_or(|damage| !damage.columns.contains(&column));
-    let volume_placements = was_read("homes").then(|| json(ACTION, &row.volume_placements)).transpose()?;
+    let was_read =
+        |column| row.unreadable.as_ref().is_none_or(|damage| !damage.columns.contains(&column));
+    let volume_placements =
+        was_read("homes").then(|| json(ACTION, &row.volume_placements)).transpose()?;
     let view = row.view.as_ref().filter(|_| was_read("view"));
     statement(ACTION, text)
         .bind(row.id.to_string())
@@ -331,7 +342,10 @@ async fn put_image(
     insert.bind(used.0).execute(transaction).await.map(drop)
 }
 
-async fn forget_image(transaction: &mut Transaction, manifest: Digest) -> Result<(), DatabaseError> {
+async fn forget_image(
+    transaction: &mut Transaction,
+    manifest: Digest,
+) -> Result<(), DatabaseError> {
     let text = "DELETE FROM controller_images WHERE manifest = $1";
     let delete = statement("forget a job image", text).bind(manifest.to_string());
     delete.execute(transaction).await.map(drop)

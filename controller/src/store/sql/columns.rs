@@ -44,7 +44,10 @@ impl From<WorkflowColumns> for WorkflowRow {
         };
         let owner = row.owner.0.map_err(|error| note("owner", &error));
         if owner.as_ref().is_ok_and(|owner| owner.0 == Owner::unknown()) {
-            note("owner", &"an earlier release could not read it either, and wrote a nobody over it");
+            note(
+                "owner",
+                &"an earlier release could not read it either, and wrote a nobody over it",
+            );
         }
         let state = row.state.0.map_err(|error| note("state", &error));
         let volume_placements = row.volume_placements.0.map_err(|error| note("homes", &error));

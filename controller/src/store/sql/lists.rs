@@ -49,8 +49,10 @@ impl SqlStore {
         let text = "SELECT id, owner_name FROM controller_workflows
                      WHERE name = $1 AND ($2 IS NULL OR owner_name = $2)
                      ORDER BY place DESC LIMIT $3";
-        let named = statement("look up workflows by their name", text).bind(name).bind(owner).bind(limit);
-        let rows: Vec<(Parsed<WorkflowId>, Option<String>)> = named.fetch_all(&self.database).await?;
+        let named =
+            statement("look up workflows by their name", text).bind(name).bind(owner).bind(limit);
+        let rows: Vec<(Parsed<WorkflowId>, Option<String>)> =
+            named.fetch_all(&self.database).await?;
         Ok(rows.into_iter().map(|(id, owner)| (id.0, owner)).collect())
     }
 }
@@ -60,7 +62,8 @@ impl SqlStore {
 /// The rows are found by their places in an index that has what stands behind a row's document, which
 /// may be megabytes; past it only the rows of the page are read.
 pub(in super::super) fn text(listing: &Listing) -> String {
-    let (before, after, down) = if listing.is_reversed { (">", "<", "ASC") } else { ("<", ">", "DESC") };
+    let (before, after, down) =
+        if listing.is_reversed { (">", "<", "ASC") } else { ("<", ">", "DESC") };
     let up = if listing.is_reversed { "DESC" } else { "ASC" };
     let key = match listing.sort {
         WorkflowSort::Created => "''",

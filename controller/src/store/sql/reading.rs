@@ -40,7 +40,10 @@ impl UnreadStages {
 impl SqlStore {
     /// The rows that a statement finds, and whether that is all. One that cannot be read is logged
     /// and left out.
-    pub(super) async fn logged<T: Record>(&self, found: Statement) -> Result<(Vec<T>, u32), StoreError> {
+    pub(super) async fn logged<T: Record>(
+        &self,
+        found: Statement,
+    ) -> Result<(Vec<T>, u32), StoreError> {
         let rows: Vec<Result<T, StoreError>> = found.fetch_each(&self.database).await?;
         let count = u32::try_from(rows.len()).unwrap_or(u32::MAX);
         let logged = |row: Result<T, StoreError>| {
@@ -122,9 +125,11 @@ impl SqlStore {
         read: &BTreeSet<RunId>,
         spared: &mut SparedRows,
     ) -> Result<(), StoreError> {
-        let text = "SELECT run FROM controller_runs WHERE workflow = $1 AND ($2 IS NULL OR ended >= $2)";
-        let runs =
-            statement("read the names of runs", text).bind(workflow).bind(ended_since.map(|since| since.0));
+        let text =
+            "SELECT run FROM controller_runs WHERE workflow = $1 AND ($2 IS NULL OR ended >= $2)";
+        let runs = statement("read the names of runs", text)
+            .bind(workflow)
+            .bind(ended_since.map(|since| since.0));
         for row in runs.fetch_each::<(Parsed<RunId>,)>(&self.database).await? {
             match row {
                 Ok((Parsed(run),)) if read.contains(&run) => {}

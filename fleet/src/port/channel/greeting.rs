@@ -20,12 +20,14 @@ pub(super) fn greet(
     let heartbeat_seconds = fleet.config().heartbeat_seconds;
     let (greeting, _written_soon) = fleet.change(node.id, |change| {
         // It may have been revoked since the request came.
-        let attached = change.enrolments(|enrolments, _| enrolments.attach(node.epoch, &hello.agent.boot_id));
+        let attached =
+            change.enrolments(|enrolments, _| enrolments.attach(node.epoch, &hello.agent.boot_id));
         if let Err(why) = attached {
             return Err(DisconnectReason { code: Some(close_code::POLICY), why: why.to_string() });
         }
         let life = &change.entry.life;
-        let same_agent = life.agent.as_ref() == Some(&hello.agent) && life.presence != Presence::None;
+        let same_agent =
+            life.agent.as_ref() == Some(&hello.agent) && life.presence != Presence::None;
         let link = &mut change.entry.link;
         let resumed = link.connect(connection, &hello.agreement, same_agent, hello.ack);
         let welcome = FromServer::Welcome {

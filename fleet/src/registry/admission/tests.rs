@@ -144,8 +144,10 @@ impl Site {
     fn restart(&mut self) {
         let (batch, _) = self.registry.take(true);
         let kept = serde_json::to_string(&batch.nodes[0].enrolments).unwrap();
-        let row = NodeRow { enrolments: serde_json::from_str(&kept).unwrap(), ..batch.nodes[0].clone() };
-        self.registry = Registry::new(vec![StoredNode { row, unreadable: None }], limits(), self.now());
+        let row =
+            NodeRow { enrolments: serde_json::from_str(&kept).unwrap(), ..batch.nodes[0].clone() };
+        self.registry =
+            Registry::new(vec![StoredNode { row, unreadable: None }], limits(), self.now());
     }
 }
 
@@ -275,7 +277,8 @@ fn a_conflict_is_in_the_history_once() {
     }
     assert!(site.conflict().unwrap().cause.contains("again as 7"), "{:?}", site.conflict());
     let (batch, _) = site.registry.take(false);
-    let is_alarm = |(_, event): &&(u64, api::status::NodeEvent)| event.severity == Severity::Security;
+    let is_alarm =
+        |(_, event): &&(u64, api::status::NodeEvent)| event.severity == Severity::Security;
     assert_eq!(batch.events.iter().filter(is_alarm).count(), 1, "{:?}", batch.events);
 }
 
@@ -297,7 +300,10 @@ fn a_stage_1_that_asks_again_after_the_server_was_away_gets_its_certificate_and_
     site.registry.tick(site.now());
     assert_eq!(site.redeem(token, 9), (Verdict::Granted, 1));
     let (batch, _) = site.registry.take(false);
-    assert!(batch.events.iter().all(|(_, event)| event.severity != Severity::Security), "{batch:?}");
+    assert!(
+        batch.events.iter().all(|(_, event)| event.severity != Severity::Security),
+        "{batch:?}"
+    );
     site.connect(&mut Boot { epoch: 1, number: 1, connections: Vec::new() }, 0);
     // With another key it is what it was.
     assert_eq!(site.redeem(token, 8).0, Verdict::Refused(Refused::SecondUse));

@@ -116,7 +116,8 @@ mod tests {
     async fn a_question_waits_for_a_place_and_not_too_many_of_a_user_do() {
         let places = InventoryPermits::new(PATIENCE);
         let taken = join_all((0..PLACES_OF_USER).map(|_| places.take("one"))).await;
-        let mut waiting: Vec<_> = (0..MAX_WAITING_OF_USER).map(|_| Box::pin(places.take("one"))).collect();
+        let mut waiting: Vec<_> =
+            (0..MAX_WAITING_OF_USER).map(|_| Box::pin(places.take("one"))).collect();
         for one in &mut waiting {
             assert!(poll_immediate(one).await.is_none(), "it waits");
         }

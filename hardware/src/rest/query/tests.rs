@@ -58,7 +58,10 @@ fn asking_ends_between_nodes_when_time_is_up_or_nobody_waits() {
     let refused = StopReason::TooLong.refusal("cannot answer the question").0;
     assert_eq!(refused.status, StatusCode::SERVICE_UNAVAILABLE.as_u16());
     abandoned.set();
-    assert_eq!(rows.ask(batch(5), &asked("true"), &abandoned, || false), Some(StopReason::Abandoned));
+    assert_eq!(
+        rows.ask(batch(5), &asked("true"), &abandoned, || false),
+        Some(StopReason::Abandoned)
+    );
     assert_eq!(rows.answer.nodes.len(), 3);
 }
 
@@ -69,7 +72,10 @@ fn asking_goes_on_over_batches_until_the_page_is_full_or_too_much_is_told_whole(
     let asked_of_all = asked("true");
     assert_eq!(rows.ask(batch(4), &asked("memory_bytes > 9"), &abandoned, || false), None);
     assert_eq!(rows.ask(batch(4), &asked_of_all, &abandoned, || false), None);
-    assert_eq!(rows.ask(batch(4), &asked_of_all, &abandoned, || false), Some(StopReason::PageIsFull));
+    assert_eq!(
+        rows.ask(batch(4), &asked_of_all, &abandoned, || false),
+        Some(StopReason::PageIsFull)
+    );
     assert!(rows.has_more && rows.answer.nodes.len() == 6);
     let mut rows = Rows::default();
     let most = MAX_WHOLE as usize;

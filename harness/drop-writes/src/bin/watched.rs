@@ -44,7 +44,11 @@ fn write_and_read(path: &Path) -> io::Result<()> {
     file.seek(SeekFrom::Start(0))?;
     let mut read = String::new();
     File::open(path)?.read_to_string(&mut read)?;
-    if read == "x" { Ok(()) } else { Err(io::Error::other(format!("{read:?} is not what was written"))) }
+    if read == "x" {
+        Ok(())
+    } else {
+        Err(io::Error::other(format!("{read:?} is not what was written")))
+    }
 }
 
 /// A letter for each sector.

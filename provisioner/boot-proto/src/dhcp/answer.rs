@@ -37,7 +37,11 @@ impl DhcpServer {
     }
 
     /// A proxyDHCP answer: no address, only what to load.
-    pub(super) fn boot_only(&mut self, asked: &NodeRequest<'_>, message: MessageType) -> Vec<Effect> {
+    pub(super) fn boot_only(
+        &mut self,
+        asked: &NodeRequest<'_>,
+        message: MessageType,
+    ) -> Vec<Effect> {
         let server = self.server_address(asked, None);
         let Ok(boot) = self.boot_file(asked, server) else { return self.missing_firmware(asked) };
         let Some(bytes) = reply::encode(asked.request, message, server, None, boot.as_ref()) else {
@@ -50,12 +54,17 @@ impl DhcpServer {
             }
             Port::Dhcp => Destination::Broadcast,
         };
-        let event = BootEvent::Offered { node: asked.node(), client: asked.request.client, address: None };
+        let event =
+            BootEvent::Offered { node: asked.node(), client: asked.request.client, address: None };
         vec![Effect::Event(event), Effect::Send(Reply { bytes, from: server, to })]
     }
 
     /// The server's own address as the client can reach it.
-    pub(super) fn server_address(&self, asked: &NodeRequest<'_>, subnet: Option<usize>) -> Ipv4Addr {
+    pub(super) fn server_address(
+        &self,
+        asked: &NodeRequest<'_>,
+        subnet: Option<usize>,
+    ) -> Ipv4Addr {
         let network = subnet.map(|index| self.config.subnets[index].network);
         asked
             .arrival

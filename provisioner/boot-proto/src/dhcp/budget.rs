@@ -97,7 +97,12 @@ impl Budget {
     }
 
     /// Whether a machine may decline an address now. If so, it has.
-    pub(super) fn decline(&mut self, mac: MacAddr, port: Option<RelayPort>, now: Timestamp) -> bool {
+    pub(super) fn decline(
+        &mut self,
+        mac: MacAddr,
+        port: Option<RelayPort>,
+        now: Timestamp,
+    ) -> bool {
         let of_machine = &mut self.machines.entry(mac).or_default().declines;
         of_machine.take(MAX_DECLINES, decline_seconds(), now)
             && port.is_none_or(|port| self.port_declines(port, now))

@@ -147,11 +147,14 @@ impl DhcpServer {
     #[must_use]
     pub fn pools(&self, hosts: &HostTable, now: Timestamp) -> Vec<PoolUse> {
         let subnets = self.config.subnets.iter().zip(&self.pools);
-        let with_pool = subnets.filter_map(|(subnet, pool)| Some((subnet, subnet.pool?, pool.as_ref()?)));
+        let with_pool =
+            subnets.filter_map(|(subnet, pool)| Some((subnet, subnet.pool?, pool.as_ref()?)));
         with_pool
             .map(|(subnet, (first, last), pool)| {
                 let mut reserved = hosts.taken_between(first, last);
-                reserved.extend(self.plan.taken_of_pool((first, last)).iter().map(|(address, _)| *address));
+                reserved.extend(
+                    self.plan.taken_of_pool((first, last)).iter().map(|(address, _)| *address),
+                );
                 let mut taken = PoolUse {
                     subnet: subnet.network,
                     size: pool.size(),

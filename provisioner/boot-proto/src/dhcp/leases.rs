@@ -47,9 +47,9 @@ impl LeaseRecord {
     #[must_use]
     pub fn address(&self) -> Option<Ipv4Addr> {
         match *self {
-            Self::Leased { address, .. } | Self::Unusable { address, .. } | Self::Free { address } => {
-                Some(address)
-            }
+            Self::Leased { address, .. }
+            | Self::Unusable { address, .. }
+            | Self::Free { address } => Some(address),
             Self::Incomplete { .. } => None,
         }
     }
@@ -111,8 +111,10 @@ impl DhcpServer {
     #[must_use]
     pub fn records(&self, now: Timestamp) -> Vec<LeaseRecord> {
         let pools = || self.pools.iter().flatten();
-        let incomplete = pools().filter_map(Pool::incomplete_until).max().filter(|until| *until > now);
-        let incomplete = incomplete.map(|until| LeaseRecord::Incomplete { seconds: remaining(until, now) });
+        let incomplete =
+            pools().filter_map(Pool::incomplete_until).max().filter(|until| *until > now);
+        let incomplete =
+            incomplete.map(|until| LeaseRecord::Incomplete { seconds: remaining(until, now) });
         let leases = pools().flat_map(|pool| pool.records(now));
         incomplete.into_iter().chain(leases).chain(self.outside.records(now)).collect()
     }
@@ -143,7 +145,8 @@ impl DhcpServer {
         hosts: &HostTable,
         now: Timestamp,
     ) -> Vec<Effect> {
-        let answer = answer.map(|mac| (mac, hosts.get(mac).is_some_and(|host| host.address.is_none())));
+        let answer =
+            answer.map(|mac| (mac, hosts.get(mac).is_some_and(|host| host.address.is_none())));
         let Some(pool) = self.pool_of(address) else { return Vec::new() };
         match (pool.probed(address, answer, now), answer) {
             (true, Some((mac, _))) => vec![Effect::Event(BootEvent::AddressInUse { address, mac })],

@@ -328,8 +328,11 @@ impl DhcpServer {
             Err(NotOffered::Probe(address)) => return vec![Effect::Probe(address)],
             Err(NotOffered::Wait) => return Vec::new(),
         };
-        let event =
-            BootEvent::Offered { node: asked.node(), client: asked.request.client, address: Some(address) };
+        let event = BootEvent::Offered {
+            node: asked.node(),
+            client: asked.request.client,
+            address: Some(address),
+        };
         self.grant(asked, MessageType::Offer, subnet, address, event)
     }
 
@@ -362,7 +365,8 @@ impl DhcpServer {
         {
             return Vec::new();
         }
-        let wanted = if request.ciaddr.is_unspecified() { request.requested } else { Some(request.ciaddr) };
+        let wanted =
+            if request.ciaddr.is_unspecified() { request.requested } else { Some(request.ciaddr) };
         let Some(wanted) = wanted else { return Vec::new() };
         let (subnet, own) = match self.subnet_of(asked) {
             Ok(found) => found,
@@ -408,7 +412,9 @@ impl DhcpServer {
         };
         let mut effects = self.grant(asked, MessageType::Ack, subnet, address, event);
         match grant {
-            Grant::New(record) if effects.iter().any(|effect| matches!(effect, Effect::Send(_))) => {
+            Grant::New(record)
+                if effects.iter().any(|effect| matches!(effect, Effect::Send(_))) =>
+            {
                 if self.budget.wait(asked.host.mac) {
                     return vec![Effect::Save { record, then: effects }];
                 }
@@ -430,7 +436,8 @@ impl DhcpServer {
         let server = self.server_address(asked, None);
         let Ok(boot) = self.boot_file(asked, server) else { return self.missing_firmware(asked) };
         let lease = self.subnets_of(asked).next().map(|index| self.lease(asked.host, index, None));
-        let reply = reply::encode(asked.request, MessageType::Ack, server, lease.as_ref(), boot.as_ref());
+        let reply =
+            reply::encode(asked.request, MessageType::Ack, server, lease.as_ref(), boot.as_ref());
         let to = reply::destination(asked.request, Ipv4Addr::UNSPECIFIED);
         reply.map(|bytes| Effect::Send(Reply { bytes, from: server, to })).into_iter().collect()
     }

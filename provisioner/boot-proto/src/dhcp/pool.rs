@@ -153,8 +153,14 @@ impl Pool {
     }
 
     /// Counts who holds the addresses that `is_given` says to be the pool's to give.
-    pub(super) fn count(&self, now: Timestamp, is_given: impl Fn(Ipv4Addr) -> bool, taken: &mut PoolUse) {
-        let held = self.held.iter().filter(|(address, held)| held.until > now && is_given(**address));
+    pub(super) fn count(
+        &self,
+        now: Timestamp,
+        is_given: impl Fn(Ipv4Addr) -> bool,
+        taken: &mut PoolUse,
+    ) {
+        let held =
+            self.held.iter().filter(|(address, held)| held.until > now && is_given(**address));
         for (_, held) in held {
             match held.stage {
                 LeaseState::Leased => taken.leased += 1,
@@ -184,7 +190,8 @@ impl Pool {
         };
         let wanted = wanted.filter(|&wanted| self.contains(wanted));
         let own = self.by_mac.get(&asking.mac).copied().filter(free);
-        let Some(address) = own.or(wanted.filter(free)).or_else(|| self.search(asking, free)) else {
+        let Some(address) = own.or(wanted.filter(free)).or_else(|| self.search(asking, free))
+        else {
             return Offer::Exhausted;
         };
         if can_probe && !self.is_certain(address, asking) {
@@ -235,7 +242,12 @@ impl Pool {
     }
 
     /// `mac` found `address` in use by somebody else.
-    pub(super) fn decline(&mut self, mac: MacAddr, address: Ipv4Addr, now: Timestamp) -> Option<LeaseRecord> {
+    pub(super) fn decline(
+        &mut self,
+        mac: MacAddr,
+        address: Ipv4Addr,
+        now: Timestamp,
+    ) -> Option<LeaseRecord> {
         if !self.is_its(mac, address) {
             return None;
         }
@@ -248,13 +260,19 @@ impl Pool {
 
     /// `mac` gives `address` back. Others may have it at once if nobody answers for it; `mac` gets it
     /// again if nobody took it.
-    pub(super) fn release(&mut self, mac: MacAddr, address: Ipv4Addr, now: Timestamp) -> Option<LeaseRecord> {
+    pub(super) fn release(
+        &mut self,
+        mac: MacAddr,
+        address: Ipv4Addr,
+        now: Timestamp,
+    ) -> Option<LeaseRecord> {
         if !self.is_its(mac, address) {
             return None;
         }
         // A probe of before says nothing of a client that was there until now.
         self.probes.remove(&address);
-        let held = PoolLease { by: Some(mac), until: now, stage: LeaseState::Released, recorded: None };
+        let held =
+            PoolLease { by: Some(mac), until: now, stage: LeaseState::Released, recorded: None };
         self.held.insert(address, held);
         Some(LeaseRecord::Leased { address, mac, seconds: 0 })
     }
@@ -267,7 +285,9 @@ impl Pool {
         answer: Option<(MacAddr, bool)>,
         now: Timestamp,
     ) -> bool {
-        let Some(Probe::Running { client, .. }) = self.probes.remove(&address) else { return false };
+        let Some(Probe::Running { client, .. }) = self.probes.remove(&address) else {
+            return false;
+        };
         let Some((mac, registered)) = answer.filter(|(mac, _)| *mac != client) else {
             self.probes.insert(address, Probe::Quiet { until: now.plus_seconds(QUIET_SECONDS) });
             return false;
@@ -304,7 +324,8 @@ impl Pool {
         if seconds == 0 {
             return true;
         }
-        let is_its = |held: &&mut PoolLease| held.by == Some(mac) && held.stage != LeaseState::Released;
+        let is_its =
+            |held: &&mut PoolLease| held.by == Some(mac) && held.stage != LeaseState::Released;
         let Some(held) = self.held.get_mut(&address).filter(is_its) else {
             return false;
         };
@@ -354,14 +375,18 @@ impl Pool {
     /// All that the next run must know.
     pub(super) fn records(&self, now: Timestamp) -> impl Iterator<Item = LeaseRecord> + '_ {
         self.held.iter().filter_map(move |(&address, held)| match (held.by, held.recorded) {
-            (Some(mac), None) if matches!(held.stage, LeaseState::Released | LeaseState::TakenAgain) => {
+            (Some(mac), None)
+                if matches!(held.stage, LeaseState::Released | LeaseState::TakenAgain) =>
+            {
                 Some(LeaseRecord::Leased { address, mac, seconds: 0 })
             }
             (Some(mac), Some(recorded)) => {
                 Some(LeaseRecord::Leased { address, mac, seconds: remaining(recorded, now) })
             }
             (Some(_), None) => None,
-            (None, _) => Some(LeaseRecord::Unusable { address, seconds: remaining(held.until, now) }),
+            (None, _) => {
+                Some(LeaseRecord::Unusable { address, seconds: remaining(held.until, now) })
+            }
         })
     }
 
@@ -482,7 +507,8 @@ impl Pool {
 
     /// Every address of the pool, from the one that `mac` points at.
     fn candidates(&self, mac: MacAddr) -> impl Iterator<Item = Ipv4Addr> + use<> {
-        let (first, size) = (u64::from(self.first), u64::from(self.last.saturating_sub(self.first)) + 1);
+        let (first, size) =
+            (u64::from(self.first), u64::from(self.last.saturating_sub(self.first)) + 1);
         // FNV-1a: stable over versions of Rust, unlike the standard hasher.
         let hash = mac.0.iter().fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| {
             (hash ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3)

@@ -8,7 +8,8 @@ use std::net::{Ipv4Addr, SocketAddrV4};
 use dhcproto::{
     Encodable,
     v4::{
-        CLIENT_PORT, DhcpOption, Flags, Message, MessageType, Opcode, OptionCode, SERVER_PORT, UnknownOption,
+        CLIENT_PORT, DhcpOption, Flags, Message, MessageType, Opcode, OptionCode, SERVER_PORT,
+        UnknownOption,
     },
 };
 use ipnet::Ipv4Net;
@@ -105,7 +106,8 @@ pub(super) fn destination(request: &Request, address: Ipv4Addr) -> Destination {
 
 fn blank(request: &Request, kind: MessageType, server: Ipv4Addr) -> Message {
     let none = Ipv4Addr::UNSPECIFIED;
-    let mut message = Message::new_with_id(request.xid, none, none, none, request.giaddr, &request.mac.0);
+    let mut message =
+        Message::new_with_id(request.xid, none, none, none, request.giaddr, &request.mac.0);
     message.set_opcode(Opcode::BootReply).set_flags(request.flags);
     let options = message.opts_mut();
     options.insert(DhcpOption::MessageType(kind));

@@ -130,8 +130,10 @@ impl Identity {
         if !http && !self.class.starts_with(b"PXEClient") {
             return Client::System;
         }
-        let architecture =
-            self.architecture.or_else(|| architecture_of_class(&self.class)).unwrap_or(Architecture(0));
+        let architecture = self
+            .architecture
+            .or_else(|| architecture_of_class(&self.class))
+            .unwrap_or(Architecture(0));
         if http { Client::Http(architecture) } else { Client::Pxe(architecture) }
     }
 }

@@ -143,8 +143,14 @@ fn describe(effects: &[Effect]) -> String {
             }
             Effect::Send(reply) => {
                 let message = Message::decode(&mut Decoder::new(&reply.bytes)).unwrap();
-                writeln!(text, "send {} bytes from {} to {:?}", reply.bytes.len(), reply.from, reply.to)
-                    .unwrap();
+                writeln!(
+                    text,
+                    "send {} bytes from {} to {:?}",
+                    reply.bytes.len(),
+                    reply.from,
+                    reply.to
+                )
+                .unwrap();
                 writeln!(
                     text,
                     "  yiaddr {} siaddr {} file {}",
@@ -169,9 +175,15 @@ fn file(message: &Message) -> String {
 
 fn show(option: &DhcpOption) -> String {
     match option {
-        DhcpOption::BootfileName(text) => format!("BootfileName({:?})", String::from_utf8_lossy(text)),
-        DhcpOption::TFTPServerName(text) => format!("TFTPServerName({:?})", String::from_utf8_lossy(text)),
-        DhcpOption::ClassIdentifier(text) => format!("ClassIdentifier({:?})", String::from_utf8_lossy(text)),
+        DhcpOption::BootfileName(text) => {
+            format!("BootfileName({:?})", String::from_utf8_lossy(text))
+        }
+        DhcpOption::TFTPServerName(text) => {
+            format!("TFTPServerName({:?})", String::from_utf8_lossy(text))
+        }
+        DhcpOption::ClassIdentifier(text) => {
+            format!("ClassIdentifier({:?})", String::from_utf8_lossy(text))
+        }
         other => format!("{other:?}"),
     }
 }
@@ -186,7 +198,9 @@ fn check(asked: &Ask, expected: &Expect) {
 
 fn reply_of(effects: &[Effect]) -> Option<(Message, Destination)> {
     effects.iter().find_map(|effect| match effect {
-        Effect::Send(reply) => Some((Message::decode(&mut Decoder::new(&reply.bytes)).unwrap(), reply.to)),
+        Effect::Send(reply) => {
+            Some((Message::decode(&mut Decoder::new(&reply.bytes)).unwrap(), reply.to))
+        }
         Effect::Save { then, .. } => reply_of(then),
         Effect::Event(_) | Effect::Record(_) | Effect::Probe(_) => None,
     })
@@ -303,8 +317,12 @@ fn ipxe_gets_its_script() {
         "#]],
     );
     let by_class = discover().pxe(7).option(DhcpOption::UserClass(b"\x04iPXE".to_vec()));
-    let (reply, _) = reply_of(&ask(&mut DhcpServer::new(config(Mode::Authoritative)), &by_class)).unwrap();
-    assert_eq!(file(&reply), "http://10.1.0.1:9480/boot/52-54-00-12-34-56/script?memory=${memsize}");
+    let (reply, _) =
+        reply_of(&ask(&mut DhcpServer::new(config(Mode::Authoritative)), &by_class)).unwrap();
+    assert_eq!(
+        file(&reply),
+        "http://10.1.0.1:9480/boot/52-54-00-12-34-56/script?memory=${memsize}"
+    );
 }
 
 #[test]
@@ -382,12 +400,16 @@ fn complaints_are_bounded() {
 
 #[test]
 fn replies_go_where_the_client_hears_them() {
-    let to =
-        |asked: &Ask| reply_of(&ask(&mut DhcpServer::new(config(Mode::Authoritative)), asked)).unwrap().1;
+    let to = |asked: &Ask| {
+        reply_of(&ask(&mut DhcpServer::new(config(Mode::Authoritative)), asked)).unwrap().1
+    };
     let address = Ipv4Addr::new(10, 1, 0, 11);
     assert_eq!(to(&discover()), Destination::Hardware { address, mac: MacAddr(MAC) });
     assert_eq!(to(&discover().broadcast()), Destination::Broadcast);
-    assert_eq!(to(&request().from([10, 1, 0, 11])), Destination::Unicast(SocketAddrV4::new(address, 68)));
+    assert_eq!(
+        to(&request().from([10, 1, 0, 11])),
+        Destination::Unicast(SocketAddrV4::new(address, 68))
+    );
     let wrong = request().wants([10, 1, 0, 12]);
     assert_eq!(to(&wrong), Destination::Broadcast);
 }
@@ -559,7 +581,11 @@ fn proxy_offers_a_boot_program_and_no_address() {
     "#]]
     .assert_eq(&describe(&ask(&mut server, &ipxe)));
     assert_eq!(ask(&mut server, &discover()), [], "a system needs no proxy");
-    assert_eq!(ask(&mut server, &request().pxe(0)), [], "the request is for the server that gives addresses");
+    assert_eq!(
+        ask(&mut server, &request().pxe(0)),
+        [],
+        "the request is for the server that gives addresses"
+    );
     assert_eq!(
         ask(&mut server, &Ask::new(MessageType::Discover, [2, 0, 0, 0, 0, 9])),
         [],
@@ -570,7 +596,8 @@ fn proxy_offers_a_boot_program_and_no_address() {
 #[test]
 fn the_boot_server_port_answers_its_sender() {
     let mut server = DhcpServer::new(config(Mode::Proxy));
-    let arrival = Arrival { port: Port::Boot, source: "10.1.0.11:4011".parse().unwrap(), ..arrival() };
+    let arrival =
+        Arrival { port: Port::Boot, source: "10.1.0.11:4011".parse().unwrap(), ..arrival() };
     let asked = request().pxe(7).from([10, 1, 0, 11]).bytes();
     let effects = server.handle(&asked, &arrival, &hosts(), Timestamp(0));
     let (message, to) = reply_of(&effects).unwrap();
@@ -598,7 +625,8 @@ fn offered(
 #[test]
 fn the_pool_is_stable_and_gives_nothing_twice() {
     let mac = |last| [2, 0, 0, 0, 0, last];
-    let mut table: Vec<Host> = (1..=6).map(|last| host(&format!("n{last}"), mac(last), None)).collect();
+    let mut table: Vec<Host> =
+        (1..=6).map(|last| host(&format!("n{last}"), mac(last), None)).collect();
     // One address of the pool belongs to a node.
     table.push(host("fixed", mac(7), Some("10.1.0.101/24")));
     let hosts: HostTable = table.into_iter().collect();
@@ -615,7 +643,10 @@ fn the_pool_is_stable_and_gives_nothing_twice() {
     // After a restart the client asks for what it had.
     let mut restarted = DhcpServer::new(config(Mode::Authoritative));
     for (last, address) in (1..=3).rev().zip(first.iter().rev()) {
-        assert_eq!(offered(&mut restarted, mac(last), Some(address.octets()), &hosts, 0), Some(*address));
+        assert_eq!(
+            offered(&mut restarted, mac(last), Some(address.octets()), &hosts, 0),
+            Some(*address)
+        );
     }
     // An offer that nobody took is free again later.
     assert!(offered(&mut server, mac(4), None, &hosts, 100).is_some());
@@ -635,9 +666,14 @@ fn what_is_no_request_is_dropped() {
     long_hardware_address[2] = 255;
     let mut no_cookie = good.clone();
     no_cookie[236] = 0;
-    for packet in
-        [&[][..], &good[..239], &reply, &long_hardware_address, &long_hardware_address[..240], &no_cookie]
-    {
+    for packet in [
+        &[][..],
+        &good[..239],
+        &reply,
+        &long_hardware_address,
+        &long_hardware_address[..240],
+        &no_cookie,
+    ] {
         assert_eq!(server.handle(packet, &arrival(), &hosts(), Timestamp(0)), []);
     }
     assert_ne!(server.handle(&good, &arrival(), &hosts(), Timestamp(0)), []);

@@ -54,8 +54,12 @@ fn the_shipped_script() {
         shell
         goto failed
     "#]].assert_eq(&template.render(&script()).unwrap());
-    let plain = template.render(&BootScript { kernel_args: Vec::new().into(), ..script() }).unwrap();
-    assert!(plain.contains(" bedplate.time=1700000000 bedplate.image-mib=256 || goto failed\n"), "{plain}");
+    let plain =
+        template.render(&BootScript { kernel_args: Vec::new().into(), ..script() }).unwrap();
+    assert!(
+        plain.contains(" bedplate.time=1700000000 bedplate.image-mib=256 || goto failed\n"),
+        "{plain}"
+    );
 }
 
 #[test]
@@ -108,7 +112,8 @@ fn arguments_that_ipxe_would_misread_are_refused() {
     let template = ScriptTemplate::parse(TEMPLATE_FILE, SHIPPED).unwrap();
     // As nodes have them that were registered with an earlier release.
     let split = ["dyndbg=\"file", "a.c", "+p\""].map(str::to_owned).to_vec();
-    let script_of_before = template.render(&BootScript { kernel_args: split.into(), ..script() }).unwrap();
+    let script_of_before =
+        template.render(&BootScript { kernel_args: split.into(), ..script() }).unwrap();
     assert!(script_of_before.contains("dyndbg=\"file a.c +p\" ||"), "{script_of_before}");
     let injected = BootScript { kernel_args: vec!["x\nshell".to_owned()].into(), ..script() };
     assert!(matches!(template.render(&injected), Err(ScriptError::KernelArgument(_))));

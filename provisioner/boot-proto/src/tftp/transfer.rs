@@ -107,7 +107,9 @@ impl Transfer {
             oack: request.oack(size),
             is_confirmed: false,
             pending: None,
-            fixed_timeout: request.timeout_seconds.map(|seconds| Duration::from_secs(u64::from(seconds))),
+            fixed_timeout: request
+                .timeout_seconds
+                .map(|seconds| Duration::from_secs(u64::from(seconds))),
             retries: 0,
             deadline: now,
             repeated: None,
@@ -233,7 +235,9 @@ impl Transfer {
             }
         });
         self.deadline = now
-            + self.fixed_timeout.unwrap_or((FIRST_TIMEOUT * 2_u32.pow(self.retries)).min(LONGEST_TIMEOUT));
+            + self
+                .fixed_timeout
+                .unwrap_or((FIRST_TIMEOUT * 2_u32.pow(self.retries)).min(LONGEST_TIMEOUT));
     }
 
     fn end(&mut self, outcome: Outcome) {

@@ -63,7 +63,11 @@ impl PullOptions {
     }
 
     /// Why a registry is waited for, as it is told to whoever wants the image.
-    pub(crate) fn wait_reason_for_users(&self, host: &RegistryHost, cause: RequestError) -> RequestError {
+    pub(crate) fn wait_reason_for_users(
+        &self,
+        host: &RegistryHost,
+        cause: RequestError,
+    ) -> RequestError {
         let is_whole = self.wanted_by == Audience::Admin || self.registries.names(host);
         if is_whole { cause } else { cause.for_strangers() }
     }
@@ -90,18 +94,24 @@ fn for_users(error: PullError, registries: &Registries, host: &RegistryHost) -> 
 
 /// Of a registry that nobody has vouched for.
 fn for_strangers(error: PullError, host: &RegistryHost) -> PullError {
-    let no_answer =
-        || PullError::Unreachable { registry: host.to_string(), source: Box::new(RequestError::NoAnswer) };
+    let no_answer = || PullError::Unreachable {
+        registry: host.to_string(),
+        source: Box::new(RequestError::NoAnswer),
+    };
     match error {
         PullError::Unreachable { .. } => no_answer(),
         PullError::Unauthorized { registry, repository, source } => match source.for_strangers() {
             RequestError::NoAnswer => no_answer(),
             source => PullError::Unauthorized { registry, repository, source: Box::new(source) },
         },
-        PullError::Registry { registry, repository, what, source } => match source.for_strangers() {
-            RequestError::NoAnswer => no_answer(),
-            source => PullError::Registry { registry, repository, what, source: Box::new(source) },
-        },
+        PullError::Registry { registry, repository, what, source } => {
+            match source.for_strangers() {
+                RequestError::NoAnswer => no_answer(),
+                source => {
+                    PullError::Registry { registry, repository, what, source: Box::new(source) }
+                }
+            }
+        }
         PullError::Unknown { tags, is_by_code: false, .. } if tags.is_empty() => no_answer(),
         // What is no manifest may be any page.
         PullError::Image(
@@ -136,7 +146,8 @@ impl RequestError {
     fn for_strangers(&self) -> Self {
         match self {
             Self::Status { status, codes, retry_after, .. } if self.is_by_code() => {
-                let codes: Vec<String> = codes.iter().filter(|code| is_code(code)).cloned().collect();
+                let codes: Vec<String> =
+                    codes.iter().filter(|code| is_code(code)).cloned().collect();
                 let message = codes.join(", ");
                 Self::Status { status: *status, codes, message, retry_after: *retry_after }
             }
@@ -167,7 +178,12 @@ mod tests {
 
     fn status(status: StatusCode, codes: &[&str], message: &str) -> Box<RequestError> {
         let codes = codes.iter().map(|code| (*code).to_owned()).collect();
-        Box::new(RequestError::Status { status, codes, message: message.to_owned(), retry_after: None })
+        Box::new(RequestError::Status {
+            status,
+            codes,
+            message: message.to_owned(),
+            retry_after: None,
+        })
     }
 
     fn registry_error(source: Box<RequestError>) -> PullError {
@@ -199,7 +215,9 @@ mod tests {
             registry_error(status(StatusCode::OK, &[], "220 mail.site ESMTP")),
             registry_error(status(StatusCode::FORBIDDEN, &["SECRET"], "SECRET: of the site")),
             registry_error(Box::new(RequestError::TooLarge { limit: 1 })),
-            registry_error(Box::new(RequestError::TokenService { realm: "http://secret".to_owned() })),
+            registry_error(Box::new(RequestError::TokenService {
+                realm: "http://secret".to_owned(),
+            })),
             PullError::Unauthorized {
                 registry: host().to_string(),
                 repository: "x".to_owned(),
@@ -251,15 +269,20 @@ mod tests {
     #[test]
     fn a_registry_is_known_by_its_codes() {
         let told = |error| causes(&PullOptions::default().told(&host(), error));
-        let throttled =
-            status(StatusCode::TOO_MANY_REQUESTS, &["TOOMANYREQUESTS", "SECRET"], "SECRET: internal");
+        let throttled = status(
+            StatusCode::TOO_MANY_REQUESTS,
+            &["TOOMANYREQUESTS", "SECRET"],
+            "SECRET: internal",
+        );
         assert_eq!(
             told(registry_error(throttled)),
             "the registry 10.0.0.1:8080 does not give the manifest of x: 429 Too Many Requests: TOOMANYREQUESTS"
         );
         let wait = |cause| PullOptions::default().wait_reason_for_users(&host(), cause).to_string();
-        let refused =
-            RequestError::Connection { cause: "connection refused".to_owned(), stage: Stage::Connect };
+        let refused = RequestError::Connection {
+            cause: "connection refused".to_owned(),
+            stage: Stage::Connect,
+        };
         assert_eq!(wait(refused), "it gives no answer of a registry");
     }
 

@@ -141,7 +141,8 @@ fn redirects(guard: Guard) -> Policy {
 /// The certificates of a PEM file, at least one.
 fn certificates(pem: &[u8]) -> io::Result<Vec<Certificate>> {
     let invalid = |problem: String| io::Error::new(io::ErrorKind::InvalidData, problem);
-    let certificates = Certificate::from_pem_bundle(pem).map_err(|error| invalid(error.to_string()))?;
+    let certificates =
+        Certificate::from_pem_bundle(pem).map_err(|error| invalid(error.to_string()))?;
     if certificates.is_empty() {
         return Err(invalid("it holds no certificate in PEM".to_owned()));
     }

@@ -40,7 +40,9 @@ impl fmt::Debug for Login {
 #[must_use]
 pub fn usual_credential_files() -> Vec<PathBuf> {
     let below = |variable: &str, path: &str| {
-        std::env::var_os(variable).filter(|value| !value.is_empty()).map(|value| Path::new(&value).join(path))
+        std::env::var_os(variable)
+            .filter(|value| !value.is_empty())
+            .map(|value| Path::new(&value).join(path))
     };
     let config = below("XDG_CONFIG_HOME", "containers/auth.json")
         .or_else(|| below("HOME", ".config/containers/auth.json"));
@@ -83,7 +85,11 @@ pub(crate) fn find(
 }
 
 /// The login for a repository, out of the file that the configuration names for its host.
-pub(crate) fn configured(path: &Path, host: &RegistryHost, repository: &str) -> Result<Login, PullError> {
+pub(crate) fn configured(
+    path: &Path,
+    host: &RegistryHost,
+    repository: &str,
+) -> Result<Login, PullError> {
     let failed = |source| PullError::Credentials { path: path.to_owned(), source };
     let text = read_private(path).map_err(failed)?;
     let found = login(&text, host, repository).map_err(failed)?;
@@ -100,7 +106,8 @@ pub(crate) fn look(path: &Path, host: &RegistryHost) -> io::Result<()> {
         rest.is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
     };
     let auths = file.auths.iter().filter(|(key, _)| is_for(key));
-    let auths: Vec<_> = auths.filter_map(|(key, login)| Some((key, login.auth.as_deref()?))).collect();
+    let auths: Vec<_> =
+        auths.filter_map(|(key, login)| Some((key, login.auth.as_deref()?))).collect();
     if auths.is_empty() {
         return Err(invalid(format!(
             "it has no login for {host}: write it with `podman login --authfile {} {host}`",
@@ -114,7 +121,8 @@ pub(crate) fn look(path: &Path, host: &RegistryHost) -> io::Result<()> {
 fn read_private(path: &Path) -> io::Result<Vec<u8>> {
     let mode = fs::metadata(path)?.mode() & 0o777;
     if mode & TOO_OPEN != 0 {
-        let problem = format!("others may read or change it (mode {mode:04o}): chmod 600 {}", path.display());
+        let problem =
+            format!("others may read or change it (mode {mode:04o}): chmod 600 {}", path.display());
         return Err(io::Error::new(io::ErrorKind::PermissionDenied, problem));
     }
     read_bounded(path, MAX_LOGINS_BYTES)
@@ -128,7 +136,8 @@ fn login(text: &[u8], host: &RegistryHost, repository: &str) -> io::Result<Optio
         .iter()
         .filter_map(|(key, login)| Some((plain_key(key), login.auth.as_deref()?)))
         .filter(|(key, _)| {
-            name.strip_prefix(key.as_str()).is_some_and(|rest| rest.starts_with('/') || rest.is_empty())
+            name.strip_prefix(key.as_str())
+                .is_some_and(|rest| rest.starts_with('/') || rest.is_empty())
         })
         .max_by_key(|(key, _)| key.len());
     best.map(|(key, auth)| decode(&key, auth)).transpose()
@@ -218,10 +227,19 @@ mod tests {
         assert_eq!(problem(LOGINS, 0o600, &registry), "");
         assert_eq!(problem(LOGINS, 0o640, &registry), "");
         for mode in [0o644, 0o660, 0o602] {
-            assert!(problem(LOGINS, mode, &registry).starts_with("others may read or change it"), "{mode:o}");
+            assert!(
+                problem(LOGINS, mode, &registry).starts_with("others may read or change it"),
+                "{mode:o}"
+            );
         }
-        assert!(problem(LOGINS, 0o600, &host("other.example.org")).starts_with("it has no login for other"));
-        assert!(problem(LOGINS, 0o600, &host("empty.example.org")).starts_with("it has no login for empty"));
+        assert!(
+            problem(LOGINS, 0o600, &host("other.example.org"))
+                .starts_with("it has no login for other")
+        );
+        assert!(
+            problem(LOGINS, 0o600, &host("empty.example.org"))
+                .starts_with("it has no login for empty")
+        );
         assert!(problem("user: me", 0o600, &registry).contains("expected value"));
         fs::remove_file(&path).unwrap();
         assert!(look(&path, &registry).is_err() && configured(&path, &registry, "a/b").is_err());

@@ -83,11 +83,23 @@ impl Endpoint {
         let scheme = if plain { "http" } else { "https" };
         let base = Url::parse(&format!("{scheme}://{}/", host.address()));
         let base = base.map_err(|error| RequestError::Address { problem: error.to_string() })?;
-        Ok(Self { host, repository, base, client, login, token_service, authorization: Mutex::default() })
+        Ok(Self {
+            host,
+            repository,
+            base,
+            client,
+            login,
+            token_service,
+            authorization: Mutex::default(),
+        })
     }
 
     /// A manifest or index by tag or digest, at most `limit` bytes.
-    pub(crate) async fn manifest(&self, version: &str, limit: u64) -> Result<Vec<u8>, RequestError> {
+    pub(crate) async fn manifest(
+        &self,
+        version: &str,
+        limit: u64,
+    ) -> Result<Vec<u8>, RequestError> {
         let mut headers = HeaderMap::new();
         headers.insert(ACCEPT, HeaderValue::from_static(MANIFESTS));
         let response = self.get(&format!("manifests/{version}"), &headers).await?;
@@ -117,8 +129,10 @@ impl Endpoint {
             tags: Option<Vec<String>>,
         }
         let response = self.get(&format!("tags/list?n={count}"), &HeaderMap::new()).await?;
-        let listed: Tags = serde_json::from_slice(&read(response, MAX_LIST_BYTES).await?)
-            .map_err(|error| RequestError::Nonsense { problem: format!("no list of tags: {error}") })?;
+        let listed: Tags =
+            serde_json::from_slice(&read(response, MAX_LIST_BYTES).await?).map_err(|error| {
+                RequestError::Nonsense { problem: format!("no list of tags: {error}") }
+            })?;
         let mut tags = listed.tags.unwrap_or_default();
         tags.truncate(count);
         Ok(tags.iter().map(|tag| shown(tag)).collect())
@@ -203,13 +217,19 @@ impl Endpoint {
         let named = || RequestError::TokenService { realm: shown(realm) };
         let url = Url::parse(realm).map_err(|_| named())?;
         // In plain HTTP anybody on the way would have the login of a registry that is spoken to in HTTPS.
-        let is_fit = url.scheme() == "https" || (url.scheme() == "http" && self.base.scheme() == "http");
+        let is_fit =
+            url.scheme() == "https" || (url.scheme() == "http" && self.base.scheme() == "http");
         if !is_fit {
             return Err(named());
         }
         let origin = url.origin();
-        if self.login.is_some() && !self.is_own(&url) && self.token_service.as_ref() != Some(&origin) {
-            return Err(RequestError::OtherTokenService { origin: shown(&origin.ascii_serialization()) });
+        if self.login.is_some()
+            && !self.is_own(&url)
+            && self.token_service.as_ref() != Some(&origin)
+        {
+            return Err(RequestError::OtherTokenService {
+                origin: shown(&origin.ascii_serialization()),
+            });
         }
         let scope = format!("repository:{}:pull", self.repository);
         let mut request = self.client.get(url)?.query(&[("scope", scope.as_str())]);
@@ -221,9 +241,12 @@ impl Endpoint {
         }
         let response = request.send().await.map_err(|error| RequestError::of(&error))?;
         let bytes = read(self.checked(response).await?, MAX_TOKEN_BYTES).await?;
-        let nonsense = || RequestError::Nonsense { problem: "its token service gives no token".to_owned() };
-        let Token { token, access_token } = serde_json::from_slice(&bytes).map_err(|_| nonsense())?;
-        let token = token.or(access_token).filter(|token| !token.is_empty()).ok_or_else(nonsense)?;
+        let nonsense =
+            || RequestError::Nonsense { problem: "its token service gives no token".to_owned() };
+        let Token { token, access_token } =
+            serde_json::from_slice(&bytes).map_err(|_| nonsense())?;
+        let token =
+            token.or(access_token).filter(|token| !token.is_empty()).ok_or_else(nonsense)?;
         let mut value = ascii(&format!("Bearer {token}"))?;
         value.set_sensitive(true);
         Ok(value)
@@ -254,13 +277,15 @@ impl Endpoint {
 
 fn basic(login: &Login) -> Result<HeaderValue, RequestError> {
     let pair = format!("{}:{}", login.user, login.password);
-    let mut value = ascii(&format!("Basic {}", base64::engine::general_purpose::STANDARD.encode(pair)))?;
+    let mut value =
+        ascii(&format!("Basic {}", base64::engine::general_purpose::STANDARD.encode(pair)))?;
     value.set_sensitive(true);
     Ok(value)
 }
 
 fn ascii(text: &str) -> Result<HeaderValue, RequestError> {
-    let nonsense = |_| RequestError::Nonsense { problem: "it sent what fits in no header".to_owned() };
+    let nonsense =
+        |_| RequestError::Nonsense { problem: "it sent what fits in no header".to_owned() };
     HeaderValue::from_str(text).map_err(nonsense)
 }
 
@@ -313,7 +338,8 @@ mod tests {
 
     #[test]
     fn what_a_registry_says_is_one_short_line() {
-        let (codes, message) = said(br#"{"errors":[{"code":"DENIED","message":"not\nyours","detail":{}}]}"#);
+        let (codes, message) =
+            said(br#"{"errors":[{"code":"DENIED","message":"not\nyours","detail":{}}]}"#);
         assert_eq!((codes, message.as_str()), (vec!["DENIED".to_owned()], "DENIED: not yours"));
         assert_eq!(said(b"\n  overloaded \nmore").1, "overloaded");
         assert_eq!(said(b"<html><body>502</body></html>").1, "");
@@ -337,12 +363,16 @@ mod tests {
     #[test]
     fn a_login_is_not_printed() {
         let printed = format!("{:?}", endpoint());
-        assert!(printed.contains("https://registry.example/") && !printed.contains("secret"), "{printed}");
+        assert!(
+            printed.contains("https://registry.example/") && !printed.contains("secret"),
+            "{printed}"
+        );
     }
 
     #[tokio::test]
     async fn a_login_for_https_is_not_sent_in_the_clear() {
-        for realm in ["http://registry.example/token", "ftp://registry.example/token", "token", ""] {
+        for realm in ["http://registry.example/token", "ftp://registry.example/token", "token", ""]
+        {
             let error = endpoint().token(realm, None).await.unwrap_err();
             assert_eq!(error, RequestError::TokenService { realm: realm.to_owned() }, "{realm}");
         }
@@ -358,7 +388,11 @@ mod tests {
             ("http://127.0.0.1:5000@other.example/token", "http://other.example"),
         ] {
             let error = endpoint_of("127.0.0.1:5000", true).token(realm, None).await.unwrap_err();
-            assert_eq!(error, RequestError::OtherTokenService { origin: origin.to_owned() }, "{realm}");
+            assert_eq!(
+                error,
+                RequestError::OtherTokenService { origin: origin.to_owned() },
+                "{realm}"
+            );
         }
         // These two get it, as far as they are within reach.
         for realm in ["http://127.0.0.1:5000/token", "http://127.0.0.2:8001/token?x=1"] {

@@ -125,8 +125,9 @@ impl RequestError {
             return Self::out_of_reach(why.clone());
         }
         let last = chain.last().map_or_else(String::new, |error| shown(&error.to_string()));
-        let kinds =
-            || chain.iter().filter_map(|error| error.downcast_ref::<io::Error>()).map(io::Error::kind);
+        let kinds = || {
+            chain.iter().filter_map(|error| error.downcast_ref::<io::Error>()).map(io::Error::kind)
+        };
         let has = |wanted: &[io::ErrorKind]| kinds().any(|kind| wanted.contains(&kind));
         let stage = if error.is_builder() || error.is_redirect() {
             Stage::Request
@@ -446,7 +447,9 @@ impl PullError {
             Self::Unreachable { source, .. }
             | Self::Unauthorized { source, .. }
             | Self::Registry { source, .. }
-            | Self::Interrupted { source, .. } => Some(&**source).filter(|source| source.is_transient()),
+            | Self::Interrupted { source, .. } => {
+                Some(&**source).filter(|source| source.is_transient())
+            }
             _ => None,
         }
     }
@@ -460,12 +463,14 @@ impl PullError {
     pub(crate) fn is_ours(&self) -> bool {
         match self {
             Self::Cancelled | Self::Store { .. } | Self::Reference { .. } => true,
-            Self::Layer { source, .. } => {
-                !matches!(**source, StoreError::DigestMismatch { .. } | StoreError::SizeMismatch { .. })
-            }
-            Self::Image(OciError::Blob { source, .. }) => {
-                !matches!(source, StoreError::DigestMismatch { .. } | StoreError::SizeMismatch { .. })
-            }
+            Self::Layer { source, .. } => !matches!(
+                **source,
+                StoreError::DigestMismatch { .. } | StoreError::SizeMismatch { .. }
+            ),
+            Self::Image(OciError::Blob { source, .. }) => !matches!(
+                source,
+                StoreError::DigestMismatch { .. } | StoreError::SizeMismatch { .. }
+            ),
             _ => false,
         }
     }

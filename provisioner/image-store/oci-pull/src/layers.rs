@@ -46,12 +46,17 @@ pub(crate) async fn pull_layers(
 ) -> Result<(), PullError> {
     // A layer that the image has twice is transferred once.
     let mut seen = BTreeSet::new();
-    let layers: Vec<&Layer> = image.layers.iter().filter(|layer| seen.insert(layer.digest)).collect();
+    let layers: Vec<&Layer> =
+        image.layers.iter().filter(|layer| seen.insert(layer.digest)).collect();
     progress.layers(layers.iter().fold(0, |sum: u64, layer| sum.saturating_add(layer.size)));
     // Collected first: a closure within the stream would keep the future from being `Send` for its callers.
     let transfers: Vec<_> =
         layers.into_iter().map(|layer| Transfer { source, layer, progress }.run(store)).collect();
-    stream::iter(transfers).buffer_unordered(PARALLEL_LAYERS).try_collect::<Vec<()>>().await.map(|_| ())
+    stream::iter(transfers)
+        .buffer_unordered(PARALLEL_LAYERS)
+        .try_collect::<Vec<()>>()
+        .await
+        .map(|_| ())
 }
 
 /// One layer on its way.
@@ -134,7 +139,8 @@ impl Transfer<'_> {
             let here = store.partial_bytes(&digest);
             let beside = other.is_too_slow(here, size, self.source.limits, Instant::now());
             let not_stored = self.not_stored();
-            let begin = move |store: &Store| store.try_writer(&digest, size, beside).map_err(not_stored);
+            let begin =
+                move |store: &Store| store.try_writer(&digest, size, beside).map_err(not_stored);
             match in_background(store, begin).await? {
                 Beginning::Stored => return Ok(None),
                 Beginning::Writer(writer) => return Ok(Some(*writer)),
@@ -161,7 +167,8 @@ impl Transfer<'_> {
         self.source.moved.begins(&self.layer.digest, start);
         let (sender, receiver) = mpsc::channel(CHUNKS_WAITING);
         let (label, progress) = (self.layer.label(), Arc::clone(self.progress));
-        let disk = tokio::task::spawn_blocking(move || write_all(writer, receiver, &label, &*progress));
+        let disk =
+            tokio::task::spawn_blocking(move || write_all(writer, receiver, &label, &*progress));
         let mut pace = self.source.traffic.begins(Instant::now());
         let mut sent = 0;
         let mut result = Ok(());

@@ -48,7 +48,9 @@ use std::{
 use api::{backoff::Schedule, ids::Digest, sources::shown};
 use image_store::{
     OciError, OciImage, Platform, Progress, Store,
-    oci::{Document, MAX_DOCUMENT_BYTES, MAX_INDEX_DEPTH, choose, describe, digest_of, put_document},
+    oci::{
+        Document, MAX_DOCUMENT_BYTES, MAX_INDEX_DEPTH, choose, describe, digest_of, put_document,
+    },
 };
 use oci_spec::distribution::Reference;
 use tokio::time::{Instant, sleep, timeout};
@@ -284,7 +286,12 @@ impl Pull<'_> {
 
     /// Since when a try that failed was fruitless, and whether it went further. One that ended
     /// because too little came went further only if it was fast enough as a whole.
-    fn went(&self, cause: &RequestError, (began, now): (Instant, Instant), brought: u64) -> (Instant, bool) {
+    fn went(
+        &self,
+        cause: &RequestError,
+        (began, now): (Instant, Instant),
+        brought: u64,
+    ) -> (Instant, bool) {
         let moved = brought >= layers::LEAST_BYTES;
         let RequestError::Slow { .. } = cause else { return (began, moved) };
         let Limits { least_bytes_per_second, window, .. } = self.options.registries.limits;
@@ -320,12 +327,14 @@ impl Pull<'_> {
 
     /// One try: the mirrors of a host in their order, then the host itself, whose answer counts.
     async fn try_hosts(&self, host: &RegistryHost) -> Result<OciImage, PullError> {
-        let mirrors = self.options.registries.hosts.get(host).map_or(&[][..], |host| host.mirrors.as_slice());
+        let mirrors =
+            self.options.registries.hosts.get(host).map_or(&[][..], |host| host.mirrors.as_slice());
         for mirror in mirrors.iter().take(MAX_MIRRORS) {
             let repository = mirror.repository(self.reference.repository());
             match self.from(&mirror.host, repository, false).await {
                 Err(error) if !error.is_ours() => {
-                    let cause = error.passing().map_or_else(|| error.to_string(), ToString::to_string);
+                    let cause =
+                        error.passing().map_or_else(|| error.to_string(), ToString::to_string);
                     tracing::info!("the mirror {mirror} of {host} is passed over: {cause}");
                 }
                 result => return result,
@@ -352,10 +361,13 @@ impl Pull<'_> {
         let is_trusted = self.options.wanted_by == Audience::Admin;
         let rules = Rules::new(&self.options.registries, host, is_trusted);
         let client = self.options.clients.of(host, settings, rules)?;
-        let unreachable =
-            |source| PullError::Unreachable { registry: host.to_string(), source: Box::new(source) };
+        let unreachable = |source| PullError::Unreachable {
+            registry: host.to_string(),
+            source: Box::new(source),
+        };
         let logins = (login, settings.token_service(host));
-        let endpoint = Endpoint::new(host.clone(), repository, plain, client, logins).map_err(unreachable)?;
+        let endpoint =
+            Endpoint::new(host.clone(), repository, plain, client, logins).map_err(unreachable)?;
         let limits = &self.options.registries.limits;
         let traffic = Traffic::new(limits, Instant::now());
         let source = Source { endpoint, moved: &self.moved, limits, traffic };
@@ -394,7 +406,12 @@ impl fmt::Debug for Source<'_> {
 
 impl Source<'_> {
     /// Finds the image for the platform; its manifest and config go into the store.
-    async fn image(&self, version: &str, platform: &Platform, store: &Store) -> Result<OciImage, PullError> {
+    async fn image(
+        &self,
+        version: &str,
+        platform: &Platform,
+        store: &Store,
+    ) -> Result<OciImage, PullError> {
         let (mut version, mut indexes) = (version.to_owned(), Vec::new());
         for _ in 0..MAX_INDEX_DEPTH {
             let (digest, bytes) = self.manifest(&version, store).await?;
@@ -406,10 +423,13 @@ impl Source<'_> {
                 }
                 Document::Manifest(manifest) => {
                     let config = digest_of(&digest, manifest.config())?;
-                    let bytes = self.endpoint.document(&config.to_string(), MAX_DOCUMENT_BYTES).await;
-                    let bytes = bytes.map_err(|error| self.failed("the config", error))?;
                     let bytes =
-                        in_background(store, move |store| verified(store, "config", &config, &bytes)).await?;
+                        self.endpoint.document(&config.to_string(), MAX_DOCUMENT_BYTES).await;
+                    let bytes = bytes.map_err(|error| self.failed("the config", error))?;
+                    let bytes = in_background(store, move |store| {
+                        verified(store, "config", &config, &bytes)
+                    })
+                    .await?;
                     let image = describe(&digest, &manifest, &bytes, platform)?;
                     return Ok(OciImage { indexes, ..image });
                 }
@@ -432,7 +452,8 @@ impl Source<'_> {
                 return Ok((digest, verified(store, "manifest", &digest, &bytes)?));
             }
             // What was asked for by tag is what its own bytes say that it is.
-            let (digest, _) = store.put(bytes.as_slice()).map_err(|source| PullError::Store { source })?;
+            let (digest, _) =
+                store.put(bytes.as_slice()).map_err(|source| PullError::Store { source })?;
             Ok((digest, bytes))
         })
         .await
@@ -465,7 +486,10 @@ impl Source<'_> {
             PullError::OutOfReach { registry, source: Some(source) }
         } else if source.is_unauthorized() {
             PullError::Unauthorized { registry, repository, source }
-        } else if matches!(*source, RequestError::Connection { stage: Stage::Connect | Stage::Tls, .. }) {
+        } else if matches!(
+            *source,
+            RequestError::Connection { stage: Stage::Connect | Stage::Tls, .. }
+        ) {
             PullError::Unreachable { registry, source }
         } else {
             PullError::Registry { registry, repository, what, source }
@@ -475,7 +499,12 @@ impl Source<'_> {
 
 /// Puts a document into the store and takes it out again: if it was there before, nobody has looked
 /// at what the registry sent, and only what is in the store may be believed.
-fn verified(store: &Store, what: &'static str, digest: &Digest, bytes: &[u8]) -> Result<Vec<u8>, PullError> {
+fn verified(
+    store: &Store,
+    what: &'static str,
+    digest: &Digest,
+    bytes: &[u8],
+) -> Result<Vec<u8>, PullError> {
     put_document(store, what, digest, bytes)?;
     let failed = |source| OciError::Blob { what, digest: *digest, source };
     Ok(store.map(digest).map_err(failed)?.as_ref().to_vec())

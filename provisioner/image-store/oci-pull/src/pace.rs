@@ -70,13 +70,20 @@ impl ParallelLayer {
 
     /// Whether the layer, of `size` bytes, is to be transferred once more: it does not come at the least
     /// speed of a single layer, or its rest would take more than half of what time a layer has.
-    pub(crate) fn is_too_slow(&mut self, here: u64, size: u64, limits: &Limits, now: Instant) -> bool {
+    pub(crate) fn is_too_slow(
+        &mut self,
+        here: u64,
+        size: u64,
+        limits: &Limits,
+        now: Instant,
+    ) -> bool {
         let watched = now.saturating_duration_since(self.since);
         if self.is_too_slow || watched < limits.beside {
             return self.is_too_slow;
         }
         let (came, watched) = (u128::from(here.saturating_sub(self.from)), watched.as_millis());
-        let least = u128::from(limits.least_bytes_per_second) * watched / 1_000 / PARALLEL_LAYERS as u128;
+        let least =
+            u128::from(limits.least_bytes_per_second) * watched / 1_000 / PARALLEL_LAYERS as u128;
         let waited = now.saturating_duration_since(self.began).as_millis();
         let rest = (u128::from(size.saturating_sub(here)) * watched).checked_div(came);
         let is_in_time = rest.is_some_and(|rest| waited + rest <= limits.layer.as_millis() / 2);
@@ -110,7 +117,9 @@ impl Pace {
     fn came(&mut self, bytes: u64, now: Instant) -> Result<(), u64> {
         let slice = self.window / SLICES;
         match self.slices.back_mut() {
-            Some((begin, of_slice)) if now.saturating_duration_since(*begin) < slice => *of_slice += bytes,
+            Some((begin, of_slice)) if now.saturating_duration_since(*begin) < slice => {
+                *of_slice += bytes
+            }
             _ => self.slices.push_back((now, bytes)),
         }
         self.bytes = self.bytes.saturating_add(bytes);
@@ -271,7 +280,10 @@ mod tests {
             assert_eq!(layer.came(1, at(second)), Ok(()), "the window is not over");
         }
         let slow = layer.came(1, at(60)).unwrap_err();
-        assert_eq!(slow, RequestError::Slow { bytes: 30, seconds: 60, least_bytes: 1_500, is_whole: false });
+        assert_eq!(
+            slow,
+            RequestError::Slow { bytes: 30, seconds: 60, least_bytes: 1_500, is_whole: false }
+        );
         assert_eq!(
             slow.to_string(),
             "it sent 30 bytes of this layer in 60 s, less than the 1500 that \
@@ -306,7 +318,10 @@ mod tests {
         let mut last = layers.pop().unwrap();
         drop(layers);
         let slow = (91..200).find_map(|second| last.came(26, at(second)).err()).unwrap();
-        assert!(matches!(slow, RequestError::Slow { least_bytes: 6_000, is_whole: true, .. }), "{slow:?}");
+        assert!(
+            matches!(slow, RequestError::Slow { least_bytes: 6_000, is_whole: true, .. }),
+            "{slow:?}"
+        );
         drop(last);
         // Whoever begins after a time without any has the whole window.
         let mut next = traffic.begins(at(1_000));
@@ -341,14 +356,18 @@ mod tests {
         // A megabyte a second, of 3 GB: an hour would be too long, and this is less.
         let mut honest = watch();
         for second in 0..3_000 {
-            let is_too_slow = honest.is_too_slow(second * 1_000_000, 3_000_000_000, &limits, at(second));
+            let is_too_slow =
+                honest.is_too_slow(second * 1_000_000, 3_000_000_000, &limits, at(second));
             assert!(!is_too_slow, "{second}");
         }
         // Then nothing more comes.
-        let stalls =
-            (3_000..).find(|second| honest.is_too_slow(2_999_000_000, 3_000_000_000, &limits, at(*second)));
+        let stalls = (3_000..)
+            .find(|second| honest.is_too_slow(2_999_000_000, 3_000_000_000, &limits, at(*second)));
         assert!((3_001..=3_120).contains(&stalls.unwrap()), "{stalls:?}");
-        assert!(honest.is_too_slow(3_000_000_000, 3_000_000_000, &limits, at(3_130)), "it stays so");
+        assert!(
+            honest.is_too_slow(3_000_000_000, 3_000_000_000, &limits, at(3_130)),
+            "it stays so"
+        );
         // 25 bytes a second are asked of a layer; fewer than that, and what would take too long.
         assert!(!watch().is_too_slow(1_500, 2_000, &limits, at(60)));
         assert!(watch().is_too_slow(1_499, 2_000, &limits, at(60)));

@@ -18,7 +18,8 @@ const MAX_RETRY_AFTER: Duration = Duration::from_secs(60);
 
 /// Pauses between tries where nothing else is said: a registry that restarts is back in a few
 /// tries, and one that is overloaded by many is not held down by them.
-pub const PAUSES: Schedule = Schedule { first: Duration::from_secs(1), longest: Duration::from_secs(30) };
+pub const PAUSES: Schedule =
+    Schedule { first: Duration::from_secs(1), longest: Duration::from_secs(30) };
 
 /// That a pull waits, and for what.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -125,7 +126,10 @@ mod tests {
     #[test]
     fn what_comes_stops_the_clock() {
         let (at, mut patience) = (clock(), patience(10));
-        assert_eq!(patience.after_failure((at(0), at(5)), false, None), Some(Duration::from_secs(1)));
+        assert_eq!(
+            patience.after_failure((at(0), at(5)), false, None),
+            Some(Duration::from_secs(1))
+        );
         // An hour of transfer that broke off is no waiting.
         let broke_off = patience.after_failure((at(6), at(3600)), true, None);
         assert_eq!(broke_off, Some(Duration::from_secs(1)));
@@ -159,6 +163,9 @@ mod tests {
         };
         let registry = "registry.example".parse().unwrap();
         let wait = Wait { registry, cause, pause: Duration::from_millis(7_200) };
-        assert_eq!(wait.to_string(), "waiting for registry.example: connection refused; next try in 8 s");
+        assert_eq!(
+            wait.to_string(),
+            "waiting for registry.example: connection refused; next try in 8 s"
+        );
     }
 }

@@ -66,8 +66,11 @@ impl Reach {
         if self.allowed.iter().any(is_exact) {
             return Ok(());
         }
-        let is_own =
-            || self.own_addresses.contains(&ip) || is_of_this_machine(ip) || is_of_this_machine(address.ip());
+        let is_own = || {
+            self.own_addresses.contains(&ip)
+                || is_of_this_machine(ip)
+                || is_of_this_machine(address.ip())
+        };
         if self.own_ports.contains(&port) && is_own() {
             return Err(Refusal::OwnPort);
         }
@@ -110,7 +113,8 @@ impl AddressPattern {
             IpAddr::V4(address) => (u128::from(address.to_bits()) << 96, 32),
             IpAddr::V6(address) => (address.to_bits(), 128),
         };
-        let ((network, width), (asked, asked_width)) = (bits(self.network), bits(canonical(address.ip())));
+        let ((network, width), (asked, asked_width)) =
+            (bits(self.network), bits(canonical(address.ip())));
         // The first bits of both are shifted down to the last; a shift by all bits is none.
         let first = |bits: u128| bits.checked_shr(128 - self.prefix).unwrap_or_default();
         width == asked_width && first(network) == first(asked)
@@ -221,7 +225,8 @@ fn proxies(settings: &HostSettings) -> BTreeSet<String> {
         Proxy::Direct => BTreeSet::new(),
         Proxy::Through(url) => url.host_str().map(str::to_owned).into_iter().collect(),
         Proxy::Environment => {
-            let written = PROXY_VARIABLES.iter().filter_map(|variable| std::env::var(variable).ok());
+            let written =
+                PROXY_VARIABLES.iter().filter_map(|variable| std::env::var(variable).ok());
             let urls = written.filter_map(|text| {
                 let url = if text.contains("://") { text } else { format!("http://{text}") };
                 Url::parse(&url).ok()
@@ -253,7 +258,9 @@ impl Guard {
         let Some(port) = url.port_or_known_default() else { return Ok(()) };
         match url.host() {
             Some(Host::Ipv4(address)) => self.check(&address.to_string(), (address, port).into()),
-            Some(Host::Ipv6(address)) => self.check(&format!("[{address}]"), (address, port).into()),
+            Some(Host::Ipv6(address)) => {
+                self.check(&format!("[{address}]"), (address, port).into())
+            }
             Some(Host::Domain(name)) => {
                 // Always this machine (RFC 6761, section 6.3), also where a proxy looks it up.
                 let bare = name.strip_suffix('.').unwrap_or(name);
@@ -273,7 +280,8 @@ impl Guard {
 
     fn check(&self, host: &str, address: SocketAddr) -> Result<(), OutOfReach> {
         let Rules { reach, named, trusted, .. } = &self.0.rules;
-        let is_in = |hosts: &BTreeSet<(String, u16)>| hosts.contains(&(host.to_owned(), address.port()));
+        let is_in =
+            |hosts: &BTreeSet<(String, u16)>| hosts.contains(&(host.to_owned(), address.port()));
         if is_in(named) {
             return Ok(());
         }
@@ -295,12 +303,17 @@ impl Guard {
         };
         if ports.is_empty() {
             let is_proxy = self.0.rules.proxies.contains(name);
-            return if is_proxy { Ok(found) } else { Err(OutOfReach::Unannounced { host: name.to_owned() }) };
+            return if is_proxy {
+                Ok(found)
+            } else {
+                Err(OutOfReach::Unannounced { host: name.to_owned() })
+            };
         }
         let mut refused = None;
         let mut within = Vec::new();
         for address in found {
-            let checked = ports.iter().try_for_each(|&port| self.check(name, SocketAddr::new(address, port)));
+            let checked =
+                ports.iter().try_for_each(|&port| self.check(name, SocketAddr::new(address, port)));
             match checked {
                 Ok(()) => within.push(address),
                 Err(error) => refused = Some(error),
@@ -322,7 +335,9 @@ impl Resolve for Guard {
             let found = tokio::net::lookup_host((name, 0)).await?;
             let within = guard.within_reach(name, found.map(|found| found.ip()).collect())?;
             if within.is_empty() {
-                return Err(io::Error::new(io::ErrorKind::NotFound, "the name has no address").into());
+                return Err(
+                    io::Error::new(io::ErrorKind::NotFound, "the name has no address").into()
+                );
             }
             Ok(Box::new(within.into_iter().map(|address| SocketAddr::new(address, 0))) as Addrs)
         })

@@ -72,7 +72,8 @@ impl Registries {
         };
         let is_allowed = || {
             host.authorities().any(|(name, port)| {
-                host_address(&name).is_some_and(|ip| self.reach.is_allowed(SocketAddr::new(ip, port)))
+                host_address(&name)
+                    .is_some_and(|ip| self.reach.is_allowed(SocketAddr::new(ip, port)))
             })
         };
         self.hosts.contains_key(host) || is_mirror() || is_allowed()
@@ -83,8 +84,8 @@ impl Registries {
         let mirrors = self.hosts.values().flat_map(|settings| &settings.mirrors);
         let hosts = self.hosts.keys().chain(mirrors.map(|mirror| &mirror.host));
         let services = self.hosts.values().filter_map(|settings| settings.token_service.as_ref());
-        let services =
-            services.filter_map(|url| Some((url.host_str()?.to_owned(), url.port_or_known_default()?)));
+        let services = services
+            .filter_map(|url| Some((url.host_str()?.to_owned(), url.port_or_known_default()?)));
         hosts.flat_map(RegistryHost::authorities).chain(services).collect()
     }
 }
@@ -140,7 +141,8 @@ impl HostSettings {
     /// Who besides `host` itself gets the login for it.
     pub(crate) fn token_service(&self, host: &RegistryHost) -> Option<Origin> {
         let usual = || {
-            let (_, url) = TOKEN_SERVICES.iter().find(|(registry, _)| *registry == host.as_str())?;
+            let (_, url) =
+                TOKEN_SERVICES.iter().find(|(registry, _)| *registry == host.as_str())?;
             Url::parse(url).ok()
         };
         self.token_service.clone().or_else(usual).map(|url| url.origin())
@@ -200,7 +202,9 @@ pub enum InvalidHost {
     #[error("is not HOST[:PORT], without a scheme")]
     Form,
     /// References take it for the first part of a repository of Docker Hub.
-    #[error("has neither a dot nor a port, so that references take it for a repository of docker.io")]
+    #[error(
+        "has neither a dot nor a port, so that references take it for a repository of docker.io"
+    )]
     Ambiguous,
 }
 
@@ -225,8 +229,9 @@ impl RegistryHost {
     /// Host and port as URLs have them; without a port those of HTTPS and of HTTP.
     pub(crate) fn authorities(&self) -> impl Iterator<Item = (String, u16)> + use<> {
         let address = self.address();
-        let with_port =
-            address.rsplit_once(':').and_then(|(name, port)| Some((name, port.parse::<u16>().ok()?)));
+        let with_port = address
+            .rsplit_once(':')
+            .and_then(|(name, port)| Some((name, port.parse::<u16>().ok()?)));
         let (name, ports) = match with_port {
             Some((name, port)) => (name.to_owned(), vec![port]),
             None => (address.to_owned(), vec![443, 80]),
@@ -258,7 +263,8 @@ impl FromStr for RegistryHost {
         if text.len() > MAX_HOST_BYTES {
             return Err(InvalidHost::Form);
         }
-        let (name, port) = text.split_once(':').map_or((text, None), |(name, port)| (name, Some(port)));
+        let (name, port) =
+            text.split_once(':').map_or((text, None), |(name, port)| (name, Some(port)));
         let is_label = |label: &str| {
             let is_part = |c: char| c.is_ascii_alphanumeric() || c == '-';
             !label.is_empty()
@@ -302,7 +308,11 @@ pub enum InvalidMirror {
 impl Mirror {
     /// The name of a repository at the mirror.
     pub(crate) fn repository(&self, repository: &str) -> String {
-        if self.path.is_empty() { repository.to_owned() } else { format!("{}/{repository}", self.path) }
+        if self.path.is_empty() {
+            repository.to_owned()
+        } else {
+            format!("{}/{repository}", self.path)
+        }
     }
 }
 
@@ -344,9 +354,13 @@ mod tests {
         for yes in ["127.0.0.1:5000", "localhost", "localhost:1", "[::1]:5000", "127.9.9.9"] {
             assert!(is_loopback(yes), "{yes}");
         }
-        for no in
-            ["10.0.0.1:5000", "localhost.example.org", "[fe80::1]:5000", "registry.example.org", "1271.0.0.1"]
-        {
+        for no in [
+            "10.0.0.1:5000",
+            "localhost.example.org",
+            "[fe80::1]:5000",
+            "registry.example.org",
+            "1271.0.0.1",
+        ] {
             assert!(!is_loopback(no), "{no}");
         }
     }
@@ -377,7 +391,9 @@ mod tests {
     fn what_an_admin_has_named_is_known() {
         let settings = HostSettings {
             mirrors: vec!["mirror.example:5000/hub".parse().unwrap()],
-            token_service: Some(HostSettings::parse_token_service("https://auth.example:444").unwrap()),
+            token_service: Some(
+                HostSettings::parse_token_service("https://auth.example:444").unwrap(),
+            ),
             ..HostSettings::default()
         };
         let mut registries = Registries::default();
@@ -387,12 +403,21 @@ mod tests {
             registries.named().iter().map(|(name, port)| format!("{name} {port}")).collect();
         assert_eq!(
             named,
-            ["auth.example 444", "index.docker.io 80", "index.docker.io 443", "mirror.example 5000"]
+            [
+                "auth.example 444",
+                "index.docker.io 80",
+                "index.docker.io 443",
+                "mirror.example 5000"
+            ]
         );
-        for yes in ["docker.io", "mirror.example:5000", "127.0.0.1:5000", "localhost:5000", "[::1]:7"] {
+        for yes in
+            ["docker.io", "mirror.example:5000", "127.0.0.1:5000", "localhost:5000", "[::1]:7"]
+        {
             assert!(registries.names(&RegistryHost::of_reference(yes)), "{yes}");
         }
-        for no in ["mirror.example", "auth.example:444", "127.0.0.1:5001", "localhost", "10.0.0.1:5000"] {
+        for no in
+            ["mirror.example", "auth.example:444", "127.0.0.1:5001", "localhost", "10.0.0.1:5000"]
+        {
             assert!(!registries.names(&RegistryHost::of_reference(no)), "{no}");
         }
     }
@@ -410,8 +435,12 @@ mod tests {
         let url = HostSettings::parse_token_service("https://Auth.example:443").unwrap();
         let set = HostSettings { token_service: Some(url), ..none };
         assert_eq!(of("docker.io", &set).as_deref(), Some("https://auth.example"));
-        for text in ["auth.example", "ftp://auth.example", "https://me:p@auth.example", "https://a.example/x"]
-        {
+        for text in [
+            "auth.example",
+            "ftp://auth.example",
+            "https://me:p@auth.example",
+            "https://a.example/x",
+        ] {
             assert_eq!(HostSettings::parse_token_service(text), Err(InvalidTokenService), "{text}");
         }
     }

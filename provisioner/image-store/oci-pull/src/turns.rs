@@ -110,7 +110,8 @@ impl Turns {
     pub fn new(places: usize) -> Self {
         let (claims, users) = (HashMap::new(), BTreeMap::new());
         let places = places.max(1);
-        let book = Book { places, taken: 0, next_claim: 0, events: 0, claims, users, recalled: None };
+        let book =
+            Book { places, taken: 0, next_claim: 0, events: 0, claims, users, recalled: None };
         Self(Arc::new(Mutex::new(book)))
     }
 
@@ -219,7 +220,9 @@ impl Standing {
             (own, others) => format!(", behind {own} of {whose} and {others} of other users"),
         };
         let limit = if is_kept {
-            format!("{whose} has {held} of the {places} places, and the last is kept for users who have none")
+            format!(
+                "{whose} has {held} of the {places} places, and the last is kept for users who have none"
+            )
         } else if held > 0 {
             format!("all {places} places are taken, {held} of them by {whose}")
         } else {
@@ -372,7 +375,8 @@ impl Book {
     /// A claim has waited for long: recalls the newest place of who holds most, if that is two more
     /// than its user holds. Then neither has less than the other afterwards.
     fn recall(&mut self, id: u64) {
-        let Some(ClaimState { user, at: ClaimPosition::Waiting { number, .. }, .. }) = self.claims.get(&id)
+        let Some(ClaimState { user, at: ClaimPosition::Waiting { number, .. }, .. }) =
+            self.claims.get(&id)
         else {
             return;
         };
@@ -408,7 +412,8 @@ impl Book {
         let ClaimPosition::Waiting { number, .. } = claim.at else { return None };
         let own = self.users.get(&claim.user)?;
         let own_before = own.waiting.range(..number).count();
-        let (held, served, first) = (own.held() + own_before, own.served, *own.waiting.first_key_value()?.0);
+        let (held, served, first) =
+            (own.held() + own_before, own.served, *own.waiting.first_key_value()?.0);
         let before = |other: &UserState| {
             let Some((_, other_served, other_first)) = other.turn() else { return 0 };
             // Of two whose turn comes with equally many places, who has fewer now was served later.

@@ -30,7 +30,12 @@ pub fn unusable_files(registries: &Registries) -> Vec<UnusableFile> {
         let login = credentials.map(|path| ("credentials", path, credentials::look(path, host)));
         for (setting, path, looked) in ca.into_iter().chain(login) {
             if let Err(source) = looked {
-                unusable.push(UnusableFile { host: host.clone(), setting, path: path.clone(), source });
+                unusable.push(UnusableFile {
+                    host: host.clone(),
+                    setting,
+                    path: path.clone(),
+                    source,
+                });
             }
         }
     }

@@ -92,7 +92,11 @@ fn run(probe: impl FnOnce(&str) -> Vec<String>) -> Result<(), ChildError> {
     let out = Out::default();
     out.say(&Message::Jailed { missing }).map_err(ChildError::Output)?;
     let probed = task.request.probe.as_deref().map(probe).unwrap_or_default();
-    let last = match root.transpose().map_err(BuildError::from).and_then(|root| convert(&task, root, &out)) {
+    let last = match root
+        .transpose()
+        .map_err(BuildError::from)
+        .and_then(|root| convert(&task, root, &out))
+    {
         Ok((kernels, mut warnings)) => {
             warnings.extend(probed);
             let warnings = warnings.iter().take(MAX_WARNINGS).map(|text| plain(text)).collect();
@@ -268,7 +272,8 @@ fn is_of_machine(error: &BuildError) -> bool {
     let mut next: Option<&(dyn std::error::Error + 'static)> = Some(error);
     while let Some(error) = next {
         let errno = error.downcast_ref::<io::Error>().and_then(io::Error::raw_os_error);
-        if errno.is_some_and(|errno| lacking.iter().any(|lacking| lacking.raw_os_error() == errno)) {
+        if errno.is_some_and(|errno| lacking.iter().any(|lacking| lacking.raw_os_error() == errno))
+        {
             return true;
         }
         next = error.source();

@@ -86,7 +86,9 @@ pub(super) fn enter(output: Option<&OwnedFd>, output_bytes: u64) -> Result<Vec<S
     }
     // Without CAP_SETPCAP the set stays as it is: nothing can be had from it, see below.
     match drop_bounding_set() {
-        Err(error) if error.raw() != Some(rustix::io::Errno::PERM.raw_os_error()) => return Err(error.into()),
+        Err(error) if error.raw() != Some(rustix::io::Errno::PERM.raw_os_error()) => {
+            return Err(error.into());
+        }
         _ => {}
     }
     give_up_capabilities()?;
@@ -137,7 +139,10 @@ fn restrict_files(output: Option<&OwnedFd>) -> Result<Vec<String>, JailError> {
     Ok(match status {
         RulesetStatus::FullyEnforced => Vec::new(),
         RulesetStatus::PartiallyEnforced => {
-            vec!["a part of Landlock (it knows no TCP before 6.7, no signals before 6.12)".to_owned()]
+            vec![
+                "a part of Landlock (it knows no TCP before 6.7, no signals before 6.12)"
+                    .to_owned(),
+            ]
         }
         RulesetStatus::NotEnforced => vec!["Landlock".to_owned()],
     })
@@ -201,8 +206,11 @@ fn filter(more: &[libc::c_long], pair: Option<(u8, Test)>) -> Filter {
         call: number(call),
         only: Some((argument, test)),
     };
-    let mut allowed: Vec<AllowedCall> =
-        ALWAYS.iter().chain(more).map(|call| AllowedCall { call: number(*call), only: None }).collect();
+    let mut allowed: Vec<AllowedCall> = ALWAYS
+        .iter()
+        .chain(more)
+        .map(|call| AllowedCall { call: number(*call), only: None })
+        .collect();
     let no_code = Test::HasNoneOf(if programs { 0 } else { PROT_EXEC });
     allowed.extend([
         only(libc::SYS_mmap, 2, no_code),
@@ -213,7 +221,7 @@ fn filter(more: &[libc::c_long], pair: Option<(u8, Test)>) -> Filter {
         } else {
             only(libc::SYS_prlimit64, 2, Test::HasNoneOf(u64::MAX))
         },
-        only(libc::SYS_prctl, 0, Test::Is(15)),          // PR_SET_NAME
+        only(libc::SYS_prctl, 0, Test::Is(15)), // PR_SET_NAME
         only(libc::SYS_prctl, 0, Test::Is(0x5356_4d41)), // PR_SET_VMA
         // Only to itself: without capabilities it is still of the server's user.
         only(libc::SYS_tgkill, 0, Test::Is(process::id())),
@@ -228,7 +236,11 @@ fn filter(more: &[libc::c_long], pair: Option<(u8, Test)>) -> Filter {
         allowed.extend(by_the_pair.map(|call| AllowedCall { call: number(call), only: None }));
         allowed.push(only(libc::SYS_clone, 0, Test::HasNoneOf(NAMESPACES)));
         // For the second step.
-        let second = [libc::SYS_seccomp, libc::SYS_landlock_create_ruleset, libc::SYS_landlock_restrict_self];
+        let second = [
+            libc::SYS_seccomp,
+            libc::SYS_landlock_create_ruleset,
+            libc::SYS_landlock_restrict_self,
+        ];
         allowed.extend(second.map(|call| AllowedCall { call: number(call), only: None }));
         allowed.push(only(libc::SYS_prctl, 0, Test::Is(38))); // PR_SET_NO_NEW_PRIVS
     } else {
@@ -270,6 +282,10 @@ mod tests {
         });
         let (of_programs, bare, tipc, of_std) = tried.join().unwrap();
         assert_eq!((of_programs, bare, tipc), (Ok(()), Err(Errno::PERM), Err(Errno::PERM)));
-        assert_eq!(of_std, [Err(Some(libc::EPERM)), Err(Some(libc::EPERM))], "datagrams, and streams");
+        assert_eq!(
+            of_std,
+            [Err(Some(libc::EPERM)), Err(Some(libc::EPERM))],
+            "datagrams, and streams"
+        );
     }
 }

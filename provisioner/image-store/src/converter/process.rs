@@ -19,7 +19,9 @@ use std::{
 use api::image::{Artifact, KernelArtifact};
 use rustix::{
     event::{PollFd, PollFlags, Timespec, poll},
-    process::{Pid, Signal, WaitId, WaitIdOptions, kill_process_group, test_kill_process_group, waitid},
+    process::{
+        Pid, Signal, WaitId, WaitIdOptions, kill_process_group, test_kill_process_group, waitid,
+    },
 };
 
 use super::{
@@ -176,9 +178,14 @@ impl<'a> FrameHandler<'a> {
                 let (digest, size) = self.store.adopt(temporary)?;
                 self.artifacts.push(Artifact { format, digest, size });
             }
-            Frame::Message(Message::Done { kernels, warnings }) => return Ok(self.done(kernels, &warnings)),
+            Frame::Message(Message::Done { kernels, warnings }) => {
+                return Ok(self.done(kernels, &warnings));
+            }
             Frame::Message(Message::Failed { kind, message }) => {
-                return Ok(FrameOutcome::Enough(ConversionEnd::Failed { kind, message: plain(&message) }));
+                return Ok(FrameOutcome::Enough(ConversionEnd::Failed {
+                    kind,
+                    message: plain(&message),
+                }));
             }
         }
         Ok(FrameOutcome::More)
@@ -200,10 +207,9 @@ impl<'a> FrameHandler<'a> {
         if before / LOOK_BYTES != self.bytes / LOOK_BYTES && self.store.is_full() {
             return Err(self.store.no_space(RESERVED_BYTES + LOOK_BYTES).into());
         }
-        temporary
-            .file()
-            .write_all(bytes)
-            .map_err(|error| self.store.write_failed("write stage 1 to", temporary.path(), 0, error))?;
+        temporary.file().write_all(bytes).map_err(|error| {
+            self.store.write_failed("write stage 1 to", temporary.path(), 0, error)
+        })?;
         Ok(FrameOutcome::More)
     }
 
@@ -245,9 +251,9 @@ pub(super) fn converse(
     if let Some(end) = process.listen(handler)? {
         // What it wrote is hashed next: nobody may write into it any more.
         return Ok(match end {
-            ConversionEnd::Done if !process.end() => {
-                ConversionEnd::Crashed { cause: "it left a process behind that does not end".to_owned() }
-            }
+            ConversionEnd::Done if !process.end() => ConversionEnd::Crashed {
+                cause: "it left a process behind that does not end".to_owned(),
+            },
             end => end,
         });
     }
@@ -296,12 +302,16 @@ impl Process {
         let mut child = command.spawn()?;
         // With the command go our copies of its ends of the pipes.
         drop(command);
-        let last_words = child.stderr.take().map(|stderr| thread::spawn(move || last_words(stderr)));
+        let last_words =
+            child.stderr.take().map(|stderr| thread::spawn(move || last_words(stderr)));
         Ok((Self { child, output: output.into(), last_words, is_gone: None, status: None }, ours))
     }
 
     /// Hears it until there is nothing more to hear; `None` if it fell silent for good without a result.
-    fn listen(&mut self, handler: &mut FrameHandler<'_>) -> Result<Option<ConversionEnd>, ConvertError> {
+    fn listen(
+        &mut self,
+        handler: &mut FrameHandler<'_>,
+    ) -> Result<Option<ConversionEnd>, ConvertError> {
         let mut frames = Frames::default();
         let mut buffer = vec![0; 1 << 16];
         let mut silent = 0;
@@ -331,7 +341,9 @@ impl Process {
             loop {
                 match frames.next() {
                     Ok(None) => break,
-                    Err(error) => return crashed(format!("it says what no converter says: {error}")),
+                    Err(error) => {
+                        return crashed(format!("it says what no converter says: {error}"));
+                    }
                     Ok(Some(frame)) => match handler.handle_frame(frame)? {
                         FrameOutcome::More => {}
                         FrameOutcome::Enough(end) => return Ok(Some(end)),
@@ -348,9 +360,9 @@ impl Process {
         let mut waited = [PollFd::new(&self.output, PollFlags::IN)];
         match poll(&mut waited, Some(&tick)) {
             Ok(0) | Err(rustix::io::Errno::INTR) => Ok(None),
-            Ok(_) => {
-                Ok(Some(rustix::io::retry_on_intr(|| rustix::io::read(self.output.as_fd(), &mut *buffer))?))
-            }
+            Ok(_) => Ok(Some(rustix::io::retry_on_intr(|| {
+                rustix::io::read(self.output.as_fd(), &mut *buffer)
+            })?)),
             Err(errno) => Err(errno.into()),
         }
     }
@@ -368,7 +380,9 @@ impl Process {
         let said = self.last_words.take().and_then(|thread| thread.join().ok()).unwrap_or_default();
         let said = plain(String::from_utf8_lossy(&said).trim());
         match self.status.filter(|_| has_ended) {
-            None => ConversionEnd::Crashed { cause: "it closed its output and did not end".to_owned() },
+            None => {
+                ConversionEnd::Crashed { cause: "it closed its output and did not end".to_owned() }
+            }
             Some(status) if status.signal() == Some(Signal::KILL.as_raw()) => ConversionEnd::Killed,
             Some(status) => ConversionEnd::Crashed { cause: cause(status, &said) },
         }
@@ -425,8 +439,10 @@ fn has_living(group: Pid) -> bool {
         let stat = fs::read_to_string(process.path().join("stat")).unwrap_or_default();
         // proc_pid_stat(5): behind the name, which may hold anything, state, parent, group; then the 18th,
         // how many threads there are.
-        let facts: Vec<&str> =
-            stat.rsplit_once(')').map(|(_, facts)| facts.split_whitespace().collect()).unwrap_or_default();
+        let facts: Vec<&str> = stat
+            .rsplit_once(')')
+            .map(|(_, facts)| facts.split_whitespace().collect())
+            .unwrap_or_default();
         let [state, _, of, ..] = facts.as_slice() else { return false };
         let threads = facts.get(17).and_then(|threads| threads.parse().ok()).unwrap_or(0_u32);
         let is_dead = ["Z", "X"].contains(state) && threads <= 1;
@@ -488,7 +504,10 @@ mod tests {
             assert!(matches!(handler.handle_frame(frame), Ok(FrameOutcome::More)));
             handler.messages
         };
-        assert_eq!(handle_frame(Frame::Message(Message::Artifact { format: "vmlinuz".to_owned() })), 1);
+        assert_eq!(
+            handle_frame(Frame::Message(Message::Artifact { format: "vmlinuz".to_owned() })),
+            1
+        );
         assert_eq!(handle_frame(Frame::Data(vec![0; 1 << 20])), 5);
         assert_eq!(handle_frame(Frame::Data(vec![0])), 6);
         handler.messages = MAX_MESSAGES;

@@ -25,8 +25,8 @@ use std::{
 };
 
 use rustix::net::{
-    RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendAncillaryBuffer, SendAncillaryMessage,
-    SendFlags,
+    RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendAncillaryBuffer,
+    SendAncillaryMessage, SendFlags,
 };
 use serde::{Deserialize, Serialize};
 
@@ -152,12 +152,18 @@ pub(super) fn send_request(
     let count = |count: usize| u32::try_from(count).unwrap_or(u32::MAX).to_le_bytes();
     socket.write_all(&[count(descriptors.len()), count(json.len())].concat())?;
     for some in descriptors.chunks(DESCRIPTORS_AT_ONCE) {
-        let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(DESCRIPTORS_AT_ONCE))];
+        let mut space =
+            [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(DESCRIPTORS_AT_ONCE))];
         let mut ancillary = SendAncillaryBuffer::new(&mut space);
         if !ancillary.push(SendAncillaryMessage::ScmRights(some)) {
             return Err(io::ErrorKind::InvalidInput.into());
         }
-        rustix::net::sendmsg(socket.as_fd(), &[IoSlice::new(&[0])], &mut ancillary, SendFlags::NOSIGNAL)?;
+        rustix::net::sendmsg(
+            socket.as_fd(),
+            &[IoSlice::new(&[0])],
+            &mut ancillary,
+            SendFlags::NOSIGNAL,
+        )?;
     }
     socket.write_all(&json)
 }
@@ -270,11 +276,15 @@ mod tests {
         for (number, mut file) in files.iter().enumerate() {
             write!(file, "{number}").unwrap();
         }
-        let request = Request { work: Work::Image, layers: Vec::new(), output_bytes: 7, probe: None };
+        let request =
+            Request { work: Work::Image, layers: Vec::new(), output_bytes: 7, probe: None };
         let descriptors: Vec<BorrowedFd<'_>> = files.iter().map(AsFd::as_fd).collect();
         send_request(&ours, &request, &descriptors).unwrap();
         let (received, descriptors) = receive_request(&theirs).unwrap();
-        assert_eq!((received.work, received.output_bytes, descriptors.len()), (Work::Image, 7, 300));
+        assert_eq!(
+            (received.work, received.output_bytes, descriptors.len()),
+            (Work::Image, 7, 300)
+        );
         for (number, descriptor) in descriptors.into_iter().enumerate() {
             let mut text = [0; 3];
             let count = rustix::io::pread(&descriptor, &mut text, 0).unwrap();

@@ -104,16 +104,24 @@ impl AttemptCounts {
     }
 
     /// Counts a try of an image that is about to begin.
-    pub(super) fn begin(&self, image: &Digest) -> Result<Result<CountedAttempt, Abandoned>, TriesError> {
+    pub(super) fn begin(
+        &self,
+        image: &Digest,
+    ) -> Result<Result<CountedAttempt, Abandoned>, TriesError> {
         let mut running = self.running.lock().unwrap_or_else(PoisonError::into_inner);
         let is_counted_by_another = running.contains_key(image);
         let before = self.read(image).filter(|record| record.converter == self.version);
         if !is_counted_by_another {
-            if let Some(Record { tries, reason, .. }) = before.as_ref().filter(|r| r.tries >= MAX_TRIES) {
+            if let Some(Record { tries, reason, .. }) =
+                before.as_ref().filter(|r| r.tries >= MAX_TRIES)
+            {
                 return Ok(Err(Abandoned { tries: *tries, reason: reason.clone() }));
             }
             let tries = before.as_ref().map_or(0, |record| record.tries) + 1;
-            self.write(image, &Record { converter: self.version, tries, reason: SERVER_ENDED.to_owned() })?;
+            self.write(
+                image,
+                &Record { converter: self.version, tries, reason: SERVER_ENDED.to_owned() },
+            )?;
         }
         *running.entry(*image).or_default() += 1;
         Ok(Ok(CountedAttempt { tries: self.clone(), image: *image, before, is_counted_by_another }))

@@ -68,7 +68,12 @@ impl Store {
     ///
     /// # Errors
     /// As of [`Self::writer`].
-    pub fn try_writer(&self, digest: &Digest, size: u64, beside: bool) -> Result<Beginning, StoreError> {
+    pub fn try_writer(
+        &self,
+        digest: &Digest,
+        size: u64,
+        beside: bool,
+    ) -> Result<Beginning, StoreError> {
         for number in 0..=if beside { MAX_BESIDE } else { 0 } {
             let name = match number {
                 0 => digest.hex(),
@@ -233,8 +238,11 @@ impl BlobWriter {
     /// Hashes what an earlier writer left, and sees whether there is room for the rest.
     fn hash_what_is_there(&mut self) -> Result<(), StoreError> {
         let read = hash_all(&mut self.file, &mut self.hash);
-        self.offset =
-            read.map_err(|source| StoreError::Io { operation: "read", path: self.path.clone(), source })?;
+        self.offset = read.map_err(|source| StoreError::Io {
+            operation: "read",
+            path: self.path.clone(),
+            source,
+        })?;
         if self.offset > self.size {
             self.restart()?;
         }

@@ -32,7 +32,9 @@ pub enum StoreError {
         available: u64,
     },
     /// The bytes are not those that were announced. Nothing was published.
-    #[error("digest mismatch: expected {expected}, got {got}; the source is damaged or was tampered with")]
+    #[error(
+        "digest mismatch: expected {expected}, got {got}; the source is damaged or was tampered with"
+    )]
     DigestMismatch {
         /// The digest asked for.
         expected: Digest,

@@ -50,7 +50,9 @@ impl Leases {
         match fs::remove_file(path) {
             Ok(()) => Ok(true),
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
-            Err(source) => Err(StoreError::Io { operation: "remove", path: path.to_owned(), source }),
+            Err(source) => {
+                Err(StoreError::Io { operation: "remove", path: path.to_owned(), source })
+            }
         }
     }
 }
@@ -135,7 +137,9 @@ impl Removal {
         let mut removed = Removed { blobs: 0, partial, bytes };
         store.removed.add(removed);
         for (digest, size) in store.list()? {
-            if !needed.contains(&digest) && store.leases.remove_unused(&digest, &store.path(&digest))? {
+            if !needed.contains(&digest)
+                && store.leases.remove_unused(&digest, &store.path(&digest))?
+            {
                 removed.blobs += 1;
                 removed.bytes += size;
                 store.removed.add(Removed { blobs: 1, partial: 0, bytes: size });

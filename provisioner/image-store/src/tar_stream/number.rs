@@ -33,7 +33,8 @@ fn octal(bytes: &[u8]) -> Option<i64> {
 fn base_256(bytes: &[u8]) -> Option<i64> {
     let (first, rest) = bytes.split_first()?;
     // The bit below the mark is the sign.
-    let first = if first & 0x40 == 0 { i128::from(first & 0x7f) } else { i128::from(*first) - 0x100 };
+    let first =
+        if first & 0x40 == 0 { i128::from(first & 0x7f) } else { i128::from(*first) - 0x100 };
     let number = rest.iter().take(15).fold(first, |number, byte| (number << 8) | i128::from(*byte));
     i64::try_from(number).ok()
 }

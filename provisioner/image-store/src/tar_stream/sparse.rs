@@ -59,7 +59,8 @@ impl SparseMap {
         if !rest.is_empty() || counted != stored {
             return Err(broken());
         }
-        let extents = pairs.iter().map(|[offset, length]| Extent { offset: *offset, length: *length });
+        let extents =
+            pairs.iter().map(|[offset, length]| Extent { offset: *offset, length: *length });
         Ok(Self { extents: extents.collect(), size, stored })
     }
 
@@ -100,7 +101,8 @@ impl Cursor {
     /// What comes next, `most` bytes of it or fewer. A hole counts as read; of data tell
     /// [`Self::read`].
     pub(super) fn next(&mut self, most: usize) -> Piece {
-        let up_to = |end: u64, place: u64| usize::try_from(end - place).unwrap_or(usize::MAX).min(most);
+        let up_to =
+            |end: u64, place: u64| usize::try_from(end - place).unwrap_or(usize::MAX).min(most);
         loop {
             let (begin, end) = match self.map.extents.get(self.extent) {
                 Some(extent) => (extent.offset, extent.offset + extent.length),
@@ -310,7 +312,9 @@ impl DecimalLines {
 }
 
 fn decimal(digits: &[u8]) -> io::Result<u64> {
-    let text = std::str::from_utf8(digits).ok().filter(|text| text.bytes().all(|byte| byte.is_ascii_digit()));
+    let text = std::str::from_utf8(digits)
+        .ok()
+        .filter(|text| text.bytes().all(|byte| byte.is_ascii_digit()));
     text.and_then(|text| text.parse().ok()).ok_or_else(broken)
 }
 

@@ -9,8 +9,8 @@
 use std::collections::{BTreeMap, VecDeque};
 
 use super::{
-    Content, Inode, InodeId, MAX_DEPTH, MAX_LINK_STEPS, MAX_LINKS_FOLLOWED, MAX_STEPS, Name, Node, ROOT,
-    Tree, parts,
+    Content, Inode, InodeId, MAX_DEPTH, MAX_LINK_STEPS, MAX_LINKS_FOLLOWED, MAX_STEPS, Name, Node,
+    ROOT, Tree, parts,
 };
 use crate::{
     budget::OverBudget,
@@ -48,7 +48,12 @@ pub(crate) enum MergeError {
 
 impl Tree {
     /// Applies entry number `ordinal` of layer number `layer`; layers come lowest first.
-    pub(crate) fn apply(&mut self, layer: usize, ordinal: usize, entry: Entry) -> Result<(), MergeError> {
+    pub(crate) fn apply(
+        &mut self,
+        layer: usize,
+        ordinal: usize,
+        entry: Entry,
+    ) -> Result<(), MergeError> {
         let parts = parts(&entry.path);
         let Some((name, parents)) = parts.split_last() else {
             return match entry.kind {
@@ -146,11 +151,16 @@ impl Tree {
     fn link_target(&self, target: &[u8]) -> Result<InodeId, MergeError> {
         let shown = || shown(target);
         let parts = parts(target);
-        let (name, parents) = parts.split_last().ok_or_else(|| MergeError::LinkToDirectory(shown()))?;
+        let (name, parents) =
+            parts.split_last().ok_or_else(|| MergeError::LinkToDirectory(shown()))?;
         let directory = self.parent(parents)?;
         let found = directory.and_then(|directory| self.child(directory, name));
         let inode = found.ok_or_else(|| MergeError::NoLinkTarget(shown()))?.inode;
-        if self.directory(inode).is_some() { Err(MergeError::LinkToDirectory(shown())) } else { Ok(inode) }
+        if self.directory(inode).is_some() {
+            Err(MergeError::LinkToDirectory(shown()))
+        } else {
+            Ok(inode)
+        }
     }
 
     fn child(&self, directory: InodeId, name: &[u8]) -> Option<Name> {
@@ -276,7 +286,12 @@ mod tests {
     use crate::{budget::Budget, tar_stream::Metadata};
 
     fn entry(path: &str, kind: Kind) -> Entry {
-        Entry { path: path.into(), kind, metadata: Metadata { mode: 0o644, ..Metadata::default() }, size: 1 }
+        Entry {
+            path: path.into(),
+            kind,
+            metadata: Metadata { mode: 0o644, ..Metadata::default() },
+            size: 1,
+        }
     }
 
     fn tree() -> Tree {
@@ -305,7 +320,9 @@ mod tests {
     fn merged(script: &str) -> Result<Tree, MergeError> {
         let mut tree = tree();
         for (layer, lines) in script.split("--").enumerate() {
-            for (ordinal, line) in lines.lines().map(str::trim).filter(|line| !line.is_empty()).enumerate() {
+            for (ordinal, line) in
+                lines.lines().map(str::trim).filter(|line| !line.is_empty()).enumerate()
+            {
                 let words: Vec<&str> = line.split(' ').collect();
                 let kind = match words[0] {
                     "d" => Kind::Directory,
@@ -372,7 +389,9 @@ mod tests {
             root/x file 1.1
             up -> /../../root
         "#]]
-        .assert_eq(&listing("s link ../../../etc\ns up /../../root\n--\nf ../../link/passwd\nf up/x"));
+        .assert_eq(&listing(
+            "s link ../../../etc\ns up /../../root\n--\nf ../../link/passwd\nf up/x",
+        ));
     }
 
     #[test]
@@ -423,7 +442,8 @@ mod tests {
                 "opaque directories, one below the other",
                 steps(|n| {
                     let lower = numbered(n, &|i| format!("f {}{i}", "a/".repeat(100)));
-                    let own = numbered(n, &|i| format!("f {}.wh..wh..opq", "a/".repeat(99 - i % 100)));
+                    let own =
+                        numbered(n, &|i| format!("f {}.wh..wh..opq", "a/".repeat(99 - i % 100)));
                     format!("{lower}--\n{own}")
                 }),
             ),
@@ -443,8 +463,8 @@ mod tests {
     fn implied_directories_are_charged() {
         let mut tree = Tree::new(std::sync::Arc::new(Budget::new(1 << 20)));
         let path = |number: usize| format!("{number}/{}x", "b/".repeat(200));
-        let refused =
-            (0..100).find_map(|number| tree.apply(0, number, entry(&path(number), Kind::File)).err());
+        let refused = (0..100)
+            .find_map(|number| tree.apply(0, number, entry(&path(number), Kind::File)).err());
         assert_eq!(refused, Some(MergeError::Budget(OverBudget { limit: 1 << 20 })));
         // Some 225 bytes for each of 202 inodes a path.
         assert!((4_000..6_000).contains(&tree.inodes.len()), "{}", tree.inodes.len());
@@ -457,7 +477,8 @@ mod tests {
         let target = format!("{}d", "./".repeat(2000));
         tree.apply(0, 1, entry("far", Kind::Symlink(target.into()))).unwrap();
         assert!(tree.step(MAX_STEPS - 10_000), "so that the test need not walk them all");
-        let refused = (2..100).find_map(|number| tree.apply(0, number, entry("far/x", Kind::File)).err());
+        let refused =
+            (2..100).find_map(|number| tree.apply(0, number, entry("far/x", Kind::File)).err());
         assert_eq!(refused, Some(MergeError::Steps));
         assert_eq!(tree.find(b"d"), None, "nothing is found any more");
     }
@@ -471,7 +492,8 @@ mod tests {
         for link in 0..links {
             let next = if link + 1 == links { "d".to_owned() } else { format!("l{}", link + 1) };
             let target = format!("{}{next}", "d/../".repeat(32));
-            tree.apply(0, link + 1, entry(&format!("l{link}"), Kind::Symlink(target.into()))).unwrap();
+            tree.apply(0, link + 1, entry(&format!("l{link}"), Kind::Symlink(target.into())))
+                .unwrap();
         }
         tree.link_steps.set(MAX_LINK_STEPS - 100_000);
         let refused = (0..60_000).find_map(|number| {
@@ -485,7 +507,8 @@ mod tests {
     fn long_names_are_shortened_in_errors() {
         let mut tree = tree();
         let target = "x".repeat(4_000);
-        let error = tree.apply(0, 0, entry("a", Kind::HardLink(target.into()))).unwrap_err().to_string();
+        let error =
+            tree.apply(0, 0, entry("a", Kind::HardLink(target.into()))).unwrap_err().to_string();
         assert!(error.contains("xxx…") && error.len() < 400, "{} characters", error.len());
     }
 

@@ -78,7 +78,12 @@ fn convert(layers: &[Vec<u8>]) -> Result<u64, String> {
     let store = Store::open(directory.path().join("store")).unwrap();
     let put = |bytes: &Vec<u8>| {
         let (digest, size) = store.put(bytes.as_slice()).unwrap();
-        Layer { digest, size, media_type: "application/vnd.oci.image.layer.v1.tar".to_owned(), diff_id: None }
+        Layer {
+            digest,
+            size,
+            media_type: "application/vnd.oci.image.layer.v1.tar".to_owned(),
+            diff_id: None,
+        }
     };
     let layers: Vec<Layer> = layers.iter().map(put).collect();
     let root = converter(directory.path()).job_root(&store, &IMAGE, &layers, &NoProgress);
@@ -156,7 +161,8 @@ fn many_attributes_of_one_file_are_no_trouble() {
     convert(&one(&[xattrs(1_500, 1), file(b"x", b"1")])).unwrap();
     // tar2sqfs takes 64 KiB of headers for a file, as Linux takes attributes.
     assert_refused(&one(&[xattrs(20_000, 1), file(b"x", b"1")]), "PAX header");
-    let headers: Vec<Vec<u8>> = (0..40).map(|_| xattrs(900, 1000)).chain([file(b"x", b"1")]).collect();
+    let headers: Vec<Vec<u8>> =
+        (0..40).map(|_| xattrs(900, 1000)).chain([file(b"x", b"1")]).collect();
     assert_refused(&one(&headers), "extended headers");
     let endless: Vec<Vec<u8>> =
         (0..3).map(|_| entry(b'L', b"././@LongLink", &vec![b'n'; 1_000_000], |_| ())).collect();
@@ -227,7 +233,8 @@ fn rubbish_behind_a_layer_is_refused_where_its_digest_is_known() {
     let media_type = "application/vnd.oci.image.layer.v1.tar+gzip".to_owned();
     let known = Layer { digest: blob, size, media_type, diff_id: Some(digest(&tar)) };
     let unknown = Layer { diff_id: None, ..known.clone() };
-    let convert = |layer: Layer| converter(directory.path()).job_root(&store, &IMAGE, &[layer], &NoProgress);
+    let convert =
+        |layer: Layer| converter(directory.path()).job_root(&store, &IMAGE, &[layer], &NoProgress);
     convert(unknown).unwrap();
     let refused = convert(known).unwrap_err().to_string();
     assert!(refused.starts_with(&format!("layer {blob} cannot be read")), "{refused}");
@@ -243,7 +250,8 @@ fn documents_that_nest_without_end_are_refused() {
         let reference = directory.path().join("layout").display().to_string();
         import_layout(&store, &reference, &Platform::default(), &NoProgress).unwrap_err()
     };
-    let nested = format!(r#"{{"layers":[],"annotations":{}{}}}"#, "[".repeat(100_000), "]".repeat(100_000));
+    let nested =
+        format!(r#"{{"layers":[],"annotations":{}{}}}"#, "[".repeat(100_000), "]".repeat(100_000));
     let error = refused(nested.as_bytes());
     assert!(matches!(&error, OciError::Document { what: "manifest", .. }), "{error:?}");
     let escaping = br#"{"schemaVersion":2,"layers":[],"config":{"mediaType":"x","digest":"sha256:../../etc/passwd","size":1}}"#;

@@ -143,7 +143,8 @@ fn kinds_modes_owners_links_attributes_and_whiteouts() {
 
 #[test]
 fn the_same_layers_give_the_same_bytes() {
-    let layers = [kernel_layer(), layer(&[Entry::File("etc/a", 0o644, b"a"), Entry::Symlink("etc/b", "a")])];
+    let layers =
+        [kernel_layer(), layer(&[Entry::File("etc/a", 0o644, b"a"), Entry::Symlink("etc/b", "a")])];
     let (_one, _, first) = build_all(&layers);
     let (directory, store, second) = build_all(&layers);
     assert_eq!(first, second);

@@ -20,7 +20,8 @@ const IMAGE: Digest = Digest([7; 32]);
 /// The converter of the tests, which counts crashes in `directory`.
 pub(crate) fn converter(directory: &Path) -> Converter {
     let program = Path::new(env!("CARGO_BIN_EXE_image-converter"));
-    Converter::of_program(program, vec!["image-converter".into()], directory.join("conversions")).unwrap()
+    Converter::of_program(program, vec!["image-converter".into()], directory.join("conversions"))
+        .unwrap()
 }
 
 /// A store with an image of a few bytes.
@@ -105,7 +106,8 @@ fn the_jail_holds() {
     let converter = converter(directory.path()).with_probe("break out");
     let options = options(directory.path());
     let built = converter.image(&store, &IMAGE, &layers, &options, &NoProgress).unwrap();
-    let tried: Vec<&String> = built.warnings.iter().filter(|text| !text.contains("no init")).collect();
+    let tried: Vec<&String> =
+        built.warnings.iter().filter(|text| !text.contains("no init")).collect();
     expect![[r#"
         [
             "TCP socket: PermissionDenied",
@@ -129,7 +131,9 @@ fn child() -> u32 {
     let own = std::process::id().to_string();
     for _ in 0..600 {
         for entry in fs::read_dir("/proc").unwrap().flatten() {
-            let Some(pid) = entry.file_name().to_str().and_then(|name| name.parse().ok()) else { continue };
+            let Some(pid) = entry.file_name().to_str().and_then(|name| name.parse().ok()) else {
+                continue;
+            };
             let stat = fs::read_to_string(entry.path().join("stat")).unwrap_or_default();
             let parent = stat.rsplit_once(')').and_then(|(_, rest)| rest.split_whitespace().nth(1));
             let status = fs::read_to_string(entry.path().join("status")).unwrap_or_default();
@@ -186,9 +190,9 @@ fn the_converter_has_no_rights_and_little_of_everything() {
         seen.insert("oom_score_adj".to_owned(), read("oom_score_adj").trim().to_owned());
         let environment = read("environ");
         assert!(
-            environment
-                .split('\0')
-                .all(|one| { one.is_empty() || one.starts_with("PATH=") || one == "MALLOC_ARENA_MAX=2" }),
+            environment.split('\0').all(|one| {
+                one.is_empty() || one.starts_with("PATH=") || one == "MALLOC_ARENA_MAX=2"
+            }),
             "{environment}"
         );
         kill(pid);
@@ -238,7 +242,8 @@ fn what_an_image_may_hold_fits_beside_what_the_converter_takes() {
     let store = Store::open(directory.path().join("store")).unwrap();
     let layers = put(&store, &[kernel_layer()]);
     let converter = converter(directory.path()).with_probe("hold what an image may");
-    let built = converter.image(&store, &IMAGE, &layers, &options(directory.path()), &NoProgress).unwrap();
+    let built =
+        converter.image(&store, &IMAGE, &layers, &options(directory.path()), &NoProgress).unwrap();
     let held = |warning: &String| warning == "held 256 MiB, and eight layers beside it";
     assert!(built.warnings.iter().any(held), "{:?}", built.warnings);
 }
@@ -248,7 +253,10 @@ fn an_image_that_crashes_the_converter_twice_is_refused_until_an_admin_wants_it(
     let site = Site::new();
     let ended = site.probe("abort").unwrap_err();
     assert!(matches!(&ended, ConvertError::Crashed { left: 1, .. }), "{ended:?}");
-    assert!(ended.to_string().contains("SIGABRT") && ended.to_string().contains("once more"), "{ended}");
+    assert!(
+        ended.to_string().contains("SIGABRT") && ended.to_string().contains("once more"),
+        "{ended}"
+    );
     let ended = site.probe("panic").unwrap_err();
     assert!(matches!(&ended, ConvertError::Crashed { left: 0, .. }), "{ended:?}");
     assert!(ended.to_string().contains("a mistake in the converter"), "{ended}");
@@ -286,7 +294,8 @@ fn a_substrate_program_that_is_too_large_is_refused_and_not_cut() {
     let program = fs::File::options().write(true).open(&options.substrate).unwrap();
     program.set_len((128 << 20) + 1).unwrap();
     let converter = site.converter();
-    let refused = converter.image(&site.store, &IMAGE, &site.layers, &options, &NoProgress).unwrap_err();
+    let refused =
+        converter.image(&site.store, &IMAGE, &site.layers, &options, &NoProgress).unwrap_err();
     let ConvertError::Start(source) = &refused else { panic!("{refused:?}") };
     assert!(source.to_string().contains("more than 128 MiB"), "{source}");
     // It is not the image's doing.

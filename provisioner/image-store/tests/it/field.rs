@@ -52,7 +52,8 @@ fn privileged_layouts_of_the_field_are_read_as_the_peers_read_them() {
         surprises.extend(surprise.map(|surprise| format!("{surprise}\n")));
     }
     println!("{table}");
-    fs::write(Path::new(env!("CARGO_TARGET_TMPDIR")).join("layouts-of-the-field.txt"), &table).unwrap();
+    fs::write(Path::new(env!("CARGO_TARGET_TMPDIR")).join("layouts-of-the-field.txt"), &table)
+        .unwrap();
     assert!(surprises.is_empty(), "{surprises}");
 }
 
@@ -63,13 +64,15 @@ fn run(case: &Case) -> Outcome {
     let mut umoci = None;
     let (peer, theirs) = match case.make {
         Make::Layers(layers) => {
-            let layers: Vec<_> = layers().into_iter().map(|layer| (layer, Packing::Plain)).collect();
+            let layers: Vec<_> =
+                layers().into_iter().map(|layer| (layer, Packing::Plain)).collect();
             layout::write(&layout, &layers);
             ("umoci", tree::umoci(&layout, work.path()))
         }
         Make::Sparse(layers) => {
             let layers = layers();
-            let packed: Vec<_> = layers.iter().map(|layer| (layer.clone(), Packing::Gzip)).collect();
+            let packed: Vec<_> =
+                layers.iter().map(|layer| (layer.clone(), Packing::Gzip)).collect();
             layout::write(&layout, &packed);
             umoci = Some(tree::umoci(&layout, work.path()));
             ("tar", tree::gnu_tar(&layers, work.path()))
@@ -115,16 +118,27 @@ fn compare(case: &Case, peer: (&str, &Made, Option<&Tree>), ours: &Made, work: &
     let (is_right, remark) = match (case.verdict, theirs, ours) {
         (Verdict::Same, Ok(_), Ok(_)) => (paths.is_empty(), "the same".to_owned()),
         (Verdict::Differs(expected, why), Ok(_), Ok(_)) => (paths == expected, why.to_owned()),
-        (Verdict::OnlyOurs(why), Err(_), Ok(_)) => (alike.is_some() && paths.is_empty(), why.to_owned()),
+        (Verdict::OnlyOurs(why), Err(_), Ok(_)) => {
+            (alike.is_some() && paths.is_empty(), why.to_owned())
+        }
         (Verdict::Neither(text), Err(_), Err(error)) => (error.contains(text), text.to_owned()),
         _ => (false, String::new()),
     };
-    let line = format!("{:<44} {peer:<5} {:<10} ours {:<10} {remark}", case.name, told(theirs), told(ours));
+    let line = format!(
+        "{:<44} {peer:<5} {:<10} ours {:<10} {remark}",
+        case.name,
+        told(theirs),
+        told(ours)
+    );
     let surprise = (!is_right).then(|| {
         let mut text = format!("{}: not {:?}\n", case.name, case.verdict);
         for (who, made) in [(peer, theirs), ("ours", ours)] {
             if let Err(error) = made {
-                let _ = writeln!(text, "  {who}: {}", error.replace(&work.display().to_string(), "WORK"));
+                let _ = writeln!(
+                    text,
+                    "  {who}: {}",
+                    error.replace(&work.display().to_string(), "WORK")
+                );
             }
         }
         for (path, lines) in differences {
@@ -141,7 +155,8 @@ fn differences(theirs: &Tree, ours: &Tree) -> Vec<(String, String)> {
     paths.sort_unstable();
     paths.dedup();
     let absent = "absent".to_owned();
-    let both = |path: &&String| (theirs.get(*path).unwrap_or(&absent), ours.get(*path).unwrap_or(&absent));
+    let both =
+        |path: &&String| (theirs.get(*path).unwrap_or(&absent), ours.get(*path).unwrap_or(&absent));
     let differ = |path: &&String| {
         let (theirs, ours) = both(path);
         // Directories that no layer describes have the time of the unpacking, or none.

@@ -117,7 +117,11 @@ pub(crate) fn options(directory: &Path) -> BuildOptions {
 }
 
 /// Writes an image layout with the tag `1`; returns the paths of its layers.
-pub(crate) fn write_layout(directory: &Path, architecture: &str, layers: &[Vec<u8>]) -> Vec<PathBuf> {
+pub(crate) fn write_layout(
+    directory: &Path,
+    architecture: &str,
+    layers: &[Vec<u8>],
+) -> Vec<PathBuf> {
     add_to_layout(directory, architecture, "1", layers)
 }
 

@@ -136,12 +136,18 @@ fn a_variant_is_chosen_as_containerd_chooses() {
     for entry in index["manifests"].as_array_mut().unwrap() {
         let tag = entry["annotations"].take();
         let variant = tag["org.opencontainers.image.ref.name"].clone();
-        entry["platform"] = serde_json::json!({"os": "linux", "architecture": "arm", "variant": variant});
+        entry["platform"] =
+            serde_json::json!({"os": "linux", "architecture": "arm", "variant": variant});
     }
     fs::write(&path, index.to_string()).unwrap();
     let store = Store::open(directory.path().join("store")).unwrap();
     let import = |platform: &str| {
-        let image = import_layout(&store, layout.to_str().unwrap(), &platform.parse().unwrap(), &NoProgress);
+        let image = import_layout(
+            &store,
+            layout.to_str().unwrap(),
+            &platform.parse().unwrap(),
+            &NoProgress,
+        );
         image.map(|image| (image.layers[0].size, image.variant)).map_err(|error| error.to_string())
     };
     assert_eq!(import("linux/arm/v6"), Ok((6, Some("v6".to_owned()))));

@@ -20,12 +20,24 @@ fn on_small_disk(mib: usize, test: impl FnOnce(&Path) + Send) {
     std::thread::scope(|scope| {
         let run = || {
             unshare(CloneFlags::CLONE_NEWNS).expect("this test needs root");
-            mount(None::<&str>, "/", None::<&str>, MsFlags::MS_REC | MsFlags::MS_PRIVATE, None::<&str>)
-                .unwrap();
+            mount(
+                None::<&str>,
+                "/",
+                None::<&str>,
+                MsFlags::MS_REC | MsFlags::MS_PRIVATE,
+                None::<&str>,
+            )
+            .unwrap();
             let directory = tempfile::tempdir().unwrap();
             let size = format!("size={mib}m");
-            mount(Some("tmpfs"), directory.path(), Some("tmpfs"), MsFlags::empty(), Some(size.as_str()))
-                .unwrap();
+            mount(
+                Some("tmpfs"),
+                directory.path(),
+                Some("tmpfs"),
+                MsFlags::empty(),
+                Some(size.as_str()),
+            )
+            .unwrap();
             test(directory.path());
             nix::mount::umount(directory.path()).unwrap();
         };
@@ -50,10 +62,18 @@ fn privileged_a_full_disk_refuses_layers_before_it_writes() {
         write_layout(source.path(), "amd64", &layers);
         let store = Store::open(disk.join("images")).unwrap();
         fill(disk, 18);
-        let import =
-            || import_layout(&store, source.path().to_str().unwrap(), &Platform::default(), &NoProgress);
-        let Err(OciError::Blob { source: error @ StoreError::NoSpace { needed, available, .. }, .. }) =
-            import()
+        let import = || {
+            import_layout(
+                &store,
+                source.path().to_str().unwrap(),
+                &Platform::default(),
+                &NoProgress,
+            )
+        };
+        let Err(OciError::Blob {
+            source: error @ StoreError::NoSpace { needed, available, .. },
+            ..
+        }) = import()
         else {
             panic!("imported onto a full disk")
         };
@@ -87,7 +107,9 @@ fn privileged_a_full_disk_ends_a_build_and_nothing_stays() {
         fill(disk, 20);
         let error = build(&store, &layers, &options, &NoProgress).unwrap_err();
         assert!(
-            error.to_string().starts_with(&format!("no space left in {}: ", store.root().display())),
+            error
+                .to_string()
+                .starts_with(&format!("no space left in {}: ", store.root().display())),
             "{error}"
         );
         assert_eq!(store.list().unwrap(), before);
@@ -109,12 +131,20 @@ fn privileged_a_disk_that_fills_in_mid_build_is_told_as_such() {
         let understated: Vec<_> =
             layers.iter().cloned().map(|layer| image_store::Layer { size: 1, ..layer }).collect();
         fill(disk, 17);
-        let error = build(&store, &understated, &options(directory.path()), &NoProgress).unwrap_err();
-        let BuildError::Squashfs(SquashfsError::Store(StoreError::NoSpace { needed, available, .. })) = error
+        let error =
+            build(&store, &understated, &options(directory.path()), &NoProgress).unwrap_err();
+        let BuildError::Squashfs(SquashfsError::Store(StoreError::NoSpace {
+            needed,
+            available,
+            ..
+        })) = error
         else {
             panic!("{error:?}")
         };
-        assert!(needed > available && available > 16 << 20, "{needed} {available}: told after the clean-up");
+        assert!(
+            needed > available && available > 16 << 20,
+            "{needed} {available}: told after the clean-up"
+        );
         assert_eq!(fs::read_dir(store.root().join("partial")).unwrap().count(), 0);
         assert_eq!(store.list().unwrap().len(), layers.len());
         fs::remove_file(disk.join("others")).unwrap();
@@ -141,7 +171,9 @@ fn privileged_artifacts_of_the_converter_leave_alone_what_is_reserved() {
         let converter = crate::converter::converter(directory.path());
         let (image, options) = (layers[0].digest, options(directory.path()));
         let error = converter.image(&store, &image, &layers, &options, &NoProgress).unwrap_err();
-        let ConvertError::Store(StoreError::NoSpace { needed, .. }) = error else { panic!("{error:?}") };
+        let ConvertError::Store(StoreError::NoSpace { needed, .. }) = error else {
+            panic!("{error:?}")
+        };
         // What is left alone, and a MiB.
         assert_eq!(needed, 17 << 20);
         assert_eq!(fs::read_dir(store.root().join("partial")).unwrap().count(), 0);
@@ -157,6 +189,9 @@ fn a_layer_that_left_the_store_is_named() {
     let layers = put(&store, &[kernel_layer()]);
     store.remove(&layers[0].digest).unwrap();
     let error = build(&store, &layers, &options(directory.path()), &NoProgress).unwrap_err();
-    assert!(matches!(&error, BuildError::Layer(LayerError::Store(StoreError::Missing { .. }))), "{error:?}");
+    assert!(
+        matches!(&error, BuildError::Layer(LayerError::Store(StoreError::Missing { .. }))),
+        "{error:?}"
+    );
     assert!(error.to_string().ends_with("import the image again"), "{error}");
 }

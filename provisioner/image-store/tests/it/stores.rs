@@ -111,8 +111,10 @@ fn who_does_not_wait_writes_beside() {
     let mut slow = store.writer(&id, 300_000).unwrap().unwrap();
     slow.write(&bytes[..7]).unwrap();
     assert!(matches!(store.try_writer(&id, 300_000, false).unwrap(), Beginning::Busy));
-    let beside: Vec<Beginning> = (0..4).map(|_| store.try_writer(&id, 300_000, true).unwrap()).collect();
-    let [Beginning::Writer(_), Beginning::Writer(_), Beginning::Writer(_), Beginning::Busy] = &beside[..]
+    let beside: Vec<Beginning> =
+        (0..4).map(|_| store.try_writer(&id, 300_000, true).unwrap()).collect();
+    let [Beginning::Writer(_), Beginning::Writer(_), Beginning::Writer(_), Beginning::Busy] =
+        &beside[..]
     else {
         panic!("{beside:?}")
     };
@@ -121,7 +123,9 @@ fn who_does_not_wait_writes_beside() {
     fast.write(&bytes[..100_000]).unwrap();
     drop(fast);
     // It goes on like any other.
-    let Beginning::Writer(mut fast) = store.try_writer(&id, 300_000, true).unwrap() else { panic!() };
+    let Beginning::Writer(mut fast) = store.try_writer(&id, 300_000, true).unwrap() else {
+        panic!()
+    };
     assert_eq!(fast.offset(), 100_000);
     fast.write(&bytes[100_000..]).unwrap();
     fast.finish().unwrap();

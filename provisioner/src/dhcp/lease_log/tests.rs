@@ -32,7 +32,10 @@ fn open(directory: &Path) -> (LeaseLog, Restored) {
 fn batches() -> [Vec<LeaseRecord>; 3] {
     [
         vec![lease(1, 1, 3600)],
-        vec![LeaseRecord::Unusable { address: Ipv4Addr::new(10, 98, 0, 9), seconds: 600 }, lease(2, 2, 3600)],
+        vec![
+            LeaseRecord::Unusable { address: Ipv4Addr::new(10, 98, 0, 9), seconds: 600 },
+            lease(2, 2, 3600),
+        ],
         vec![LeaseRecord::Free { address: Ipv4Addr::new(10, 98, 0, 1) }],
     ]
 }
@@ -87,7 +90,11 @@ fn a_torn_end_is_cut_off_wherever_it_is_torn() {
         let whole = kept.matches('\n').count().saturating_sub(1);
         let end = kept.rfind('\n').map_or(0, |at| at + 1);
         assert_eq!(restored.records, all[..whole], "{length} bytes");
-        assert_eq!(restored.cut, u64::try_from(length - end).unwrap() * u64::from(end > 0), "{length} bytes");
+        assert_eq!(
+            restored.cut,
+            u64::try_from(length - end).unwrap() * u64::from(end > 0),
+            "{length} bytes"
+        );
         assert_eq!(restored.found, end > 0, "{length} bytes");
         // What is written next is read again, with what was there.
         log.append(&[lease(7, 7, 60)], || restored.records.clone(), NOW).unwrap();
@@ -208,7 +215,8 @@ fn what_a_rewrite_left_beside_is_removed() {
 #[test]
 fn privileged_a_full_disk_cuts_nothing_and_is_forgotten_when_there_is_room() {
     let directory = tempfile::tempdir().unwrap();
-    mount(Some("none"), directory.path(), Some("tmpfs"), MsFlags::empty(), Some("size=64k")).unwrap();
+    mount(Some("none"), directory.path(), Some("tmpfs"), MsFlags::empty(), Some("size=64k"))
+        .unwrap();
     let outcome = std::panic::catch_unwind(|| {
         let fill = directory.path().join("fill");
         let (mut log, _) = open(directory.path());
@@ -302,7 +310,10 @@ fn a_log_survives_kill_9() {
         }
         for mac in last.values() {
             let number = u32::from_be_bytes(*mac.0.last_chunk().unwrap());
-            assert!((acknowledged..=acknowledged + 1).contains(&number), "{number}, not {acknowledged}");
+            assert!(
+                (acknowledged..=acknowledged + 1).contains(&number),
+                "{number}, not {acknowledged}"
+            );
         }
     }
     assert!(rewritten > 0, "no log was rewritten: nothing was tested");

@@ -20,8 +20,14 @@ fn core(state_dir: &std::path::Path) -> DhcpCore {
         subnets: vec![subnet],
         lease_seconds: 600,
     };
-    DhcpCore::with(&config, vec!["10.77.0.1".parse().unwrap()], &FirmwareMap::default(), 9480, state_dir)
-        .unwrap()
+    DhcpCore::with(
+        &config,
+        vec!["10.77.0.1".parse().unwrap()],
+        &FirmwareMap::default(),
+        9480,
+        state_dir,
+    )
+    .unwrap()
 }
 
 /// The samples of a scrape that are not zero and no buckets, but for what the disk decides.

@@ -54,7 +54,11 @@ impl Store for Gated {
         self.store.forget_removed(nodes).await
     }
 
-    async fn write(&self, transaction: &mut Transaction, writes: &[Write]) -> Result<(), StoreError> {
+    async fn write(
+        &self,
+        transaction: &mut Transaction,
+        writes: &[Write],
+    ) -> Result<(), StoreError> {
         self.store.write(transaction, writes).await
     }
 
@@ -75,7 +79,8 @@ async fn many_versions(site: &Site) -> (Images, Arc<Gated>) {
     store.commit(&(1..=VERSIONS).map(put).collect::<Vec<_>>()).await.unwrap();
     let (gate, statements, reads) = (Semaphore::new(0), Mutex::default(), AtomicUsize::new(0));
     let store = Arc::new(Gated { store, gate, statements, reads });
-    let (state, substrate, registries) = (site.path("state"), site.path("substrate"), Arc::default());
+    let (state, substrate, registries) =
+        (site.path("state"), site.path("substrate"), Arc::default());
     let converter = Converter::in_this_process();
     let config = ImagesConfig {
         state_dir: &state,
@@ -94,8 +99,9 @@ fn debian() -> ImageName {
 async fn begin(images: &Images) -> tokio::task::JoinHandle<Result<(), DeleteError>> {
     let deleting = images.deleting().await.unwrap();
     let of_another = images.clone();
-    let deletion =
-        tokio::spawn(async move { of_another.delete(debian(), (1..=VERSIONS).collect(), deleting).await });
+    let deletion = tokio::spawn(async move {
+        of_another.delete(debian(), (1..=VERSIONS).collect(), deleting).await
+    });
     becomes("boots still see the versions", || images.table().names().is_empty()).await;
     deletion
 }
@@ -106,7 +112,11 @@ async fn an_image_of_many_versions_goes_in_short_transactions_and_no_boot_waits_
     let (images, store) = many_versions(&site).await;
     let deletion = begin(&images).await;
     // Not one transaction has come through, and boots choose.
-    drop(tokio::time::timeout(PATIENCE, images.choosing()).await.expect("boots wait for the database"));
+    drop(
+        tokio::time::timeout(PATIENCE, images.choosing())
+            .await
+            .expect("boots wait for the database"),
+    );
     assert!(!deletion.is_finished() && store.statements.lock().unwrap().is_empty());
     assert!(images.table().find("debian").is_err());
     store.gate.add_permits(VERSIONS as usize);
@@ -126,7 +136,10 @@ async fn versions_that_could_not_be_deleted_are_there_again() {
     store.gate.add_permits(1);
     becomes("nothing is deleted", || store.statements.lock().unwrap().len() == 1).await;
     store.gate.close();
-    assert!(matches!(deletion.await.unwrap(), Err(DeleteError::Store(StoreError::Conflict { .. }))));
+    assert!(matches!(
+        deletion.await.unwrap(),
+        Err(DeleteError::Store(StoreError::Conflict { .. }))
+    ));
     let left: Vec<u32> = images.table().versions(&debian()).collect();
     assert_eq!(left, (65..=VERSIONS).collect::<Vec<_>>());
 }

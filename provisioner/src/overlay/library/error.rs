@@ -66,7 +66,8 @@ pub enum LibraryError {
 impl LibraryError {
     /// What became of reading `path`.
     pub(super) fn read(path: &Path, source: io::Error) -> Self {
-        let closed = (source.kind() == io::ErrorKind::PermissionDenied).then(|| closed_to_owner(path));
+        let closed =
+            (source.kind() == io::ErrorKind::PermissionDenied).then(|| closed_to_owner(path));
         match closed.flatten() {
             Some((path, mode, is_directory)) => Self::Closed { path, mode, is_directory, source },
             None => Self::Read { path: path.to_owned(), source },

@@ -16,7 +16,8 @@ struct Directories {
 
 impl Directories {
     fn new() -> Self {
-        let directories = Self { shipped: tempfile::tempdir().unwrap(), site: tempfile::tempdir().unwrap() };
+        let directories =
+            Self { shipped: tempfile::tempdir().unwrap(), site: tempfile::tempdir().unwrap() };
         write(&directories.shipped.path().join("hosts/rootfs/etc/hosts"), b"shipped");
         write(&directories.site.path().join("good/rootfs/etc/good"), b"good");
         directories
@@ -70,11 +71,17 @@ fn what_cannot_be_read_is_its_overlays_error() {
         let library = directories.load();
         let problems = library.problems();
         assert_eq!(problems.len(), 1, "{problems:?}");
-        assert!(problems[0].starts_with("overlay bad: ") && problems[0].contains(expected), "{problems:?}");
+        assert!(
+            problems[0].starts_with("overlay bad: ") && problems[0].contains(expected),
+            "{problems:?}"
+        );
         assert!(library.broken("bad").is_some() && library.unusable("bad").is_some());
         assert_eq!([library.unusable("good"), library.unusable("hosts")], [None, None]);
         let shown = &library.get("bad").unwrap().files;
-        assert!(expected.contains("256") || shown.iter().any(|file| file.path() == "/etc/bad"), "{shown:?}");
+        assert!(
+            expected.contains("256") || shown.iter().any(|file| file.path() == "/etc/bad"),
+            "{shown:?}"
+        );
         assert!(!library.may_mend_itself(), "a rule is a rule until somebody edits");
     }
 }
@@ -104,7 +111,11 @@ fn without_the_sites_directory_nobody_knows_what_it_replaces() {
     let library = Library::load(directories.shipped.path(), &file);
     let why = library.broken("hosts").unwrap();
     assert!(why.contains("may have one of this name"), "{why}");
-    assert!(Library::load(directories.shipped.path(), Path::new("/nonexistent")).broken("hosts").is_none());
+    assert!(
+        Library::load(directories.shipped.path(), Path::new("/nonexistent"))
+            .broken("hosts")
+            .is_none()
+    );
     let library = Library::load(&file, directories.site.path());
     assert!(library.broken("hosts").unwrap().contains("cannot read"), "it may be shipped");
     assert_eq!(library.broken("good"), None);
@@ -117,7 +128,10 @@ fn what_is_no_overlay_is_told() {
     write(&directories.site.path().join("notes.txt"), b"");
     write(&directories.site.path().join(".git/x"), b"");
     let problems = directories.load().problems();
-    assert!(problems.len() == 1 && problems[0].contains("My_Overlay is no overlay"), "{problems:?}");
+    assert!(
+        problems.len() == 1 && problems[0].contains("My_Overlay is no overlay"),
+        "{problems:?}"
+    );
 }
 
 #[test]
@@ -134,9 +148,13 @@ fn a_template_with_a_diagnostic_is_a_problem_and_named() {
     let directories = Directories::new();
     write(&directories.site.path().join("good/rootfs/x.j2"), b"{#- bedplate \nmode: 0600\n#}\n");
     let library = directories.load();
-    let expected = "overlay good, /x.j2, line 3: the front matter ends with `#}`; it must end with `-#}`";
+    let expected =
+        "overlay good, /x.j2, line 3: the front matter ends with `#}`; it must end with `-#}`";
     assert_eq!(library.problems(), [expected]);
-    assert_eq!((library.broken("good"), unusable(&library, "good").as_deref()), (None, Some(expected)));
+    assert_eq!(
+        (library.broken("good"), unusable(&library, "good").as_deref()),
+        (None, Some(expected))
+    );
 }
 
 #[test]
@@ -152,7 +170,8 @@ fn a_rendering_says_the_same_as_a_look() {
     for name in ["mistake", "unread", "none"] {
         let looked = unusable(&library, name).unwrap();
         // Whatever comes before it in the list.
-        let rendered = renderer.entries(&library, &["late".to_owned(), name.to_owned()], &variables);
+        let rendered =
+            renderer.entries(&library, &["late".to_owned(), name.to_owned()], &variables);
         assert_eq!(looked, rendered.unwrap_err().to_string());
     }
 }

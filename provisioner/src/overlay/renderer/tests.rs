@@ -26,11 +26,14 @@ fn variables(yaml: &str) -> Variables {
     let name: NodeName = "n1".parse().unwrap();
     let spec: MachineSpec = serde_saphyr::from_str(yaml).unwrap();
     let other: NodeName = "n2".parse().unwrap();
-    let other_spec: MachineSpec =
-        serde_saphyr::from_str("{interfaces: {lan0: {address: 10.0.0.2/24}, lan1: {address: 10.1.0.2/24}}}")
-            .unwrap();
-    let cluster =
-        ClusterVariables::new([(&name, &spec), (&other, &other_spec)], &["10.0.0.254".parse().unwrap()]);
+    let other_spec: MachineSpec = serde_saphyr::from_str(
+        "{interfaces: {lan0: {address: 10.0.0.2/24}, lan1: {address: 10.1.0.2/24}}}",
+    )
+    .unwrap();
+    let cluster = ClusterVariables::new(
+        [(&name, &spec), (&other, &other_spec)],
+        &["10.0.0.254".parse().unwrap()],
+    );
     let ntp = |network: &str, servers: &[&str]| {
         (network.parse().unwrap(), servers.iter().map(|server| server.parse().unwrap()).collect())
     };
@@ -51,14 +54,18 @@ fn variables(yaml: &str) -> Variables {
 }
 
 fn check(overlay: &str, yaml: &str, expect: &Expect) {
-    let entries = Renderer::default().entries(&shipped(), &[overlay.to_owned()], &variables(yaml)).unwrap();
+    let entries =
+        Renderer::default().entries(&shipped(), &[overlay.to_owned()], &variables(yaml)).unwrap();
     let text: String = entries
         .iter()
         .filter_map(|entry| match &entry.content {
             Content::Directory => None,
-            Content::File { bytes, .. } => {
-                Some(format!("--- {} {:o}\n{}", entry.path, entry.mode, String::from_utf8_lossy(bytes)))
-            }
+            Content::File { bytes, .. } => Some(format!(
+                "--- {} {:o}\n{}",
+                entry.path,
+                entry.mode,
+                String::from_utf8_lossy(bytes)
+            )),
             Content::Link(target) => Some(format!("--- {} -> {target}\n", entry.path)),
         })
         .collect();
@@ -550,7 +557,10 @@ fn later_overlays_win_and_site_overlays_shadow() {
     let directory = Path::new(env!("CARGO_MANIFEST_DIR")).join("../overlays");
     let library = Library::load(&directory, site.path());
     let hosts = library.get("hosts").unwrap();
-    assert_eq!((hosts.source.as_str(), hosts.summary.as_str()), ("site over shipped", "Ours. All of it."));
+    assert_eq!(
+        (hosts.source.as_str(), hosts.summary.as_str()),
+        ("site over shipped", "Ours. All of it.")
+    );
     let renderer = Renderer::default();
     let of = |names: &[&str]| {
         let names: Vec<String> = names.iter().map(|name| (*name).to_owned()).collect();
@@ -564,7 +574,10 @@ fn later_overlays_win_and_site_overlays_shadow() {
             other => format!("{other:?}"),
         }
     };
-    assert_eq!((text("/etc/hosts").as_str(), text("/etc/hostname").as_str()), ("ours\n", "late n1\n"));
+    assert_eq!(
+        (text("/etc/hosts").as_str(), text("/etc/hostname").as_str()),
+        ("ours\n", "late n1\n")
+    );
     let error = |name: &str| of(&[name]).unwrap_err().to_string();
     assert_eq!(
         error("broken"),

@@ -90,7 +90,9 @@ async fn boot_next(provisioner: &Provisioner, image: &str) {
 /// Tries to delete `debian@1`; why not.
 async fn deleted(provisioner: &Provisioner) -> Result<StatusCode, String> {
     let version = Path(("debian".parse().unwrap(), 1));
-    delete_version(State(provisioner.clone()), version).await.map_err(|Refusal(problem)| problem.detail)
+    delete_version(State(provisioner.clone()), version)
+        .await
+        .map_err(|Refusal(problem)| problem.detail)
 }
 
 fn offered(provisioner: &Provisioner) {
@@ -104,7 +106,10 @@ const RUNS: &str = "n1 runs it, or is booting it, whatever it boots next; `bedpl
 async fn what_a_node_may_be_booting_is_kept_until_it_boots_again() {
     let site = Site::new().await;
     let provisioner = site.with_node().await;
-    assert_eq!(deleted(&provisioner).await.unwrap_err(), "n1 boots it; give those nodes another image first");
+    assert_eq!(
+        deleted(&provisioner).await.unwrap_err(),
+        "n1 boots it; give those nodes another image first"
+    );
     offered(&provisioner);
     provisioner.0.fleet.issue_token(NODE, ADDRESS, Some(ADDRESS), "debian@1".into()).unwrap();
     boot_next(&provisioner, "debian@2").await;
@@ -181,8 +186,10 @@ async fn strangers_who_ask_for_boot_files_cost_some_lines_and_change_nothing() {
     provisioner.change(move |draft| draft.set_node(&node(), spec, None)).await.unwrap();
     let router = crate::http_boot::router(provisioner.clone());
     let ask = async |from: [u8; 4]| {
-        let peer =
-            crate::http_boot::Peer { remote: (from, 4711).into(), local: ([10, 1, 0, 1], 9480).into() };
+        let peer = crate::http_boot::Peer {
+            remote: (from, 4711).into(),
+            local: ([10, 1, 0, 1], 9480).into(),
+        };
         let request = axum::http::Request::get("/boot/52-54-00-77-00-11/node.img");
         let request = request.extension(axum::extract::ConnectInfo(peer));
         let request = request.body(axum::body::Body::empty()).unwrap();
@@ -197,14 +204,22 @@ async fn strangers_who_ask_for_boot_files_cost_some_lines_and_change_nothing() {
         assert_eq!(ask([10, 1, 0, 11]).await, StatusCode::OK, "the node's own address");
     }
     let lines = provisioner.0.access.audit(10_000).await.unwrap();
-    let refused: Vec<&str> =
-        lines.iter().filter(|line| line.action == "issue-token").map(|line| line.outcome.as_str()).collect();
+    let refused: Vec<&str> = lines
+        .iter()
+        .filter(|line| line.action == "issue-token")
+        .map(|line| line.outcome.as_str())
+        .collect();
     assert_eq!(
         refused,
-        ["refused to 10.1.0.66: the request comes from 10.1.0.66, not from the node's address 10.1.0.11"]
+        [
+            "refused to 10.1.0.66: the request comes from 10.1.0.66, not from the node's address 10.1.0.11"
+        ]
     );
     let after = fleet.status(NODE).unwrap();
-    assert_eq!((after.image, after.armed, after.last_seen), (before.image, before.armed, before.last_seen));
+    assert_eq!(
+        (after.image, after.armed, after.last_seen),
+        (before.image, before.armed, before.last_seen)
+    );
     assert_eq!(after.unproven.unwrap().file, "the node's initrd");
     let history = fleet.history(NODE, None, 1_000).await.unwrap();
     assert!(history.len() < 5, "{history:?}");

@@ -47,7 +47,10 @@ fn an_address_has_its_share_and_its_oldest_silent_connection_goes_for_a_new_one(
         assert!(enter(ME, now).unwrap().evicted.is_empty());
     }
     assert_eq!(enter(ME, now).unwrap_err(), Cause::Address, "those before are too young to go");
-    assert!(enter("10.0.0.2", now).unwrap().evicted.is_empty(), "another address has its own share");
+    assert!(
+        enter("10.0.0.2", now).unwrap().evicted.is_empty(),
+        "another address has its own share"
+    );
     assert_eq!(enter(ME, now + seconds(1)).unwrap().evicted, [Listener::Api]);
     assert!(is_kicked(&first));
     assert_eq!(book.leaving(), 1);
@@ -70,7 +73,10 @@ fn who_has_proved_something_is_not_counted_by_address() {
     let next = book.enter(Listener::Fleet, source("10.0.0.2"), now).unwrap();
     assert!(is_kicked(&stranger));
     book.prove(next.id);
-    assert_eq!(book.enter(Listener::Fleet, source(ME), now + seconds(3_600)).unwrap_err(), Cause::All);
+    assert_eq!(
+        book.enter(Listener::Fleet, source(ME), now + seconds(3_600)).unwrap_err(),
+        Cause::All
+    );
 }
 
 #[test]
@@ -95,11 +101,15 @@ fn a_flood_at_one_listener_leaves_the_others_their_places() {
 fn a_download_that_goes_on_is_not_ended_for_silent_connections() {
     let now = Instant::now();
     let mut book = ConnectionTable::new(limits(), now);
-    let ids: Vec<Id> = (0..4).map(|_| book.enter(Listener::Api, source(ME), now).unwrap().id).collect();
+    let ids: Vec<Id> =
+        (0..4).map(|_| book.enter(Listener::Api, source(ME), now).unwrap().id).collect();
     for &id in &ids {
         book.set_phase(id, Phase::Busy, now);
     }
-    assert_eq!(book.enter(Listener::Api, source(ME), now + seconds(9)).unwrap_err(), Cause::Address);
+    assert_eq!(
+        book.enter(Listener::Api, source(ME), now + seconds(9)).unwrap_err(),
+        Cause::Address
+    );
     for &id in &ids[1..] {
         book.set_phase(id, Phase::Busy, now + seconds(9));
     }
@@ -203,7 +213,8 @@ proptest::proptest! {
 fn what_connections_note_themselves_is_known_when_somebody_has_to_go() {
     let now = Instant::now();
     let mut book = ConnectionTable::new(limits(), now);
-    let entered: Vec<Entered> = (0..4).map(|_| book.enter(Listener::Api, source(ME), now).unwrap()).collect();
+    let entered: Vec<Entered> =
+        (0..4).map(|_| book.enter(Listener::Api, source(ME), now).unwrap()).collect();
     // The first is busy, the second waits for a while, the third waits since its last request.
     assert!(entered[0].now.note(Phase::Busy, now + seconds(3)));
     assert!(entered[2].now.note(Phase::Busy, now + seconds(1)));
@@ -213,7 +224,10 @@ fn what_connections_note_themselves_is_known_when_somebody_has_to_go() {
         let gone: Vec<bool> = entered.iter().map(is_kicked).collect();
         assert!(gone[kicked], "{kicked}: {gone:?}");
     }
-    assert!(book.enter(Listener::Api, source(ME), now + seconds(4)).is_err(), "the others are too young");
+    assert!(
+        book.enter(Listener::Api, source(ME), now + seconds(4)).is_err(),
+        "the others are too young"
+    );
     // The book knows that the first is busy, so it has to be told that it is no longer.
     assert!(!entered[0].now.note(Phase::Waiting, now + seconds(4)));
     book.set_phase(entered[0].id, Phase::Waiting, now + seconds(4));

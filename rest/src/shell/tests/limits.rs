@@ -107,14 +107,19 @@ impl Acceptor for Exhausted {
 async fn a_process_without_descriptors_goes_on_when_it_has_some_again() {
     let spares = Arc::new(AtomicUsize::new(0));
     let counted = spares.clone();
-    let served = Served::with_door(generous(), |tcp| Exhausted { tcp, failures: 5, spares: counted }).await;
+    let served =
+        Served::with_door(generous(), |tcp| Exhausted { tcp, failures: 5, spares: counted }).await;
     // The first that could be taken is closed for want of a descriptor.
     let mut answer = Err(io::ErrorKind::NotConnected.into());
     while answer.is_err() {
         answer = try_to_ask(&mut served.connect().await, "/").await;
     }
     assert!(answer.unwrap().ends_with("here"));
-    assert_eq!(served.refused("descriptors"), 3, "five failures, each second one with the spare given up");
+    assert_eq!(
+        served.refused("descriptors"),
+        3,
+        "five failures, each second one with the spare given up"
+    );
     assert_eq!(spares.load(Relaxed), 4);
     served.close().await;
 }
@@ -146,7 +151,8 @@ async fn http2_by_prior_knowledge_is_refused() {
     served.wait_for_open(0).await;
     // An offer to upgrade is no upgrade (RFC 9113, appendix B).
     let mut connection = served.connect().await;
-    let offer = b"GET / HTTP/1.1\r\nHost: x\r\nConnection: Upgrade, HTTP2-Settings\r\nUpgrade: h2c\r\n\
+    let offer =
+        b"GET / HTTP/1.1\r\nHost: x\r\nConnection: Upgrade, HTTP2-Settings\r\nUpgrade: h2c\r\n\
         HTTP2-Settings: AAMAAABkAAQAoAAAAAIAAAAA\r\n\r\n";
     connection.write_all(offer).await.unwrap();
     assert!(read_answer(&mut connection).await.unwrap().starts_with("HTTP/1.1 200"));
@@ -165,7 +171,8 @@ async fn post(served: &Served, length: usize, sent: usize) -> TcpStream {
 
 async fn post_over(connection: &mut TcpStream, length: usize, sent: usize) {
     let sent = "x".repeat(sent);
-    let head = format!("POST /length HTTP/1.1\r\nHost: x\r\nContent-Length: {length}\r\n\r\n{sent}");
+    let head =
+        format!("POST /length HTTP/1.1\r\nHost: x\r\nContent-Length: {length}\r\n\r\n{sent}");
     connection.write_all(head.as_bytes()).await.unwrap();
 }
 
@@ -278,11 +285,15 @@ async fn bodies_of_proven_clients_are_not_counted_by_address() {
 async fn small_bodies_of_proven_clients_do_not_wait_behind_large_ones() {
     let bodies = request_body::Budgets::new(&generous());
     let source = Source::of(Ipv4Addr::LOCALHOST.into());
-    let acquire =
-        |bytes: u64| tokio::time::timeout(Duration::ZERO, bodies.of(true, bytes).acquire(source, bytes));
+    let acquire = |bytes: u64| {
+        tokio::time::timeout(Duration::ZERO, bodies.of(true, bytes).acquire(source, bytes))
+    };
     let mut held = vec![acquire(800 << 10).await.unwrap().unwrap()];
     let mut waiting = bodies.of(true, 800 << 10).acquire(source, 800 << 10);
-    assert!(tokio::time::timeout(Duration::ZERO, waiting.as_mut()).await.is_err(), "there is no room");
+    assert!(
+        tokio::time::timeout(Duration::ZERO, waiting.as_mut()).await.is_err(),
+        "there is no room"
+    );
     for small in [1, 2 << 10, 64 << 10] {
         held.push(acquire(small).await.unwrap().unwrap());
     }
@@ -310,7 +321,8 @@ fn bodies_of_strangers_of_one_address_have_a_quarter_of_the_budget() {
 async fn a_part_that_is_larger_than_the_budget_comes_through() {
     let served = Served::new(Limits { unproven_body_bytes: 10, ..generous() }).await;
     let mut connection = served.connect().await;
-    let request = format!("POST /length HTTP/1.1\r\nHost: x\r\nContent-Length: 15\r\n\r\n{}", "x".repeat(15));
+    let request =
+        format!("POST /length HTTP/1.1\r\nHost: x\r\nContent-Length: 15\r\n\r\n{}", "x".repeat(15));
     connection.write_all(request.as_bytes()).await.unwrap();
     assert!(read_answer(&mut connection).await.unwrap().ends_with("15"));
     served.close().await;

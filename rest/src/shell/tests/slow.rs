@@ -221,7 +221,8 @@ async fn what_a_proven_client_does_not_read_waits_for_it() {
 
 #[tokio::test]
 async fn a_stop_lets_requests_end_and_closes_the_others() {
-    let served = Served::new(with_deadlines(|deadlines| deadlines.stop = Duration::from_secs(3_600))).await;
+    let served =
+        Served::new(with_deadlines(|deadlines| deadlines.stop = Duration::from_secs(3_600))).await;
     let mut running = served.busy().await;
     let silent = served.silent().await;
     let mut idle = served.connect().await;
@@ -247,7 +248,8 @@ async fn a_request_that_does_not_end_does_not_hold_up_the_stop() {
 #[tokio::test]
 async fn what_is_held_back_is_read_when_the_gate_opens() {
     let limits = generous();
-    let (shell, tcp) = (Shell::new(limits), TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap());
+    let (shell, tcp) =
+        (Shell::new(limits), TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap());
     let mut sender = TcpStream::connect(tcp.local_addr().unwrap()).await.unwrap();
     let (accepted, remote) = tcp.accept().await.unwrap();
     let seat = Arc::new(shell.enter(Listener::Fleet, remote).unwrap());

@@ -36,8 +36,10 @@ fn carry(size: u64, wish: FileRequest, loss: u64) -> u32 {
     let mut transfer = Transfer::new(&request, size, now);
     let (mut done, mut waits) = (false, 0);
     while !done {
-        let sent: Vec<_> =
-            transfer.poll_transmit().map(|transmit| packets(&transfer, transmit)).unwrap_or_default();
+        let sent: Vec<_> = transfer
+            .poll_transmit()
+            .map(|transmit| packets(&transfer, transmit))
+            .unwrap_or_default();
         let mut answers = Vec::new();
         for packet in sent.into_iter().filter(|_| !lost()) {
             match download.handle(&packet).unwrap() {
@@ -69,7 +71,11 @@ fn carry(size: u64, wish: FileRequest, loss: u64) -> u32 {
 fn a_file_of_any_length_comes_whole_and_in_order() {
     for size in [0, 1, 511, 512, 513, 1_468 * 4, 1_468 * 5 + 7, 74_157] {
         for (block_bytes, window) in [(512, 1), (1_456, 1), (1_468, 4), (1_468, 32)] {
-            assert_eq!(carry(size, wish(block_bytes, window), 0), 0, "{size} {block_bytes} {window}");
+            assert_eq!(
+                carry(size, wish(block_bytes, window), 0),
+                0,
+                "{size} {block_bytes} {window}"
+            );
         }
     }
 }

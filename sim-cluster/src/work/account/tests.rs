@@ -47,7 +47,8 @@ fn entry(run: u8, node: &str, boot: &str, began: i64, outcome: Option<Outcome>) 
 
 #[test]
 fn a_task_that_failed_was_lost_and_succeeded_adds_up() {
-    let attempts = [attempt(1, "n1", Some(BAD)), attempt(2, "n1", Some(lost())), attempt(3, "n2", Some(OK))];
+    let attempts =
+        [attempt(1, "n1", Some(BAD)), attempt(2, "n1", Some(lost())), attempt(3, "n2", Some(OK))];
     // What was lost had even succeeded; nobody was told.
     let did = [
         entry(1, "n1", "a", 0, Some(BAD)),
@@ -59,7 +60,9 @@ fn a_task_that_failed_was_lost_and_succeeded_adds_up() {
     let again = [entry(3, "n2", "c", 20, None), entry(3, "n2", "d", 30, Some(OK))];
     assert!(check(&[attempt(1, "n2", Some(OK))], &again).is_empty());
     // A node that went before it began ran nothing.
-    assert!(check(&[attempt(1, "n1", Some(lost())), attempt(2, "n2", Some(OK))], &again).is_empty());
+    assert!(
+        check(&[attempt(1, "n1", Some(lost())), attempt(2, "n2", Some(OK))], &again).is_empty()
+    );
 }
 
 #[test]
@@ -73,7 +76,11 @@ fn what_does_not_add_up_is_told() {
     told(&[attempt(2, "n1", Some(OK))], &ran, "attempt 2 comes where 1 should");
     told(&[attempt(1, "n1", None)], &ran, "attempt 1 is not over");
     told(&[attempt(1, "n1", Some(BAD))], &[entry(1, "n1", "a", 0, Some(BAD))], "attempt 1 of 1 is");
-    told(&[attempt(1, "n1", Some(OK)), attempt(2, "n1", Some(OK))], &ran, "2 attempts on n1 ended as");
+    told(
+        &[attempt(1, "n1", Some(OK)), attempt(2, "n1", Some(OK))],
+        &ran,
+        "2 attempts on n1 ended as",
+    );
     told(&good, &[], "1 attempts on n1 ended as");
     let elsewhere = entry(2, "n2", "b", 3, Some(OK));
     told(&good, &[ran[0].clone(), elsewhere.clone()], "it ran on n1 and n2 at once");

@@ -42,7 +42,8 @@ fn look(fake: &Fake, device: bool) -> (Option<Bmc>, Vec<String>, usize) {
     }
     let mut read = Reader::new(root.path());
     let bmc = collect(&mut read, fake);
-    let gaps = read.into_gaps().iter().map(|gap| format!("{}: {}", gap.subject, gap.cause)).collect();
+    let gaps =
+        read.into_gaps().iter().map(|gap| format!("{}: {}", gap.subject, gap.cause)).collect();
     (bmc, gaps, *fake.asked.lock().unwrap())
 }
 
@@ -84,7 +85,10 @@ fn a_channel_with_an_address_comes_before_one_without() {
     );
     let (bmc, gaps, _) = look(&fake, false);
     let bmc = bmc.unwrap();
-    assert_eq!((bmc.address, bmc.address_source.as_deref()), (Some([10, 2, 0, 9].into()), Some("static")));
+    assert_eq!(
+        (bmc.address, bmc.address_source.as_deref()),
+        (Some([10, 2, 0, 9].into()), Some("static"))
+    );
     assert_eq!(gaps, [""; 0]);
 }
 
@@ -101,7 +105,10 @@ fn a_bmc_without_an_address_has_its_hardware_address() {
     );
     let (bmc, gaps, _) = look(&fake, true);
     let bmc = bmc.unwrap();
-    assert_eq!((bmc.address, bmc.address_source, bmc.mac), (None, None, Some(MacAddr([2, 0, 0, 0, 0, 1]))));
+    assert_eq!(
+        (bmc.address, bmc.address_source, bmc.mac),
+        (None, None, Some(MacAddr([2, 0, 0, 0, 0, 1])))
+    );
     assert_eq!(gaps, [""; 0]);
 }
 
@@ -119,13 +126,18 @@ fn a_bmc_that_says_nothing_is_asked_once() {
 
 #[test]
 fn errors_and_short_answers_are_gaps() {
-    let refusing =
-        fake(&[(&[0x06, 0x01], &[0xc1]), (&[0x0c, 0x02, 1, 3, 0, 0], &[0x80])], ErrorKind::NotFound);
+    let refusing = fake(
+        &[(&[0x06, 0x01], &[0xc1]), (&[0x0c, 0x02, 1, 3, 0, 0], &[0x80])],
+        ErrorKind::NotFound,
+    );
     let (bmc, gaps, _) = look(&refusing, true);
     assert_eq!(bmc, Some(Bmc::default()));
     assert_eq!(
         gaps,
-        ["BMC: Get Device ID: completion code 0xc1", "BMC: address of its LAN: completion code 0x80"]
+        [
+            "BMC: Get Device ID: completion code 0xc1",
+            "BMC: address of its LAN: completion code 0x80"
+        ]
     );
 
     let short = fake(

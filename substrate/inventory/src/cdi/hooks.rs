@@ -58,10 +58,9 @@ pub(super) fn add(hook: &RawHook, edits: &mut Edits) {
 fn known<'a>(name: &str, words: &[&'a str]) -> Option<KnownHook<'a>> {
     let flags = flags(words)?;
     let values = |known: &[&str]| -> Option<Vec<&'a str>> {
-        flags
-            .iter()
-            .all(|(flag, _)| known.contains(flag))
-            .then(|| flags.iter().filter(|(flag, _)| *flag == known[0]).map(|(_, value)| *value).collect())
+        flags.iter().all(|(flag, _)| known.contains(flag)).then(|| {
+            flags.iter().filter(|(flag, _)| *flag == known[0]).map(|(_, value)| *value).collect()
+        })
     };
     match name {
         "create-symlinks" => values(&["link"]).map(KnownHook::Links),
@@ -79,9 +78,9 @@ fn known<'a>(name: &str, words: &[&'a str]) -> Option<KnownHook<'a>> {
                 && paths.iter().all(|path| is_plain(path) && is_below(path, "/dev"));
             holds.then_some(KnownHook::Nothing)
         }
-        "disable-device-node-modification" | "enable-cuda-compat" | "update-application-profile" => {
-            Some(KnownHook::Nothing)
-        }
+        "disable-device-node-modification"
+        | "enable-cuda-compat"
+        | "update-application-profile" => Some(KnownHook::Nothing),
         _ => None,
     }
 }

@@ -36,8 +36,14 @@ fn every_diagnostic_is_told_with_its_line() {
         line 6: devices[2].name: a second device "c""#]]
     .assert_eq(&parse(text).unwrap_err().join("\n"));
     for (edits, expected) in [
-        ("deviceNodes: [{path: /dev/x, fileMode: 0660}]", "\"0660\" is not a decimal number up to 4095"),
-        ("deviceNodes: [{path: /dev/x, fileMode: 5000}]", "\"5000\" is not a decimal number up to 4095"),
+        (
+            "deviceNodes: [{path: /dev/x, fileMode: 0660}]",
+            "\"0660\" is not a decimal number up to 4095",
+        ),
+        (
+            "deviceNodes: [{path: /dev/x, fileMode: 5000}]",
+            "\"5000\" is not a decimal number up to 4095",
+        ),
         ("deviceNodes: [{path: /dev/x, major: -1}]", "\"-1\" is not a whole number"),
         ("deviceNodes: [{}]", "the key \"path\" is missing"),
         ("hooks: [{path: /x}]", "the key \"hookName\" is missing"),
@@ -119,12 +125,16 @@ fn what_cannot_be_done_is_said() {
 #[test]
 fn hooks_of_nvidia_are_done_and_all_others_refused() {
     let hook = |name: &str, path: &str, words: &str| {
-        with(&format!("hooks: [{{hookName: {name}, path: {path}, args: [{words}]}}]")).unwrap().devices[0]
+        with(&format!("hooks: [{{hookName: {name}, path: {path}, args: [{words}]}}]"))
+            .unwrap()
+            .devices[0]
             .1
             .clone()
     };
     let ours = |words: &str| hook("createContainer", "/usr/bin/nvidia-cdi-hook", words);
-    let done = ours("x, create-symlinks, --link, 'libcuda.so.1::/usr/lib/libcuda.so', '--link=../a::/b/c'");
+    let done = ours(
+        "x, create-symlinks, --link, 'libcuda.so.1::/usr/lib/libcuda.so', '--link=../a::/b/c'",
+    );
     let link = |path: &str, target: &str| Link { path: path.to_owned(), target: target.to_owned() };
     assert_eq!(done.links, [link("/usr/lib/libcuda.so", "libcuda.so.1"), link("/b/c", "../a")]);
     let old = hook(

@@ -35,19 +35,34 @@ pub(super) fn all(read: &mut Reader<'_>) -> Vec<(DeviceName, Edits, Edits)> {
         let mut of_all = nodes_that_exist(read, &OF_NVIDIA);
         // As CDI specs do it: the image's own wish, often `all`, is not what the job gets.
         of_all.env.push("NVIDIA_VISIBLE_DEVICES=void".to_owned());
-        add(&mut found, "nvidia.com/gpu", &minor.to_string(), &format!("/dev/nvidia{minor}"), of_all);
+        add(
+            &mut found,
+            "nvidia.com/gpu",
+            &minor.to_string(),
+            &format!("/dev/nvidia{minor}"),
+            of_all,
+        );
     }
     let mut renderers: Vec<u32> = Vec::new();
     for name in read.names(DRM) {
-        let is_amd = read.link_name(&format!("{DRM}/{name}/device/driver")).as_deref() == Some("amdgpu");
+        let is_amd =
+            read.link_name(&format!("{DRM}/{name}/device/driver")).as_deref() == Some("amdgpu");
         renderers.extend(
-            name.strip_prefix("renderD").and_then(|minor| minor.parse::<u32>().ok()).filter(|_| is_amd),
+            name.strip_prefix("renderD")
+                .and_then(|minor| minor.parse::<u32>().ok())
+                .filter(|_| is_amd),
         );
     }
     renderers.sort_unstable();
     for (index, minor) in renderers.iter().enumerate() {
         let of_all = nodes_that_exist(read, &["/dev/kfd"]);
-        add(&mut found, "amd.com/gpu", &index.to_string(), &format!("/dev/dri/renderD{minor}"), of_all);
+        add(
+            &mut found,
+            "amd.com/gpu",
+            &index.to_string(),
+            &format!("/dev/dri/renderD{minor}"),
+            of_all,
+        );
     }
     for verb in read.names(VERBS) {
         let Some(adapter) = read.text(&format!("{VERBS}/{verb}/ibdev")) else { continue };
@@ -57,11 +72,21 @@ pub(super) fn all(read: &mut Reader<'_>) -> Vec<(DeviceName, Edits, Edits)> {
     found
 }
 
-fn add(found: &mut Vec<(DeviceName, Edits, Edits)>, kind: &str, name: &str, node: &str, of_all: Edits) {
+fn add(
+    found: &mut Vec<(DeviceName, Edits, Edits)>,
+    kind: &str,
+    name: &str,
+    node: &str,
+    of_all: Edits,
+) {
     // Kernel names are names; an adapter whose is none cannot be asked for.
     let name = kind.parse().and_then(|kind| DeviceName::new(kind, name));
     if let Ok(name) = name {
-        found.push((name, Edits { nodes: vec![Node::at(node, false)], ..Edits::default() }, of_all));
+        found.push((
+            name,
+            Edits { nodes: vec![Node::at(node, false)], ..Edits::default() },
+            of_all,
+        ));
     }
 }
 
@@ -75,8 +100,9 @@ pub(super) fn nvidia_minors(read: &mut Reader<'_>) -> BTreeMap<u32, String> {
     let mut minors = BTreeMap::new();
     for address in read.names(NVIDIA).into_iter().filter(|name| is_pci_address(name)) {
         let text = read.text(&format!("{NVIDIA}/{address}/information")).unwrap_or_default();
-        let minor =
-            text.lines().find_map(|line| line.strip_prefix("Device Minor")?.trim_start().strip_prefix(':'));
+        let minor = text
+            .lines()
+            .find_map(|line| line.strip_prefix("Device Minor")?.trim_start().strip_prefix(':'));
         if let Some(minor) = minor.and_then(|minor| minor.trim().parse().ok()) {
             minors.insert(minor, address);
         }
@@ -85,7 +111,11 @@ pub(super) fn nvidia_minors(read: &mut Reader<'_>) -> BTreeMap<u32, String> {
 }
 
 /// PCI address of the device behind a node, as far as the kernel tells.
-pub(super) fn pci_address(read: &Reader<'_>, node: &str, minors: &BTreeMap<u32, String>) -> Option<String> {
+pub(super) fn pci_address(
+    read: &Reader<'_>,
+    node: &str,
+    minors: &BTreeMap<u32, String>,
+) -> Option<String> {
     let name = node.rsplit('/').next()?;
     if let Some(minor) = name.strip_prefix("nvidia").and_then(|minor| minor.parse::<u32>().ok()) {
         return minors.get(&minor).cloned();

@@ -12,9 +12,12 @@ fn offered(devices: &[(&str, &[&str])]) -> Vec<Offer> {
             .to_owned();
     std::fs::write(root.path().join("dev/ctl"), "").unwrap();
     for (name, nodes) in devices {
-        let paths: Vec<String> = nodes.iter().map(|node| format!("{{path: /dev/{node}}}")).collect();
-        text +=
-            &format!("  - {{name: \"{name}\", containerEdits: {{deviceNodes: [{}]}}}}\n", paths.join(", "));
+        let paths: Vec<String> =
+            nodes.iter().map(|node| format!("{{path: /dev/{node}}}")).collect();
+        text += &format!(
+            "  - {{name: \"{name}\", containerEdits: {{deviceNodes: [{}]}}}}\n",
+            paths.join(", ")
+        );
         for node in *nodes {
             std::fs::write(root.path().join("dev").join(node), "").unwrap();
         }
@@ -51,7 +54,10 @@ fn other_names_and_groups_do_not_count() {
     let all = offers.iter().find(|offer| offer.name.name() == "all").unwrap();
     assert_eq!(all.edits.nodes.iter().filter(|node| !node.shared).count(), 3);
     // One GPU alone has three names.
-    assert_eq!(own(&offered(&[("all", &["gpu0"]), ("GPU-x", &["gpu0"]), ("0", &["gpu0"])])), ["0: gpu0"]);
+    assert_eq!(
+        own(&offered(&[("all", &["gpu0"]), ("GPU-x", &["gpu0"]), ("0", &["gpu0"])])),
+        ["0: gpu0"]
+    );
 }
 
 #[test]

@@ -39,7 +39,8 @@ fn cheap(read: &mut Reader<'_>, disk: &str, health: &mut DiskHealth) {
     let device = format!("{DIRECTORY}/{disk}/device");
     if !disk.starts_with("nvme") {
         health.state = read.text(&format!("{device}/state"));
-        health.io_errors = read.text(&format!("{device}/ioerr_cnt")).as_deref().and_then(hexadecimal);
+        health.io_errors =
+            read.text(&format!("{device}/ioerr_cnt")).as_deref().and_then(hexadecimal);
         return;
     }
     let state = read.text(&format!("{device}/state"));
@@ -90,7 +91,10 @@ mod tests {
 
     #[test]
     fn counters_of_scsi() {
-        assert_eq!([hexadecimal("0x1f"), hexadecimal("31"), hexadecimal("0x")], [Some(31), None, None]);
+        assert_eq!(
+            [hexadecimal("0x1f"), hexadecimal("31"), hexadecimal("0x")],
+            [Some(31), None, None]
+        );
     }
 
     #[test]

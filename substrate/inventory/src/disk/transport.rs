@@ -7,12 +7,15 @@ pub(super) fn of(read: &mut Reader<'_>, disk: &str) -> Option<&'static str> {
     let device = format!("/sys/block/{disk}/device");
     let address = read.link_name(&device).unwrap_or_default();
     let Some(host) = scsi_host(&address) else { return by_name(disk) };
-    let is_of = |read: &Reader<'_>, class: &str| read.exists(&format!("/sys/class/{class}_host/host{host}"));
+    let is_of = |read: &Reader<'_>, class: &str| {
+        read.exists(&format!("/sys/class/{class}_host/host{host}"))
+    };
     if is_of(read, "spi") {
         return Some("spi");
     }
     if is_of(read, "fc") {
-        let name = read.text(&format!("/sys/class/fc_host/host{host}/symbolic_name")).unwrap_or_default();
+        let name =
+            read.text(&format!("/sys/class/fc_host/host{host}/symbolic_name")).unwrap_or_default();
         return Some(if name.contains(" over ") { "fcoe" } else { "fc" });
     }
     if is_of(read, "sas") || read.exists(&format!("{device}/sas_device")) {
@@ -36,7 +39,8 @@ pub(super) fn of(read: &mut Reader<'_>, disk: &str) -> Option<&'static str> {
 
 /// Host of a SCSI address, HOST:CHANNEL:TARGET:LUN.
 fn scsi_host(address: &str) -> Option<u32> {
-    let parts: Vec<u64> = address.split(':').map(|part| part.parse().ok()).collect::<Option<_>>()?;
+    let parts: Vec<u64> =
+        address.split(':').map(|part| part.parse().ok()).collect::<Option<_>>()?;
     let [host, _, _, _] = *parts.as_slice() else { return None };
     u32::try_from(host).ok()
 }

@@ -62,7 +62,8 @@ fn directory(gpu: &Gpu) -> String {
 
 /// The file is there only where the memory has error correction that is on.
 fn ecc(counts: &str, pages: Option<&str>) -> Ecc {
-    let count = |name: &str| counts.lines().find_map(|line| line.strip_prefix(name)?.trim().parse().ok());
+    let count =
+        |name: &str| counts.lines().find_map(|line| line.strip_prefix(name)?.trim().parse().ok());
     let flags = |flag: &str| {
         let flag_of = |line: &&str| line.rsplit(':').next().map(str::trim) == Some(flag);
         pages.map(|pages| pages.lines().filter(flag_of).count())
@@ -79,15 +80,18 @@ fn ecc(counts: &str, pages: Option<&str>) -> Ecc {
 /// The other GPUs of its hive that it reaches in one hop.
 fn links(read: &mut Reader<'_>, directory: &str) -> Vec<GpuLink> {
     let hive = format!("{directory}/xgmi_hive_info");
-    let mut column = |name: &str| read.text(&format!("{directory}/{name}")).map(|text| hexadecimals(&text));
+    let mut column =
+        |name: &str| read.text(&format!("{directory}/{name}")).map(|text| hexadecimals(&text));
     let (lanes, hops) = (column("xgmi_num_links"), column("xgmi_num_hops"));
     let own = read.pci_address(directory);
     let mut links = Vec::new();
     for name in read.names(&hive) {
-        let Some(index) = name.strip_prefix("node").and_then(|number| number.parse::<usize>().ok()) else {
+        let Some(index) = name.strip_prefix("node").and_then(|number| number.parse::<usize>().ok())
+        else {
             continue;
         };
-        let peer = read.pci_address(&format!("{hive}/{name}")).filter(|peer| Some(peer) != own.as_ref());
+        let peer =
+            read.pci_address(&format!("{hive}/{name}")).filter(|peer| Some(peer) != own.as_ref());
         // The first node is 1.
         let at = |column: &Option<Vec<u32>>| {
             column.as_ref().and_then(|column| column.get(index.checked_sub(1)?).copied())
@@ -116,7 +120,8 @@ mod tests {
 
     #[test]
     fn errors_and_pages() {
-        let pages = "0x00000000 : 0x00001000 : R\n0x00000001 : 0x00001000 : P\n0x00000002 : 0x00001000 : F";
+        let pages =
+            "0x00000000 : 0x00001000 : R\n0x00000001 : 0x00001000 : P\n0x00000002 : 0x00001000 : F";
         let expected = Ecc {
             enabled: true,
             corrected: Some(12),

@@ -18,8 +18,10 @@ fn own_memory(read: &mut Reader<'_>, directory: &str) -> Option<u64> {
     let cards = read.names(&format!("{directory}/drm"));
     let card = cards.into_iter().find(|name| name.starts_with("card") && !name.contains('-'))?;
     let names = ["lmem_total_bytes", "device/tile0/physical_vram_size_bytes"];
-    let size = names.iter().find_map(|name| read.text(&format!("{directory}/drm/{card}/{name}")))?;
     let size =
-        size.strip_prefix("0x").map_or_else(|| size.parse().ok(), |hex| u64::from_str_radix(hex, 16).ok());
+        names.iter().find_map(|name| read.text(&format!("{directory}/drm/{card}/{name}")))?;
+    let size = size
+        .strip_prefix("0x")
+        .map_or_else(|| size.parse().ok(), |hex| u64::from_str_radix(hex, 16).ok());
     size.filter(|bytes| *bytes > 0)
 }

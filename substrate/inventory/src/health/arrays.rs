@@ -38,8 +38,8 @@ fn degraded(text: &str) -> Vec<String> {
 fn misses(word: &str) -> bool {
     let inner = word.strip_prefix('[').and_then(|word| word.strip_suffix(']'));
     let counts = inner.and_then(|inner| inner.split_once('/'));
-    let counts =
-        counts.and_then(|(all, at_work)| Some((all.parse::<u32>().ok()?, at_work.parse::<u32>().ok()?)));
+    let counts = counts
+        .and_then(|(all, at_work)| Some((all.parse::<u32>().ok()?, at_work.parse::<u32>().ok()?)));
     counts.is_some_and(|(all, at_work)| at_work < all)
 }
 

@@ -36,7 +36,9 @@ pub(super) fn counters(read: &Reader<'_>, inventory: &Inventory) -> Vec<Counter>
     for address in gpus.chain(nics).chain(disks).chain(adapters).flatten() {
         let mut next = Some(address);
         for _ in 0..MAX_PORTS {
-            let Some(address) = next.filter(|address| addresses.insert((*address).clone())) else { break };
+            let Some(address) = next.filter(|address| addresses.insert((*address).clone())) else {
+                break;
+            };
             let device = inventory.pci_device(address);
             next = device.and_then(|device| device.parent.as_ref());
         }

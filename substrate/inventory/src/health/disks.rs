@@ -40,7 +40,8 @@ pub(super) fn check(
 
 fn one(disk: &Disk, health: &DiskHealth, counters: &mut Counters, found: &mut ScanFaults) {
     let subject = format!("disk {}", disk.name);
-    let target = || disk.pci.clone().filter(|_| disk.transport.as_deref() == Some("nvme")).map(Target::Pci);
+    let target =
+        || disk.pci.clone().filter(|_| disk.transport.as_deref() == Some("nvme")).map(Target::Pci);
     if let Some(state) = health.state.as_deref().filter(|state| !WELL.contains(state)) {
         found.error(&subject, format!("is {state}"), target());
     }

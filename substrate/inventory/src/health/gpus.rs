@@ -23,7 +23,8 @@ pub(super) struct Card {
 
 pub(super) fn cards(read: &Reader<'_>, inventory: &Inventory) -> Vec<Card> {
     let has_list = read.exists(NVIDIA);
-    let driver = |gpu: &Gpu| inventory.pci_device(&gpu.pci).and_then(|device| device.driver.as_deref());
+    let driver =
+        |gpu: &Gpu| inventory.pci_device(&gpu.pci).and_then(|device| device.driver.as_deref());
     let card = |gpu: &Gpu| Card {
         address: gpu.pci.clone(),
         has_config: read.exists(&format!("{PCI}/{}/config", gpu.pci)),
@@ -44,7 +45,9 @@ pub(super) fn check(
         let target = || Some(Target::Pci(card.address.clone()));
         if card.has_config && is_off_the_bus(read, &card.address) {
             found.error(&subject, "has fallen off the bus", target());
-        } else if card.is_told_by_driver && !read.exists(&format!("{NVIDIA}/{}/information", card.address)) {
+        } else if card.is_told_by_driver
+            && !read.exists(&format!("{NVIDIA}/{}/information", card.address))
+        {
             found.error(&subject, "its driver has lost it", target());
         }
     }
@@ -72,13 +75,17 @@ fn errors(gpu: &Gpu, found: &mut ScanFaults) {
         found.error(&subject, "its memory has had uncorrected errors; it needs a reset", target);
     }
     if ecc.pending == Some(true) {
-        found.warning(&subject, "pages or rows of its memory wait to be taken out of use at its next reset");
+        found.warning(
+            &subject,
+            "pages or rows of its memory wait to be taken out of use at its next reset",
+        );
     }
 }
 
 /// A GPU without driver among others of its vendor that have one was left out by mistake, or failed to start.
 fn without_driver(inventory: &Inventory, found: &mut ScanFaults) {
-    let driver = |gpu: &Gpu| inventory.pci_device(&gpu.pci).is_some_and(|device| device.driver.is_some());
+    let driver =
+        |gpu: &Gpu| inventory.pci_device(&gpu.pci).is_some_and(|device| device.driver.is_some());
     for gpu in inventory.gpus.iter().filter(|gpu| !driver(gpu)) {
         if inventory.gpus.iter().any(|other| other.vendor == gpu.vendor && driver(other)) {
             found.warning(format!("gpu {}", gpu.pci), "has no driver, and others like it have one");

@@ -20,7 +20,9 @@ pub(super) fn packages(read: &Reader<'_>, inventory: &Inventory) -> Vec<Package>
     if first.is_empty() {
         first.push((0, 0));
     }
-    let path = |pu: u32| format!("/sys/devices/system/cpu/cpu{pu}/thermal_throttle/package_throttle_count");
+    let path = |pu: u32| {
+        format!("/sys/devices/system/cpu/cpu{pu}/thermal_throttle/package_throttle_count")
+    };
     let packages = first.into_iter().map(|(index, pu)| Package { index, path: path(pu) });
     packages.filter(|package| read.exists(&package.path)).collect()
 }

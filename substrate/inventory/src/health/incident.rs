@@ -50,14 +50,20 @@ pub fn kernel_log(record: &str) -> Option<Incident> {
     let text = lines.next()?;
     let device = lines.find_map(|line| line.strip_prefix(" DEVICE=+pci:"));
     let pci = device.or_else(|| {
-        text.split([' ', ',']).map(|word| word.trim_end_matches(':')).find(|word| is_pci_address(word))
+        text.split([' ', ','])
+            .map(|word| word.trim_end_matches(':'))
+            .find(|word| is_pci_address(word))
     });
     let rules = [xid::parse, gpu, machine_check, memory, heat, disk, nvme, link];
     let found = rules.iter().find_map(|rule| rule(text)).or_else(|| bus(text));
     found.map(|found| Incident { pci: found.pci.or_else(|| pci.map(str::to_owned)), ..found })
 }
 
-fn incident(level: FaultLevel, subject: impl Into<String>, message: impl Into<String>) -> Option<Incident> {
+fn incident(
+    level: FaultLevel,
+    subject: impl Into<String>,
+    message: impl Into<String>,
+) -> Option<Incident> {
     Some(Incident { level, subject: subject.into(), message: message.into(), pci: None })
 }
 
@@ -80,7 +86,8 @@ fn gpu(text: &str) -> Option<Incident> {
     ];
     let (driver, _, level, message) =
         SAID.iter().find(|(driver, said, ..)| text.contains(driver) && text.contains(said))?;
-    let address = text.split(' ').map(|word| word.trim_end_matches(':')).find(|word| is_pci_address(word))?;
+    let address =
+        text.split(' ').map(|word| word.trim_end_matches(':')).find(|word| is_pci_address(word))?;
     let what = if *driver == "mlx5_core" { "pci" } else { "gpu" };
     let mut found = incident(*level, format!("{what} {address}"), *message)?;
     found.pci = Some(address.to_owned());
@@ -92,19 +99,26 @@ fn gpu(text: &str) -> Option<Incident> {
 fn machine_check(text: &str) -> Option<Incident> {
     let said = text.split_once("[Hardware Error]:")?.1.trim().to_ascii_lowercase();
     let has = |word: &str| said.contains(word);
-    if let Some(severity) = said.split_once("event severity:").map(|(_, severity)| severity.trim()) {
+    if let Some(severity) = said.split_once("event severity:").map(|(_, severity)| severity.trim())
+    {
         return match severity {
-            "corrected" => incident(FaultLevel::Warning, "machine", "the firmware reports a corrected error"),
-            "recoverable" | "fatal" => {
-                incident(FaultLevel::Error, "machine", format!("the firmware reports an error: {severity}"))
+            "corrected" => {
+                incident(FaultLevel::Warning, "machine", "the firmware reports a corrected error")
             }
+            "recoverable" | "fatal" => incident(
+                FaultLevel::Error,
+                "machine",
+                format!("the firmware reports an error: {severity}"),
+            ),
             _ => None,
         };
     }
-    if has("uncorrected") || has("deferred error") || has("machine check exception") || has("fatal") {
+    if has("uncorrected") || has("deferred error") || has("machine check exception") || has("fatal")
+    {
         return incident(FaultLevel::Error, "machine", "machine check: uncorrected error");
     }
-    if has("corrected error") || has("machine check events logged") || has("machine check: 0 bank") {
+    if has("corrected error") || has("machine check events logged") || has("machine check: 0 bank")
+    {
         return incident(FaultLevel::Warning, "machine", "machine check: see the kernel's log");
     }
     None
@@ -113,7 +127,11 @@ fn machine_check(text: &str) -> Option<Incident> {
 /// `EDAC MC0: 1 CE memory read error on CPU_SrcID#0_MC#0_Chan#0_DIMM#0 (channel:0 …)`, `Memory failure: 0x1234: …`.
 fn memory(text: &str) -> Option<Incident> {
     if text.starts_with("Memory failure: 0x") {
-        return incident(FaultLevel::Error, "memory", "a page with an uncorrected error is taken out of use");
+        return incident(
+            FaultLevel::Error,
+            "memory",
+            "a page with an uncorrected error is taken out of use",
+        );
     }
     let said = text.strip_prefix("EDAC MC")?.split_once(": ")?.1;
     let mut words = said.split(' ');
@@ -124,7 +142,11 @@ fn memory(text: &str) -> Option<Incident> {
         _ => return None,
     };
     let label = said.split_once(" on ").and_then(|(_, label)| name(label.split(" (").next()?));
-    incident(level, "memory", label.map_or_else(|| errors.to_owned(), |label| format!("{errors} in {label}")))
+    incident(
+        level,
+        "memory",
+        label.map_or_else(|| errors.to_owned(), |label| format!("{errors} in {label}")),
+    )
 }
 
 /// `CPU3: Package temperature above threshold, cpu clock throttled (total events = 12)`.
@@ -140,7 +162,9 @@ fn disk(text: &str) -> Option<Incident> {
     let message = match what.rsplit(' ').next()? {
         "medium" => "a sector cannot be read or written",
         "I/O" => "a request failed",
-        "target" | "nexus" | "transport" | "space" | "timeout" | "protection" => "a request was refused",
+        "target" | "nexus" | "transport" | "space" | "timeout" | "protection" => {
+            "a request was refused"
+        }
         _ => return None,
     };
     incident(FaultLevel::Warning, format!("disk {disk}"), message)
@@ -150,8 +174,16 @@ fn disk(text: &str) -> Option<Incident> {
 fn nvme(text: &str) -> Option<Incident> {
     const SAID: [(&str, FaultLevel, &str); 6] = [
         ("controller is down", FaultLevel::Warning, "its controller was down and is reset"),
-        ("Disabling device after reset failure", FaultLevel::Error, "is given up, for it could not be reset"),
-        ("Removing after probe failure", FaultLevel::Error, "is given up, for it could not be started"),
+        (
+            "Disabling device after reset failure",
+            FaultLevel::Error,
+            "is given up, for it could not be reset",
+        ),
+        (
+            "Removing after probe failure",
+            FaultLevel::Error,
+            "is given up, for it could not be started",
+        ),
         ("Device not ready", FaultLevel::Error, "its controller does not become ready"),
         ("timeout, reset controller", FaultLevel::Warning, "does not answer in time and is reset"),
         ("timeout, aborting", FaultLevel::Warning, "does not answer in time"),
@@ -165,7 +197,8 @@ fn nvme(text: &str) -> Option<Incident> {
 /// `mlx5_core 0000:01:00.0 eth2: Link down`, `e1000e 0000:00:19.0 eno1: NIC Link is Down`.
 fn link(text: &str) -> Option<Incident> {
     let (head, said) = text.split_once(": ")?;
-    if !["link is down", "link down"].iter().any(|words| said.to_ascii_lowercase().contains(words)) {
+    if !["link is down", "link down"].iter().any(|words| said.to_ascii_lowercase().contains(words))
+    {
         return None;
     }
     let mut words = head.split(' ');
@@ -177,7 +210,8 @@ fn link(text: &str) -> Option<Incident> {
 /// `pcieport 0000:00:01.0: PCIe Bus Error: severity=Uncorrected (Fatal), type=Transaction Layer, …` (`drivers/pci/pcie/aer.c`).
 fn bus(text: &str) -> Option<Incident> {
     let (head, said) = text.split_once(": PCIe Bus Error: severity=")?;
-    let address = head.split(' ').map(|word| word.trim_end_matches(':')).find(|word| is_pci_address(word))?;
+    let address =
+        head.split(' ').map(|word| word.trim_end_matches(':')).find(|word| is_pci_address(word))?;
     let message = match said.split(',').next()? {
         "Corrected" | "Correctable" => return None,
         fatal if fatal.ends_with("(Fatal)") => "fatal errors on PCI Express",

@@ -22,7 +22,11 @@ pub(super) fn interfaces(
             Some(true) => {
                 were_up.insert(nic.name.clone());
             }
-            Some(false) if were_up.contains(&nic.name) || nic.bond.is_some() || !nic.addresses.is_empty() => {
+            Some(false)
+                if were_up.contains(&nic.name)
+                    || nic.bond.is_some()
+                    || !nic.addresses.is_empty() =>
+            {
                 found.warning(format!("nic {}", nic.name), "has no link");
             }
             // Switched off, or never plugged in.
@@ -33,7 +37,11 @@ pub(super) fn interfaces(
 }
 
 /// Reads the links of the devices that matter again.
-pub(super) fn look(read: &mut Reader<'_>, inventory: &Inventory, links: &mut BTreeMap<String, PciLink>) {
+pub(super) fn look(
+    read: &mut Reader<'_>,
+    inventory: &Inventory,
+    links: &mut BTreeMap<String, PciLink>,
+) {
     for address in subjects(inventory).into_keys() {
         if let Some(link) = pci::link(read, &address) {
             links.insert(address, link);
@@ -42,15 +50,23 @@ pub(super) fn look(read: &mut Reader<'_>, inventory: &Inventory, links: &mut BTr
 }
 
 /// The rate is not judged for GPUs: they lower it while they idle.
-pub(super) fn check(inventory: &Inventory, seen: &BTreeMap<String, PciLink>, found: &mut ScanFaults) {
+pub(super) fn check(
+    inventory: &Inventory,
+    seen: &BTreeMap<String, PciLink>,
+    found: &mut ScanFaults,
+) {
     for (address, (subject, is_gpu)) in subjects(inventory) {
         let device = inventory.pci_device(&address);
-        let Some(device) = device.filter(|device| device.physical_function.is_none()) else { continue };
+        let Some(device) = device.filter(|device| device.physical_function.is_none()) else {
+            continue;
+        };
         let Some(link) = seen.get(&address).or(device.link.as_ref()) else { continue };
         let (width, speed) = (link.width, link.speed_mts);
         let slot = device.parent.as_deref().and_then(|parent| inventory.pci_device(parent));
         let slot = slot.and_then(|slot| slot.link.as_ref());
-        let least = |own: u32, of_slot: Option<u32>| own.min(of_slot.filter(|most| *most > 0).unwrap_or(own));
+        let least = |own: u32, of_slot: Option<u32>| {
+            own.min(of_slot.filter(|most| *most > 0).unwrap_or(own))
+        };
         let most_width = least(link.max_width, slot.map(|slot| slot.max_width));
         let most_speed = least(link.max_speed_mts, slot.map(|slot| slot.max_speed_mts));
         if width > 0 && width < most_width {
@@ -68,8 +84,10 @@ pub(super) fn check(inventory: &Inventory, seen: &BTreeMap<String, PciLink>, fou
 fn subjects(inventory: &Inventory) -> BTreeMap<String, (String, bool)> {
     let gpus = inventory.gpus.iter().map(|gpu| (Some(&gpu.pci), format!("gpu {}", gpu.pci), true));
     let adapters = inventory.infiniband.iter();
-    let adapters = adapters.map(|device| (device.pci.as_ref(), format!("infiniband {}", device.name), false));
-    let nics = inventory.nics.iter().map(|nic| (nic.pci.as_ref(), format!("nic {}", nic.name), false));
+    let adapters =
+        adapters.map(|device| (device.pci.as_ref(), format!("infiniband {}", device.name), false));
+    let nics =
+        inventory.nics.iter().map(|nic| (nic.pci.as_ref(), format!("nic {}", nic.name), false));
     let disks = inventory.disks.iter().filter(|disk| disk.transport.as_deref() == Some("nvme"));
     let disks = disks.map(|disk| (disk.pci.as_ref(), format!("disk {}", disk.name), false));
     let mut subjects = BTreeMap::new();
@@ -118,7 +136,11 @@ mod tests {
                 device("0000:05:00.0", None, [0, 0, 0, 0]),
             ],
             gpus: vec![gpu("0000:01:00.0"), gpu("0000:02:00.0")],
-            nics: vec![nic("a", "0000:03:00.0"), nic("b", "0000:04:00.0"), nic("c", "0000:05:00.0")],
+            nics: vec![
+                nic("a", "0000:03:00.0"),
+                nic("b", "0000:04:00.0"),
+                nic("c", "0000:05:00.0"),
+            ],
             ..Inventory::default()
         };
         let told = |inventory: &Inventory, seen: &BTreeMap<String, PciLink>| {
@@ -137,13 +159,17 @@ mod tests {
         ];
         assert_eq!(told(&inventory, &BTreeMap::new()), expected);
         let seen = ["0000:02:00.0", "0000:04:00.0"].map(|address| {
-            let again = PciLink { width: 16, max_width: 16, speed_mts: 16_000, max_speed_mts: 16_000 };
+            let again =
+                PciLink { width: 16, max_width: 16, speed_mts: 16_000, max_speed_mts: 16_000 };
             (address.to_owned(), again)
         });
         assert!(told(&inventory, &seen.into()).is_empty(), "they were trained again");
         for device in &mut inventory.pci {
             device.physical_function = Some("root".to_owned());
         }
-        assert!(told(&inventory, &BTreeMap::new()).is_empty(), "virtual functions have no link of their own");
+        assert!(
+            told(&inventory, &BTreeMap::new()).is_empty(),
+            "virtual functions have no link of their own"
+        );
     }
 }

@@ -37,7 +37,8 @@ pub(super) fn controllers(read: &mut Reader<'_>) -> Vec<Controller> {
         .into_iter()
         .map(|name| {
             let parts = read.names(&format!("{DIRECTORY}/{name}"));
-            let parts = parts.into_iter().filter(|part| numbered(part, "dimm") || numbered(part, "rank"));
+            let parts =
+                parts.into_iter().filter(|part| numbered(part, "dimm") || numbered(part, "rank"));
             let modules = parts.map(|part| module(read, &name, &part)).collect();
             Controller { name, modules }
         })
@@ -77,7 +78,9 @@ pub(super) fn check(
                 found.warning(SUBJECT, format!("corrected errors in {}", module.label));
                 told.0 = true;
             }
-            if uncorrected > 0 && read.count(&format!("{}/dimm_ue_count", module.directory)) > Some(0) {
+            if uncorrected > 0
+                && read.count(&format!("{}/dimm_ue_count", module.directory)) > Some(0)
+            {
                 found.error(SUBJECT, format!("uncorrected errors in {}", module.label), None);
                 told.1 = true;
             }

@@ -46,10 +46,13 @@ fn target(device: &Infiniband) -> Target {
 
 /// States of InfiniBand Architecture Specification 1, 14.2.5.6 (PortInfo).
 fn fault(port: &InfinibandPort, was_active: bool) -> Option<String> {
-    let (state, physical) = (port.state.as_deref()?, port.physical_state.as_deref().unwrap_or_default());
+    let (state, physical) =
+        (port.state.as_deref()?, port.physical_state.as_deref().unwrap_or_default());
     match (state, physical) {
         (_, "Polling") => Some("finds no link partner".to_owned()),
-        ("INIT" | "ARMED", "LinkUp") => Some("has a link, and no subnet manager makes it active".to_owned()),
+        ("INIT" | "ARMED", "LinkUp") => {
+            Some("has a link, and no subnet manager makes it active".to_owned())
+        }
         _ if was_active => Some(format!("is {state}, its link {physical}").trim_end().to_owned()),
         _ => None,
     }

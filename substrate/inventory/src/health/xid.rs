@@ -23,7 +23,11 @@ const KNOWN: [(u32, FaultLevel, &str); 37] = [
     (74, Error, "error of NVLink"),
     (79, Error, "has fallen off the bus"),
     (92, Warning, "many corrected errors of its memory"),
-    (94, Warning, "uncorrected error of its memory that met one program only; reset it when it suits"),
+    (
+        94,
+        Warning,
+        "uncorrected error of its memory that met one program only; reset it when it suits",
+    ),
     (95, Error, "uncorrected error of its memory that may have met several programs"),
     (109, Error, "does not switch between programs any more"),
     (110, Error, "security fault"),
@@ -71,7 +75,8 @@ pub(super) fn parse(text: &str) -> Option<Incident> {
     let digits = rest.find(|c: char| !c.is_ascii_digit()).unwrap_or(rest.len());
     let (number, rest) = rest.split_at(digits);
     let number: u32 = number.parse().ok()?;
-    let (_, level, meaning) = *KNOWN.get(KNOWN.binary_search_by_key(&number, |(known, ..)| *known).ok()?)?;
+    let (_, level, meaning) =
+        *KNOWN.get(KNOWN.binary_search_by_key(&number, |(known, ..)| *known).ok()?)?;
     let (mut level, mut message) = (level, format!("Xid {number}: {meaning}"));
     if number == RECOVERY_ACTION {
         let action = action(rest)?;
@@ -95,8 +100,8 @@ fn gpu_address(text: &str) -> Option<String> {
 /// `…, GPU recovery action changed from 0x0 (None) to 0x2 (Node Reboot Required)`; `None` is none.
 fn action(text: &str) -> Option<&str> {
     let action = text.rsplit_once('(')?.1.split_once(')')?.0;
-    let is_plain =
-        action.len() <= MAX_ACTION && action.bytes().all(|c| c.is_ascii_alphanumeric() || c == b' ');
+    let is_plain = action.len() <= MAX_ACTION
+        && action.bytes().all(|c| c.is_ascii_alphanumeric() || c == b' ');
     (is_plain && !action.is_empty() && action != "None").then_some(action)
 }
 
@@ -127,13 +132,19 @@ mod tests {
         .unwrap();
         assert_eq!((old.0, old.1.as_str()), (Error, "0000:03:00.0"));
         let wide =
-            told("NVRM: Xid (PCI:0018:01:00): 149, NETIR_LINK_EVT Fatal XC0 i0 Link 08 (0x1 0x2)").unwrap();
+            told("NVRM: Xid (PCI:0018:01:00): 149, NETIR_LINK_EVT Fatal XC0 i0 Link 08 (0x1 0x2)")
+                .unwrap();
         assert_eq!((wide.0, wide.1.as_str()), (Error, "0018:01:00.0"));
-        let light = told("NVRM: Xid (PCI:0018:01:00): 149, NETIR_LINK_EVT Nonfatal XC0 i0 Link 08 (0x1 0x2)")
-            .unwrap();
+        let light = told(
+            "NVRM: Xid (PCI:0018:01:00): 149, NETIR_LINK_EVT Nonfatal XC0 i0 Link 08 (0x1 0x2)",
+        )
+        .unwrap();
         assert_eq!(light.0, Warning);
         for of_programs in [13, 31, 43, 45, 99_999] {
-            assert_eq!(told(&format!("NVRM: Xid (PCI:0000:3b:00): {of_programs}, pid=1, name=python")), None);
+            assert_eq!(
+                told(&format!("NVRM: Xid (PCI:0000:3b:00): {of_programs}, pid=1, name=python")),
+                None
+            );
         }
     }
 

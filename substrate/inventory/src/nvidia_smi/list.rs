@@ -13,7 +13,8 @@ pub(super) fn mig_devices(text: &str) -> Vec<(u32, u32, String)> {
         if let Some(rest) = line.strip_prefix("GPU ") {
             gpu = rest.split_once(':').and_then(|(number, _)| number.trim().parse().ok());
         } else if line.starts_with("MIG ") {
-            found.extend(gpu.and_then(|gpu| device(line).map(|(device, uuid)| (gpu, device, uuid))));
+            found
+                .extend(gpu.and_then(|gpu| device(line).map(|(device, uuid)| (gpu, device, uuid))));
         }
     }
     found

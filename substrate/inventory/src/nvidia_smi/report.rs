@@ -62,7 +62,10 @@ fn facts(gpu: Node<'_, '_>, index: u32) -> GpuFacts {
         power_limit_watts: POWER_LIMITS.iter().find_map(|path| watts(&text(gpu, path)?)),
         ecc: ecc(gpu),
         mig_enabled: text(gpu, &["mig_mode", "current_mig"]).as_deref().and_then(is_enabled),
-        mig: mig_devices.filter(|node| node.has_tag_name("mig_device")).filter_map(mig_device).collect(),
+        mig: mig_devices
+            .filter(|node| node.has_tag_name("mig_device"))
+            .filter_map(mig_device)
+            .collect(),
         links: Vec::new(),
     }
 }
@@ -78,7 +81,8 @@ fn ecc(gpu: Node<'_, '_>) -> Option<Ecc> {
     let corrected = count(&["ecc_errors", "volatile", "single_bit", "total"])
         .or_else(|| sum([volatile("sram_correctable"), volatile("dram_correctable")]));
     let uncorrected = count(&["ecc_errors", "volatile", "double_bit", "total"]).or_else(|| {
-        let kinds = ["sram_uncorrectable", "sram_uncorrectable_parity", "sram_uncorrectable_secded"];
+        let kinds =
+            ["sram_uncorrectable", "sram_uncorrectable_parity", "sram_uncorrectable_secded"];
         sum(kinds.into_iter().chain(["dram_uncorrectable"]).map(volatile))
     });
     let waits = [
@@ -161,14 +165,17 @@ mod tests {
     use super::*;
 
     fn one(inner: &str) -> GpuFacts {
-        let xml = format!("<nvidia_smi_log><gpu id=\"00000000:3B:00.0\">{inner}</gpu></nvidia_smi_log>");
+        let xml =
+            format!("<nvidia_smi_log><gpu id=\"00000000:3B:00.0\">{inner}</gpu></nvidia_smi_log>");
         parse(&xml).unwrap().gpus.remove("0000:3b:00.0").unwrap()
     }
 
     #[test]
     fn error_counts_of_three_generations() {
         let ecc = |inner: &str| {
-            one(&format!("<ecc_mode><current_ecc>Enabled</current_ecc></ecc_mode>{inner}")).ecc.unwrap()
+            one(&format!("<ecc_mode><current_ecc>Enabled</current_ecc></ecc_mode>{inner}"))
+                .ecc
+                .unwrap()
         };
         let volta = ecc(
             "<ecc_errors><volatile><single_bit><device_memory>3</device_memory><total>4</total></single_bit>\
@@ -188,7 +195,10 @@ mod tests {
         let turing = ecc("<ecc_errors><volatile><sram_correctable>1</sram_correctable>\
                           <sram_uncorrectable>2</sram_uncorrectable><dram_correctable>3</dram_correctable>\
                           <dram_uncorrectable>4</dram_uncorrectable></volatile></ecc_errors>");
-        assert_eq!((turing.corrected, turing.uncorrected, turing.pending), (Some(4), Some(6), None));
+        assert_eq!(
+            (turing.corrected, turing.uncorrected, turing.pending),
+            (Some(4), Some(6), None)
+        );
         let hopper = ecc("<ecc_errors><volatile><sram_correctable>0</sram_correctable>\
                           <sram_uncorrectable_parity>1</sram_uncorrectable_parity>\
                           <sram_uncorrectable_secded>1</sram_uncorrectable_secded><dram_correctable>N/A</dram_correctable>\
@@ -204,7 +214,10 @@ mod tests {
     #[test]
     fn power_limits_of_all_generations() {
         let limit = |inner: &str| one(inner).power_limit_watts;
-        assert_eq!(limit("<power_readings><power_limit>250.00 W</power_limit></power_readings>"), Some(250));
+        assert_eq!(
+            limit("<power_readings><power_limit>250.00 W</power_limit></power_readings>"),
+            Some(250)
+        );
         let renamed = "<gpu_power_readings><power_state>P0</power_state><current_power_limit>699.50 W\
                        </current_power_limit></gpu_power_readings>";
         assert_eq!(limit(renamed), Some(700));
@@ -216,7 +229,10 @@ mod tests {
 
     #[test]
     fn answers_that_are_no_report() {
-        assert_eq!(parse("<html/>").unwrap_err().to_string(), "the answer is <html>, not <nvidia_smi_log>");
+        assert_eq!(
+            parse("<html/>").unwrap_err().to_string(),
+            "the answer is <html>, not <nvidia_smi_log>"
+        );
         assert!(parse("No devices were found").is_err());
         assert!(parse("").is_err());
         let bomb = "<!DOCTYPE x [<!ENTITY a \"aaaaaaaaaa\"><!ENTITY b \"&a;&a;&a;&a;&a;&a;\">\

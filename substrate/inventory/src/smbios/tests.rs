@@ -23,7 +23,8 @@ fn structure(kind: u8, fields: &[u8], strings: &[&str]) -> Vec<u8> {
 /// A memory device of SMBIOS 3.3 whose size word and extended size are these.
 fn device(size: u16, extended: u32) -> Vec<u8> {
     let mut fields = vec![0; 0x5c - HEADER_BYTES];
-    let mut put = |at: usize, bytes: &[u8]| fields[at - HEADER_BYTES..][..bytes.len()].copy_from_slice(bytes);
+    let mut put =
+        |at: usize, bytes: &[u8]| fields[at - HEADER_BYTES..][..bytes.len()].copy_from_slice(bytes);
     put(0x0c, &size.to_le_bytes());
     put(0x10, &[1, 2, 0x22]);
     put(0x15, &5600_u16.to_le_bytes());
@@ -40,7 +41,9 @@ fn sizes(table: &[u8]) -> Vec<Option<u64>> {
 
 #[test]
 fn a_module_with_all_its_facts() {
-    let table = [structure(0, &[0; 20], &["AMI"]), device(0x7fff, 65_536), structure(127, &[], &[])].concat();
+    let table =
+        [structure(0, &[0; 20], &["AMI"]), device(0x7fff, 65_536), structure(127, &[], &[])]
+            .concat();
     let expected = MemoryModule {
         locator: Some("DIMM_A1".to_owned()),
         bank: None,
@@ -58,7 +61,8 @@ fn a_module_with_all_its_facts() {
 
 #[test]
 fn sizes_have_three_units() {
-    let table = [device(16_384, 0), device(0x8000 | 512, 0), device(0x7fff, 0x8000_0000 | 32_768)].concat();
+    let table =
+        [device(16_384, 0), device(0x8000 | 512, 0), device(0x7fff, 0x8000_0000 | 32_768)].concat();
     assert_eq!(sizes(&table), [Some(16 << 30), Some(512 << 10), Some(32 << 30)]);
 }
 

@@ -167,12 +167,17 @@ mod tests {
 
     #[test]
     fn what_is_not_known_is_left_out() {
-        let found = parsed("CPU implementer: 0x99\nCPU part: 0x1\nCPU variant: 0xffffffff\nCPU revision: 1");
+        let found = parsed(
+            "CPU implementer: 0x99\nCPU part: 0x1\nCPU variant: 0xffffffff\nCPU revision: 1",
+        );
         assert_eq!(
             (found.cpu_vendor.as_deref(), found.cpu_model, found.cpu_stepping),
             (Some("0x99"), None, None)
         );
-        assert_eq!(parsed("model : 4294967296\nstepping : unknown\nvendor_id :\n:\n"), Topology::default());
+        assert_eq!(
+            parsed("model : 4294967296\nstepping : unknown\nvendor_id :\n:\n"),
+            Topology::default()
+        );
         assert_eq!(
             parsed("cpu\t\t: POWER9, altivec supported").cpu_model.as_deref(),
             Some("POWER9, altivec supported")

@@ -45,10 +45,12 @@ fn cpu_kind(kind: &HwlocKind<'_>) -> CpuKind {
 pub(crate) fn add(read: &mut Reader<'_>, topology: &mut Topology) {
     if topology.max_mhz.is_none() {
         let khz = read.number(&format!("{DIRECTORY}/cpu0/cpufreq/cpuinfo_max_freq"));
-        topology.max_mhz = khz.and_then(|khz| u32::try_from(khz / 1000).ok()).filter(|mhz| *mhz > 0);
+        topology.max_mhz =
+            khz.and_then(|khz| u32::try_from(khz / 1000).ok()).filter(|mhz| *mhz > 0);
     }
     // Also lists what could be plugged in.
     let Some(offline) = read.list(&format!("{DIRECTORY}/offline")) else { return };
     let present = read.list(&format!("{DIRECTORY}/present")).unwrap_or_default();
-    topology.offline_pus = offline.into_iter().filter(|pu| present.binary_search(pu).is_ok()).collect();
+    topology.offline_pus =
+        offline.into_iter().filter(|pu| present.binary_search(pu).is_ok()).collect();
 }

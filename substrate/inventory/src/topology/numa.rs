@@ -31,14 +31,18 @@ pub(crate) fn add(read: &mut Reader<'_>, topology: &mut Topology) {
     }
     let nodes = &mut topology.numa_nodes;
     let page_bytes = nodes.iter().flat_map(|node| &node.pages).map(|pages| pages.size_bytes).min();
-    let missing: Vec<_> =
-        online.iter().copied().filter(|index| nodes.iter().all(|node| node.index != *index)).collect();
+    let missing: Vec<_> = online
+        .iter()
+        .copied()
+        .filter(|index| nodes.iter().all(|node| node.index != *index))
+        .collect();
     nodes.extend(missing.iter().map(|index| left_out(read, *index, page_bytes)));
     nodes.sort_by_key(|node| node.index);
     if online.len() > 1 {
         for node in nodes.iter_mut().filter(|node| online.contains(&node.index)) {
             // hwloc counts to memory without processors those that are near it.
-            node.pus = read.list(&format!("{DIRECTORY}/node{}/cpulist", node.index)).unwrap_or_default();
+            node.pus =
+                read.list(&format!("{DIRECTORY}/node{}/cpulist", node.index)).unwrap_or_default();
         }
     }
     for node in nodes.iter_mut() {
@@ -54,7 +58,10 @@ pub(crate) fn add(read: &mut Reader<'_>, topology: &mut Topology) {
 
 /// hwloc counts a core also to memory without processors that is near it, whose index may be the lower one.
 fn place_cores(topology: &mut Topology) {
-    let pairs = topology.numa_nodes.iter().flat_map(|node| node.pus.iter().map(move |pu| (*pu, node.index)));
+    let pairs = topology
+        .numa_nodes
+        .iter()
+        .flat_map(|node| node.pus.iter().map(move |pu| (*pu, node.index)));
     let of_pu: BTreeMap<u32, u32> = pairs.collect();
     for core in &mut topology.cores {
         core.numa_node = core.pus.first().and_then(|pu| of_pu.get(pu)).copied().or(core.numa_node);
@@ -80,11 +87,14 @@ fn left_out(read: &mut Reader<'_>, index: u32, page_bytes: Option<u64>) -> NumaN
             }
         }
         pages.sort_by_key(|pages| pages.size_bytes);
-        let huge = pages
-            .iter()
-            .fold(0_u64, |sum, pages| sum.saturating_add(pages.size_bytes.saturating_mul(pages.count)));
+        let huge = pages.iter().fold(0_u64, |sum, pages| {
+            sum.saturating_add(pages.size_bytes.saturating_mul(pages.count))
+        });
         if let Some(size_bytes) = page_bytes.filter(|size| *size > 0) {
-            pages.insert(0, PageType { size_bytes, count: memory_bytes.saturating_sub(huge) / size_bytes });
+            pages.insert(
+                0,
+                PageType { size_bytes, count: memory_bytes.saturating_sub(huge) / size_bytes },
+            );
         }
     }
     NumaNode { index, memory_bytes, pages, ..NumaNode::default() }
@@ -100,7 +110,8 @@ fn performance(read: &mut Reader<'_>, index: u32) -> (Option<u64>, Option<u64>) 
     else {
         return (None, None);
     };
-    let mut fact = |name: &str| read.count(&format!("{directory}/{name}")).filter(|value| *value > 0);
+    let mut fact =
+        |name: &str| read.count(&format!("{directory}/{name}")).filter(|value| *value > 0);
     (fact("read_bandwidth"), fact("read_latency"))
 }
 
@@ -111,7 +122,10 @@ fn tiers(read: &mut Reader<'_>, nodes: &mut [NumaNode]) {
             continue;
         };
         let members = read.list(&format!("{TIERS}/{name}/nodelist")).unwrap_or_default();
-        nodes.iter_mut().filter(|node| members.contains(&node.index)).for_each(|node| node.tier = Some(tier));
+        nodes
+            .iter_mut()
+            .filter(|node| members.contains(&node.index))
+            .for_each(|node| node.tier = Some(tier));
     }
 }
 
@@ -121,17 +135,22 @@ fn kinds(read: &mut Reader<'_>, nodes: &mut [NumaNode], cpu_model: Option<&str>)
     let with_hbm = cpu_model.is_some_and(|model| model.contains(MODEL_WITH_HBM));
     if nodes.len() > 1 {
         let of_drivers = memory_of_drivers(read);
-        let own =
-            nodes.iter().filter(|node| !node.pus.is_empty()).filter_map(|node| node.bandwidth_mibs).max();
+        let own = nodes
+            .iter()
+            .filter(|node| !node.pus.is_empty())
+            .filter_map(|node| node.bandwidth_mibs)
+            .max();
         for node in nodes.iter_mut().filter(|node| node.kind.is_none() && node.pus.is_empty()) {
-            let fast =
-                |bandwidth: u64| own.is_some_and(|own| bandwidth >= own.saturating_mul(HBM_PER_CENT) / 100);
+            let fast = |bandwidth: u64| {
+                own.is_some_and(|own| bandwidth >= own.saturating_mul(HBM_PER_CENT) / 100)
+            };
             let hbm = node.memory_bytes > 0 && (with_hbm || node.bandwidth_mibs.is_some_and(fast));
             let hbm = hbm.then_some("HBM");
             node.kind = of_drivers.get(&node.index).copied().or(hbm).map(str::to_owned);
         }
         if nodes.iter().any(|node| node.kind.is_some()) {
-            for node in nodes.iter_mut().filter(|node| node.kind.is_none() && !node.pus.is_empty()) {
+            for node in nodes.iter_mut().filter(|node| node.kind.is_none() && !node.pus.is_empty())
+            {
                 node.kind = Some("DRAM".to_owned());
             }
         }
@@ -155,7 +174,8 @@ fn memory_of_drivers(read: &mut Reader<'_>) -> BTreeMap<u32, &'static str> {
     }
     for gpu in read.names(NVIDIA) {
         let Some(status) = read.text(&format!("{NVIDIA}/{gpu}/numa_status")) else { continue };
-        let node = status.lines().find_map(|line| line.trim().strip_prefix("Node:")?.trim().parse().ok());
+        let node =
+            status.lines().find_map(|line| line.trim().strip_prefix("Node:")?.trim().parse().ok());
         kinds.extend(node.map(|node| (node, "GPUMemory")));
     }
     kinds
@@ -170,7 +190,8 @@ fn distances(read: &mut Reader<'_>, nodes: &[NumaNode], online: &[u32]) -> Vec<V
     for index in online {
         let path = format!("{DIRECTORY}/node{index}/distance");
         let Some(text) = read.text(&path) else { return Vec::new() };
-        let row: Option<Vec<u32>> = text.split_whitespace().map(|distance| distance.parse().ok()).collect();
+        let row: Option<Vec<u32>> =
+            text.split_whitespace().map(|distance| distance.parse().ok()).collect();
         let Some(row) = row.filter(|row| row.len() == online.len()) else {
             read.gap(&path, format!("not {} distances", online.len()));
             return Vec::new();

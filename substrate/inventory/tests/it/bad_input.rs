@@ -15,7 +15,8 @@ use crate::unpack;
 const CAPTURES: [&str; 5] = ["amd", "cdi", "infiniband", "nvidia", "storage"];
 
 fn files(directory: &Path, found: &mut Vec<PathBuf>) {
-    let mut entries: Vec<_> = fs::read_dir(directory).unwrap().map(|entry| entry.unwrap()).collect();
+    let mut entries: Vec<_> =
+        fs::read_dir(directory).unwrap().map(|entry| entry.unwrap()).collect();
     entries.sort_by_key(fs::DirEntry::file_name);
     for entry in entries {
         match entry.file_type().unwrap() {
@@ -131,9 +132,14 @@ fn entries_that_vanish_while_they_are_read() {
         let mut collector = Collector::new(root.path(), Box::new(Captured::new(root.path())));
         for _ in 0..50 {
             let inventory = collector.collect(Parts::DISKS | Parts::NICS | Parts::HEALTH);
-            let has_disk =
-                |name: &str| inventory.disks.iter().any(|disk| disk.name == name && disk.model.is_some());
-            assert!(["nvme0n1", "sda", "sdc", "sdd"].into_iter().all(has_disk), "{:?}", inventory.disks);
+            let has_disk = |name: &str| {
+                inventory.disks.iter().any(|disk| disk.name == name && disk.model.is_some())
+            };
+            assert!(
+                ["nvme0n1", "sda", "sdc", "sdd"].into_iter().all(has_disk),
+                "{:?}",
+                inventory.disks
+            );
             assert!(inventory.nics.iter().any(|nic| nic.name == "bond0"), "{:?}", inventory.nics);
         }
         is_over.store(true, Ordering::Relaxed);

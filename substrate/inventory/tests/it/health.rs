@@ -32,12 +32,17 @@ fn write(root: &Path, path: &str, text: &str) {
 /// Faults of some subjects, and the devices that are out of service.
 fn told(inventory: &Inventory, of: &str) -> String {
     let faults = inventory.faults.iter().filter(|fault| fault.subject.starts_with(of));
-    let mut lines: Vec<String> =
-        faults.map(|fault| format!("{:?} {}: {}", fault.level, fault.subject, fault.message)).collect();
-    let unhealthy =
-        inventory.devices.iter().filter_map(|device| Some((&device.name, device.unhealthy.as_ref()?)));
+    let mut lines: Vec<String> = faults
+        .map(|fault| format!("{:?} {}: {}", fault.level, fault.subject, fault.message))
+        .collect();
+    let unhealthy = inventory
+        .devices
+        .iter()
+        .filter_map(|device| Some((&device.name, device.unhealthy.as_ref()?)));
     lines.extend(
-        unhealthy.filter(|(_, why)| why.starts_with(of)).map(|(name, _)| format!("{name} is unhealthy")),
+        unhealthy
+            .filter(|(_, why)| why.starts_with(of))
+            .map(|(name, _)| format!("{name} is unhealthy")),
     );
     lines.join("\n")
 }
@@ -97,18 +102,24 @@ fn a_port_beside_an_active_one_is_a_warning() {
     let mut collector = collector(root.path());
     // mlx5_1 is an Ethernet port that nobody plugged in.
     assert_eq!(told(&collector.collect(Parts::ALL), "infiniband"), "");
-    for (name, value) in [("state", "1: DOWN"), ("phys_state", "2: Polling"), ("link_layer", "InfiniBand")] {
+    for (name, value) in
+        [("state", "1: DOWN"), ("phys_state", "2: Polling"), ("link_layer", "InfiniBand")]
+    {
         write(root.path(), &format!("sys/class/infiniband/mlx5_0/ports/2/{name}"), value);
     }
     let inventory = collector.collect(Parts::INFINIBAND);
-    assert_eq!(told(&inventory, "infiniband"), "Warning infiniband mlx5_0 port 2: finds no link partner");
+    assert_eq!(
+        told(&inventory, "infiniband"),
+        "Warning infiniband mlx5_0 port 2: finds no link partner"
+    );
 }
 
 #[test]
 fn errors_of_memory_name_the_module_and_pass() {
     let root = tempfile::tempdir().unwrap();
-    let file =
-        |name: &str, text: &str| write(root.path(), &format!("sys/devices/system/edac/mc/mc0/{name}"), text);
+    let file = |name: &str, text: &str| {
+        write(root.path(), &format!("sys/devices/system/edac/mc/mc0/{name}"), text)
+    };
     for (name, text) in [("ce_count", "5"), ("ue_count", "0"), ("ce_noinfo_count", "0")] {
         file(name, text);
     }
@@ -159,7 +170,8 @@ fn heat_and_errors_of_the_bus_are_told_while_they_grow() {
     write(root.path(), fatal, "Undefined 0\nDLP 1\nTOTAL_ERR_FATAL 1");
     let second = collector.collect(Parts::HEALTH);
     assert_eq!(told(&second, "cpu"), "Warning cpu package 0: is slowed down for its heat");
-    let later: Vec<String> = (0..8).map(|_| told(&collector.collect(Parts::HEALTH), "pci")).collect();
+    let later: Vec<String> =
+        (0..8).map(|_| told(&collector.collect(Parts::HEALTH), "pci")).collect();
     assert_eq!(
         later[6..],
         ["", "Warning pci 0000:01:00.0: fatal errors on PCI Express"],
@@ -205,12 +217,14 @@ fn what_the_log_told_of_a_gpu_lasts_until_its_driver_is_bound_again() {
     collector.collect(Parts::ALL);
     let record = "4,1,2,-;NVRM: Xid (PCI:0000:1b:00): 79, pid='<unknown>', name=<unknown>, GPU has fallen off the bus.";
     let fatal = kernel_log(record).unwrap();
-    let mild = kernel_log("4,1,2,-;NVRM: Xid (PCI:0000:61:00): 63, Row Remapper: New row marked").unwrap();
+    let mild =
+        kernel_log("4,1,2,-;NVRM: Xid (PCI:0000:61:00): 63, Row Remapper: New row marked").unwrap();
     assert_eq!((fatal.level, mild.level), (FaultLevel::Error, FaultLevel::Warning));
     for incident in [&fatal, &fatal, &mild] {
         collector.incident(incident);
     }
-    let expected = "Error gpu 0000:1b:00.0: Xid 79: has fallen off the bus\nnvidia.com/gpu=0 is unhealthy";
+    let expected =
+        "Error gpu 0000:1b:00.0: Xid 79: has fallen off the bus\nnvidia.com/gpu=0 is unhealthy";
     for parts in [Parts::HEALTH, Parts::DEVICES, Parts::ALL] {
         let inventory = collector.collect(parts);
         assert_eq!(told(&inventory, "gpu 0000:1b"), expected);
@@ -221,7 +235,10 @@ fn what_the_log_told_of_a_gpu_lasts_until_its_driver_is_bound_again() {
         collector.collect(Parts::HEALTH);
     }
     let later = collector.collect(Parts::DEVICES);
-    assert_eq!((told(&later, "gpu 0000:1b").as_str(), told(&later, "gpu 0000:61").as_str()), (expected, ""));
+    assert_eq!(
+        (told(&later, "gpu 0000:1b").as_str(), told(&later, "gpu 0000:61").as_str()),
+        (expected, "")
+    );
     collector.rebound("0000:1b:00.0");
     assert_eq!(told(&collector.collect(Parts::HEALTH), "gpu 0000:1b"), "");
 }
@@ -248,7 +265,10 @@ fn parts_of_a_unhealthy_gpu_are_unhealthy() {
         let device = inventory.devices.iter().find(|device| device.name.name() == name).unwrap();
         (device.pci.as_deref(), device.numa_node)
     };
-    assert_eq!((at("6:1"), at("7:0")), ((Some("0000:d1:00.0"), Some(1)), (Some("0000:df:00.0"), Some(1))));
+    assert_eq!(
+        (at("6:1"), at("7:0")),
+        ((Some("0000:d1:00.0"), Some(1)), (Some("0000:df:00.0"), Some(1)))
+    );
     collector.incident(&kernel_log("4,1,2,-;NVRM: Xid (PCI:0000:df:00): 95, Uncontained").unwrap());
     expect![[r"
         Error gpu 0000:df:00.0: Xid 95: uncorrected error of its memory that may have met several programs
@@ -265,9 +285,11 @@ fn counts_of_a_driver_are_asked_again_after_an_incident() {
     assert_eq!(uncorrected(&collector.collect(Parts::ALL)), Some(0));
     let report = root.path().join("nvidia-smi.xml");
     let changed = fs::read_to_string(&report).unwrap();
-    fs::write(&report, changed.replacen("<dram_uncorrectable>0<", "<dram_uncorrectable>2<", 1)).unwrap();
+    fs::write(&report, changed.replacen("<dram_uncorrectable>0<", "<dram_uncorrectable>2<", 1))
+        .unwrap();
     assert_eq!(uncorrected(&collector.collect(Parts::GPUS)), Some(0));
-    collector.incident(&kernel_log("4,1,2,-;NVRM: Xid (PCI:0000:1b:00): 94, pid=1, Contained").unwrap());
+    collector
+        .incident(&kernel_log("4,1,2,-;NVRM: Xid (PCI:0000:1b:00): 94, pid=1, Contained").unwrap());
     let inventory = collector.collect(Parts::GPUS);
     assert_eq!(uncorrected(&inventory), Some(2));
     assert!(told(&inventory, "gpu 0000:1b").contains("it needs a reset"), "{:?}", inventory.faults);
@@ -323,7 +345,9 @@ fn disks_are_asked_at_every_tenth_look() {
     write(root.path(), "sys/block/nvme0n1/device/state", "dead");
     let dead = told(&collector.collect(Parts::HEALTH), "disk");
     assert!(
-        dead.starts_with("Error disk nvme0n1: has made itself read-only\nError disk nvme0n1: is dead"),
+        dead.starts_with(
+            "Error disk nvme0n1: has made itself read-only\nError disk nvme0n1: is dead"
+        ),
         "{dead}"
     );
 }

@@ -19,7 +19,8 @@ fn a_machine_with_1024_pus() {
     let flags: Vec<_> = (0..150).map(|flag| format!("flag{flag:03}")).collect();
     let cpuinfo = (0..1024).fold(String::new(), |mut text, pu| {
         let flags = flags.join(" ");
-        write!(text, "processor\t: {pu}\nvendor_id\t: GenuineIntel\nflags\t\t: {flags}\n\n").unwrap();
+        write!(text, "processor\t: {pu}\nvendor_id\t: GenuineIntel\nflags\t\t: {flags}\n\n")
+            .unwrap();
         text
     });
     assert!(cpuinfo.len() > 1 << 20);
@@ -29,15 +30,23 @@ fn a_machine_with_1024_pus() {
     write(root.path(), "sys/devices/system/node/online", "0-15\n");
     for node in 0..16 {
         let directory = format!("sys/devices/system/node/node{node}");
-        let distances: Vec<_> = (0..16).map(|other| if other == node { "10" } else { "21" }).collect();
+        let distances: Vec<_> =
+            (0..16).map(|other| if other == node { "10" } else { "21" }).collect();
         write(root.path(), &format!("{directory}/distance"), distances.join(" "));
-        write(root.path(), &format!("{directory}/cpulist"), format!("{}-{}", node * 64, node * 64 + 63));
+        write(
+            root.path(),
+            &format!("{directory}/cpulist"),
+            format!("{}-{}", node * 64, node * 64 + 63),
+        );
     }
     let inventory = inventory::collect(root.path());
     assert_eq!(inventory.gaps, []);
     let topology = &inventory.topology;
     assert_eq!((topology.pus, topology.cores.len(), topology.packages.len()), (1024, 512, 8));
-    assert_eq!((topology.cpu_vendor.as_deref(), topology.cpu_flags.len()), (Some("GenuineIntel"), 150));
+    assert_eq!(
+        (topology.cpu_vendor.as_deref(), topology.cpu_flags.len()),
+        (Some("GenuineIntel"), 150)
+    );
     assert_eq!(topology.numa_nodes[15].pus, (960..1024).collect::<Vec<_>>());
     assert_eq!((topology.distances.len(), topology.offline_pus.len()), (16, 0));
     assert_eq!(topology.cores[511].numa_node, Some(15));
@@ -76,7 +85,8 @@ fn what_lies_is_named_and_the_rest_is_told() {
     let inventory = inventory::collect(root.path());
     assert_eq!(inventory.system.vendor.as_deref(), Some("ACME"));
     assert_eq!((inventory.pci.len(), inventory.pci[0].link.as_ref()), (1, None));
-    let gaps: Vec<_> = inventory.gaps.iter().map(|gap| format!("{}: {}", gap.subject, gap.cause)).collect();
+    let gaps: Vec<_> =
+        inventory.gaps.iter().map(|gap| format!("{}: {}", gap.subject, gap.cause)).collect();
     expect_test::expect![[r#"
         /sys/class/dmi/id/chassis_type: no known type of chassis: 99
         /sys/class/dmi/id/board_name: larger than 65536 bytes

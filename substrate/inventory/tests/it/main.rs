@@ -40,11 +40,14 @@ fn unpack(name: &str) -> tempfile::TempDir {
             fs::write(make(path), lines.join("\n")).unwrap();
         } else if let Some((path, digits)) = line.split_once(" = hex ") {
             let digits: Vec<_> = digits.chars().filter_map(|c| c.to_digit(16)).collect();
-            let bytes: Vec<_> =
-                digits.chunks(2).map(|pair| u8::try_from(pair[0] * 16 + pair[1]).unwrap()).collect();
+            let bytes: Vec<_> = digits
+                .chunks(2)
+                .map(|pair| u8::try_from(pair[0] * 16 + pair[1]).unwrap())
+                .collect();
             fs::write(make(path), bytes).unwrap();
         } else {
-            let (path, value) = line.split_once(" = ").unwrap_or_else(|| panic!("{name}: {line:?}"));
+            let (path, value) =
+                line.split_once(" = ").unwrap_or_else(|| panic!("{name}: {line:?}"));
             fs::write(make(path), format!("{value}\n")).unwrap();
         }
     }
@@ -167,7 +170,11 @@ fn a_driver_that_does_not_answer_is_left_in_peace() {
     for _ in 0..3 {
         let inventory = collector.collect(inventory::Parts::ALL);
         assert_eq!(inventory.gpus[0].model.as_deref(), Some("NVIDIA H100 80GB HBM3"));
-        assert!(inventory.gaps.iter().any(|gap| gap.subject == "nvidia-smi"), "{:?}", inventory.gaps);
+        assert!(
+            inventory.gaps.iter().any(|gap| gap.subject == "nvidia-smi"),
+            "{:?}",
+            inventory.gaps
+        );
     }
     // It was asked often enough, so that it could answer now is not noticed, and the gap stays.
     fs::rename(&away, &report).unwrap();

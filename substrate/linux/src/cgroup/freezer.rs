@@ -53,7 +53,10 @@ mod tests {
         let (_directory, group) =
             directory(&[("cgroup.events", "populated 1\nfrozen 1\n"), ("cgroup.freeze", "0")]);
         freeze(&group).unwrap();
-        assert_eq!((group.read("cgroup.freeze").unwrap(), is_frozen(&group).unwrap()), ("1".into(), true));
+        assert_eq!(
+            (group.read("cgroup.freeze").unwrap(), is_frozen(&group).unwrap()),
+            ("1".into(), true)
+        );
         set(&group, false).unwrap();
         assert_eq!(group.read("cgroup.freeze").unwrap(), "0");
     }

@@ -36,11 +36,13 @@ mod tests {
 
     #[test]
     fn every_size_is_forbidden() {
-        let files = ["hugetlb.2MB.max", "hugetlb.1GB.rsvd.max", "hugetlb.2MB.current", "memory.max"];
+        let files =
+            ["hugetlb.2MB.max", "hugetlb.1GB.rsvd.max", "hugetlb.2MB.current", "memory.max"];
         let (_directory, group) = directory(&files.map(|name| (name, "max")));
         forbid(&group).unwrap();
         assert!(
-            group.read(files[0]).unwrap().starts_with('0') && group.read(files[1]).unwrap().starts_with('0')
+            group.read(files[0]).unwrap().starts_with('0')
+                && group.read(files[1]).unwrap().starts_with('0')
         );
         assert_eq!(
             (group.read(files[2]).unwrap(), group.read(files[3]).unwrap()),

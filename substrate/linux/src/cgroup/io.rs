@@ -32,10 +32,12 @@ mod tests {
 
     #[test]
     fn devices_are_added_up() {
-        let text =
-            "254:0 rbytes=4096 wbytes=10 rios=1 wios=2 dbytes=0 dios=0\n7:0 rbytes=1 wbytes=0 rios=1\n";
+        let text = "254:0 rbytes=4096 wbytes=10 rios=1 wios=2 dbytes=0 dios=0\n7:0 rbytes=1 wbytes=0 rios=1\n";
         let (_directory, group) = directory(&[("io.stat", text)]);
-        assert_eq!(transferred(&group).unwrap(), Transferred { read_bytes: 4097, written_bytes: 10 });
+        assert_eq!(
+            transferred(&group).unwrap(),
+            Transferred { read_bytes: 4097, written_bytes: 10 }
+        );
         let (_directory, quiet) = directory(&[("io.stat", "")]);
         assert_eq!(transferred(&quiet).unwrap(), Transferred::default());
     }

@@ -65,9 +65,15 @@ mod tests {
     #[test]
     fn kills_and_peak_are_read() {
         let events = "low 0\nhigh 0\nmax 9\noom 2\noom_kill 3\n";
-        let (_directory, group) =
-            directory(&[("memory.events", events), ("memory.peak", "4096\n"), ("memory.current", "1024\n")]);
-        assert_eq!((kills(&group).unwrap(), peak(&group), current(&group)), (3, Some(4096), Some(1024)));
+        let (_directory, group) = directory(&[
+            ("memory.events", events),
+            ("memory.peak", "4096\n"),
+            ("memory.current", "1024\n"),
+        ]);
+        assert_eq!(
+            (kills(&group).unwrap(), peak(&group), current(&group)),
+            (3, Some(4096), Some(1024))
+        );
         let (_directory, old) = directory(&[]);
         assert_eq!((peak(&old), current(&old), in_files(&old)), (None, None, None));
         let stat = "anon 1\nfile 9\nshmem_thp 0\nshmem 8192\n";

@@ -66,7 +66,8 @@ impl<T: AsyncRead + AsyncWrite + Unpin> Line<T> {
     /// The next frame; pings and pongs count as a sign of life. Cancel-safe.
     pub(super) async fn receive(&mut self) -> Result<Received, ChannelError> {
         loop {
-            let message = self.socket.next().await.ok_or_else(|| ChannelError::Closed(String::new()))?;
+            let message =
+                self.socket.next().await.ok_or_else(|| ChannelError::Closed(String::new()))?;
             let message = message.map_err(broken)?;
             self.heard = Instant::now();
             match message {
@@ -83,7 +84,9 @@ impl<T: AsyncRead + AsyncWrite + Unpin> Line<T> {
                         why.map_or(String::new(), |close| format!(": {}", close.reason)),
                     ));
                 }
-                Message::Binary(_) => return Err(ChannelError::Protocol("it sent binary".to_owned())),
+                Message::Binary(_) => {
+                    return Err(ChannelError::Protocol("it sent binary".to_owned()));
+                }
                 Message::Ping(_) | Message::Pong(_) | Message::Frame(_) => {}
             }
         }

@@ -14,7 +14,8 @@ use super::*;
 
 const HEARTBEAT: Duration = Duration::from_secs(10);
 
-const REACHED: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(std::net::Ipv4Addr::new(10, 0, 0, 1)), 9443);
+const REACHED: SocketAddr =
+    SocketAddr::new(std::net::IpAddr::V4(std::net::Ipv4Addr::new(10, 0, 0, 1)), 9443);
 
 /// The agent and what it is connected to.
 struct Rig {
@@ -88,8 +89,10 @@ impl Rig {
             let end = channel.converse(socket, || ()).await;
             (channel, end)
         });
-        let mut server =
-            Server { socket: WebSocketStream::from_raw_socket(theirs, Role::Server, None).await, agent };
+        let mut server = Server {
+            socket: WebSocketStream::from_raw_socket(theirs, Role::Server, None).await,
+            agent,
+        };
         let hello = server.hear().await;
         (server, hello)
     }
@@ -111,7 +114,8 @@ impl Rig {
 }
 
 /// Plays the keeper of the runs: what is ordered comes out, what is held goes in.
-fn supervisor() -> (mpsc::Sender<Request>, mpsc::Receiver<ServerRequest>, watch::Sender<Vec<RunReport>>) {
+fn supervisor()
+-> (mpsc::Sender<Request>, mpsc::Receiver<ServerRequest>, watch::Sender<Vec<RunReport>>) {
     let (runs, mut requests) = mpsc::channel(1);
     let (ordered, orders) = mpsc::channel(16);
     let (held, holds) = watch::channel(Vec::new());
@@ -140,7 +144,8 @@ struct Server {
 
 impl Server {
     async fn hear(&mut self) -> Frame<FromAgent> {
-        let message = timeout(HEARTBEAT * 2, self.socket.next()).await.expect("the agent is silent");
+        let message =
+            timeout(HEARTBEAT * 2, self.socket.next()).await.expect("the agent is silent");
         serde_json::from_str(message.unwrap().unwrap().to_text().unwrap()).unwrap()
     }
 
@@ -156,7 +161,8 @@ impl Server {
     }
 
     async fn closed(&mut self) {
-        let message = timeout(HEARTBEAT, self.socket.next()).await.expect("the agent does not close");
+        let message =
+            timeout(HEARTBEAT, self.socket.next()).await.expect("the agent does not close");
         assert!(matches!(message, Some(Ok(Message::Close(_)))), "{message:?}");
     }
 }
@@ -235,7 +241,10 @@ async fn a_hello_then_the_inventory_then_heartbeats() {
     assert_eq!(server.hear().await, Frame { seq: 5, ack: 0, message: Some(topology) });
     server.say(0, 5, None).await;
     server.hear_nothing().await;
-    assert!(matches!(rig.ended(server).await, Err(ChannelError::Closed(_) | ChannelError::Socket(_))));
+    assert!(matches!(
+        rig.ended(server).await,
+        Err(ChannelError::Closed(_) | ChannelError::Socket(_))
+    ));
 }
 
 #[tokio::test(start_paused = true)]
@@ -261,8 +270,12 @@ async fn after_a_cut_only_what_was_not_heard_comes_again() {
     server.say(1, 2, Some(FromServer::Overlays { generation: generation(7) })).await;
     assert_eq!(server.hear().await, acknowledgement(1));
     assert_eq!(*rig.wanted.borrow_and_update(), Some(generation(7)));
-    let applied =
-        FromAgent::OverlaysApplied { generation: generation(7), written: 1, removed: 0, error: None };
+    let applied = FromAgent::OverlaysApplied {
+        generation: generation(7),
+        written: 1,
+        removed: 0,
+        error: None,
+    };
     rig.outbox.send(applied.clone()).await.unwrap();
     assert_eq!(server.hear().await.seq, 3);
     rig.ended(server).await.unwrap_err();
@@ -287,8 +300,12 @@ async fn a_server_that_knows_nothing_gets_everything_from_one() {
     let mut server = rig.greeted(0, false).await;
     assert_eq!(server.hear().await, no_runs(1, 0));
     assert_eq!(server.hear().await, inventory(2, 0, "a"));
-    let applied =
-        FromAgent::OverlaysApplied { generation: generation(7), written: 1, removed: 0, error: None };
+    let applied = FromAgent::OverlaysApplied {
+        generation: generation(7),
+        written: 1,
+        removed: 0,
+        error: None,
+    };
     rig.outbox.send(applied.clone()).await.unwrap();
     assert_eq!(server.hear().await.seq, 3);
     rig.ended(server).await.unwrap_err();
@@ -323,8 +340,10 @@ async fn orders_about_runs_are_acknowledged_when_they_are_dealt_with() {
 #[tokio::test(start_paused = true)]
 async fn a_new_session_begins_with_all_runs_and_no_older_word_follows() {
     let mut rig = Rig::new();
-    let report =
-        |number: u128| RunReport { run: RunId(uuid::Uuid::from_u128(number)), state: RunState::Preparing {} };
+    let report = |number: u128| RunReport {
+        run: RunId(uuid::Uuid::from_u128(number)),
+        state: RunState::Preparing {},
+    };
     rig.held.send_replace((0..1_100).map(report).collect());
     // Waits from before.
     rig.outbox.send(FromAgent::Run { report: report(1) }).await.unwrap();
@@ -375,7 +394,10 @@ async fn a_reboot_is_announced_before_it_is_made() {
     assert_eq!(server.hear().await, goodbye);
     server.say(0, 2, None).await;
     server.closed().await;
-    assert_eq!(rig.ended(server).await.unwrap(), ConversationEnd::Reboot { reason: "admin".into() });
+    assert_eq!(
+        rig.ended(server).await.unwrap(),
+        ConversationEnd::Reboot { reason: "admin".into() }
+    );
 }
 
 #[tokio::test(start_paused = true)]
@@ -473,7 +495,11 @@ async fn the_next_server_may_be_of_an_older_release() {
     let mut rig = Rig::new();
     let mut server = rig.greeted(0, false).await;
     assert_eq!(server.hear().await, no_runs(1, 0));
-    server.socket.send(Message::text(r#"{"seq":1,"ack":1,"message":{"type":"dance"}}"#)).await.unwrap();
+    server
+        .socket
+        .send(Message::text(r#"{"seq":1,"ack":1,"message":{"type":"dance"}}"#))
+        .await
+        .unwrap();
     assert_eq!(server.hear().await, acknowledgement(1));
     assert!(matches!(server.hear().await.message, Some(FromAgent::Unsupported { .. })));
     assert!(rig.ended(server).await.is_err());
@@ -492,7 +518,8 @@ async fn a_server_that_stops_reading_is_left() {
     let agent = tokio::spawn(async move { channel.converse(socket, || ()).await });
     let mut server = WebSocketStream::from_raw_socket(theirs, Role::Server, None).await;
     server.next().await.unwrap().unwrap();
-    let text = serde_json::to_string(&Frame { seq: 0, ack: 0, message: Some(welcome(false)) }).unwrap();
+    let text =
+        serde_json::to_string(&Frame { seq: 0, ack: 0, message: Some(welcome(false)) }).unwrap();
     server.send(Message::text(text)).await.unwrap();
     let large = Inventory { pci: vec![machine("a").pci[0].clone(); 1000], ..Inventory::default() };
     rig.inventory.send_replace(Some(Arc::new(large)));
@@ -546,12 +573,16 @@ async fn serve_once(
 
 #[tokio::test]
 async fn a_server_that_moves_is_found_where_it_said() {
-    use crate::agent::{keep_connected, kept_identity::KeptIdentity, server_addresses, test_server};
+    use crate::agent::{
+        keep_connected, kept_identity::KeptIdentity, server_addresses, test_server,
+    };
     let ca = test_server::ca();
     let (old, at_old) = test_server::listen().await;
     let (new, at_new) = test_server::listen().await;
-    let booted_with =
-        api::enroll::AgentIdentity { fleet_servers: vec![at_old], ..test_server::identity(&ca, &ca) };
+    let booted_with = api::enroll::AgentIdentity {
+        fleet_servers: vec![at_old],
+        ..test_server::identity(&ca, &ca)
+    };
     let directory = tempfile::tempdir().unwrap();
     let (kept, identity) = KeptIdentity::new(directory.path().join("agent.json"), booted_with);
     let mut rig = Rig::new();

@@ -43,7 +43,10 @@ async fn a_server_or_node_of_another_ca_is_told_by_the_error() {
     // The node does not trust the server.
     let error = dial(address, tls(&identity(&other, &ca))).await.unwrap_err();
     assert!(matches!(error, DialError::Tls(..)), "{error:?}");
-    assert!(crate::console::chain(&error).contains("of another CA: expected fingerprint"), "{error:?}");
+    assert!(
+        crate::console::chain(&error).contains("of another CA: expected fingerprint"),
+        "{error:?}"
+    );
     // The server does not trust the node; TLS 1.3 tells it after the handshake.
     let error = dial(address, tls(&identity(&ca, &other))).await.unwrap_err();
     assert!(matches!(error, DialError::OwnCertificate(..)), "{error:?}");
@@ -56,8 +59,9 @@ async fn a_certificate_that_has_expired_is_told_by_name() {
     let ca = ca();
     let (listener, address) = listen().await;
     let acceptor = acceptor(&ca);
-    let server =
-        tokio::spawn(async move { acceptor.accept(listener.accept().await.unwrap().0).await.unwrap_err() });
+    let server = tokio::spawn(async move {
+        acceptor.accept(listener.accept().await.unwrap().0).await.unwrap_err()
+    });
     let expired = crate::agent::test_server::identity_until(&ca, 2021);
     let error = dial(address, tls(&expired)).await.unwrap_err();
     assert!(matches!(error, DialError::OwnCertificate(..)), "{error:?}");
@@ -76,12 +80,16 @@ async fn a_refusal_carries_the_servers_reason() {
         let length = stream.read(&mut request).await.unwrap();
         assert!(request[..length].starts_with(b"GET /node/v1/channel HTTP/1.1\r\n"));
         let body = r#"{"status":403,"title":"no channel","detail":"the node was deleted"}"#;
-        let answer = format!("HTTP/1.1 403 Forbidden\r\nContent-Length: {}\r\n\r\n{body}", body.len());
+        let answer =
+            format!("HTTP/1.1 403 Forbidden\r\nContent-Length: {}\r\n\r\n{body}", body.len());
         stream.write_all(answer.as_bytes()).await.unwrap();
         stream.shutdown().await.unwrap();
     });
     let error = dial(address, tls(&identity(&ca, &ca))).await.unwrap_err();
-    assert_eq!(error.to_string(), format!("{address} refuses the channel: no channel: the node was deleted"));
+    assert_eq!(
+        error.to_string(),
+        format!("{address} refuses the channel: no channel: the node was deleted")
+    );
     server.await.unwrap();
 }
 

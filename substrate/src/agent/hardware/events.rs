@@ -27,7 +27,8 @@ use nix::{
     sys::{
         inotify::{AddWatchFlags, InitFlags, Inotify},
         socket::{
-            AddressFamily, MsgFlags, NetlinkAddr, SockFlag, SockProtocol, SockType, bind, recv, socket,
+            AddressFamily, MsgFlags, NetlinkAddr, SockFlag, SockProtocol, SockType, bind, recv,
+            socket,
         },
     },
 };
@@ -106,8 +107,8 @@ impl Events {
             )
         };
         let specs = Inotify::init(InitFlags::IN_CLOEXEC | InitFlags::IN_NONBLOCK);
-        let specs =
-            specs.inspect_err(|errno| tracing::warn!(%errno, "cannot listen for changes of CDI specs"));
+        let specs = specs
+            .inspect_err(|errno| tracing::warn!(%errno, "cannot listen for changes of CDI specs"));
         let log = File::options().read(true).custom_flags(libc::O_NONBLOCK).open("/dev/kmsg");
         let log = log.inspect_err(|error| tracing::warn!(%error, "cannot read the kernel's log"));
         Self {
@@ -124,11 +125,15 @@ impl Events {
     /// watched already stays so.
     pub fn watch_specs(&self) {
         let Some(specs) = &self.specs else { return };
-        let made = AddWatchFlags::IN_CREATE | AddWatchFlags::IN_MOVED_TO | AddWatchFlags::IN_ONLYDIR;
-        let changed = AddWatchFlags::IN_CLOSE_WRITE | AddWatchFlags::IN_MOVE | AddWatchFlags::IN_DELETE;
+        let made =
+            AddWatchFlags::IN_CREATE | AddWatchFlags::IN_MOVED_TO | AddWatchFlags::IN_ONLYDIR;
+        let changed =
+            AddWatchFlags::IN_CLOSE_WRITE | AddWatchFlags::IN_MOVE | AddWatchFlags::IN_DELETE;
         for directory in ::inventory::devices::SPEC_DIRECTORIES {
             let directory = self.root.join(directory.trim_start_matches('/'));
-            for (path, events) in [(directory.parent(), made), (Some(directory.as_path()), made | changed)] {
+            for (path, events) in
+                [(directory.parent(), made), (Some(directory.as_path()), made | changed)]
+            {
                 match path.map(|path| specs.add_watch(path, events)) {
                     Some(Err(errno)) if errno != Errno::ENOENT => {
                         tracing::warn!(%errno, directory = %directory.display(), "cannot listen for changes of CDI specs");
@@ -247,7 +252,8 @@ fn drain(socket: &OwnedFd, buffer: &mut [u8], mut each: impl FnMut(Option<&[u8]>
 /// `ACTION@PATH` and `KEY=value`, each with a zero behind it (`lib/kobject_uevent.c`).
 fn uevent(message: &[u8], seen: &mut Seen) {
     let text = String::from_utf8_lossy(message);
-    let value = |key: &str| text.split('\0').find_map(|pair| pair.strip_prefix(key)?.strip_prefix('='));
+    let value =
+        |key: &str| text.split('\0').find_map(|pair| pair.strip_prefix(key)?.strip_prefix('='));
     let subsystem = value("SUBSYSTEM").unwrap_or_default();
     let name = value("DEVPATH").and_then(|path| path.rsplit('/').next()).unwrap_or_default();
     seen.parts |= parts_of(subsystem, name);
@@ -299,7 +305,9 @@ fn news(record: &str, uptime: Duration, taken_down: &TakenDown) -> Option<Incide
 
 /// Time since boot as the log counts it.
 fn uptime() -> Duration {
-    nix::time::clock_gettime(nix::time::ClockId::CLOCK_MONOTONIC).map(Duration::from).unwrap_or_default()
+    nix::time::clock_gettime(nix::time::ClockId::CLOCK_MONOTONIC)
+        .map(Duration::from)
+        .unwrap_or_default()
 }
 
 fn open(protocol: SockProtocol, groups: u32) -> nix::Result<OwnedFd> {
@@ -322,7 +330,10 @@ mod tests {
     #[test]
     fn each_event_concerns_its_part() {
         let parts = |pairs| seen(pairs).parts;
-        assert_eq!(parts("ACTION=remove DEVPATH=/devices/pci0000:00/0000:00:03.0 SUBSYSTEM=pci"), Parts::PCI);
+        assert_eq!(
+            parts("ACTION=remove DEVPATH=/devices/pci0000:00/0000:00:03.0 SUBSYSTEM=pci"),
+            Parts::PCI
+        );
         assert_eq!(
             parts("ACTION=move DEVPATH=/devices/virtual/net/lan0 SUBSYSTEM=net"),
             Parts::NICS | Parts::INFINIBAND
@@ -336,17 +347,27 @@ mod tests {
             parts("ACTION=add DEVPATH=/devices/virtual/block/loop3 SUBSYSTEM=block DEVNAME=loop3"),
             Parts::NONE
         );
-        assert_eq!(parts("ACTION=change DEVPATH=/devices/virtual/block/loop3 SUBSYSTEM=block"), Parts::NONE);
-        assert_eq!(parts("ACTION=add DEVPATH=/module/nvidia SUBSYSTEM=module"), Parts::GPUS | Parts::DEVICES);
+        assert_eq!(
+            parts("ACTION=change DEVPATH=/devices/virtual/block/loop3 SUBSYSTEM=block"),
+            Parts::NONE
+        );
+        assert_eq!(
+            parts("ACTION=add DEVPATH=/module/nvidia SUBSYSTEM=module"),
+            Parts::GPUS | Parts::DEVICES
+        );
         assert_eq!(parts("ACTION=add DEVPATH=/module/nfs SUBSYSTEM=module"), Parts::NONE);
-        assert_eq!(parts("ACTION=add DEVPATH=/devices/virtual/bdi/0:50 SUBSYSTEM=bdi"), Parts::NONE);
+        assert_eq!(
+            parts("ACTION=add DEVPATH=/devices/virtual/bdi/0:50 SUBSYSTEM=bdi"),
+            Parts::NONE
+        );
         assert_eq!(parts(""), Parts::NONE);
     }
 
     #[test]
     fn a_driver_that_takes_a_device_again() {
-        let bound =
-            seen("ACTION=bind DEVPATH=/devices/pci0000:00/x SUBSYSTEM=pci PCI_SLOT_NAME=0000:3b:00.0");
+        let bound = seen(
+            "ACTION=bind DEVPATH=/devices/pci0000:00/x SUBSYSTEM=pci PCI_SLOT_NAME=0000:3b:00.0",
+        );
         assert_eq!(bound.rebound, ["0000:3b:00.0"]);
         assert!(seen("ACTION=unbind SUBSYSTEM=pci PCI_SLOT_NAME=0000:3b:00.0").rebound.is_empty());
     }
@@ -387,7 +408,8 @@ mod tests {
     fn specs_are_heard_of_in_directories_that_are_not_there_yet() {
         let root = tempfile::tempdir().unwrap();
         std::fs::create_dir_all(root.path().join("etc")).unwrap();
-        let mut events = Events { uevents: None, links: None, log: None, ..Events::listen(root.path()) };
+        let mut events =
+            Events { uevents: None, links: None, log: None, ..Events::listen(root.path()) };
         let mut hears = |change: &dyn Fn()| {
             events.watch_specs();
             change();

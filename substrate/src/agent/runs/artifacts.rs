@@ -130,7 +130,8 @@ impl ArtifactError {
 /// Whether a status may be another one at another time.
 #[must_use]
 pub fn is_passing(status: StatusCode) -> bool {
-    status.is_server_error() || matches!(status, StatusCode::REQUEST_TIMEOUT | StatusCode::TOO_MANY_REQUESTS)
+    status.is_server_error()
+        || matches!(status, StatusCode::REQUEST_TIMEOUT | StatusCode::TOO_MANY_REQUESTS)
 }
 
 /// The artifacts that a run cannot do without.
@@ -182,7 +183,8 @@ impl Artifacts {
         let draft = self.directory.join(format!("{}.part", digest.hex()));
         let draft = Draft(&draft);
         self.fetch(digest, size, draft.0).await?;
-        fs::rename(draft.0, &path).map_err(|source| ArtifactError::Write { path: path.clone(), source })?;
+        fs::rename(draft.0, &path)
+            .map_err(|source| ArtifactError::Write { path: path.clone(), source })?;
         Ok(path)
     }
 
@@ -197,10 +199,15 @@ impl Artifacts {
     fn make_room(&self, size: u64) -> Result<(), ArtifactError> {
         let write = |source| ArtifactError::Write { path: self.directory.clone(), source };
         fs::create_dir_all(&self.directory).map_err(write)?;
-        let available = linux::mount::available_bytes(&self.directory).map_err(|error| write(error.errno))?;
+        let available =
+            linux::mount::available_bytes(&self.directory).map_err(|error| write(error.errno))?;
         let needed = size.saturating_add(SPACE_TO_SPARE);
         if available < needed {
-            return Err(ArtifactError::Space { directory: self.directory.clone(), available, needed });
+            return Err(ArtifactError::Space {
+                directory: self.directory.clone(),
+                available,
+                needed,
+            });
         }
         Ok(())
     }
@@ -208,7 +215,8 @@ impl Artifacts {
     async fn fetch(&self, digest: Digest, size: u64, draft: &Path) -> Result<(), ArtifactError> {
         let write = |source| ArtifactError::Write { path: draft.to_owned(), source };
         let file = tokio::fs::File::create(draft).await.map_err(write)?;
-        let mut fetch = Fetch { digest, size, path: draft, file, hash: Context::new(&SHA256), received: 0 };
+        let mut fetch =
+            Fetch { digest, size, path: draft, file, hash: Context::new(&SHA256), received: 0 };
         let (mut backoff, mut fruitless, mut wrong) = (agent_backoff(), 0, 0);
         loop {
             let before = fetch.received;
@@ -244,7 +252,8 @@ impl Artifacts {
     /// Asks each server once for what is missing.
     async fn round(&self, fetch: &mut Fetch<'_>) -> Result<(), ArtifactError> {
         let port = self.servers.port()?;
-        let (urls, client) = port.urls(&format!("/node/v1/artifacts/sha256/{}", fetch.digest.hex()));
+        let (urls, client) =
+            port.urls(&format!("/node/v1/artifacts/sha256/{}", fetch.digest.hex()));
         let mut last = ArtifactError::NoServer;
         for url in urls {
             match fetch.ask(client, url).await {
@@ -262,7 +271,8 @@ impl Artifacts {
         let mut idle: Vec<_> = entries
             .flatten()
             .filter_map(|entry| {
-                let digest: Digest = format!("sha256:{}", entry.file_name().to_str()?).parse().ok()?;
+                let digest: Digest =
+                    format!("sha256:{}", entry.file_name().to_str()?).parse().ok()?;
                 let metadata = entry.metadata().ok()?;
                 let keep = used.contains(&digest) || mounted.contains(&digest);
                 (!keep).then(|| Some((metadata.modified().ok()?, metadata.len(), entry.path())))?

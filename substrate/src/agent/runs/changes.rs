@@ -43,7 +43,9 @@ impl Changes {
         let mut waiting = heard.waiting.lock().unwrap_or_else(PoisonError::into_inner);
         let added = heard.source.add_watch(directory, AddWatchFlags::IN_MOVED_TO);
         let descriptor = added
-            .inspect_err(|error| tracing::warn!(%error, directory = %directory.display(), "not watched"))
+            .inspect_err(
+                |error| tracing::warn!(%error, directory = %directory.display(), "not watched"),
+            )
             .ok()?;
         waiting.insert(descriptor, notify.clone());
         drop(waiting);
@@ -62,7 +64,9 @@ impl WatchState {
                 .spawn(move || hearing.watch_forever())?;
             Ok(heard)
         };
-        start().inspect_err(|error| tracing::warn!(%error, "directories of runs are not watched")).ok()
+        start()
+            .inspect_err(|error| tracing::warn!(%error, "directories of runs are not watched"))
+            .ok()
     }
 
     /// In a thread of its own, as long as the agent lives.
@@ -119,8 +123,11 @@ mod tests {
         let second = changes.watch(directories[1].path()).unwrap();
         for _ in 0..3 {
             std::fs::write(directories[0].path().join("draft"), "x").unwrap();
-            std::fs::rename(directories[0].path().join("draft"), directories[0].path().join(END.name()))
-                .unwrap();
+            std::fs::rename(
+                directories[0].path().join("draft"),
+                directories[0].path().join(END.name()),
+            )
+            .unwrap();
             tokio::time::timeout(Duration::from_secs(10), first.changed()).await.unwrap();
         }
         let nothing = tokio::time::timeout(Duration::from_millis(50), second.changed()).await;

@@ -130,7 +130,10 @@ impl Granted {
             env.push(pair.clone());
         }
         if !self.library_directories.is_empty() {
-            let known = env.iter().position(|pair| name(pair) == LIBRARY_PATH).map(|place| env.remove(place));
+            let known = env
+                .iter()
+                .position(|pair| name(pair) == LIBRARY_PATH)
+                .map(|place| env.remove(place));
             let known = known
                 .as_deref()
                 .and_then(|pair| pair.split_once('='))
@@ -218,7 +221,8 @@ pub fn resolve(root: &Path, names: &[DeviceName], user: &RunUser) -> Result<Gran
     let mut nodes: BTreeMap<String, (Node, DeviceNode)> = BTreeMap::new();
     for name in names {
         let offer = offers.iter().find(|offer| offer.name == *name);
-        let Offer { source, edits, .. } = offer.ok_or_else(|| DeviceError::Unknown { name: name.clone() })?;
+        let Offer { source, edits, .. } =
+            offer.ok_or_else(|| DeviceError::Unknown { name: name.clone() })?;
         if let Some(why) = edits.refused.first() {
             let (name, spec, why) = (name.clone(), source.clone(), why.clone());
             return Err(DeviceError::Refused { name, spec, why });
@@ -230,7 +234,8 @@ pub fn resolve(root: &Path, names: &[DeviceName], user: &RunUser) -> Result<Gran
                 claim.nodes.insert(numbers);
             }
             let made = made(node, numbers, mode, user);
-            let known = nodes.entry(node.path.clone()).or_insert_with(|| (node.clone(), made.clone()));
+            let known =
+                nodes.entry(node.path.clone()).or_insert_with(|| (node.clone(), made.clone()));
             if known.1 != made {
                 return Err(DeviceError::SamePlace { path: node.path.clone() });
             }
@@ -268,7 +273,8 @@ fn look(root: &Path, name: &DeviceName, node: &Node) -> Result<(DeviceNumbers, u
     if !block && !meta.file_type().is_char_device() {
         return Err(fail(io::Error::other("it is no device")));
     }
-    let numbers = DeviceNumbers { block, major: libc::major(meta.rdev()), minor: libc::minor(meta.rdev()) };
+    let numbers =
+        DeviceNumbers { block, major: libc::major(meta.rdev()), minor: libc::minor(meta.rdev()) };
     let told = DeviceNumbers {
         block: node.kind.map_or(block, |kind| kind == NodeKind::Block),
         major: node.major.unwrap_or(numbers.major),
@@ -308,8 +314,11 @@ fn links(root: &Path, edits: &Edits) -> Result<Vec<DeviceLink>, DeviceError> {
             continue;
         }
         let name = File::open(&source).and_then(|library| soname(&library));
-        let fail =
-            |error| DeviceError::Look { name: mount.target.clone(), path: source.clone(), source: error };
+        let fail = |error| DeviceError::Look {
+            name: mount.target.clone(),
+            path: source.clone(),
+            source: error,
+        };
         if let Some(name) = name.map_err(fail)?.filter(|name| name != file) {
             let path = format!("{directory}/{name}");
             if !edits.mounts.iter().any(|other| other.target == path) {

@@ -18,8 +18,8 @@ use super::{
     site_programs::When,
 };
 use crate::run_directory::{
-    END, EPILOG, JsonFile, LAUNCHING, LOG, MAX_JSON_BYTES, PAUSED, PROLOG, RELEASED, SPEC, STARTED, STOP,
-    StopOrder, draft_name,
+    END, EPILOG, JsonFile, LAUNCHING, LOG, MAX_JSON_BYTES, PAUSED, PROLOG, RELEASED, SPEC, STARTED,
+    STOP, StopOrder, draft_name,
 };
 
 /// Why a directory cannot be used.
@@ -52,7 +52,8 @@ impl RunDirectory {
     /// # Errors
     /// [`DirectoryError`]; nothing is left behind that counts.
     pub fn create(runs: &Path, spec: &RunSpec) -> Result<Self, DirectoryError> {
-        let (draft, path) = (runs.join(format!("{}.new", spec.run)), runs.join(spec.run.to_string()));
+        let (draft, path) =
+            (runs.join(format!("{}.new", spec.run)), runs.join(spec.run.to_string()));
         let _ = fs::remove_dir_all(&draft);
         fs::create_dir(&draft).map_err(failed("make", &draft))?;
         write_json(&draft, SPEC, spec)?;
@@ -113,7 +114,9 @@ impl RunDirectory {
     /// Adds a line to the log of a run that is no container.
     pub fn say(&self, line: &str) {
         let appended = fs::OpenOptions::new().append(true).create(true).open(self.log());
-        if let Err(error) = appended.and_then(|mut log| log.write_all(format!("{line}\n").as_bytes())) {
+        if let Err(error) =
+            appended.and_then(|mut log| log.write_all(format!("{line}\n").as_bytes()))
+        {
             tracing::warn!(%error, directory = %self.path.display(), "cannot write the log of a run");
         }
     }
@@ -191,7 +194,9 @@ impl RunDirectory {
     fn unmark(&self, name: &str) -> Result<(), DirectoryError> {
         let path = self.path.join(name);
         match fs::remove_file(&path) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => Err(failed("delete", &path)(error)),
+            Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                Err(failed("delete", &path)(error))
+            }
             _ => sync(&self.path),
         }
     }
@@ -218,7 +223,11 @@ impl RunDirectory {
     ///
     /// # Errors
     /// [`DirectoryError`].
-    pub fn write<T: Serialize>(&self, file: JsonFile<T>, content: &T) -> Result<(), DirectoryError> {
+    pub fn write<T: Serialize>(
+        &self,
+        file: JsonFile<T>,
+        content: &T,
+    ) -> Result<(), DirectoryError> {
         write_json(&self.path, file, content)
     }
 
@@ -277,7 +286,8 @@ impl RunDirectory {
 
         let path = self.path.join(file.name());
         let mut bytes = Vec::new();
-        let read = File::open(&path).and_then(|opened| opened.take(MAX_JSON_BYTES).read_to_end(&mut bytes));
+        let read = File::open(&path)
+            .and_then(|opened| opened.take(MAX_JSON_BYTES).read_to_end(&mut bytes));
         match read {
             Ok(_) => {}
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
@@ -294,7 +304,11 @@ fn mark_of(when: When) -> &'static str {
     }
 }
 
-fn write_json<T: Serialize>(directory: &Path, file: JsonFile<T>, content: &T) -> Result<(), DirectoryError> {
+fn write_json<T: Serialize>(
+    directory: &Path,
+    file: JsonFile<T>,
+    content: &T,
+) -> Result<(), DirectoryError> {
     let (path, draft) = (directory.join(file.name()), directory.join(draft_name(file.name())));
     let write = || {
         let bytes = file.encode(content)?;
@@ -308,7 +322,9 @@ fn write_json<T: Serialize>(directory: &Path, file: JsonFile<T>, content: &T) ->
 }
 
 fn sync(directory: &Path) -> Result<(), DirectoryError> {
-    File::open(directory).and_then(|directory| directory.sync_all()).map_err(failed("sync", directory))
+    File::open(directory)
+        .and_then(|directory| directory.sync_all())
+        .map_err(failed("sync", directory))
 }
 
 #[cfg(test)]

@@ -48,7 +48,8 @@ impl Fitness {
 
     /// One of the site's programs failed at `now`.
     pub fn fail(&self, why: String, now: Duration) {
-        *self.failure.lock().unwrap_or_else(PoisonError::into_inner) = Some((why, now + AFTER_FAILURE));
+        *self.failure.lock().unwrap_or_else(PoisonError::into_inner) =
+            Some((why, now + AFTER_FAILURE));
         self.failed.notify_one();
     }
 
@@ -86,8 +87,9 @@ pub fn memory_shortage(machine: &Path, is_in_memory: bool) -> Option<String> {
     let runs = machine.join(ROOT.trim_start_matches('/')).join(UNIT).join(RUNS);
     let left = available_memory(&meminfo)?.saturating_sub(unused_grants(&runs));
     let (has, needs) = (left >> 20, LEAST_MEMORY >> 20);
-    (left < LEAST_MEMORY)
-        .then(|| format!("{has} MiB of memory are available and not granted to jobs, and {needs} are needed"))
+    (left < LEAST_MEMORY).then(|| {
+        format!("{has} MiB of memory are available and not granted to jobs, and {needs} are needed")
+    })
 }
 
 /// Memory that the cgroups below `runs` may still take, bytes.
@@ -97,7 +99,8 @@ fn unused_grants(runs: &Path) -> u64 {
     };
     // A group without a limit (`max`) was granted nothing that could be kept for it, and one may have
     // gone meanwhile.
-    let unused = |group: PathBuf| bytes(&group, "memory.max")?.checked_sub(bytes(&group, "memory.current")?);
+    let unused =
+        |group: PathBuf| bytes(&group, "memory.max")?.checked_sub(bytes(&group, "memory.current")?);
     let entries = std::fs::read_dir(runs).into_iter().flatten().flatten();
     entries.filter_map(|entry| unused(entry.path())).fold(0, u64::saturating_add)
 }
@@ -117,7 +120,8 @@ fn memory_short(meminfo: &str, refuses: bool) -> Option<String> {
     let available = available_memory(meminfo)?;
     let needed = if refuses { ENOUGH_MEMORY } else { LEAST_MEMORY };
     let (has, needs) = (available >> 20, needed >> 20);
-    (available < needed).then(|| format!("{has} MiB of memory are available, and {needs} are needed"))
+    (available < needed)
+        .then(|| format!("{has} MiB of memory are available, and {needs} are needed"))
 }
 
 #[cfg(test)]
@@ -141,7 +145,8 @@ mod tests {
         let root = machine.path();
         assert_eq!(memory_shortage(root, true), None, "a kernel that does not tell");
         std::fs::create_dir(root.join("proc")).unwrap();
-        std::fs::write(root.join("proc/meminfo"), format!("MemAvailable: {} kB\n", 1_000 << 10)).unwrap();
+        std::fs::write(root.join("proc/meminfo"), format!("MemAvailable: {} kB\n", 1_000 << 10))
+            .unwrap();
         assert_eq!(memory_shortage(root, true), None);
         let run = |name: &str, max: &str, current: &str| {
             let group = root.join("sys/fs/cgroup").join(UNIT).join(RUNS).join(name);

@@ -88,7 +88,9 @@ impl Images {
         let Ok(entries) = fs::read_dir(&self.directory) else { return mounted };
         for entry in entries.flatten() {
             let name = entry.file_name();
-            let Ok(digest) = format!("sha256:{}", name.to_string_lossy()).parse::<Digest>() else { continue };
+            let Ok(digest) = format!("sha256:{}", name.to_string_lossy()).parse::<Digest>() else {
+                continue;
+            };
             if used.contains(&digest) {
                 idle.remove(&digest);
                 mounted.insert(digest);

@@ -205,12 +205,15 @@ impl<C: Containers> Job<'_, C> {
         for mount in &job.mounts {
             volumes.push(self.node.volumes.existing(self.spec.workflow, &mount.volume)?);
         }
-        let artifact = self.node.artifacts.get(job.image, job.image_size).await.map_err(JobError::Image)?;
+        let artifact =
+            self.node.artifacts.get(job.image, job.image_size).await.map_err(JobError::Image)?;
         let image = self.node.images.mount(job.image, &artifact)?;
         let mut files = Vec::new();
         for file in &job.files {
             let fetched = self.node.artifacts.get(file.digest, file.size).await;
-            files.push(fetched.map_err(|source| JobError::File { path: file.path.clone(), source })?);
+            files.push(
+                fetched.map_err(|source| JobError::File { path: file.path.clone(), source })?,
+            );
         }
         let granted = self.take_devices()?;
         let parts = Parts { spec: self.spec, job, image, volumes, files, granted };
@@ -245,8 +248,11 @@ impl<C: Containers> Job<'_, C> {
             Err(error) => Err(error),
         };
         if let Err(error) = done {
-            let why =
-                format!("the epilog of {} failed: {}", self.spec.subject, crate::console::chain(&error));
+            let why = format!(
+                "the epilog of {} failed: {}",
+                self.spec.subject,
+                crate::console::chain(&error)
+            );
             tracing::error!(run = %self.spec.run, "{why}");
             self.node.fitness.fail(why, linux::clock::monotonic());
         }

@@ -79,7 +79,10 @@ async fn transfer<C: Containers>(
         }
         _ => {}
     }
-    RunEnd { usage: usage_of(&spec.work, progress.moved_bytes()), ..end(directory, Some(started), outcome) }
+    RunEnd {
+        usage: usage_of(&spec.work, progress.moved_bytes()),
+        ..end(directory, Some(started), outcome)
+    }
 }
 
 /// What a transfer has used: what it wrote into the volume or read out of it, with all its tries.
@@ -93,7 +96,9 @@ fn usage_of(work: &Work, moved_bytes: u64) -> Usage {
 
 async fn work<C: Containers>(node: &Node<C>, progress: &Progress<'_>, spec: &RunSpec) -> Outcome {
     let done = match &spec.work {
-        Work::Volume { volume } => node.volumes.create(spec.workflow, volume, &spec.user).map_err(Into::into),
+        Work::Volume { volume } => {
+            node.volumes.create(spec.workflow, volume, &spec.user).map_err(Into::into)
+        }
         Work::Ingress { volume, path, source } => {
             Transfer::new(node, spec, progress, volume, path).fetch(source).await
         }

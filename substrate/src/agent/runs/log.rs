@@ -114,7 +114,11 @@ impl Sender {
             let piece = log_files::read(&head, offset, MAX_LOG_CHUNK_BYTES)?;
             let end = piece.from + piece.bytes.len() as u64;
             let times = if has_times { times(&head, offset, end) } else { String::new() };
-            Ok::<_, std::io::Error>((piece, std::fs::metadata(&head).map_or(0, |head| head.len()), times))
+            Ok::<_, std::io::Error>((
+                piece,
+                std::fs::metadata(&head).map_or(0, |head| head.len()),
+                times,
+            ))
         });
         let (mut piece, head_bytes, times) = read.await??;
         if piece.bytes.is_empty() {
@@ -130,7 +134,8 @@ impl Sender {
             MAX_LOG_CHUNK_BYTES => Sent::Full { is_tail: piece.from >= head_bytes },
             _ => Sent::Rest,
         };
-        let LogTaken { length } = self.servers.port()?.post_bytes(&route, piece.bytes.into()).await?;
+        let LogTaken { length } =
+            self.servers.port()?.post_bytes(&route, piece.bytes.into()).await?;
         if length < offset {
             // A server that crashed has lost what was not on its disk yet.
             self.taken = length;
@@ -150,7 +155,8 @@ fn times(path: &Path, offset: u64, end: u64) -> String {
     let mut marks = log_files::time_marks(path).unwrap_or_default();
     marks.retain(|mark| offset < mark.offset && mark.offset <= end);
     let (last, step) = (marks.len().saturating_sub(1), marks.len().div_ceil(MAX_MARKS_PER_PIECE));
-    let travel = marks.into_iter().enumerate().filter(|(index, _)| (last - index).is_multiple_of(step));
+    let travel =
+        marks.into_iter().enumerate().filter(|(index, _)| (last - index).is_multiple_of(step));
     let marks: Vec<TimeMark> = travel.map(|(_, mark)| mark).collect();
     if marks.is_empty() { String::new() } else { format!("&times={}", TimeMark::query(&marks)) }
 }
@@ -167,7 +173,8 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join(LOG);
         assert_eq!(times(&path, 0, 100), "");
-        let mut writer = log_files::TimesWriter::open(log_files::LogLocation::of(&path).unwrap()).unwrap();
+        let mut writer =
+            log_files::TimesWriter::open(log_files::LogLocation::of(&path).unwrap()).unwrap();
         for offset in 1..=1_000 {
             let time = Timestamp(1_795_464_000_000_000 + offset * 2_000_000);
             writer.mark([TimeMark { offset: offset.cast_unsigned(), time }]).unwrap();
@@ -176,6 +183,9 @@ mod tests {
         assert_eq!(times(&path, 1_000, 2_000), "");
         let all = TimeMark::from_query(times(&path, 0, 1_000).strip_prefix("&times=").unwrap());
         let offsets: Vec<u64> = all.iter().map(|mark| mark.offset).collect();
-        assert_eq!((offsets.len(), &offsets[..2], offsets.last()), (63, &[8, 24][..], Some(&1_000)));
+        assert_eq!(
+            (offsets.len(), &offsets[..2], offsets.last()),
+            (63, &[8, 24][..], Some(&1_000))
+        );
     }
 }

@@ -64,7 +64,8 @@ impl NodeContainers {
 
 impl Containers for NodeContainers {
     fn describe(&self, directory: &RunDirectory, parts: &Parts<'_>) -> Result<(), DirectoryError> {
-        let free = rustix::fs::statvfs(directory.path()).map_or(0, |stat| stat.f_bavail * stat.f_frsize);
+        let free =
+            rustix::fs::statvfs(directory.path()).map_or(0, |stat| stat.f_bavail * stat.f_frsize);
         directory.write(spec::FILE, &describe(parts, free))
     }
 
@@ -111,7 +112,8 @@ fn describe(parts: &Parts<'_>, free: u64) -> ContainerSpec {
         mode: if file.executable { 0o555 } else { 0o444 },
     };
     let binds: Vec<Bind> = job.mounts.iter().zip(&parts.volumes).map(bind).collect();
-    let user = User { name: &spec.user.name, uid: spec.user.uid, gid: spec.user.gid, groups: &groups };
+    let user =
+        User { name: &spec.user.name, uid: spec.user.uid, gid: spec.user.gid, groups: &groups };
     let mut env = granted.environment(&job.env);
     let home = home::choose(&parts.image, &binds, &user, &env, job);
     env.retain(|pair| !pair.starts_with("HOME="));
@@ -227,7 +229,8 @@ mod tests {
     fn all_that_was_ordered_is_in_the_description() {
         let spec = spec();
         let Work::Job(job) = &spec.work else { panic!() };
-        let (image, volumes, files) = ("/i".into(), vec!["/volumes/v".into()], vec!["/artifacts/f".into()]);
+        let (image, volumes, files) =
+            ("/i".into(), vec!["/volumes/v".into()], vec!["/artifacts/f".into()]);
         let granted = granted();
         let parts = Parts { spec: &spec, job, image, volumes, files, granted };
         expect_test::expect_file!["node_containers/described.json"]
@@ -236,7 +239,9 @@ mod tests {
 
     #[test]
     fn a_log_is_longer_where_there_is_room() {
-        let mib = |wanted: Option<u64>, free: u64| log_limit(wanted.map(|mib| mib << 20), free << 20) >> 20;
+        let mib = |wanted: Option<u64>, free: u64| {
+            log_limit(wanted.map(|mib| mib << 20), free << 20) >> 20
+        };
         assert_eq!(mib(None, 1 << 20), 16, "a server of before");
         assert_eq!([0, 100, 512, 1 << 20].map(|free| mib(Some(64), free)), [16, 16, 32, 64]);
         assert_eq!([0, 1 << 20].map(|free| mib(Some(1), free)), [1, 1]);

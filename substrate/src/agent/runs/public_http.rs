@@ -77,8 +77,8 @@ pub fn client(
     authorities: &Path,
     reach: &Reach,
 ) -> Result<reqwest::Client, PublicHttpError> {
-    let parsed =
-        url::Url::parse(url).map_err(|source| PublicHttpError::Url { url: url.to_owned(), source })?;
+    let parsed = url::Url::parse(url)
+        .map_err(|source| PublicHttpError::Url { url: url.to_owned(), source })?;
     reach.announce(&parsed)?;
     // A redirect from http to https needs them too; without them only that fails.
     let roots = match (parsed.scheme(), roots(authorities)) {
@@ -147,8 +147,13 @@ mod tests {
         let empty = place.path().join("empty.pem");
         std::fs::write(&empty, "").unwrap();
         let tell = |url, path: &Path| {
-            client(url, Direction::Download, path, &Reach::new(&["192.0.2.1:9480".parse().unwrap()], &[]))
-                .map_or_else(|error| format!("{:#}", anyhow::Error::from(error)), |_| "ok".into())
+            client(
+                url,
+                Direction::Download,
+                path,
+                &Reach::new(&["192.0.2.1:9480".parse().unwrap()], &[]),
+            )
+            .map_or_else(|error| format!("{:#}", anyhow::Error::from(error)), |_| "ok".into())
         };
         assert_eq!(tell("http://server/file", Path::new("/none.pem")), "ok");
         assert_eq!(
@@ -157,7 +162,10 @@ mod tests {
              the node image: No such file or directory (os error 2)"
         );
         assert!(tell("https://server/file", &empty).ends_with("it holds no certificate"));
-        assert_eq!(tell("ftp://server/file", &empty), "cannot transfer over \"ftp\"; use http or https");
+        assert_eq!(
+            tell("ftp://server/file", &empty),
+            "cannot transfer over \"ftp\"; use http or https"
+        );
         assert!(tell("http://192.0.2.1:9480/", &empty).contains("no transfer goes there"));
         assert_eq!(tell("file", &empty), "\"file\" is no URL: relative URL without a base");
     }

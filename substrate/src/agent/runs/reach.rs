@@ -128,7 +128,10 @@ impl Resolve for Reach {
 fn resolver() -> Result<TokioResolver, hickory_resolver::net::NetError> {
     let mut builder = TokioResolver::builder_tokio().unwrap_or_else(|_| {
         // Without /etc/resolv.conf there is still /etc/hosts.
-        TokioResolver::builder_with_config(ResolverConfig::default(), TokioRuntimeProvider::default())
+        TokioResolver::builder_with_config(
+            ResolverConfig::default(),
+            TokioRuntimeProvider::default(),
+        )
     });
     let options = builder.options_mut();
     options.ip_strategy = LookupIpStrategy::Ipv4thenIpv6;
@@ -198,11 +201,17 @@ mod tests {
             "http://127.0.0.7:9480/x",
         ] {
             let outcome = reach.announce(&url.parse().unwrap());
-            assert!(outcome.unwrap_err().to_string().ends_with(": no transfer goes there"), "{url}");
+            assert!(
+                outcome.unwrap_err().to_string().ends_with(": no transfer goes there"),
+                "{url}"
+            );
         }
-        for url in
-            ["http://127.0.0.7/x", "http://[::ffff:127.0.0.7]/x", "http://10.0.0.1/x", "http://[fd00::1]/x"]
-        {
+        for url in [
+            "http://127.0.0.7/x",
+            "http://[::ffff:127.0.0.7]/x",
+            "http://10.0.0.1/x",
+            "http://[fd00::1]/x",
+        ] {
             assert_eq!(reach.announce(&url.parse().unwrap()), Ok(()), "{url}");
         }
         // By a name: what it stands for, and only if it was asked for.

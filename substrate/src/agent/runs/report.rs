@@ -42,7 +42,11 @@ impl RunReporter {
 }
 
 /// The end of a run that the agent ends itself.
-pub(super) fn end(directory: &RunDirectory, started: Option<Timestamp>, outcome: Outcome) -> RunEnd {
+pub(super) fn end(
+    directory: &RunDirectory,
+    started: Option<Timestamp>,
+    outcome: Outcome,
+) -> RunEnd {
     let (ended, log_bytes) = (clock::now(), directory.log_bytes());
     RunEnd { started, ended, outcome, log_bytes, usage: Usage::default() }
 }

@@ -119,7 +119,8 @@ impl SitePrograms {
             entries => entries.map_err(|source| SiteProgramError::Directory { path, source })?,
         };
         let is_program = |path: &PathBuf| {
-            fs::metadata(path).is_ok_and(|meta| meta.is_file() && meta.permissions().mode() & 0o111 != 0)
+            fs::metadata(path)
+                .is_ok_and(|meta| meta.is_file() && meta.permissions().mode() & 0o111 != 0)
         };
         let mut programs: Vec<PathBuf> =
             entries.flatten().map(|entry| entry.path()).filter(is_program).collect();
@@ -159,7 +160,10 @@ fn environment(spec: &RunSpec, job: &JobSpec) -> BTreeMap<&'static str, String> 
         ("BEDPLATE_CPUS", list(&job.cpus)),
         ("BEDPLATE_MEMS", list(&job.mems)),
         ("BEDPLATE_MEMORY_BYTES", job.memory_bytes.to_string()),
-        ("BEDPLATE_DEVICES", job.devices.iter().map(ToString::to_string).collect::<Vec<_>>().join(",")),
+        (
+            "BEDPLATE_DEVICES",
+            job.devices.iter().map(ToString::to_string).collect::<Vec<_>>().join(","),
+        ),
     ])
 }
 
@@ -176,7 +180,10 @@ impl Drop for Group {
 }
 
 #[expect(clippy::disallowed_methods, reason = "the home of the site's programs")]
-async fn run_one(program: &Path, env: &BTreeMap<&'static str, String>) -> Result<(), SiteProgramError> {
+async fn run_one(
+    program: &Path,
+    env: &BTreeMap<&'static str, String>,
+) -> Result<(), SiteProgramError> {
     let path = program.to_owned();
     let fail = |source| SiteProgramError::Start { path: path.clone(), source };
     let (output, writer) = io::pipe().map_err(fail)?;
@@ -192,7 +199,8 @@ async fn run_one(program: &Path, env: &BTreeMap<&'static str, String>) -> Result
         .spawn()
         .map_err(fail)?;
     let mut group = Group(child.id().and_then(|id| i32::try_from(id).ok()).map(Pid::from_raw));
-    let mut output = tokio::net::unix::pipe::Receiver::from_owned_fd(output.into()).map_err(fail)?;
+    let mut output =
+        tokio::net::unix::pipe::Receiver::from_owned_fd(output.into()).map_err(fail)?;
     let mut said = Vec::new();
     let waiting = async {
         let (mut chunk, mut is_open) = ([0; 4096], true);
@@ -254,7 +262,9 @@ mod tests {
     async fn run(site: &SitePrograms) -> Result<(), String> {
         let (spec, job) = (samples::job_run(1), samples::job());
         let programs = site.list(When::Before).unwrap();
-        site.run(&programs, &spec, &job).await.map_err(|error| format!("{:#}", anyhow::Error::from(error)))
+        site.run(&programs, &spec, &job)
+            .await
+            .map_err(|error| format!("{:#}", anyhow::Error::from(error)))
     }
 
     #[tokio::test]
@@ -281,7 +291,10 @@ mod tests {
             ("2", 0o755, r#"touch "$(dirname "$0")/../ran""#),
         ]);
         let error = run(&site).await.unwrap_err();
-        assert!(error.ends_with("prolog.d/1 ended with exit status: 3: scratch is not mounted"), "{error}");
+        assert!(
+            error.ends_with("prolog.d/1 ended with exit status: 3: scratch is not mounted"),
+            "{error}"
+        );
         assert!(!directory.path().join("ran").exists(), "the second ran");
         // One that leaves somebody behind holds nobody up.
         let (_directory, site) = place(&[("1", 0o755, "sleep 60 & echo left one; exit 4")]);
@@ -293,7 +306,8 @@ mod tests {
 
     #[tokio::test]
     async fn one_that_is_given_up_is_killed() {
-        let (directory, site) = place(&[("1", 0o755, r#"echo $$ > "$(dirname "$0")/../pid"; sleep 60"#)]);
+        let (directory, site) =
+            place(&[("1", 0o755, r#"echo $$ > "$(dirname "$0")/../pid"; sleep 60"#)]);
         let pid = directory.path().join("pid");
         let begun = async {
             while fs::read_to_string(&pid).map_or(0, |text| text.len()) == 0 {

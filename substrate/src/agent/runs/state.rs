@@ -17,8 +17,8 @@ use api::{
     channel::FromAgent,
     ids::Timestamp,
     run::{
-        MAX_RUNS_PER_NODE, Outcome, RunEnd, RunId, RunNews, RunReport, RunSpec, RunState, Usage, Work,
-        WorkflowId,
+        MAX_RUNS_PER_NODE, Outcome, RunEnd, RunId, RunNews, RunReport, RunSpec, RunState, Usage,
+        Work, WorkflowId,
     },
 };
 
@@ -222,7 +222,8 @@ impl Core {
         self.begun.clear();
         self.urgent.retain(|run, _| !self.runs.contains_key(run));
         self.pending_refusal = self.refusing.is_some();
-        let news = self.news.iter().flat_map(|(run, all)| all.iter().map(|news| (*run, news.clone())));
+        let news =
+            self.news.iter().flat_map(|(run, all)| all.iter().map(|news| (*run, news.clone())));
         self.pending_news = news.collect();
         self.runs.iter().map(|(run, state)| RunReport { run: *run, state: state.clone() }).collect()
     }
@@ -263,7 +264,8 @@ impl Core {
         let report = RunReport { run, state };
         if has_begun {
             // Of one that is not even known to be accepted, this says both.
-            let pending = if self.urgent.contains_key(&run) { &mut self.urgent } else { &mut self.begun };
+            let pending =
+                if self.urgent.contains_key(&run) { &mut self.urgent } else { &mut self.begun };
             pending.insert(run, report);
         } else {
             self.begun.remove(&run);

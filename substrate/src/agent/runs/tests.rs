@@ -12,8 +12,8 @@ use api::{
     ids::{Digest, Timestamp},
     log::times::TimeMark,
     run::{
-        Destination, JobFile, JobSpec, LiveUsage, LogTaken, Mount, Outcome, RunEnd, RunUser, Source, Usage,
-        WorkflowId,
+        Destination, JobFile, JobSpec, LiveUsage, LogTaken, Mount, Outcome, RunEnd, RunUser,
+        Source, Usage, WorkflowId,
     },
 };
 use tokio::{
@@ -81,7 +81,11 @@ impl job::Containers for Pretend {
         assert!(parts.image.join("mounted").exists());
         assert!(parts.volumes.iter().all(|volume| volume.is_dir()));
         assert!(parts.files.iter().all(|file| file.exists()));
-        self.world.commands.lock().unwrap().insert(directory.path().into(), parts.job.command.clone());
+        self.world
+            .commands
+            .lock()
+            .unwrap()
+            .insert(directory.path().into(), parts.job.command.clone());
         Ok(())
     }
 
@@ -90,10 +94,15 @@ impl job::Containers for Pretend {
         self.world.launched.lock().unwrap().push(run);
         let command = self.world.commands.lock().unwrap()[directory].clone();
         self.world.alive.lock().unwrap().insert(directory.into(), lock);
-        fs::write(directory.join(STARTED.name()), serde_json::to_vec(&Started { started: Timestamp(5) })?)?;
+        fs::write(
+            directory.join(STARTED.name()),
+            serde_json::to_vec(&Started { started: Timestamp(5) })?,
+        )?;
         fs::write(directory.join(LOG), format!("{}\n", command.join(" ")))?;
         match command[0].as_str() {
-            "exit" => self.world.write_end(directory, Outcome::Exited { code: command[1].parse().unwrap() }),
+            "exit" => self
+                .world
+                .write_end(directory, Outcome::Exited { code: command[1].parse().unwrap() }),
             "flood" => {
                 let place = log_files::LogLocation::of(&directory.join(LOG))?;
                 let mut log = log_files::Writer::open(place, log_files::Limits::of(FLOOD_KEPT))?;
@@ -217,11 +226,15 @@ impl Rig {
             is_mounted: |target| target.join("mounted").exists(),
         };
         let servers = Servers::new(self.identity.subscribe());
-        let node = Node::new(self.places(), servers, mounting, Pretend { world: self.world.clone() });
+        let node =
+            Node::new(self.places(), servers, mounting, Pretend { world: self.world.clone() });
         let (requests, asked) = mpsc::channel(MAX_REQUESTS);
         let (said, outbox) = mpsc::channel(4);
-        let runtime =
-            tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
+        let runtime = tokio::runtime::Builder::new_multi_thread()
+            .worker_threads(1)
+            .enable_all()
+            .build()
+            .unwrap();
         runtime.spawn(keep(node, asked, said));
         Agent { requests, outbox, task: Some(runtime) }
     }
@@ -353,7 +366,8 @@ async fn serve<T: tokio::io::AsyncRead + tokio::io::AsyncWrite + Unpin>(
         let head = String::from_utf8_lossy(&head).to_lowercase();
         let body = read_body(&mut stream, &head).await?;
         let line = head.lines().next().unwrap().to_owned();
-        let range = head.lines().find_map(|line| line.strip_prefix("range: bytes=")).map(str::to_owned);
+        let range =
+            head.lines().find_map(|line| line.strip_prefix("range: bytes=")).map(str::to_owned);
         let (mut status, mut answer) = answer(&line, &body, shelf);
         if let Some(range) = &range
             && status == 200
@@ -374,7 +388,10 @@ async fn serve<T: tokio::io::AsyncRead + tokio::io::AsyncWrite + Unpin>(
 }
 
 /// The body of a request: of a length that its head tells, or in chunks (RFC 9112, section 7.1).
-async fn read_body<T: tokio::io::AsyncRead + Unpin>(stream: &mut T, head: &str) -> io::Result<Vec<u8>> {
+async fn read_body<T: tokio::io::AsyncRead + Unpin>(
+    stream: &mut T,
+    head: &str,
+) -> io::Result<Vec<u8>> {
     let length = head.lines().find_map(|line| line.strip_prefix("content-length: "));
     let mut body = vec![0; length.map_or(0, |length| length.parse().unwrap())];
     stream.read_exact(&mut body).await?;
@@ -445,14 +462,20 @@ fn answer(line: &str, body: &[u8], shelf: &Shelf) -> (u16, Vec<u8>) {
 async fn a_log_with_a_gap_arrives_and_says_so() {
     let rig = Rig::new().await;
     let mut agent = rig.start();
-    let got = |run: RunId| rig.shelf.logs.lock().unwrap().get(&run.to_string()).cloned().unwrap_or_default();
+    let got = |run: RunId| {
+        rig.shelf.logs.lock().unwrap().get(&run.to_string()).cloned().unwrap_or_default()
+    };
     let long = rig.job(1, "flood 1000");
     let run = long.run;
     assert_eq!(agent.run(long).await.log_bytes, 1000);
     eventually("the log is there to its end", || got(run).len() == 1000).await;
     let (log, whole) = (got(run), flood(1000));
     let gap: Vec<usize> = (0..1000).filter(|&place| log[place] == b'?').collect();
-    assert_eq!((gap[0], gap[gap.len() - 1] + 1 - gap[0]), (32, gap.len()), "one gap, behind the head");
+    assert_eq!(
+        (gap[0], gap[gap.len() - 1] + 1 - gap[0]),
+        (32, gap.len()),
+        "one gap, behind the head"
+    );
     assert!((28..=32).contains(&(1000 - 32 - gap.len())));
     assert!((0..1000).all(|place| log[place] == b'?' || log[place] == whole[place]));
 
@@ -482,7 +505,10 @@ async fn a_server_of_before_is_sent_no_gap() {
     agent.run(short).await;
     sleep(Duration::from_secs(2)).await;
     assert_eq!(rig.shelf.logs.lock().unwrap()[&run.to_string()], b"full 500\n");
-    assert_eq!(rig.shelf.asked.lock().unwrap().iter().filter(|line| line.contains("after")).count(), 0);
+    assert_eq!(
+        rig.shelf.asked.lock().unwrap().iter().filter(|line| line.contains("after")).count(),
+        0
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -494,7 +520,12 @@ async fn what_a_server_lost_in_a_crash_is_sent_again() {
     agent.order(ServerRequest::Start(Box::new(job))).await;
     agent.until(run, is_running).await;
     let is = |text: &str| {
-        rig.shelf.logs.lock().unwrap().get(&run.to_string()).is_some_and(|log| log == text.as_bytes())
+        rig.shelf
+            .logs
+            .lock()
+            .unwrap()
+            .get(&run.to_string())
+            .is_some_and(|log| log == text.as_bytes())
     };
     eventually("its log is there", || is("hang\n")).await;
     rig.shelf.logs.lock().unwrap().get_mut(&run.to_string()).unwrap().truncate(2);
@@ -515,9 +546,11 @@ async fn the_times_of_a_log_travel_with_it_to_a_server_that_wants_them() {
         agent.order(ServerRequest::Start(Box::new(spec.clone()))).await;
         agent.until(spec.run, is_running).await;
         let log = rig.places().runs.join(spec.run.to_string()).join(LOG);
-        let mut times = log_files::TimesWriter::open(log_files::LogLocation::of(&log).unwrap()).unwrap();
+        let mut times =
+            log_files::TimesWriter::open(log_files::LogLocation::of(&log).unwrap()).unwrap();
         times.mark([TimeMark { offset: 10, time: Timestamp(1_795_464_000_000_000) }]).unwrap();
-        io::Write::write_all(&mut File::options().append(true).open(log).unwrap(), b"more\n").unwrap();
+        io::Write::write_all(&mut File::options().append(true).open(log).unwrap(), b"more\n")
+            .unwrap();
     }
     for (run, sends) in [(timed.run, true), (untimed.run, false)] {
         let is_there = |log: &Vec<u8>| log == b"hang\nmore\n";
@@ -527,7 +560,8 @@ async fn the_times_of_a_log_travel_with_it_to_a_server_that_wants_them() {
         .await;
         let asked = rig.shelf.asked.lock().unwrap().clone();
         let of_run = asked.iter().filter(|line| line.contains(&format!("{run}/log")));
-        let sent: Vec<&String> = of_run.filter(|line| line.contains("&times=10:1795464000000000")).collect();
+        let sent: Vec<&String> =
+            of_run.filter(|line| line.contains("&times=10:1795464000000000")).collect();
         assert_eq!(!sent.is_empty(), sends, "{asked:?}");
     }
 }
@@ -603,7 +637,8 @@ fn is_prepared(state: &RunState) -> bool {
 async fn a_run_that_awaits_its_release_is_held_until_then() {
     let rig = Rig::new().await;
     let mut agent = rig.start();
-    let member = |number, command: &str| RunSpec { awaits_release: true, ..rig.job(number, command) };
+    let member =
+        |number, command: &str| RunSpec { awaits_release: true, ..rig.job(number, command) };
     let (starts, stops, late) = (member(1, "hang"), member(2, "hang"), member(3, "hang"));
     for spec in [&starts, &stops] {
         agent.order(ServerRequest::Start(Box::new(spec.clone()))).await;
@@ -622,7 +657,13 @@ async fn a_run_that_awaits_its_release_is_held_until_then() {
     agent.order(ServerRequest::Release(starts.run)).await;
     agent.order(ServerRequest::Release(starts.run)).await;
     agent.until(starts.run, is_running).await;
-    agent.order(ServerRequest::Stop { run: stops.run, grace_seconds: 1, why: "another ended".into() }).await;
+    agent
+        .order(ServerRequest::Stop {
+            run: stops.run,
+            grace_seconds: 1,
+            why: "another ended".into(),
+        })
+        .await;
     let RunState::Ended(end) = agent.until(stops.run, is_over).await else { panic!() };
     let why = "another ended".to_owned();
     assert_eq!((end.started, end.outcome), (None, Outcome::Stopped { why }));
@@ -721,7 +762,10 @@ async fn what_does_not_exist_fails_and_what_takes_too_long_times_out() {
     }
     let end = agent.run(absent).await;
     let Outcome::Failed { why, transient: false } = end.outcome else { panic!("{end:?}") };
-    assert!(why.starts_with("cannot fetch the image: the server answers 404 Not Found to https://"), "{why}");
+    assert!(
+        why.starts_with("cannot fetch the image: the server answers 404 Not Found to https://"),
+        "{why}"
+    );
     assert_eq!(*rig.world.launched.lock().unwrap(), []);
 
     assert!(agent.run(spec(2, Work::Volume { volume: "v".into() })).await.outcome.is_success());
@@ -731,7 +775,9 @@ async fn what_does_not_exist_fails_and_what_takes_too_long_times_out() {
     let mut slow = spec(3, ingress.clone());
     slow.timeout_seconds = 1;
     let end = agent.run(slow.clone()).await;
-    let Outcome::TimedOut { seconds: 1, cause: Some(cause) } = end.outcome else { panic!("{end:?}") };
+    let Outcome::TimedOut { seconds: 1, cause: Some(cause) } = end.outcome else {
+        panic!("{end:?}")
+    };
     // The pause before the second is up to two seconds.
     assert!(
         cause.starts_with("try ") && cause.contains(": cannot speak with http://127.0.0.1:9/x: "),
@@ -744,7 +790,9 @@ async fn what_does_not_exist_fails_and_what_takes_too_long_times_out() {
     let endless = spec(4, ingress);
     agent.order(ServerRequest::Start(Box::new(endless.clone()))).await;
     agent.until(endless.run, is_running).await;
-    agent.order(ServerRequest::Stop { run: endless.run, grace_seconds: 1, why: "enough".into() }).await;
+    agent
+        .order(ServerRequest::Stop { run: endless.run, grace_seconds: 1, why: "enough".into() })
+        .await;
     let RunState::Ended(end) = agent.until(endless.run, is_over).await else { panic!() };
     assert_eq!(end.outcome, Outcome::Stopped { why: "enough".into() });
 }
@@ -769,9 +817,15 @@ async fn a_download_that_breaks_off_goes_on_and_wrong_bytes_are_refused() {
     assert_eq!(error.to_string(), format!("{wrong} was asked for and {digest} came"));
     assert!(!error.is_transient());
     let error = artifacts.get(wrong, size - 1).await.unwrap_err();
-    assert!(matches!(error, artifacts::ArtifactError::Size { .. }) && !error.is_transient(), "{error}");
+    assert!(
+        matches!(error, artifacts::ArtifactError::Size { .. }) && !error.is_transient(),
+        "{error}"
+    );
     let error = artifacts.get(Digest([1; 32]), u64::MAX).await.unwrap_err();
-    assert!(matches!(error, artifacts::ArtifactError::Space { .. }) && error.is_transient(), "{error}");
+    assert!(
+        matches!(error, artifacts::ArtifactError::Space { .. }) && error.is_transient(),
+        "{error}"
+    );
     // Nothing is left of what failed.
     assert_eq!(fs::read_dir(rig.places().artifacts).unwrap().count(), 1);
 }
@@ -792,8 +846,9 @@ async fn no_transfer_reaches_the_servers_own_ports_or_the_node_itself() {
                 // To an address of the node's, or to the server.
                 let is_inner = request.starts_with(b"GET /inner ");
                 let to = if is_inner { "127.0.0.2:9481" } else { FORBIDDEN };
-                let head =
-                    format!("HTTP/1.1 302 Found\r\nlocation: http://{to}/x\r\ncontent-length: 0\r\n\r\n");
+                let head = format!(
+                    "HTTP/1.1 302 Found\r\nlocation: http://{to}/x\r\ncontent-length: 0\r\n\r\n"
+                );
                 client.write_all(head.as_bytes()).await.unwrap();
             }
         }
@@ -811,7 +866,9 @@ async fn no_transfer_reaches_the_servers_own_ports_or_the_node_itself() {
         let source = Source::Http { url: url.clone() };
         let ingress = Work::Ingress { volume: "v".into(), path: "f".into(), source };
         let end = agent.run(spec(number, ingress)).await;
-        let Outcome::Failed { why, transient: false } = end.outcome else { panic!("{url}: {end:?}") };
+        let Outcome::Failed { why, transient: false } = end.outcome else {
+            panic!("{url}: {end:?}")
+        };
         assert!(why.contains("no transfer goes there"), "{url}: {why}");
     }
 }
@@ -821,7 +878,8 @@ async fn a_device_is_one_runs_at_a_time_also_after_the_agent_started_again() {
     let rig = Rig::new().await;
     let machine = rig.places().machine;
     fs::create_dir_all(machine.join("etc/cdi")).unwrap();
-    let spec = "{cdiVersion: 0.6.0, kind: v.com/x, devices: [{name: d, containerEdits: {env: [X=1]}}]}";
+    let spec =
+        "{cdiVersion: 0.6.0, kind: v.com/x, devices: [{name: d, containerEdits: {env: [X=1]}}]}";
     fs::write(machine.join("etc/cdi/x.yaml"), spec).unwrap();
     let with_device = |number| {
         let mut spec = rig.job(number, "hang");

@@ -105,7 +105,9 @@ pub enum TransferError {
         source: Box<TransferError>,
     },
     /// What is to be sent is a directory, and cannot go there.
-    #[error("{path} is a directory, and {why}; let a job pack it (`tar -cf`), and transfer the archive")]
+    #[error(
+        "{path} is a directory, and {why}; let a job pack it (`tar -cf`), and transfer the archive"
+    )]
     NoDirectory {
         /// The path in the volume.
         path: String,
@@ -145,13 +147,17 @@ impl TransferError {
         match self {
             Self::Volume(error) => error.is_transient(),
             Self::Artifact(error) => error.is_transient(),
-            Self::Client(_) | Self::UnknownKind | Self::NoDirectory { .. } | Self::Changed(_) => false,
+            Self::Client(_) | Self::UnknownKind | Self::NoDirectory { .. } | Self::Changed(_) => {
+                false
+            }
             Self::Status { status, .. } => is_passing(*status),
             Self::Http { source, .. } => {
                 !source.is_builder() && !source.is_redirect() && !is_out_of_reach(source)
             }
             Self::GaveUp { source, .. } => source.is_transient(),
-            Self::Packing(copy_tree::CopyError::Step { source, .. }) => volumes::is_transient(source),
+            Self::Packing(copy_tree::CopyError::Step { source, .. }) => {
+                volumes::is_transient(source)
+            }
             Self::Packing(copy_tree::CopyError::Broken(_)) | Self::Stalled { .. } => true,
             Self::Packing(_) => false,
             Self::File { source, .. } => volumes::is_transient(source),
@@ -343,7 +349,10 @@ impl<'a, C> Transfer<'a, C> {
         let moved = self.progress.begins(format!("GET {}", shown(url)));
         let mut response = answer(client.get(url).send().await, url)?;
         let available = self.node.volumes.available_bytes();
-        if response.content_length().is_some_and(|length| length.saturating_add(SPACE_TO_SPARE) > available) {
+        if response
+            .content_length()
+            .is_some_and(|length| length.saturating_add(SPACE_TO_SPARE) > available)
+        {
             return Err(TransferError::Space(available));
         }
         self.check_room()?;
@@ -376,7 +385,8 @@ impl<'a, C> Transfer<'a, C> {
 
     async fn copy(&self, artifact: &Path) -> Result<u64, TransferError> {
         let mut file = tokio::fs::File::from_std(self.create()?);
-        let mut artifact = tokio::fs::File::open(artifact).await.map_err(cannot("read the contents of"))?;
+        let mut artifact =
+            tokio::fs::File::open(artifact).await.map_err(cannot("read the contents of"))?;
         let length = tokio::io::copy(&mut artifact, &mut file).await.map_err(cannot("write"))?;
         file.flush().await.map_err(cannot("write"))?;
         Ok(length)
@@ -442,7 +452,10 @@ async fn unless_stalled<T>(
     }
 }
 
-fn answer(sent: reqwest::Result<reqwest::Response>, url: &str) -> Result<reqwest::Response, TransferError> {
+fn answer(
+    sent: reqwest::Result<reqwest::Response>,
+    url: &str,
+) -> Result<reqwest::Response, TransferError> {
     let response = sent.map_err(broken(url))?;
     if response.status().is_success() {
         return Ok(response);
@@ -496,7 +509,8 @@ mod tests {
     #[test]
     fn a_directory_that_cannot_be_read_is_told_as_that() {
         let denied = io::Error::from(io::ErrorKind::PermissionDenied);
-        let step = copy_tree::CopyError::Step { step: "read", path: "out/x".into(), source: denied };
+        let step =
+            copy_tree::CopyError::Step { step: "read", path: "out/x".into(), source: denied };
         let error = TransferError::Packing(step);
         assert!(!error.is_transient() && !error.is_worth_another_attempt());
         let gave_up = TransferError::GaveUp { tries: 6, source: Box::new(error) };

@@ -44,7 +44,9 @@ pub enum VolumeError {
     )]
     Name(String),
     /// The path leads nowhere in a volume.
-    #[error("{0:?} is no path in a volume; use a relative path without .. that ends in a file's name")]
+    #[error(
+        "{0:?} is no path in a volume; use a relative path without .. that ends in a file's name"
+    )]
     Path(String),
     /// The volume is not here.
     #[error("the volume {0} is not on this node; it was removed, or the node was rebooted")]
@@ -108,7 +110,8 @@ pub fn is_full(error: &io::Error) -> bool {
 /// A full disk, no memory, no descriptors: they pass.
 #[must_use]
 pub fn is_transient(error: &io::Error) -> bool {
-    let passing = [Errno::ENOSPC, Errno::EDQUOT, Errno::ENOMEM, Errno::EMFILE, Errno::ENFILE, Errno::EIO];
+    let passing =
+        [Errno::ENOSPC, Errno::EDQUOT, Errno::ENOMEM, Errno::EMFILE, Errno::ENFILE, Errno::EIO];
     error.raw_os_error().is_some_and(|raw| passing.contains(&Errno::from_raw(raw)))
 }
 
@@ -164,7 +167,12 @@ impl Volumes {
     ///
     /// # Errors
     /// [`VolumeError`].
-    pub fn create(&self, workflow: WorkflowId, volume: &str, user: &RunUser) -> Result<(), VolumeError> {
+    pub fn create(
+        &self,
+        workflow: WorkflowId,
+        volume: &str,
+        user: &RunUser,
+    ) -> Result<(), VolumeError> {
         let path = self.path(workflow, volume)?;
         let make = || {
             let above = self.directory.join(workflow.to_string());
@@ -202,13 +210,16 @@ impl Volumes {
                     own(&made, user).map_err(system)?;
                     directory = made;
                 }
-                Err(Errno::EEXIST) => directory = open_directory(&directory, name).map_err(system)?,
+                Err(Errno::EEXIST) => {
+                    directory = open_directory(&directory, name).map_err(system)?
+                }
                 Err(errno) => return Err(system(errno)),
             }
         }
         // Not O_TRUNC: what is there might be no regular file.
         let flags = OFlag::O_WRONLY | OFlag::O_CREAT | OFlag::O_NONBLOCK;
-        let opened = open_beneath(&directory, names[names.len() - 1], flags, 0o644).map_err(system)?;
+        let opened =
+            open_beneath(&directory, names[names.len() - 1], flags, 0o644).map_err(system)?;
         let file = self.regular(opened, volume, path)?;
         own(&file, user).map_err(system)?;
         file.set_len(0).map_err(|source| self.system("write", volume, path, source))?;
@@ -219,7 +230,12 @@ impl Volumes {
     ///
     /// # Errors
     /// [`VolumeError`].
-    pub fn open_kept(&self, workflow: WorkflowId, volume: &str, path: &str) -> Result<Kept, VolumeError> {
+    pub fn open_kept(
+        &self,
+        workflow: WorkflowId,
+        volume: &str,
+        path: &str,
+    ) -> Result<Kept, VolumeError> {
         let root = self.open(workflow, volume)?;
         if path == "." {
             return Ok(Kept::Directory(VolumeDirectory::new(root, volume, path)));
@@ -227,12 +243,14 @@ impl Volumes {
         names(path)?;
         let opened = open_beneath(&root, OsStr::new(path), OFlag::O_RDONLY | OFlag::O_NONBLOCK, 0)
             .map_err(|errno| self.system("read", volume, path, errno.into()))?;
-        let stat = fstat(&opened).map_err(|errno| self.system("look at", volume, path, errno.into()))?;
+        let stat =
+            fstat(&opened).map_err(|errno| self.system("look at", volume, path, errno.into()))?;
         if file_type(stat.st_mode) == SFlag::S_IFDIR {
             return Ok(Kept::Directory(VolumeDirectory::new(opened, volume, path)));
         }
         let file = self.regular(opened, volume, path)?;
-        let length = file.metadata().map_err(|source| self.system("read", volume, path, source))?.len();
+        let length =
+            file.metadata().map_err(|source| self.system("read", volume, path, source))?.len();
         Ok(Kept::File(file, length))
     }
 
@@ -259,8 +277,10 @@ impl Volumes {
 
     /// Deletes all volumes of a workflow: out of sight at once, off the disk soon, also after a restart of the agent.
     pub fn remove(&self, workflow: WorkflowId) {
-        let (from, to) =
-            (self.directory.join(workflow.to_string()), self.directory.join(format!("{workflow}.old")));
+        let (from, to) = (
+            self.directory.join(workflow.to_string()),
+            self.directory.join(format!("{workflow}.old")),
+        );
         // What an earlier removal left is on its way out.
         let to = if to.exists() {
             self.directory.join(format!("{workflow}.{:x}.old", crate::random::random()))
@@ -291,7 +311,8 @@ impl Volumes {
 
     fn open(&self, workflow: WorkflowId, volume: &str) -> Result<OwnedFd, VolumeError> {
         let path = self.existing(workflow, volume)?;
-        let directory = File::open(&path).map_err(|source| self.system("open", volume, ".", source))?;
+        let directory =
+            File::open(&path).map_err(|source| self.system("open", volume, ".", source))?;
         Ok(directory.into())
     }
 
@@ -301,13 +322,20 @@ impl Volumes {
     }
 
     #[expect(clippy::unused_self, reason = "reads as the volumes' own error")]
-    fn system(&self, step: &'static str, volume: &str, path: &str, source: io::Error) -> VolumeError {
+    fn system(
+        &self,
+        step: &'static str,
+        volume: &str,
+        path: &str,
+        source: io::Error,
+    ) -> VolumeError {
         VolumeError::system(step, volume, path, source)
     }
 }
 
 fn regular(opened: OwnedFd, volume: &str, path: &str) -> Result<File, VolumeError> {
-    let stat = fstat(&opened).map_err(|errno| VolumeError::system("look at", volume, path, errno.into()))?;
+    let stat = fstat(&opened)
+        .map_err(|errno| VolumeError::system("look at", volume, path, errno.into()))?;
     if file_type(stat.st_mode) != SFlag::S_IFREG {
         return Err(VolumeError::NoFile { volume: volume.to_owned(), path: path.to_owned() });
     }
@@ -363,7 +391,12 @@ fn open_directory(directory: &OwnedFd, name: &OsStr) -> nix::Result<OwnedFd> {
     open_beneath(directory, name, OFlag::O_RDONLY | OFlag::O_DIRECTORY, 0)
 }
 
-fn open_beneath(directory: &OwnedFd, path: &OsStr, flags: OFlag, mode: u32) -> nix::Result<OwnedFd> {
+fn open_beneath(
+    directory: &OwnedFd,
+    path: &OsStr,
+    flags: OFlag,
+    mode: u32,
+) -> nix::Result<OwnedFd> {
     let how = OpenHow::new()
         .flags(flags | OFlag::O_CLOEXEC | OFlag::O_NOFOLLOW)
         .mode(Mode::from_bits_truncate(mode))

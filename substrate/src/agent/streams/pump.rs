@@ -1,7 +1,8 @@
 //! Between a stream and a process in a job's container: input to it, output from it, its end.
 
 use std::{
-    collections::VecDeque, future::poll_fn, io, os::fd::OwnedFd, sync::Arc, task::Poll, time::Duration,
+    collections::VecDeque, future::poll_fn, io, os::fd::OwnedFd, sync::Arc, task::Poll,
+    time::Duration,
 };
 
 use api::{
@@ -33,7 +34,11 @@ const DRAIN: Duration = Duration::from_secs(1);
 const END_OF_INPUT: &[u8] = b"\x04";
 
 /// Carries a stream to its end; the last word, if the user is still there. Dropped with its answers, the process is told to end.
-pub(super) async fn run(line: &mut Line, answers: OwnedFd, request: &StreamRequest) -> Option<Control> {
+pub(super) async fn run(
+    line: &mut Line,
+    answers: OwnedFd,
+    request: &StreamRequest,
+) -> Option<Control> {
     let answers = match EnterReplies::new(answers) {
         Ok(answers) => answers,
         Err(error) => return Some(failed(&format!("cannot hear the container: {error}"))),
@@ -44,7 +49,9 @@ pub(super) async fn run(line: &mut Line, answers: OwnedFd, request: &StreamReque
         Ok(Err(last)) => return last,
         Err(_) => {
             let seconds = BEGIN_DEADLINE.as_secs();
-            return Some(failed(&format!("the process in the job did not begin within {seconds} s")));
+            return Some(failed(&format!(
+                "the process in the job did not begin within {seconds} s"
+            )));
         }
     };
     match Pump::new(request, ends) {
@@ -74,7 +81,9 @@ async fn begun(
         Ok(Some((EnterReply::Ended { outcome }, _))) => {
             format!("the process in the job ended before it began: {outcome:?}")
         }
-        Ok(Some((EnterReply::Copied { .. }, _)) | None) => "the process in the job is gone".to_owned(),
+        Ok(Some((EnterReply::Copied { .. }, _)) | None) => {
+            "the process in the job is gone".to_owned()
+        }
         Err(error) => format!("cannot hear the container: {error}"),
     };
     Err(Some(Control::Failed { why }))
@@ -143,7 +152,12 @@ impl Pump {
         Ok(Self { kind, input, waiting, input_ended, outputs, is_gone: false, over: None })
     }
 
-    async fn run(mut self, line: &mut Line, answers: &EnterReplies, early: Vec<Event>) -> Option<Control> {
+    async fn run(
+        mut self,
+        line: &mut Line,
+        answers: &EnterReplies,
+        early: Vec<Event>,
+    ) -> Option<Control> {
         for event in early {
             self.heard(line, event)?;
         }

@@ -57,7 +57,9 @@ pub(super) async fn follow(
                 return Some(last_word(end, offset));
             }
             if !directory.path().exists() {
-                return Some(failed("the job is over, and its node has forgotten it before all was read"));
+                return Some(failed(
+                    "the job is over, and its node has forgotten it before all was read",
+                ));
             }
         }
         let heard = async {
@@ -84,7 +86,9 @@ pub(super) async fn follow(
 fn last_word(end: RunEnd, offset: u64) -> Control {
     if offset < end.log_bytes {
         let bytes = end.log_bytes;
-        return failed(&format!("the job is over, and of its {bytes} bytes of output {offset} can be read"));
+        return failed(&format!(
+            "the job is over, and of its {bytes} bytes of output {offset} can be read"
+        ));
     }
     Control::Ended { outcome: end.outcome }
 }
@@ -119,7 +123,9 @@ mod tests {
         let (started, ended, usage) = (None, Timestamp(1), Usage::default());
         let end = RunEnd { started, ended, outcome: outcome.clone(), log_bytes: 10, usage };
         assert_eq!(last_word(end.clone(), 10), Control::Ended { outcome });
-        let Control::Failed { why } = last_word(end, 4) else { panic!("4 of 10 bytes are no whole") };
+        let Control::Failed { why } = last_word(end, 4) else {
+            panic!("4 of 10 bytes are no whole")
+        };
         assert!(why.contains("10 bytes") && why.contains(" 4 "), "{why}");
     }
 

@@ -70,8 +70,9 @@ impl Far {
         let set = rtnetlink::LinkUnspec::new_with_index(own.index).address(mac.0.to_vec()).build();
         handle.link().set(set).execute().await.unwrap();
         let far = links.named(name).await.unwrap();
-        let set =
-            rtnetlink::LinkUnspec::new_with_index(far.index).setns_by_fd(self.namespace.as_raw_fd()).build();
+        let set = rtnetlink::LinkUnspec::new_with_index(far.index)
+            .setns_by_fd(self.namespace.as_raw_fd())
+            .build();
         handle.link().set(set).execute().await.unwrap();
     }
 
@@ -159,7 +160,10 @@ async fn present(links: &Links) -> Vec<String> {
 /// Routes of this thread's namespace: interface and destination.
 fn routes() -> Vec<String> {
     let text = std::fs::read_to_string("/proc/thread-self/net/route").unwrap();
-    text.lines().skip(1).map(|line| line.split_whitespace().take(2).collect::<Vec<_>>().join(" ")).collect()
+    text.lines()
+        .skip(1)
+        .map(|line| line.split_whitespace().take(2).collect::<Vec<_>>().join(" "))
+        .collect()
 }
 
 #[test]
@@ -199,8 +203,9 @@ fn privileged_a_card_gets_its_lease_and_is_left_as_found() {
         let mut told = Vec::new();
         let machine = r#"{"interfaces": {"eth0": {"mac": "02:00:00:00:00:11", "mtu": 9000}}}"#;
         let stage1 = stage1(machine, "null");
-        let network =
-            bring_up(CARD, &stage1, &mut |line| told.push(line.to_owned()), &mut || {}).await.unwrap();
+        let network = bring_up(CARD, &stage1, &mut |line| told.push(line.to_owned()), &mut || {})
+            .await
+            .unwrap();
         assert_eq!(network.address, "10.9.0.7/24".parse::<IpNet>().unwrap());
         assert!(told.iter().any(|line| line.contains("10.9.0.7/24")), "{told:?}");
         assert!(far.replies.load(Ordering::Relaxed) >= 2);
@@ -230,8 +235,10 @@ fn privileged_a_vlan_on_a_bond_is_made_and_taken_away() {
         }
         // The far side is one bond too, with the DHCP server on its VLAN.
         let mut far = Far::start(|links| async move {
-            let bond =
-                links.add_bond("farbond", "active-backup", MacAddr([2, 0, 0, 0, 0, 0x20])).await.unwrap();
+            let bond = links
+                .add_bond("farbond", "active-backup", MacAddr([2, 0, 0, 0, 0, 0x20]))
+                .await
+                .unwrap();
             for name in ["far0", "far1"] {
                 let link = links.named(name).await.unwrap();
                 links.join(&link, &bond).await.unwrap();
@@ -250,7 +257,8 @@ fn privileged_a_vlan_on_a_bond_is_made_and_taken_away() {
             "boot": {"vlan": 5, "parent": "bond0", "address": "10.9.0.7/24"}
         }}"#;
         let fallback = r#"{"address": "10.9.0.7/24", "gateway": null}"#;
-        let network = bring_up(CARD, &stage1(machine, fallback), &mut |_| {}, &mut || {}).await.unwrap();
+        let network =
+            bring_up(CARD, &stage1(machine, fallback), &mut |_| {}, &mut || {}).await.unwrap();
         assert_eq!(network.address, "10.9.0.7/24".parse::<IpNet>().unwrap());
         assert!(far.replies.load(Ordering::Relaxed) >= 2);
         assert_eq!(
@@ -267,16 +275,26 @@ fn privileged_without_dhcp_the_known_address_is_used() {
     in_namespace(|| async {
         let links = Links::open().unwrap();
         // The far end is in this namespace, and nobody serves there.
-        links.handle().link().add(rtnetlink::LinkVeth::new("card", "far").build()).execute().await.unwrap();
+        links
+            .handle()
+            .link()
+            .add(rtnetlink::LinkVeth::new("card", "far").build())
+            .execute()
+            .await
+            .unwrap();
         let far = links.named("far").await.unwrap();
         links.up(&far).await.unwrap();
         let card = links.named("card").await.unwrap().mac.unwrap();
         let fallback = r#"{"address": "10.9.0.8/24", "gateway": "10.9.0.1"}"#;
         let mut told = Vec::new();
-        let network =
-            bring_up(card, &stage1("{}", fallback), &mut |line| told.push(line.to_owned()), &mut || {})
-                .await
-                .unwrap();
+        let network = bring_up(
+            card,
+            &stage1("{}", fallback),
+            &mut |line| told.push(line.to_owned()),
+            &mut || {},
+        )
+        .await
+        .unwrap();
         assert_eq!(network.address, "10.9.0.8/24".parse::<IpNet>().unwrap());
         assert!(told.iter().any(|line| line.contains("no DHCP server")), "{told:?}");
         assert_eq!(routes(), ["card 00000000", "card 0000090A"]);
@@ -289,7 +307,13 @@ fn privileged_without_dhcp_the_known_address_is_used() {
 fn privileged_a_gateway_that_cannot_be_used_is_told_and_left_out() {
     in_namespace(|| async {
         let links = Links::open().unwrap();
-        links.handle().link().add(rtnetlink::LinkVeth::new("card", "far").build()).execute().await.unwrap();
+        links
+            .handle()
+            .link()
+            .add(rtnetlink::LinkVeth::new("card", "far").build())
+            .execute()
+            .await
+            .unwrap();
         for name in ["far", "card"] {
             links.up(&links.named(name).await.unwrap()).await.unwrap();
         }
@@ -298,7 +322,9 @@ fn privileged_a_gateway_that_cannot_be_used_is_told_and_left_out() {
         let address = IpNet::default();
         let network = Network { links, cards: vec![card.clone()], made: Vec::new(), address };
         let mut told = Vec::new();
-        network.route(&card, "10.9.0.1".parse().unwrap(), &mut |line| told.push(line.to_owned())).await;
+        network
+            .route(&card, "10.9.0.1".parse().unwrap(), &mut |line| told.push(line.to_owned()))
+            .await;
         assert!(told.len() == 1 && told[0].contains("cannot route through 10.9.0.1"), "{told:?}");
         assert_eq!(routes(), Vec::<String>::new());
     });

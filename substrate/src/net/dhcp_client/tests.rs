@@ -13,7 +13,11 @@ fn at(seconds: u64) -> Duration {
 
 fn reply(kind: MessageType, change: impl FnOnce(&mut Message)) -> Vec<u8> {
     let mut message = Message::default();
-    message.set_opcode(Opcode::BootReply).set_xid(TRANSACTION).set_chaddr(&MAC.0).set_yiaddr(ADDRESS);
+    message
+        .set_opcode(Opcode::BootReply)
+        .set_xid(TRANSACTION)
+        .set_chaddr(&MAC.0)
+        .set_yiaddr(ADDRESS);
     message.opts_mut().insert(DhcpOption::MessageType(kind));
     message.opts_mut().insert(DhcpOption::ServerIdentifier(SERVER));
     message.opts_mut().insert(DhcpOption::SubnetMask(Ipv4Addr::new(255, 255, 255, 0)));
@@ -46,11 +50,15 @@ fn a_lease_in_four_packets() {
 
     let request = sent(&client.handle(Event::Received(&reply(MessageType::Offer, |_| {})), at(3)));
     assert_eq!(request.opts().msg_type(), Some(MessageType::Request));
-    assert_eq!(request.opts().get(OptionCode::ServerIdentifier), Some(&DhcpOption::ServerIdentifier(SERVER)));
+    assert_eq!(
+        request.opts().get(OptionCode::ServerIdentifier),
+        Some(&DhcpOption::ServerIdentifier(SERVER))
+    );
     assert_eq!(request.secs(), 3);
 
     let effects = client.handle(Event::Received(&reply(MessageType::Ack, |_| {})), at(3));
-    let lease = Lease { address: "10.0.0.9/24".parse().unwrap(), gateway: Some(SERVER), server: SERVER };
+    let lease =
+        Lease { address: "10.0.0.9/24".parse().unwrap(), gateway: Some(SERVER), server: SERVER };
     assert_eq!(effects, [Effect::Bound(lease)]);
     assert_eq!(client.handle(Event::Received(&reply(MessageType::Nak, |_| {})), at(4)), []);
     assert_eq!(client.handle(Event::Timer, at(4)), []);
@@ -87,8 +95,9 @@ fn what_is_not_for_us_is_dropped() {
 fn another_servers_ack_is_dropped_and_a_nak_starts_again() {
     let (mut client, _) = DhcpClient::start(MAC, TRANSACTION, Some(ADDRESS));
     client.handle(Event::Received(&reply(MessageType::Offer, |_| {})), at(1));
-    let other =
-        |m: &mut Message| drop(m.opts_mut().insert(DhcpOption::ServerIdentifier(Ipv4Addr::new(10, 0, 0, 2))));
+    let other = |m: &mut Message| {
+        drop(m.opts_mut().insert(DhcpOption::ServerIdentifier(Ipv4Addr::new(10, 0, 0, 2))))
+    };
     assert_eq!(client.handle(Event::Received(&reply(MessageType::Ack, other)), at(1)), []);
     assert_eq!(client.handle(Event::Received(&reply(MessageType::Nak, other)), at(1)), []);
     let discover = sent(&client.handle(Event::Received(&reply(MessageType::Nak, |_| {})), at(1)));
@@ -99,7 +108,8 @@ fn another_servers_ack_is_dropped_and_a_nak_starts_again() {
 #[test]
 fn silence_ends_after_the_last_discover() {
     let (mut client, effects) = DhcpClient::start(MAC, TRANSACTION, None);
-    let mut discovers = usize::from(sent(&effects).opts().msg_type() == Some(MessageType::Discover));
+    let mut discovers =
+        usize::from(sent(&effects).opts().msg_type() == Some(MessageType::Discover));
     loop {
         let effects = client.handle(Event::Timer, at(1));
         if effects == [Effect::GaveUp] {
@@ -117,7 +127,9 @@ fn a_server_that_offers_and_refuses_is_not_asked_for_ever() {
     let (mut client, _) = DhcpClient::start(MAC, TRANSACTION, None);
     for _ in 0..1000 {
         client.handle(Event::Received(&reply(MessageType::Offer, |_| {})), at(1));
-        if client.handle(Event::Received(&reply(MessageType::Nak, |_| {})), at(1)) == [Effect::GaveUp] {
+        if client.handle(Event::Received(&reply(MessageType::Nak, |_| {})), at(1))
+            == [Effect::GaveUp]
+        {
             return;
         }
     }
@@ -128,8 +140,12 @@ fn a_server_that_offers_and_refuses_is_not_asked_for_ever() {
 fn requests_without_answer_lead_back_to_discover() {
     let (mut client, _) = DhcpClient::start(MAC, TRANSACTION, None);
     client.handle(Event::Received(&reply(MessageType::Offer, |_| {})), at(1));
-    let kinds: Vec<_> = (0..3).map(|_| sent(&client.handle(Event::Timer, at(2))).opts().msg_type()).collect();
-    assert_eq!(kinds, [Some(MessageType::Request), Some(MessageType::Request), Some(MessageType::Discover)]);
+    let kinds: Vec<_> =
+        (0..3).map(|_| sent(&client.handle(Event::Timer, at(2))).opts().msg_type()).collect();
+    assert_eq!(
+        kinds,
+        [Some(MessageType::Request), Some(MessageType::Request), Some(MessageType::Discover)]
+    );
 }
 
 proptest::proptest! {

@@ -52,13 +52,18 @@ fn cut(until: usize) -> Answer {
         } else {
             (
                 "206 Partial Content",
-                format!("Content-Range: bytes {offset}-{}/{}\r\n", CONTENT.len() - 1, CONTENT.len()),
+                format!(
+                    "Content-Range: bytes {offset}-{}/{}\r\n",
+                    CONTENT.len() - 1,
+                    CONTENT.len()
+                ),
             )
         };
         let length = CONTENT.len() - offset;
-        let mut answer =
-            format!("HTTP/1.1 {status}\r\nContent-Length: {length}\r\nConnection: close\r\n{range}\r\n")
-                .into_bytes();
+        let mut answer = format!(
+            "HTTP/1.1 {status}\r\nContent-Length: {length}\r\nConnection: close\r\n{range}\r\n"
+        )
+        .into_bytes();
         answer.extend_from_slice(&CONTENT[offset..until.max(offset)]);
         answer
     })
@@ -66,9 +71,11 @@ fn cut(until: usize) -> Answer {
 
 fn body(status: &'static str, content: &'static [u8]) -> Answer {
     Box::new(move |_| {
-        let mut answer =
-            format!("HTTP/1.1 {status}\r\nContent-Length: {}\r\nConnection: close\r\n\r\n", content.len())
-                .into_bytes();
+        let mut answer = format!(
+            "HTTP/1.1 {status}\r\nContent-Length: {}\r\nConnection: close\r\n\r\n",
+            content.len()
+        )
+        .into_bytes();
         answer.extend_from_slice(content);
         answer
     })
@@ -87,12 +94,15 @@ fn image() -> RootImage {
 
 /// The result, and what was told.
 async fn fetched(servers: &[SocketAddr]) -> (Result<Vec<u8>, FetchError>, Vec<String>) {
-    let client = crate::fleet_port::http_client(crate::tls::pinned(Digest([0; 32])).unwrap()).unwrap();
+    let client =
+        crate::fleet_port::http_client(crate::tls::pinned(Digest([0; 32])).unwrap()).unwrap();
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("root.squashfs");
     let mut told = Vec::new();
-    let result =
-        fetch(&client, servers, &image(), &path, &mut |_| {}, &mut |line| told.push(line.to_owned())).await;
+    let result = fetch(&client, servers, &image(), &path, &mut |_| {}, &mut |line| {
+        told.push(line.to_owned())
+    })
+    .await;
     (result.map(|()| std::fs::read(&path).unwrap()), told)
 }
 
@@ -147,26 +157,33 @@ async fn wrong_bytes_twice_name_both_digests() {
     let error = result.unwrap_err();
     let FetchError::Digest { expected, actual, .. } = &error else { panic!("{error}") };
     assert!(
-        error.to_string().contains(&expected.to_string()) && error.to_string().contains(&actual.to_string())
+        error.to_string().contains(&expected.to_string())
+            && error.to_string().contains(&actual.to_string())
     );
 }
 
 #[tokio::test]
 async fn other_answers_are_passed_over_with_their_reason() {
     let (missing, _) = server(vec![body("404 Not Found", b"")]);
-    let (too_much, _) = server(vec![body("200 OK", b"much more than the root image, which has to be seen")]);
+    let (too_much, _) =
+        server(vec![body("200 OK", b"much more than the root image, which has to be seen")]);
     let (good, offsets) = server(vec![whole()]);
     let (result, told) = fetched(&[missing, too_much, good]).await;
     assert_eq!(result.unwrap(), CONTENT);
     assert_eq!(*offsets.lock().unwrap(), [0]);
-    assert!(told[0].contains("status 404") && told[1].contains("more than the 36 bytes"), "{told:?}");
+    assert!(
+        told[0].contains("status 404") && told[1].contains("more than the 36 bytes"),
+        "{told:?}"
+    );
 }
 
 #[tokio::test]
 async fn a_file_that_takes_no_more_is_the_cause() {
     let (good, _) = server(vec![whole()]);
-    let client = crate::fleet_port::http_client(crate::tls::pinned(Digest([0; 32])).unwrap()).unwrap();
-    let result = fetch(&client, &[good], &image(), Path::new("/dev/full"), &mut |_| {}, &mut |_| {}).await;
+    let client =
+        crate::fleet_port::http_client(crate::tls::pinned(Digest([0; 32])).unwrap()).unwrap();
+    let result =
+        fetch(&client, &[good], &image(), Path::new("/dev/full"), &mut |_| {}, &mut |_| {}).await;
     let error = result.unwrap_err();
     assert!(matches!(error, FetchError::Write { .. }), "{error}");
     assert!(crate::console::chain(&error).contains("No space left"), "{error}");

@@ -86,7 +86,11 @@ mod tests {
                 "pci:v00008086d0000100Esv00001AF4sd00001100bc02sc00i00",
                 false,
             ),
-            ("pci:v*d*sv*sd*bc01sc06i01*", "pci:v00008086d00002922sv00001AF4sd00001100bc01sc06i01", true),
+            (
+                "pci:v*d*sv*sd*bc01sc06i01*",
+                "pci:v00008086d00002922sv00001AF4sd00001100bc01sc06i01",
+                true,
+            ),
             ("virtio:d00000001v*", "virtio:d00000001v00001AF4", true),
             ("virtio:d00000001v*", "virtio:d00000011v00001AF4", false),
             ("acpi*:PNP0C0A:*", "acpi:PNP0C0A:", true),

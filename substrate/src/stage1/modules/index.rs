@@ -35,7 +35,8 @@ impl Index {
     /// Reads the four files. Lines that make no sense are passed over.
     #[must_use]
     pub fn parse(dep: &str, alias: &str, softdep: &str, builtin: &str) -> Self {
-        let mut index = Self { built_in: builtin.lines().map(name_of).collect(), ..Self::default() };
+        let mut index =
+            Self { built_in: builtin.lines().map(name_of).collect(), ..Self::default() };
         for line in dep.lines() {
             let Some((path, needs)) = line.split_once(':') else { continue };
             let needs = needs.split_whitespace().rev().map(name_of).collect();
@@ -43,7 +44,8 @@ impl Index {
         }
         for line in alias.lines() {
             let mut words = line.split_whitespace();
-            let (Some("alias"), Some(pattern), Some(name)) = (words.next(), words.next(), words.next())
+            let (Some("alias"), Some(pattern), Some(name)) =
+                (words.next(), words.next(), words.next())
             else {
                 continue;
             };
@@ -192,7 +194,10 @@ mod tests {
     fn devices_find_their_drivers() {
         let index = index();
         assert_eq!(index.for_alias("virtio:d00000001v00001AF4"), ["virtio_net"]);
-        assert_eq!(index.for_alias("pci:v00001AF4d00001000sv00001AF4sd00000001bc02sc00i00"), ["virtio_pci"]);
+        assert_eq!(
+            index.for_alias("pci:v00001AF4d00001000sv00001AF4sd00000001bc02sc00i00"),
+            ["virtio_pci"]
+        );
         assert_eq!(index.for_alias("acpi:XYZ:ABCE:"), Vec::<&str>::new());
         assert_eq!(index.for_alias("acpi:XYZ:ABCD:"), ["a_b"]);
         assert!(index.is_built_in("squashfs"));

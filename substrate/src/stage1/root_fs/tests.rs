@@ -21,12 +21,17 @@ fn sizes() {
 
 #[test]
 fn available_memory() {
-    let meminfo = "MemTotal:       24617440 kB\nMemFree:        23011836 kB\nMemAvailable:   23561144 kB\n";
+    let meminfo =
+        "MemTotal:       24617440 kB\nMemFree:        23011836 kB\nMemAvailable:   23561144 kB\n";
     assert_eq!(memory_available(meminfo), Some(23_561_144 * 1024));
     assert_eq!(memory_available(""), None);
     let digest = api::ids::Digest([0; 32]);
-    let image =
-        RootImage { format: "squashfs".into(), digest, size: 900 << 20, version: "debian-node@2".into() };
+    let image = RootImage {
+        format: "squashfs".into(),
+        digest,
+        size: 900 << 20,
+        version: "debian-node@2".into(),
+    };
     let needed = image.size + RESERVE_BYTES;
     let total = memory_total("MemTotal:        1019904 kB\n");
     expect_test::expect!["this machine has 996 MiB of memory, 700 MiB of it free; the image debian-node@2 needs 964 MiB: give the machine more, or boot a smaller image"]
@@ -59,7 +64,8 @@ fn privileged_the_root_is_writable_and_the_image_is_not() {
             let tar = tar.into_inner().unwrap();
             let lower = run.join("lower");
             let none = crate::overlay::Manifest::default();
-            let (manifest, _) = crate::overlay::apply(&root, tar.as_slice(), &none, Some(&lower)).unwrap();
+            let (manifest, _) =
+                crate::overlay::apply(&root, tar.as_slice(), &none, Some(&lower)).unwrap();
             assert_eq!(fs::read_to_string(root.join("etc/hosts")).unwrap(), "overlay");
             assert_eq!(fs::read_to_string(lower.join("etc/hosts")).unwrap(), "image");
             let empty = tar::Builder::new(Vec::new()).into_inner().unwrap();

@@ -78,10 +78,13 @@ const LATE_STOP: &str = "an order to stop what does not run changes nothing";
 const NOT_REMOVED: &str = "a container that runs is not removed";
 const NOTHING_LEFT: &str = "nothing is left of a container, and all else stays";
 
-const STARTED_ONCE: Verdict =
-    Unit("substrate/src/agent/runs/tests.rs", "a_container_outlives_the_agent_and_is_not_started_again");
+const STARTED_ONCE: Verdict = Unit(
+    "substrate/src/agent/runs/tests.rs",
+    "a_container_outlives_the_agent_and_is_not_started_again",
+);
 
-const NO_NAMELESS: Verdict = No("there is no command: runs are named by the server, and a name is typed");
+const NO_NAMELESS: Verdict =
+    No("there is no command: runs are named by the server, and a name is typed");
 const ONE_STEP: Verdict = No("a container is made and started in one step");
 const NO_HOOKS: Verdict = No(
     "a job has no hooks: what runs around jobs is the site's own, run by the agent, and no part of the container",
@@ -90,14 +93,17 @@ const NO_EXEC: Verdict = No("no second program is started in a container");
 const NO_CHECKPOINT: Verdict = No("no checkpoints: a job that must outlive its node keeps its own");
 const NO_UPDATE: Verdict = No("limits are set before the start and are not changed");
 const NO_IO: Verdict = No("no limits of I/O yet");
-const NO_SHARES: Verdict = No("jobs have whole processors to themselves, no shares or quotas of them");
-const NO_NET_CLASSES: Verdict = No("`net_cls` and `net_prio` are of cgroups version 1; nodes have version 2");
+const NO_SHARES: Verdict =
+    No("jobs have whole processors to themselves, no shares or quotas of them");
+const NO_NET_CLASSES: Verdict =
+    No("`net_cls` and `net_prio` are of cgroups version 1; nodes have version 2");
 const NO_OWN_COVERS: Verdict =
     No("the covered and the read-only paths are ours, all absolute: no job orders any");
 const NO_USER_NAMESPACES: Verdict = No("no user namespaces yet");
 const NO_JOINING: Verdict = No("namespaces are always made, none is joined by a path");
 const NO_PROPAGATION: Verdict = No("mounts of a job are private, always");
-const NO_MOUNT_OPTIONS: Verdict = No("what is mounted is volumes; a job orders no options of theirs");
+const NO_MOUNT_OPTIONS: Verdict =
+    No("what is mounted is volumes; a job orders no options of theirs");
 const NO_OTHER_SIGNALS: Verdict =
     No("an order to stop is SIGTERM, then SIGKILL: no other signal is sent from outside");
 const NO_OWN_CAPABILITIES: Verdict = No("no job orders capabilities: there are none");
@@ -111,20 +117,25 @@ const NO_ANNOTATIONS: Verdict = No("`container.json` has no annotations");
 const NO_UNKNOWN_KEYS: Verdict = No(
     "`container.json` is written and read by the same program, so a key that it does not know is an error",
 );
-const NO_VERSION: Verdict = No("`container.json` has no version: it is written and read by the same program");
+const NO_VERSION: Verdict =
+    No("`container.json` has no version: it is written and read by the same program");
 const NO_POLICY: Verdict =
     No("memory nodes are granted; how a program places its memory on them is its own to say");
 const NO_DEVICES_OF_NETWORK: Verdict = No("no interface is moved into a job's network");
 const NO_TIME: Verdict = No("no time namespaces: jobs have the node's clocks");
 const NO_IO_PRIORITY: Verdict = No("no job orders I/O priorities");
-const NO_PAGE_GRANT: Verdict = No("huge pages are granted to nobody, so there is no size to get wrong");
+const NO_PAGE_GRANT: Verdict =
+    No("huge pages are granted to nobody, so there is no size to get wrong");
 
 const RUNTIME_TOOLS: &[Case] = &[
     ("config_updates_without_affect", Check(&[CHANGES])),
     ("create (no id)", NO_NAMELESS),
     ("create (new container)", Check(&[KNOWN])),
     ("create (id in use)", STARTED_ONCE),
-    ("default", Check(&[FILE_SYSTEMS, DEVICES, LINKS, HOST_NAME, ENVIRONMENT, SIGNALS, NO_PRIVILEGES])),
+    (
+        "default",
+        Check(&[FILE_SYSTEMS, DEVICES, LINKS, HOST_NAME, ENVIRONMENT, SIGNALS, NO_PRIVILEGES]),
+    ),
     ("delete (no id)", NO_NAMELESS),
     ("delete (created)", ONE_STEP),
     ("delete (running)", Check(&[NOT_REMOVED])),
@@ -197,7 +208,10 @@ const RUNTIME_TOOLS: &[Case] = &[
     ("poststop_fail", NO_HOOKS),
     ("prestart", NO_HOOKS),
     ("prestart_fail", NO_HOOKS),
-    ("process", Check(&[DIRECTORY, MADE_DIRECTORY, VOLUME_DIRECTORY, NO_DIRECTORY, HOME, ENVIRONMENT])),
+    (
+        "process",
+        Check(&[DIRECTORY, MADE_DIRECTORY, VOLUME_DIRECTORY, NO_DIRECTORY, HOME, ENVIRONMENT]),
+    ),
     ("process_capabilities", Check(&[NO_CAPABILITIES])),
     ("process_capabilities_fail", NO_OWN_CAPABILITIES),
     ("process_oom_score_adj", Check(&[KILLABLE])),
@@ -366,7 +380,10 @@ const YOUKI: &[Case] = &[
     ("net_devices::address", NO_DEVICES_OF_NETWORK),
     ("process_capabilities_fail::process_capabilities_fail_test", NO_OWN_CAPABILITIES),
     ("process_capabilities_bounding::bounding_dropped_when_unset_test", Check(&[NO_CAPABILITIES])),
-    ("process_capabilities_bounding::bounding_unset_with_other_caps_fails_test", NO_OWN_CAPABILITIES),
+    (
+        "process_capabilities_bounding::bounding_unset_with_other_caps_fails_test",
+        NO_OWN_CAPABILITIES,
+    ),
     ("uid_mappings::uid_mappings", NO_USER_NAMESPACES),
     ("exec_cpu_affinity::test_cpu_affinity_only_initial_set_from_process_json", NO_EXEC),
     ("exec_cpu_affinity::test_cpu_affinity_initial_and_final_set_from_process_json", NO_EXEC),
@@ -405,7 +422,10 @@ const YOUKI: &[Case] = &[
     ("checkpoint_restore::checkpoint_pre_dump_and_restore", NO_CHECKPOINT),
     ("checkpoint_restore::checkpoint_lazy_pages_and_restore", NO_CHECKPOINT),
     ("checkpoint_restore::checkpoint_and_restore_in_external_netns", NO_CHECKPOINT),
-    ("checkpoint_restore::checkpoint_and_restore_with_container_specific_criu_config", NO_CHECKPOINT),
+    (
+        "checkpoint_restore::checkpoint_and_restore_with_container_specific_criu_config",
+        NO_CHECKPOINT,
+    ),
     ("checkpoint_restore::checkpoint_and_restore_with_nested_bind_mounts", NO_CHECKPOINT),
     ("checkpoint_restore::checkpoint_then_restore_into_a_different_cgroup", NO_CHECKPOINT),
     ("checkpoint_restore::checkpoint_and_restore_and_exec", NO_CHECKPOINT),

@@ -23,7 +23,9 @@ use rustix::{
     process::{Resource, Rlimit, getrlimit},
 };
 
-use super::stage::{BLOCK_DEVICE, CHARACTER_DEVICE, DATA, MEMORY_BYTES, NAMESPACES, PIDS, SOCKET, WORK};
+use super::stage::{
+    BLOCK_DEVICE, CHARACTER_DEVICE, DATA, MEMORY_BYTES, NAMESPACES, PIDS, SOCKET, WORK,
+};
 
 /// What the suites and this runtime want covered; a kernel has not all of them.
 const COVERED: [&str; 12] = [
@@ -42,8 +44,15 @@ const COVERED: [&str; 12] = [
 ];
 
 /// What they want read-only.
-const READ_ONLY: [&str; 7] =
-    ["/proc/bus", "/proc/fs", "/proc/irq", "/proc/sys", "/proc/sysrq-trigger", "/sys", "/sys/fs/cgroup"];
+const READ_ONLY: [&str; 7] = [
+    "/proc/bus",
+    "/proc/fs",
+    "/proc/irq",
+    "/proc/sys",
+    "/proc/sysrq-trigger",
+    "/sys",
+    "/sys/fs/cgroup",
+];
 
 /// One line of `/proc/self/mountinfo` (`proc_pid_mountinfo(5)`).
 #[derive(Debug)]
@@ -58,19 +67,25 @@ fn mounts() -> anyhow::Result<BTreeMap<String, Mounted>> {
     let text = fs::read_to_string("/proc/self/mountinfo")?;
     let mut mounts = BTreeMap::new();
     for line in text.lines() {
-        let (mount, file_system) = line.split_once(" - ").with_context(|| format!("no mount: {line}"))?;
+        let (mount, file_system) =
+            line.split_once(" - ").with_context(|| format!("no mount: {line}"))?;
         let words: Vec<&str> = mount.split(' ').collect();
         let [_, _, _, _, place, options, propagation @ ..] = words.as_slice() else {
             anyhow::bail!("no mount: {line}")
         };
         let kind = file_system.split(' ').next().unwrap_or_default().to_owned();
-        let mounted = Mounted { options: (*options).to_owned(), propagation: propagation.join(" "), kind };
+        let mounted =
+            Mounted { options: (*options).to_owned(), propagation: propagation.join(" "), kind };
         mounts.insert((*place).to_owned(), mounted);
     }
     Ok(mounts)
 }
 
-fn has_options(mounts: &BTreeMap<String, Mounted>, place: &str, options: &str) -> anyhow::Result<()> {
+fn has_options(
+    mounts: &BTreeMap<String, Mounted>,
+    place: &str,
+    options: &str,
+) -> anyhow::Result<()> {
     let mounted = mounts.get(place).with_context(|| format!("nothing is mounted on {place}"))?;
     let has: BTreeSet<&str> = mounted.options.split(',').collect();
     let lacks: Vec<&str> = options.split(',').filter(|option| !has.contains(option)).collect();
@@ -119,10 +134,16 @@ pub(super) fn default_file_systems(_: &[String]) -> anyhow::Result<()> {
 }
 
 pub(super) fn default_devices(_: &[String]) -> anyhow::Result<()> {
-    for (name, major, minor) in
-        [("null", 1, 3), ("zero", 1, 5), ("full", 1, 7), ("random", 1, 8), ("urandom", 1, 9), ("tty", 5, 0)]
-    {
-        let meta = fs::metadata(Path::new("/dev").join(name)).with_context(|| format!("no /dev/{name}"))?;
+    for (name, major, minor) in [
+        ("null", 1, 3),
+        ("zero", 1, 5),
+        ("full", 1, 7),
+        ("random", 1, 8),
+        ("urandom", 1, 9),
+        ("tty", 5, 0),
+    ] {
+        let meta = fs::metadata(Path::new("/dev").join(name))
+            .with_context(|| format!("no /dev/{name}"))?;
         ensure!(meta.file_type().is_char_device(), "/dev/{name} is no character device");
         let number = (libc::major(meta.rdev()), libc::minor(meta.rdev()));
         ensure!(number == (major, minor), "/dev/{name} is {number:?}");
@@ -146,11 +167,13 @@ pub(super) fn device_links(_: &[String]) -> anyhow::Result<()> {
         ("stderr", "/proc/self/fd/2"),
         ("ptmx", "pts/ptmx"),
     ] {
-        let leads = fs::read_link(Path::new("/dev").join(name)).with_context(|| format!("no /dev/{name}"))?;
+        let leads = fs::read_link(Path::new("/dev").join(name))
+            .with_context(|| format!("no /dev/{name}"))?;
         ensure!(leads == Path::new(target), "/dev/{name} leads to {}", leads.display());
     }
     // The first terminal of an instance of its own.
-    let _main = OpenOptions::new().read(true).write(true).open("/dev/ptmx").context("make a terminal")?;
+    let _main =
+        OpenOptions::new().read(true).write(true).open("/dev/ptmx").context("make a terminal")?;
     let terminals: Vec<OsString> = fs::read_dir("/dev/pts")?
         .map(|entry| Ok(entry?.file_name()))
         .filter(|name| name.as_ref().is_ok_and(|name| name != "ptmx") || name.is_err())
@@ -205,7 +228,8 @@ pub(super) fn no_propagation(_: &[String]) -> anyhow::Result<()> {
 }
 
 pub(super) fn root_of_the_image(names: &[String]) -> anyhow::Result<()> {
-    let found = fs::read_dir("/")?.map(|entry| Ok(entry?.file_name().to_string_lossy().into_owned()));
+    let found =
+        fs::read_dir("/")?.map(|entry| Ok(entry?.file_name().to_string_lossy().into_owned()));
     let found: BTreeSet<String> = found.collect::<io::Result<_>>()?;
     let wanted: BTreeSet<String> = names.iter().cloned().collect();
     ensure!(found == wanted, "in the root are {found:?}, in the image {wanted:?}");
@@ -238,7 +262,8 @@ pub(super) fn volume_behind_a_link(_: &[String]) -> anyhow::Result<()> {
 pub(super) fn linked_kernel_file_systems(_: &[String]) -> anyhow::Result<()> {
     let mounts = mounts()?;
     for (place, kind) in [("/kernel/proc", "proc"), ("/kernel/sys", "sysfs")] {
-        let mounted = mounts.get(place).with_context(|| format!("nothing is mounted on {place}"))?;
+        let mounted =
+            mounts.get(place).with_context(|| format!("nothing is mounted on {place}"))?;
         ensure!(mounted.kind == kind, "on {place} is a {}", mounted.kind);
     }
     covered_paths(&[])?;
@@ -310,8 +335,13 @@ pub(super) fn working_directory(_: &[String]) -> anyhow::Result<()> {
 
 pub(super) fn environment(_: &[String]) -> anyhow::Result<()> {
     let found: BTreeMap<String, String> = std::env::vars().collect();
-    let wanted =
-        [("GREETING", "a b=$(c)"), ("HOME", "/"), ("LOGNAME", "ada"), ("PATH", "/bin"), ("USER", "ada")];
+    let wanted = [
+        ("GREETING", "a b=$(c)"),
+        ("HOME", "/"),
+        ("LOGNAME", "ada"),
+        ("PATH", "/bin"),
+        ("USER", "ada"),
+    ];
     let wanted = wanted.map(|(name, value)| (name.to_owned(), value.to_owned())).into();
     ensure!(found == wanted, "the environment is {found:?}");
     Ok(())
@@ -328,7 +358,9 @@ pub(super) fn descriptors(_: &[String]) -> anyhow::Result<()> {
     // The listing's own is closed by now.
     let open: Vec<String> = open
         .iter()
-        .filter_map(|path| Some(format!("{} {}", path.display(), fs::read_link(path).ok()?.display())))
+        .filter_map(|path| {
+            Some(format!("{} {}", path.display(), fs::read_link(path).ok()?.display()))
+        })
         .collect();
     ensure!(open.len() == 3, "open are {open:?}");
     ensure!(fs::read_link("/proc/self/fd/0")? == Path::new("/dev/null"), "{open:?}");
@@ -425,7 +457,9 @@ pub(super) fn processes(_: &[String]) -> anyhow::Result<()> {
 }
 
 pub(super) fn processors(_: &[String]) -> anyhow::Result<()> {
-    for (file, wanted) in [("cpus", "1"), ("cpus.effective", "1"), ("mems", "0"), ("mems.effective", "0")] {
+    for (file, wanted) in
+        [("cpus", "1"), ("cpus.effective", "1"), ("mems", "0"), ("mems.effective", "0")]
+    {
         says(&format!("/sys/fs/cgroup/cpuset.{file}"), wanted)?;
     }
     let allowed = status("Cpus_allowed_list")?;

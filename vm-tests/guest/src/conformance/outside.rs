@@ -87,7 +87,10 @@ pub(super) fn missing_program(run: &Run<'_>) -> anyhow::Result<()> {
 }
 
 pub(super) fn missing_interpreter(run: &Run<'_>) -> anyhow::Result<()> {
-    fails_to_start(run, &format!("script {BAD_SCRIPT}: its interpreter /bin/zsh is not in the image"))
+    fails_to_start(
+        run,
+        &format!("script {BAD_SCRIPT}: its interpreter /bin/zsh is not in the image"),
+    )
 }
 
 pub(super) fn missing_directory(run: &Run<'_>) -> anyhow::Result<()> {
@@ -187,7 +190,8 @@ pub(super) fn nothing_left(run: &Run<'_>) -> anyhow::Result<()> {
 pub(super) fn told_of(run: &Run<'_>) -> anyhow::Result<()> {
     run.launch()?;
     run.started()?;
-    let init = container::running_init(&run.directory).context("init.pid names no process that lives")?;
+    let init =
+        container::running_init(&run.directory).context("init.pid names no process that lives")?;
     let process = |pid: &str| fs::read_to_string(format!("/proc/{pid}/comm")).unwrap_or_default();
     let name = process(&init.to_string());
     ensure!(name == "container-init\n", "init.pid names {name:?}");

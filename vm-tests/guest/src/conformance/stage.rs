@@ -64,7 +64,8 @@ pub(super) const NAME_OF_NODE: &str = "192.0.2.7 n7 n7.site";
 pub(super) const SOCKET: &str = "bedplate-conformance";
 
 /// Kinds of namespaces, as in `/proc/PID/ns`.
-pub(super) const NAMESPACES: [&str; 8] = ["cgroup", "ipc", "mnt", "net", "pid", "time", "user", "uts"];
+pub(super) const NAMESPACES: [&str; 8] =
+    ["cgroup", "ipc", "mnt", "net", "pid", "time", "user", "uts"];
 
 /// A cgroup beside those of the checks, which nobody may touch.
 pub(super) const NEIGHBOUR: &str = "neighbour";
@@ -86,7 +87,10 @@ impl Stage {
         fs::write("/etc/hosts", format!("127.0.0.1 localhost\n{NAME_OF_NODE}\n"))?;
         groups::of(Path::new(NEIGHBOUR)).make()?;
         // As systemd has it.
-        rustix::mount::mount_change("/", MountPropagationFlags::SHARED | MountPropagationFlags::REC)?;
+        rustix::mount::mount_change(
+            "/",
+            MountPropagationFlags::SHARED | MountPropagationFlags::REC,
+        )?;
         fs::write("/proc/self/oom_score_adj", "-900")?;
         let inherited = File::open(INSIDE)?;
         rustix::io::fcntl_setfd(&inherited, FdFlags::empty())?;
@@ -144,7 +148,17 @@ pub(super) fn grant(spec: &mut ContainerSpec) {
     for ((path, major, minor), block) in [(CHARACTER_DEVICE, false), (BLOCK_DEVICE, true)] {
         let (path, mode) = (path.to_owned(), 0o600);
         let (uid, gid) = (spec.uid, spec.gid);
-        spec.devices.push(DeviceNode { path, block, major, minor, read: true, write: true, mode, uid, gid });
+        spec.devices.push(DeviceNode {
+            path,
+            block,
+            major,
+            minor,
+            read: true,
+            write: true,
+            mode,
+            uid,
+            gid,
+        });
     }
 }
 

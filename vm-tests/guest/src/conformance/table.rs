@@ -12,8 +12,8 @@ use super::{
     Otherwise::{Described, Disturbed, Uncontained, Without},
     inside, outside,
     stage::{
-        BAD_SCRIPT, DATA, INNER, LINKED_ROOTFS, MEMORY_BYTES, PIDS, VOLUME, WORK, bind, grant, place, script,
-        tell_namespaces,
+        BAD_SCRIPT, DATA, INNER, LINKED_ROOTFS, MEMORY_BYTES, PIDS, VOLUME, WORK, bind, grant,
+        place, script, tell_namespaces,
     },
     user,
 };
@@ -82,7 +82,11 @@ pub(super) const CHECKS: &[Check] = &[
         name: "/proc and /sys behind links of the image stay in the root",
         container: |spec| spec.lower = LINKED_ROOTFS.into(),
         look: Inside(inside::linked_kernel_file_systems),
-        otherwise: &[Described(|spec| spec.lower = ROOTFS.into()), Without(&[MaskedPaths]), Uncontained],
+        otherwise: &[
+            Described(|spec| spec.lower = ROOTFS.into()),
+            Without(&[MaskedPaths]),
+            Uncontained,
+        ],
     },
     Check {
         name: "the root is that of the image",
@@ -110,7 +114,11 @@ pub(super) const CHECKS: &[Check] = &[
         name: "a volume can be written, without devices and set-user-ID",
         container: |spec| bind(spec, VOLUME, DATA),
         look: Inside(inside::volume),
-        otherwise: &[Without(&[NoSetuid]), Without(&[NoDevices]), Described(|spec| spec.binds.clear())],
+        otherwise: &[
+            Without(&[NoSetuid]),
+            Without(&[NoDevices]),
+            Described(|spec| spec.binds.clear()),
+        ],
     },
     Check {
         name: "a read-only volume is that throughout",
@@ -119,7 +127,9 @@ pub(super) const CHECKS: &[Check] = &[
             spec.binds.iter_mut().for_each(|bind| bind.read_only = true);
         },
         look: Inside(inside::read_only_volume),
-        otherwise: &[Described(|spec| spec.binds.iter_mut().for_each(|bind| bind.read_only = false))],
+        otherwise: &[Described(|spec| {
+            spec.binds.iter_mut().for_each(|bind| bind.read_only = false)
+        })],
     },
     Check {
         name: "volumes are mounted in their order",
@@ -242,7 +252,11 @@ pub(super) const CHECKS: &[Check] = &[
         container: ORDINARY,
         look: Inside(inside::limits),
         otherwise: &[Disturbed(|| {
-            Ok(linux::process::limit_resource(rustix::process::Resource::Nofile, Some(100), Some(524_288))?)
+            Ok(linux::process::limit_resource(
+                rustix::process::Resource::Nofile,
+                Some(100),
+                Some(524_288),
+            )?)
         })],
     },
     Check {
@@ -358,14 +372,18 @@ pub(super) const CHECKS: &[Check] = &[
         look: Inside(inside::personality),
         otherwise: &[Described(|spec| {
             let words = std::mem::take(&mut spec.command);
-            spec.command = ["linux64".to_owned(), "-R".to_owned()].into_iter().chain(words).collect();
+            spec.command =
+                ["linux64".to_owned(), "-R".to_owned()].into_iter().chain(words).collect();
         })],
     },
     Check {
         name: "a job can be killed for memory, whatever the agent is",
         container: ORDINARY,
         look: Inside(inside::memory_killer),
-        otherwise: &[Disturbed(|| Ok(std::fs::write("/proc/self/oom_score_adj", "500")?)), Uncontained],
+        otherwise: &[
+            Disturbed(|| Ok(std::fs::write("/proc/self/oom_score_adj", "500")?)),
+            Uncontained,
+        ],
     },
     Check {
         name: "scheduling is ordinary",

@@ -25,14 +25,22 @@ fn has_lines(path: &str, wanted: &[&str]) -> anyhow::Result<()> {
 /// The argument is the directory; as runc makes it.
 pub(super) fn made_working_directory(wanted: &[String]) -> anyhow::Result<()> {
     let directory = env::current_dir()?;
-    ensure!(wanted == [directory.display().to_string()], "the working directory is {}", directory.display());
+    ensure!(
+        wanted == [directory.display().to_string()],
+        "the working directory is {}",
+        directory.display()
+    );
     has_owner(&directory, (0o755, 0, 0))
 }
 
 /// The argument is the directory.
 pub(super) fn working_directory_in_a_volume(wanted: &[String]) -> anyhow::Result<()> {
     let directory = env::current_dir()?;
-    ensure!(wanted == [directory.display().to_string()], "the working directory is {}", directory.display());
+    ensure!(
+        wanted == [directory.display().to_string()],
+        "the working directory is {}",
+        directory.display()
+    );
     has_owner(&directory, (0o755, 1000, 1000))
 }
 

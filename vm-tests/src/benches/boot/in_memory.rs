@@ -73,7 +73,8 @@ impl InMemory {
     pub(super) fn prepare(cluster: &Cluster, packing: Packing) -> anyhow::Result<Self> {
         let (checkout_paths, root) = (cluster.checkout_paths(), cluster.image().unpacked()?);
         let directory = checkout_paths.of_run(&format!("disks/{packing:?}"));
-        fs::create_dir_all(&directory).with_context(|| format!("cannot make {}", directory.display()))?;
+        fs::create_dir_all(&directory)
+            .with_context(|| format!("cannot make {}", directory.display()))?;
         let (from, tree) = (root.display(), directory.join("tree.img"));
         // Archives follow one another on a boundary of four bytes.
         let pack = format!(
@@ -84,11 +85,14 @@ impl InMemory {
             tree = tree.display(),
         );
         run("bash", &["-c", &pack])?;
-        let bytes = fs::metadata(&tree).with_context(|| format!("cannot read {}", tree.display()))?.len();
+        let bytes =
+            fs::metadata(&tree).with_context(|| format!("cannot read {}", tree.display()))?.len();
         let node = directory.join("node.img");
-        fs::write(&node, overlays(cluster)?).with_context(|| format!("cannot write {}", node.display()))?;
+        fs::write(&node, overlays(cluster)?)
+            .with_context(|| format!("cannot write {}", node.display()))?;
         let script = directory.join("boot.ipxe");
-        fs::write(&script, boot_script()).with_context(|| format!("cannot write {}", script.display()))?;
+        fs::write(&script, boot_script())
+            .with_context(|| format!("cannot write {}", script.display()))?;
         Ok(Self { packing, directory, bytes })
     }
 
@@ -122,11 +126,15 @@ impl InMemory {
         let nginx = write("nginx.conf", nginx(&self.directory))?;
         let log = self.directory.join("log");
         let start = |name: &str, program: &str, arguments: &[&str]| {
-            let arguments: Vec<String> = arguments.iter().map(|&argument| argument.to_owned()).collect();
+            let arguments: Vec<String> =
+                arguments.iter().map(|&argument| argument.to_owned()).collect();
             Service::start(checkout_paths, name, Path::new(program), &arguments, &log)
         };
-        let dnsmasq =
-            start("dnsmasq", "dnsmasq", &["--keep-in-foreground", &format!("--conf-file={dnsmasq}")])?;
+        let dnsmasq = start(
+            "dnsmasq",
+            "dnsmasq",
+            &["--keep-in-foreground", &format!("--conf-file={dnsmasq}")],
+        )?;
         let nginx = start("nginx", "nginx", &["-c", &nginx])?;
         Ok(Servers { dnsmasq, nginx })
     }
@@ -158,7 +166,9 @@ fn overlays(cluster: &Cluster) -> anyhow::Result<Vec<u8>> {
     archive.directory("root", 0o700)?;
     for overlay in OVERLAYS {
         let (overlay, name): (OverlayName, _) = (overlay.parse()?, name.clone());
-        let files = cluster.server.ask(|client| async move { client.render(&overlay, &name, None).await })?;
+        let files = cluster
+            .server
+            .ask(|client| async move { client.render(&overlay, &name, None).await })?;
         for file in files {
             archive.file(&file.path, file.mode, file.content.as_bytes())?;
         }

@@ -55,7 +55,8 @@ impl Marks {
 
     /// Whether `multi-user.target` was reached.
     pub(super) fn multi_user(&self) -> bool {
-        self.text().is_ok_and(|text| text.lines().any(|line| line.starts_with("measured: multi-user: ")))
+        self.text()
+            .is_ok_and(|text| text.lines().any(|line| line.starts_with("measured: multi-user: ")))
     }
 
     /// What the unit tells, once it has told everything.
@@ -80,12 +81,14 @@ fn told(text: &str) -> anyhow::Result<Option<BootMarks>> {
         return Ok(None);
     }
     let number = |name: &str| -> anyhow::Result<f64> {
-        let told = text.lines().find_map(|line| line.strip_prefix("measured: ")?.strip_prefix(name));
+        let told =
+            text.lines().find_map(|line| line.strip_prefix("measured: ")?.strip_prefix(name));
         Ok(told.with_context(|| format!("the machine did not tell {name}"))?.trim().parse()?)
     };
     let mebibytes = |name: &str| Ok::<_, anyhow::Error>(number(name)? / 1024.0);
     let total = mebibytes("MemTotal:")?;
-    let cached = mebibytes("Active(file):")? + mebibytes("Inactive(file):")? + mebibytes("SReclaimable:")?;
+    let cached =
+        mebibytes("Active(file):")? + mebibytes("Inactive(file):")? + mebibytes("SReclaimable:")?;
     Ok(Some(BootMarks {
         kernel_seconds: number("multi-user:")?,
         taken: total - mebibytes("MemAvailable:")?,

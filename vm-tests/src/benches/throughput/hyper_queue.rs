@@ -35,7 +35,8 @@ impl BatchSystem for HyperQueue {
         self.starts += 1;
         self.counted = 0;
         self.directory = format!("/state/hyper-queue-{}", self.starts);
-        fs::create_dir_all(&self.directory).with_context(|| format!("cannot make {}", self.directory))?;
+        fs::create_dir_all(&self.directory)
+            .with_context(|| format!("cannot make {}", self.directory))?;
         let (journal, slots) = (format!("{}/journal", self.directory), SLOTS.to_string());
         let server = ["server", "start", "--host", "localhost", "--journal", &journal];
         let common = [HQ, "--server-dir", &self.directory];
@@ -54,8 +55,10 @@ impl BatchSystem for HyperQueue {
 
     fn run_array(&mut self, jobs: u32) -> anyhow::Result<()> {
         let array = format!("1-{jobs}");
-        let submit =
-            ["submit", "--array", &array, "--stdout", "none", "--stderr", "none", "--wait", "--", JOB];
+        let submit = [
+            "submit", "--array", &array, "--stdout", "none", "--stderr", "none", "--wait", "--",
+            JOB,
+        ];
         self.hq(&submit).map(drop)
     }
 

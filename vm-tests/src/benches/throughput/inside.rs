@@ -101,9 +101,17 @@ fn outcome(jobs: Jobs) -> Outcome {
     let Jobs { array, singles, idle, .. } = jobs;
     let mut outcome = Outcome::new("throughput");
     let rows = [
-        Row::new(format!("array of {array} jobs, submit to all finished"), "jobs/s", Better::Higher)
-            .headline(),
-        Row::new(format!("{singles} single jobs, first submit to all finished"), "jobs/s", Better::Higher),
+        Row::new(
+            format!("array of {array} jobs, submit to all finished"),
+            "jobs/s",
+            Better::Higher,
+        )
+        .headline(),
+        Row::new(
+            format!("{singles} single jobs, first submit to all finished"),
+            "jobs/s",
+            Better::Higher,
+        ),
         Row::new(format!("submit to start, idle, {idle} jobs: p50"), "ms", Better::Lower),
         Row::new(format!("submit to start, idle, {idle} jobs: p99"), "ms", Better::Lower),
         Row::new("CPU time for a job of the array, with the job's own", "ms", Better::Lower),
@@ -137,7 +145,11 @@ fn measure(system: &mut dyn BatchSystem, jobs: Jobs, starts: &Starts) -> anyhow:
     found
 }
 
-fn measure_started(system: &mut dyn BatchSystem, jobs: Jobs, starts: &Starts) -> anyhow::Result<Found> {
+fn measure_started(
+    system: &mut dyn BatchSystem,
+    jobs: Jobs,
+    starts: &Starts,
+) -> anyhow::Result<Found> {
     array(system, WARM_UP, starts).context("warming up")?;
     let mut found = Found::default();
     let Jobs { array: all, singles: single, idle: apart, .. } = jobs.smaller(system.shrinks());
@@ -150,9 +162,17 @@ fn measure_started(system: &mut dyn BatchSystem, jobs: Jobs, starts: &Starts) ->
         .zip(before)
         .map(|(after, before)| (*after - before).as_secs_f64() * 1e3 / f64::from(all))
         .collect();
-    let parts: Vec<String> =
-        system.units().iter().zip(&millis).map(|(unit, millis)| format!("{unit} {millis:.1}")).collect();
-    say(format!("  array of {all}: {:.1} jobs/s; ms of CPU a job: {}", found.array_rate, parts.join(", ")));
+    let parts: Vec<String> = system
+        .units()
+        .iter()
+        .zip(&millis)
+        .map(|(unit, millis)| format!("{unit} {millis:.1}"))
+        .collect();
+    say(format!(
+        "  array of {all}: {:.1} jobs/s; ms of CPU a job: {}",
+        found.array_rate,
+        parts.join(", ")
+    ));
     found.cpu_millis = (!millis.is_empty()).then(|| millis.iter().sum());
     if system.has_queue() {
         let took = singles(system, single, starts).context("running single jobs")?;

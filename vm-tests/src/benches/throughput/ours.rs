@@ -16,7 +16,9 @@ use client::{Client, ClientError, Context};
 use sim_cluster::simulated_node::SimulatedNode;
 use substrate::identity;
 
-use super::systems::{BatchSystem, JOB, START_LIMIT, check_alive, start_unit, stop_units, wait_for_command};
+use super::systems::{
+    BatchSystem, JOB, START_LIMIT, check_alive, start_unit, stop_units, wait_for_command,
+};
 use crate::{clock, process::run};
 
 const BEDPLATE: &str = "/programs/bedplate";
@@ -55,7 +57,8 @@ pub(super) struct Ours {
 impl Ours {
     /// Not started yet.
     pub(super) fn new() -> anyhow::Result<Self> {
-        let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build();
+        let runtime =
+            tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build();
         Ok(Self {
             runtime: runtime.context("cannot start the runtime of the client")?,
             client: None,
@@ -107,12 +110,15 @@ impl Ours {
         let apply = Apply { document: node, dry_run: false, prune: false };
         self.runtime.block_on(self.client()?.apply(&apply))?;
         cli(&["user", "add", USER, "--uid", "1001", "--gid", "1001"])?;
-        let machine = SimulatedNode::new(MAC.parse()?, NODE, SocketAddr::from((SERVER, BOOT_PORT)))?;
-        let booted = self.runtime.block_on(machine.boot()).context("playing the boot of the node")?;
+        let machine =
+            SimulatedNode::new(MAC.parse()?, NODE, SocketAddr::from((SERVER, BOOT_PORT)))?;
+        let booted =
+            self.runtime.block_on(machine.boot()).context("playing the boot of the node")?;
         identity::store(Path::new(identity::PATH), &booted.identity)?;
         run("cp", &["/programs/substrate", "/usr/lib/bedplate/substrate"])?;
         for unit in &UNITS[1..] {
-            let unit = format!("/programs/overlays/substrate/rootfs/etc/systemd/system/{unit}.service");
+            let unit =
+                format!("/programs/overlays/substrate/rootfs/etc/systemd/system/{unit}.service");
             run("cp", &[unit.as_str(), "/run/systemd/system/"])?;
         }
         run("systemctl", &["daemon-reload"]).map(drop)
@@ -203,7 +209,14 @@ fn serve_job_image() -> anyhow::Result<()> {
     write(config, &text)?;
     start_unit("registry", &[], &["docker-registry", "serve", config])?;
     let to = format!("docker://{REGISTRY}/true:1");
-    let copy = ["copy", "--quiet", "--insecure-policy", "--dest-tls-verify=false", "oci:/jobs/true:1", &to];
+    let copy = [
+        "copy",
+        "--quiet",
+        "--insecure-policy",
+        "--dest-tls-verify=false",
+        "oci:/jobs/true:1",
+        &to,
+    ];
     wait_for_command("the registry to take the image", "skopeo", &copy)
 }
 

@@ -50,15 +50,24 @@ pub(super) fn run_profiled() -> anyhow::Result<()> {
     let mut ours = Ours::new()?;
     ours.start()?;
     ours.run_array(WARM_UP).context("warming up")?;
-    let record = ["perf", "record", "--all-cpus", "--freq=499", "--call-graph=fp", "--output", SAMPLES];
+    let record =
+        ["perf", "record", "--all-cpus", "--freq=499", "--call-graph=fp", "--output", SAMPLES];
     let took = run_watched(&mut ours, &record)?;
     say(format!("array of {JOBS}: {:.1} jobs/s", f64::from(JOBS) / took.as_secs_f64()));
     show_samples()?;
     let groups: Vec<String> =
         ours.units().iter().map(|unit| format!("system.slice/{unit}.service")).collect();
     let groups = format!("--for-each-cgroup={}", groups.join(","));
-    let count =
-        ["perf", "stat", "--all-cpus", "--event=syscalls:sys_enter_*", &groups, "-x,", "--output", COUNTS];
+    let count = [
+        "perf",
+        "stat",
+        "--all-cpus",
+        "--event=syscalls:sys_enter_*",
+        &groups,
+        "-x,",
+        "--output",
+        COUNTS,
+    ];
     run_watched(&mut ours, &count)?;
     show_counts()?;
     let trace = ["perf", "trace", "--all-cpus", "--summary", "--output", TIMES];
@@ -82,7 +91,9 @@ fn show_samples() -> anyhow::Result<()> {
         say(format!("by {sort}, {}:", of.join(" ")));
         let mut report = vec!["report", "--input", SAMPLES, "--stdio", "--call-graph=none"];
         report.extend(of.iter().chain(&["--sort", sort, "--percent-limit", least]));
-        for line in run("perf", &report)?.lines().filter(|line| !line.is_empty() && !line.starts_with('#')) {
+        for line in
+            run("perf", &report)?.lines().filter(|line| !line.is_empty() && !line.starts_with('#'))
+        {
             say(line.chars().take(LONGEST_LINE).collect::<String>().trim_end());
         }
     }
@@ -119,7 +130,9 @@ fn show_times() -> anyhow::Result<()> {
         let mut calls: Vec<_> = calls.into_iter().collect();
         calls.sort_by(|(_, one), (_, other)| other.total_cmp(one));
         say(format!("ms in system calls of {program} for a job:"));
-        for (name, millis) in calls.iter().take(SHOWN_CALLS).filter(|(_, millis)| *millis >= LEAST_MILLIS) {
+        for (name, millis) in
+            calls.iter().take(SHOWN_CALLS).filter(|(_, millis)| *millis >= LEAST_MILLIS)
+        {
             say(format!("  {millis:8.2} {name}"));
         }
     }

@@ -76,7 +76,9 @@ impl BatchSystem for Slurm {
     }
 
     fn take_finished(&mut self) -> anyhow::Result<u32> {
-        let all = slurm(&["squeue", "--noheader", "--array", "--states=CD", "--format=%i"])?.lines().count();
+        let all = slurm(&["squeue", "--noheader", "--array", "--states=CD", "--format=%i"])?
+            .lines()
+            .count();
         let since = all - self.counted;
         self.counted = all;
         Ok(u32::try_from(since)?)
@@ -100,8 +102,15 @@ fn slurm(command: &[&str]) -> anyhow::Result<String> {
 }
 
 fn sbatch(options: &[&str]) -> anyhow::Result<()> {
-    let common =
-        ["sbatch", "--quiet", "--ntasks=1", "--output=/dev/null", "--error=/dev/null", "--wrap", JOB];
+    let common = [
+        "sbatch",
+        "--quiet",
+        "--ntasks=1",
+        "--output=/dev/null",
+        "--error=/dev/null",
+        "--wrap",
+        JOB,
+    ];
     slurm(&[&common[..1], options, &common[1..]].concat()).map(drop)
 }
 

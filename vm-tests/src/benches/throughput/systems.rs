@@ -74,7 +74,11 @@ pub(super) fn check_alive(unit: &str) -> anyhow::Result<()> {
 }
 
 /// Looks until a command succeeds.
-pub(super) fn wait_for_command(what: &str, program: &str, arguments: &[&str]) -> anyhow::Result<()> {
+pub(super) fn wait_for_command(
+    what: &str,
+    program: &str,
+    arguments: &[&str],
+) -> anyhow::Result<()> {
     clock::wait_for(what, START_LIMIT, || {
         let output = crate::process::output(program, arguments, b"")?;
         Ok(output.status.success().then_some(()))

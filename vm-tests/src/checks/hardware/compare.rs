@@ -39,12 +39,20 @@ impl Tally {
 }
 
 /// All of them.
-pub(super) fn devices(tally: &mut Tally, inventory: &Inventory, tools: &Tools) -> anyhow::Result<()> {
+pub(super) fn devices(
+    tally: &mut Tally,
+    inventory: &Inventory,
+    tools: &Tools,
+) -> anyhow::Result<()> {
     let pci = tools.blocks("lspci")?;
     tally.same("PCI devices", text(inventory.pci.len()), text(pci.len()));
     for theirs in &pci {
         let ours = inventory.pci.iter().find(|device| theirs.get("Slot") == Some(&device.address));
-        pci_device(tally, ours.with_context(|| format!("not in the inventory: {theirs:?}"))?, theirs);
+        pci_device(
+            tally,
+            ours.with_context(|| format!("not in the inventory: {theirs:?}"))?,
+            theirs,
+        );
     }
     let (links, addresses) = (tools.json("links")?, tools.json("addresses")?);
     let counted = |link: &&Value| link["ifname"] != "lo";
@@ -52,11 +60,17 @@ pub(super) fn devices(tally: &mut Tally, inventory: &Inventory, tools: &Tools) -
     tally.same("network interfaces", text(inventory.nics.len()), text(links.len()));
     for theirs in links {
         let ours = inventory.nics.iter().find(|nic| theirs["ifname"] == nic.name.as_str());
-        nic(tally, ours.with_context(|| format!("not in the inventory: {theirs}"))?, theirs, &addresses);
+        nic(
+            tally,
+            ours.with_context(|| format!("not in the inventory: {theirs}"))?,
+            theirs,
+            &addresses,
+        );
     }
     let block = tools.json("lsblk")?;
     let is_disk = |device: &&Value| {
-        device["type"] == "disk" && !device["name"].as_str().is_some_and(|name| name.starts_with("loop"))
+        device["type"] == "disk"
+            && !device["name"].as_str().is_some_and(|name| name.starts_with("loop"))
     };
     let disks: Vec<&Value> =
         block["blockdevices"].as_array().context("no disks")?.iter().filter(is_disk).collect();
@@ -69,7 +83,11 @@ pub(super) fn devices(tally: &mut Tally, inventory: &Inventory, tools: &Tools) -
     for ours in &inventory.infiniband {
         infiniband(tally, ours, ibv);
     }
-    tally.same("RDMA devices", text(inventory.infiniband.len()), text(ibv.matches("hca_id:").count()));
+    tally.same(
+        "RDMA devices",
+        text(inventory.infiniband.len()),
+        text(ibv.matches("hca_id:").count()),
+    );
     Ok(())
 }
 
@@ -79,7 +97,8 @@ pub(super) fn text(value: impl ToString) -> Option<String> {
 
 /// `Virtio network device [1000]` → both.
 fn named(value: Option<&String>) -> (Option<String>, Option<String>) {
-    let Some((name, id)) = value.and_then(|value| value.strip_suffix(']')?.rsplit_once(" [")) else {
+    let Some((name, id)) = value.and_then(|value| value.strip_suffix(']')?.rsplit_once(" ["))
+    else {
         return (None, None);
     };
     (text(name), text(id))
@@ -90,7 +109,11 @@ fn pci_device(tally: &mut Tally, ours: &PciDevice, theirs: &BTreeMap<String, Str
     let at = &ours.address;
     let (class_name, class) = named(theirs.get("Class"));
     let interface = theirs.get("ProgIf").map_or("00", String::as_str);
-    same(&format!("{at} class"), text(&ours.class), class.map(|class| format!("{class}{interface}")));
+    same(
+        &format!("{at} class"),
+        text(&ours.class),
+        class.map(|class| format!("{class}{interface}")),
+    );
     same(&format!("{at} class name"), ours.class_name.clone(), class_name);
     let ids = [
         ("Vendor", Some(&ours.vendor), Some(&ours.vendor_name)),
@@ -129,8 +152,13 @@ fn nic(tally: &mut Tally, ours: &Nic, theirs: &Value, addresses: &Value) {
         word(&theirs["operstate"]).map(|state| state.to_lowercase()),
     );
     same(&format!("{name} bond"), ours.bond.clone(), word(&theirs["master"]));
-    let carrier = theirs["flags"].as_array().map(|flags| flags.iter().any(|flag| flag == "LOWER_UP"));
-    same(&format!("{name} carrier"), text(ours.carrier == Some(true)), carrier.map(|up| up.to_string()));
+    let carrier =
+        theirs["flags"].as_array().map(|flags| flags.iter().any(|flag| flag == "LOWER_UP"));
+    same(
+        &format!("{name} carrier"),
+        text(ours.carrier == Some(true)),
+        carrier.map(|up| up.to_string()),
+    );
     let data = &theirs["linkinfo"]["info_data"];
     let vlan = ours.vlan.as_ref();
     same(&format!("{name} VLAN"), vlan.map(|vlan| vlan.id.to_string()), word(&data["id"]));
@@ -142,10 +170,13 @@ fn nic(tally: &mut Tally, ours: &Nic, theirs: &Value, addresses: &Value) {
         _ => "Ethernet",
     };
     same(&format!("{name} kind"), text(format!("{:?}", ours.kind)), text(kind));
-    let theirs = addresses.as_array().into_iter().flatten().filter(|link| link["ifname"] == name.as_str());
+    let theirs =
+        addresses.as_array().into_iter().flatten().filter(|link| link["ifname"] == name.as_str());
     let theirs = theirs.flat_map(|link| link["addr_info"].as_array().into_iter().flatten());
-    let theirs: BTreeSet<String> =
-        theirs.filter(|address| address["scope"] == "global").filter_map(|a| word(&a["local"])).collect();
+    let theirs: BTreeSet<String> = theirs
+        .filter(|address| address["scope"] == "global")
+        .filter_map(|a| word(&a["local"]))
+        .collect();
     let found: BTreeSet<String> = ours.addresses.iter().map(ToString::to_string).collect();
     same(&format!("{name} addresses"), text(format!("{found:?}")), text(format!("{theirs:?}")));
 }
@@ -186,7 +217,11 @@ fn disk(tally: &mut Tally, ours: &Disk, theirs: &Value) {
         same(&format!("{name} name"), text(name), word(&theirs["name"]));
         same(&format!("{name} size"), text(ours.size_bytes), word(&theirs["size"]));
         let start = theirs["start"].as_u64().map(|sectors| sectors * 512);
-        same(&format!("{name} start"), text(ours.start_bytes), start.map(|start| start.to_string()));
+        same(
+            &format!("{name} start"),
+            text(ours.start_bytes),
+            start.map(|start| start.to_string()),
+        );
         same(
             &format!("{name} number"),
             text(ours.number),
@@ -219,10 +254,11 @@ fn infiniband(tally: &mut Tally, ours: &Infiniband, ibv: &str) {
             let digits = lid.as_ref()?.strip_prefix("0x")?;
             u32::from_str_radix(digits, 16).ok().map(|lid| lid.to_string())
         };
-        let state =
-            value("state").and_then(|state| Some(state.strip_prefix("PORT_")?.split(' ').next()?.to_owned()));
+        let state = value("state")
+            .and_then(|state| Some(state.strip_prefix("PORT_")?.split(' ').next()?.to_owned()));
         same(&format!("{name} state"), port.state.clone(), state);
-        let physical = value("phys_state").and_then(|state| Some(state.split(' ').next()?.replace('_', "")));
+        let physical =
+            value("phys_state").and_then(|state| Some(state.split(' ').next()?.replace('_', "")));
         same(
             &format!("{name} physical state"),
             port.physical_state.as_ref().map(|s| s.to_uppercase()),

@@ -6,7 +6,9 @@ use anyhow::{Context as _, ensure};
 use bench::outcome::{Better, Outcome, Row};
 
 use super::ADDRESS;
-use crate::{benches::Extent, checkout_paths::CheckoutPaths, clock, cluster::Cluster, registry::Registry};
+use crate::{
+    benches::Extent, checkout_paths::CheckoutPaths, clock, cluster::Cluster, registry::Registry,
+};
 
 /// Looks of each program, one after the other.
 const ROUNDS: usize = 7;
@@ -43,7 +45,10 @@ pub(crate) fn bench(extent: Extent) -> anyhow::Result<Outcome> {
         Extent::Quick => (QUICK_ROUNDS, QUICK_IDLE),
     };
     let mut cluster = Cluster::start_with(CheckoutPaths::new()?.released())?;
-    cluster.server.cli(&["image", "import", &Registry::source()]).context("importing the node image")?;
+    cluster
+        .server
+        .cli(&["image", "import", &Registry::source()])
+        .context("importing the node image")?;
     cluster.declare_nodes(&[]).context("declaring the nodes")?;
     super::boot(&mut cluster)?;
     let cluster = &cluster;
@@ -56,11 +61,14 @@ pub(crate) fn bench(extent: Extent) -> anyhow::Result<Outcome> {
     clock::pause(watched);
     let millis = (usage(cluster)? - before) / 1e3 / (began.elapsed().as_secs_f64() / 60.0);
 
-    let script =
-        format!("exec bash -c \"{}\"", LOOK.replace("ROUNDS", &rounds.to_string()).replace('$', "\\$"));
+    let script = format!(
+        "exec bash -c \"{}\"",
+        LOOK.replace("ROUNDS", &rounds.to_string()).replace('$', "\\$")
+    );
     let output = cluster.on_node(ADDRESS, &script)?;
     let seconds = |line: &str| line.split(' ').map(str::parse::<f64>).sum::<Result<f64, _>>();
-    let spent: Vec<f64> = output.lines().map(seconds).collect::<Result<_, _>>().context(output.clone())?;
+    let spent: Vec<f64> =
+        output.lines().map(seconds).collect::<Result<_, _>>().context(output.clone())?;
     ensure!(spent.len() == 2 * rounds, "the looks print {output}");
     let mut looks = Row::new("CPU time of a first look", "ms", Better::Lower).headline();
     for pair in spent.chunks(2) {

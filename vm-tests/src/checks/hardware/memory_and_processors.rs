@@ -28,7 +28,11 @@ const ATTRIBUTES: [&str; 12] = [
 ];
 
 /// All of them.
-pub(super) fn compare(tally: &mut Tally, inventory: &Inventory, tools: &Tools) -> anyhow::Result<()> {
+pub(super) fn compare(
+    tally: &mut Tally,
+    inventory: &Inventory,
+    tools: &Tools,
+) -> anyhow::Result<()> {
     machine(tally, inventory, tools)?;
     modules(tally, inventory, tools)?;
     processors(tally, &inventory.topology, tools)?;
@@ -100,14 +104,23 @@ fn modules(tally: &mut Tally, inventory: &Inventory, tools: &Tools) -> anyhow::R
             let number: u64 = number.parse().ok()?;
             Some((number << if unit == "GB" { 30 } else { 20 }).to_string())
         });
-        let speed = |key: &str| known(key).and_then(|speed| Some(speed.strip_suffix(" MT/s")?.to_owned()));
+        let speed =
+            |key: &str| known(key).and_then(|speed| Some(speed.strip_suffix(" MT/s")?.to_owned()));
         tally.same("module locator", ours.locator.clone(), known("Locator"));
         tally.same("module bank", ours.bank.clone(), known("Bank Locator"));
         tally.same("module size", ours.size_bytes.map(|size| size.to_string()), size);
         tally.same("module type", ours.kind.clone(), known("Type"));
-        tally.same("module speed", ours.max_speed_mts.map(|speed| speed.to_string()), speed("Speed"));
+        tally.same(
+            "module speed",
+            ours.max_speed_mts.map(|speed| speed.to_string()),
+            speed("Speed"),
+        );
         let configured = speed("Configured Memory Speed");
-        tally.same("module configured speed", ours.speed_mts.map(|speed| speed.to_string()), configured);
+        tally.same(
+            "module configured speed",
+            ours.speed_mts.map(|speed| speed.to_string()),
+            configured,
+        );
         tally.same("module vendor", ours.vendor.clone(), known("Manufacturer"));
         tally.same("module serial", ours.serial.clone(), known("Serial Number"));
         tally.same("module part", ours.part_number.clone(), known("Part Number"));
@@ -119,7 +132,8 @@ fn modules(tally: &mut Tally, inventory: &Inventory, tools: &Tools) -> anyhow::R
 fn processors(tally: &mut Tally, ours: &Topology, tools: &Tools) -> anyhow::Result<()> {
     let told = tools.json("lscpu")?;
     let mut fields = BTreeMap::new();
-    let mut left: Vec<&serde_json::Value> = told["lscpu"].as_array().context("no lscpu")?.iter().collect();
+    let mut left: Vec<&serde_json::Value> =
+        told["lscpu"].as_array().context("no lscpu")?.iter().collect();
     while let Some(field) = left.pop() {
         if let (Some(key), Some(value)) = (field["field"].as_str(), field["data"].as_str()) {
             fields.insert(key.trim_end_matches(':').to_owned(), value.to_owned());
@@ -178,7 +192,9 @@ fn set(mask: Option<&str>) -> Option<String> {
 fn topology(tally: &mut Tally, ours: &Topology, tools: &Tools) -> anyhow::Result<()> {
     let xml = parse(tools.text("lstopo")?)?;
     let objects = |kind: &str| -> Vec<Node<'_, '_>> {
-        xml.descendants().filter(|object| object.attribute("type").is_some_and(|t| t == kind)).collect()
+        xml.descendants()
+            .filter(|object| object.attribute("type").is_some_and(|t| t == kind))
+            .collect()
     };
     let pus = |object: &Node<'_, '_>| set(object.attribute("cpuset"));
     let attribute = |object: &Node<'_, '_>, name: &str| object.attribute(name).map(str::to_owned);
@@ -192,14 +208,20 @@ fn topology(tally: &mut Tally, ours: &Topology, tools: &Tools) -> anyhow::Result
     for ours in &ours.numa_nodes {
         let theirs = nodes.iter().find(|node| attribute(node, "os_index") == text(ours.index));
         let theirs = theirs.with_context(|| format!("lstopo has no NUMA node {}", ours.index))?;
-        tally.same("memory of a NUMA node", text(ours.memory_bytes), attribute(theirs, "local_memory"));
+        tally.same(
+            "memory of a NUMA node",
+            text(ours.memory_bytes),
+            attribute(theirs, "local_memory"),
+        );
         // What has no processors is local to all of its parent's, says hwloc's set.
         if !ours.pus.is_empty() {
             tally.same("PUs of a NUMA node", text(list(&ours.pus)), pus(theirs));
         }
         let pages = theirs.children().filter(|child| child.has_tag_name("page_type"));
-        let pages: Vec<_> = pages.map(|page| (attribute(&page, "size"), attribute(&page, "count"))).collect();
-        let known: Vec<_> = ours.pages.iter().map(|p| (text(p.size_bytes), text(p.count))).collect();
+        let pages: Vec<_> =
+            pages.map(|page| (attribute(&page, "size"), attribute(&page, "count"))).collect();
+        let known: Vec<_> =
+            ours.pages.iter().map(|p| (text(p.size_bytes), text(p.count))).collect();
         tally.same("pages of a NUMA node", text(format!("{known:?}")), text(format!("{pages:?}")));
     }
     let caches: Vec<_> =
@@ -207,10 +229,13 @@ fn topology(tally: &mut Tally, ours: &Topology, tools: &Tools) -> anyhow::Result
     let instruction = |kind: &str| kind == "instruction";
     let data = ours.caches.iter().filter(|cache| !instruction(&cache.kind));
     let mut known: Vec<_> = data
-        .map(|c| (c.level.to_string(), list(&c.pus), c.size_bytes.to_string(), c.line_bytes, c.ways))
+        .map(|c| {
+            (c.level.to_string(), list(&c.pus), c.size_bytes.to_string(), c.line_bytes, c.ways)
+        })
         .collect();
-    let number =
-        |object: &Node<'_, '_>, name| object.attribute(name).and_then(|value| value.parse::<u32>().ok());
+    let number = |object: &Node<'_, '_>, name| {
+        object.attribute(name).and_then(|value| value.parse::<u32>().ok())
+    };
     let mut theirs: Vec<_> = caches
         .iter()
         .filter(|cache| cache.attribute("cache_type") != Some("2"))
@@ -234,9 +259,16 @@ fn topology(tally: &mut Tally, ours: &Topology, tools: &Tools) -> anyhow::Result
     }
     tally.same("PUs", text(ours.pus), text(objects("PU").len()));
     let words = |kind: &str| {
-        let found =
-            xml.descendants().filter(|object| object.has_tag_name(kind)).filter_map(|object| object.text());
-        found.collect::<Vec<_>>().join(" ").split_whitespace().map(str::to_owned).collect::<Vec<_>>()
+        let found = xml
+            .descendants()
+            .filter(|object| object.has_tag_name(kind))
+            .filter_map(|object| object.text());
+        found
+            .collect::<Vec<_>>()
+            .join(" ")
+            .split_whitespace()
+            .map(str::to_owned)
+            .collect::<Vec<_>>()
     };
     let known: Vec<String> = ours.distances.iter().flatten().map(ToString::to_string).collect();
     tally.same("distances", text(format!("{known:?}")), text(format!("{:?}", words("u64values"))));
@@ -261,6 +293,7 @@ pub(super) fn same_topology(tally: &mut Tally, xml: &str, tools: &Tools) -> anyh
 }
 
 fn parse(xml: &str) -> anyhow::Result<Document<'_>> {
-    let options = roxmltree::ParsingOptions { allow_dtd: true, ..roxmltree::ParsingOptions::default() };
+    let options =
+        roxmltree::ParsingOptions { allow_dtd: true, ..roxmltree::ParsingOptions::default() };
     Document::parse_with_options(xml, options).context("no XML of hwloc")
 }

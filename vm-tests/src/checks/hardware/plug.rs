@@ -30,38 +30,73 @@ pub(crate) fn plugged_in_and_out(cluster: &mut Cluster, _: &mut Memory) -> anyho
     cluster.on_node(ADDRESS, OFFER)?;
     let mut monitor = cluster.monitor(RICH.name)?;
     let image = cluster.checkout_paths().of_run("pids/hot.img");
-    std::fs::write(&image, vec![0; 32 << 20]).with_context(|| format!("cannot write {}", image.display()))?;
+    std::fs::write(&image, vec![0; 32 << 20])
+        .with_context(|| format!("cannot write {}", image.display()))?;
     monitor.command("netdev_add", json!({"type": "hubport", "id": "hot", "hubid": 7}))?;
     let file = json!({"driver": "file", "filename": image, "node-name": "hot-file"});
     monitor.command("blockdev-add", file)?;
-    monitor.command("blockdev-add", json!({"driver": "raw", "file": "hot-file", "node-name": "hot-disk"}))?;
+    monitor.command(
+        "blockdev-add",
+        json!({"driver": "raw", "file": "hot-file", "node-name": "hot-disk"}),
+    )?;
 
-    let card =
-        json!({"driver": "virtio-net-pci", "id": "card", "netdev": "hot", "mac": CARD, "bus": "slot0"});
+    let card = json!({"driver": "virtio-net-pci", "id": "card", "netdev": "hot", "mac": CARD, "bus": "slot0"});
     monitor.command("device_add", card)?;
-    noticed(cluster, "the card", &format!("grep -ls {CARD} /sys/class/net/*/address"), true, |inventory| {
-        inventory.nics.iter().any(|nic| nic.mac.is_some_and(|mac| mac.to_string() == CARD))
-    })?;
+    noticed(
+        cluster,
+        "the card",
+        &format!("grep -ls {CARD} /sys/class/net/*/address"),
+        true,
+        |inventory| {
+            inventory.nics.iter().any(|nic| nic.mac.is_some_and(|mac| mac.to_string() == CARD))
+        },
+    )?;
     let disk = json!({"driver": "virtio-blk-pci", "id": "disk", "drive": "hot-disk", "serial": SERIAL, "bus": "slot1"});
     monitor.command("device_add", disk)?;
-    noticed(cluster, "the disk", &format!("grep -ls {SERIAL} /sys/block/*/serial"), true, |inventory| {
-        inventory.disks.iter().any(|disk| disk.serial.as_deref() == Some(SERIAL))
-            && inventory.devices.iter().any(|device| device.name.to_string() == "example.com/scratch=hot")
-    })?;
+    noticed(
+        cluster,
+        "the disk",
+        &format!("grep -ls {SERIAL} /sys/block/*/serial"),
+        true,
+        |inventory| {
+            inventory.disks.iter().any(|disk| disk.serial.as_deref() == Some(SERIAL))
+                && inventory
+                    .devices
+                    .iter()
+                    .any(|device| device.name.to_string() == "example.com/scratch=hot")
+        },
+    )?;
     workflow::finish(cluster, "scratch")?;
 
     monitor.command("device_del", json!({"id": "card"}))?;
-    noticed(cluster, "no card", &format!("grep -ls {CARD} /sys/class/net/*/address"), false, |inventory| {
-        inventory.nics.iter().all(|nic| nic.mac.is_none_or(|mac| mac.to_string() != CARD))
-    })?;
+    noticed(
+        cluster,
+        "no card",
+        &format!("grep -ls {CARD} /sys/class/net/*/address"),
+        false,
+        |inventory| {
+            inventory.nics.iter().all(|nic| nic.mac.is_none_or(|mac| mac.to_string() != CARD))
+        },
+    )?;
     monitor.command("device_del", json!({"id": "disk"}))?;
-    noticed(cluster, "no disk", &format!("grep -ls {SERIAL} /sys/block/*/serial"), false, |inventory| {
-        inventory.disks.iter().all(|disk| disk.serial.as_deref() != Some(SERIAL))
-            && inventory.devices.iter().all(|device| device.name.to_string() != "example.com/scratch=hot")
-    })?;
+    noticed(
+        cluster,
+        "no disk",
+        &format!("grep -ls {SERIAL} /sys/block/*/serial"),
+        false,
+        |inventory| {
+            inventory.disks.iter().all(|disk| disk.serial.as_deref() != Some(SERIAL))
+                && inventory
+                    .devices
+                    .iter()
+                    .all(|device| device.name.to_string() != "example.com/scratch=hot")
+        },
+    )?;
 
     let history = cluster.server.cli(&["node", "show", RICH.name, "--history"])?;
-    for (word, serial) in [("is new", CARD), ("is gone", CARD), ("is new", SERIAL), ("is gone", SERIAL)] {
+    for (word, serial) in
+        [("is new", CARD), ("is gone", CARD), ("is new", SERIAL), ("is gone", SERIAL)]
+    {
         let told = history.lines().any(|line| line.contains(word) && line.contains(serial));
         ensure!(told, "the history does not tell of {serial} {word}:\n{history}");
     }
@@ -71,7 +106,8 @@ pub(crate) fn plugged_in_and_out(cluster: &mut Cluster, _: &mut Memory) -> anyho
 /// No node has it any more, so that no job gets it.
 fn is_refused_what_went(cluster: &Cluster) -> anyhow::Result<()> {
     let document = workflow::path(cluster, "scratch");
-    let refused = cluster.server.try_cli(&["workflow", "start", &document, "--as", workflow::USER])?;
+    let refused =
+        cluster.server.try_cli(&["workflow", "start", &document, "--as", workflow::USER])?;
     let words = process::words(&refused);
     ensure!(!refused.status.success(), "a job for what went was taken: {words}");
     ensure!(words.contains("example.com/scratch"), "the refusal does not name it: {words}");
@@ -92,7 +128,9 @@ fn noticed(
     let script = format!(
         "n=0; {until} {probe} >/dev/null; do n=$((n+1)); [ $n -lt {limit} ] || exit 7; sleep 0.05; done"
     );
-    cluster.on_node(ADDRESS, &script).with_context(|| format!("the node's kernel does not see {what}"))?;
+    cluster
+        .on_node(ADDRESS, &script)
+        .with_context(|| format!("the node's kernel does not see {what}"))?;
     let seen: Instant = clock::now();
     wait_until_known(cluster, what, cluster.accelerator().stretch(NOTICE_LIMIT), fits)?;
     let took = seen.elapsed();

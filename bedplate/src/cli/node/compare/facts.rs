@@ -36,7 +36,9 @@ struct Facts(BTreeMap<String, String>);
 
 impl Facts {
     fn add(&mut self, name: impl Into<String>, value: Option<impl ToString>) {
-        if let Some(value) = value.map(|value| value.to_string()).filter(|value| !value.trim().is_empty()) {
+        if let Some(value) =
+            value.map(|value| value.to_string()).filter(|value| !value.trim().is_empty())
+        {
             self.0.insert(name.into(), value.trim().to_owned());
         }
     }
@@ -47,7 +49,8 @@ impl Facts {
         for value in values {
             *counts.entry(value).or_default() += 1;
         }
-        let told: Vec<String> = counts.iter().map(|(value, count)| format!("{count} × {value}")).collect();
+        let told: Vec<String> =
+            counts.iter().map(|(value, count)| format!("{count} × {value}")).collect();
         self.add(name, Some(told.join(", ")));
     }
 }
@@ -109,7 +112,8 @@ fn processors(facts: &mut Facts, inventory: &Inventory) {
 }
 
 fn memory(facts: &mut Facts, inventory: &Inventory) {
-    let rounded = |bytes: u64| size((bytes + MEMORY_STEP_BYTES / 2) / MEMORY_STEP_BYTES * MEMORY_STEP_BYTES);
+    let rounded =
+        |bytes: u64| size((bytes + MEMORY_STEP_BYTES / 2) / MEMORY_STEP_BYTES * MEMORY_STEP_BYTES);
     facts.add("memory-bytes", Some(rounded(inventory.memory_bytes)));
     for node in &inventory.topology.numa_nodes {
         let memory = words([Some(rounded(node.memory_bytes)), node.kind.clone()]);
@@ -135,7 +139,8 @@ fn network(facts: &mut Facts, nic: &Nic) {
         NicKind::Vlan => "vlan",
         NicKind::Unknown => "unknown",
     };
-    let mut add = |field: &str, value: Option<String>| facts.add(format!("nics.{}.{field}", nic.name), value);
+    let mut add =
+        |field: &str, value: Option<String>| facts.add(format!("nics.{}.{field}", nic.name), value);
     add("kind", Some(kind.to_owned()));
     add("driver", nic.driver.clone());
     add("firmware", nic.firmware.clone());
@@ -152,7 +157,12 @@ fn network(facts: &mut Facts, nic: &Nic) {
 
 fn disks(facts: &mut Facts, inventory: &Inventory) {
     let disk = |disk: &api::inventory::Disk| {
-        words([Some(size(disk.size_bytes)), disk.vendor.clone(), disk.model.clone(), disk.transport.clone()])
+        words([
+            Some(size(disk.size_bytes)),
+            disk.vendor.clone(),
+            disk.model.clone(),
+            disk.transport.clone(),
+        ])
     };
     facts.add_counted("disks", inventory.disks.iter().map(disk));
     let mut firmware: BTreeMap<String, Vec<String>> = BTreeMap::new();
@@ -169,7 +179,9 @@ fn gpus(facts: &mut Facts, inventory: &Inventory) {
     let gpus = || inventory.gpus.iter();
     facts.add_counted(
         "gpus",
-        gpus().map(|gpu| words([Some(gpu.vendor.clone()), gpu.model.clone(), gpu.memory_bytes.map(size)])),
+        gpus().map(|gpu| {
+            words([Some(gpu.vendor.clone()), gpu.model.clone(), gpu.memory_bytes.map(size)])
+        }),
     );
     facts.add_counted("gpus.driver-version", gpus().filter_map(|gpu| gpu.driver_version.clone()));
     facts.add_counted("gpus.firmware", gpus().filter_map(|gpu| gpu.firmware.clone()));
@@ -178,10 +190,15 @@ fn gpus(facts: &mut Facts, inventory: &Inventory) {
         gpus().filter_map(|gpu| gpu.power_limit_watts.map(|watts| format!("{watts} W"))),
     );
     let on = |is_on: bool| if is_on { "on" } else { "off" }.to_owned();
-    facts.add_counted("gpus.ecc", gpus().filter_map(|gpu| gpu.ecc.as_ref().map(|ecc| on(ecc.enabled))));
+    facts.add_counted(
+        "gpus.ecc",
+        gpus().filter_map(|gpu| gpu.ecc.as_ref().map(|ecc| on(ecc.enabled))),
+    );
     facts.add_counted(
         "gpus.mig",
-        gpus().filter_map(|gpu| gpu.mig_enabled.map(|mig| format!("{}, {} devices", on(mig), gpu.mig.len()))),
+        gpus().filter_map(|gpu| {
+            gpu.mig_enabled.map(|mig| format!("{}, {} devices", on(mig), gpu.mig.len()))
+        }),
     );
     let links = |gpu: &api::inventory::Gpu| {
         let lanes: u32 = gpu.links.iter().map(|link| link.lanes).sum();
@@ -222,14 +239,19 @@ fn pci(facts: &mut Facts, inventory: &Inventory) {
 
 fn service(facts: &mut Facts, inventory: &Inventory) {
     let kinds = |is_unhealthy: bool| {
-        let devices =
-            inventory.devices.iter().filter(move |device| device.unhealthy.is_some() == is_unhealthy);
+        let devices = inventory
+            .devices
+            .iter()
+            .filter(move |device| device.unhealthy.is_some() == is_unhealthy);
         devices.map(|device| device.name.kind().to_string())
     };
     facts.add_counted("devices", kinds(false));
     facts.add_counted("devices.out-of-service", kinds(true));
-    let faults: Vec<String> =
-        inventory.faults.iter().map(|fault| format!("{}: {}", fault.subject, fault.message)).collect();
+    let faults: Vec<String> = inventory
+        .faults
+        .iter()
+        .map(|fault| format!("{}: {}", fault.subject, fault.message))
+        .collect();
     facts.add("faults", Some(faults.join("; ")));
     let gaps: Vec<&str> = inventory.gaps.iter().map(|gap| gap.subject.as_str()).collect();
     facts.add("gaps", Some(gaps.join(", ")));

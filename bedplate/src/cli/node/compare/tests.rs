@@ -52,8 +52,7 @@ fn the_odd_ones_out() {
             value["firmware"]["version"] = json!("1.3");
             value["topology"]["cpu-flags"] = json!(["avx2", "sse2", "sse4a"]);
             value["devices"][0]["sick"] = json!("uncorrected errors");
-            value["faults"] =
-                json!([{"level": "error", "subject": "gpu 0000:3b:00.0", "message": "uncorrected errors"}]);
+            value["faults"] = json!([{"level": "error", "subject": "gpu 0000:3b:00.0", "message": "uncorrected errors"}]);
         }),
         node("n4", "D", |value| {
             value["infiniband"][0]["ports"][0]["state"] = json!("DOWN");
@@ -88,8 +87,10 @@ fn the_odd_ones_out() {
         27 facts of n[1-4]: 10 differ
     "#]]
     .assert_eq(&draw(Style::PLAIN, &compare(&nodes, vec!["n9".parse().unwrap()])));
-    let halves =
-        [node("n1", "A", |_| {}), node("n2", "B", |value| value["os"]["kernel"] = json!("6.1.0-39-amd64"))];
+    let halves = [
+        node("n1", "A", |_| {}),
+        node("n2", "B", |value| value["os"]["kernel"] = json!("6.1.0-39-amd64")),
+    ];
     expect![[r#"
         [
           {

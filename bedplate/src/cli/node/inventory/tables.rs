@@ -28,7 +28,11 @@ pub(super) fn numa(style: Style, topology: &Topology) -> String {
     if topology.numa_nodes.is_empty() {
         return String::new();
     }
-    table(style, &["NUMA", "MEMORY", "CORES", "THREADS", "HUGE PAGES"], topology.numa_nodes.iter().map(row))
+    table(
+        style,
+        &["NUMA", "MEMORY", "CORES", "THREADS", "HUGE PAGES"],
+        topology.numa_nodes.iter().map(row),
+    )
 }
 
 pub(super) fn nics(style: Style, nics: &[Nic]) -> String {
@@ -36,7 +40,11 @@ pub(super) fn nics(style: Style, nics: &[Nic]) -> String {
         let addresses: Vec<String> = nic.addresses.iter().map(ToString::to_string).collect();
         cells([
             nic.name.clone(),
-            if nic.carrier == Some(false) { format!("{}, no link", nic.state) } else { nic.state.clone() },
+            if nic.carrier == Some(false) {
+                format!("{}, no link", nic.state)
+            } else {
+                nic.state.clone()
+            },
             or_dash(nic.mac),
             nic.speed_mbits.map_or_else(|| "-".to_owned(), |speed| format!("{speed} Mbit/s")),
             or_dash(nic.driver.as_ref()),
@@ -58,12 +66,15 @@ pub(super) fn nics(style: Style, nics: &[Nic]) -> String {
 /// `802.3ad bond`, `in bond0`, `VLAN 7 on lan0`.
 fn part_of(nic: &Nic) -> String {
     let bond = nic.bond.as_ref().map(|bond| format!("in {bond}"));
-    let mode =
-        (nic.kind == NicKind::Bond).then(|| format!("{} bond", nic.bond_mode.as_deref().unwrap_or_default()));
+    let mode = (nic.kind == NicKind::Bond)
+        .then(|| format!("{} bond", nic.bond_mode.as_deref().unwrap_or_default()));
     let vlan = nic.vlan.as_ref().map(|vlan| format!("VLAN {} on {}", vlan.id, vlan.parent));
     let ipoib = (nic.kind == NicKind::Infiniband).then(|| "IP over InfiniBand".to_owned());
-    let parts: Vec<String> =
-        [mode, vlan, ipoib, bond].into_iter().flatten().map(|part| part.trim().to_owned()).collect();
+    let parts: Vec<String> = [mode, vlan, ipoib, bond]
+        .into_iter()
+        .flatten()
+        .map(|part| part.trim().to_owned())
+        .collect();
     if parts.is_empty() { "-".to_owned() } else { parts.join(", ") }
 }
 
@@ -82,7 +93,11 @@ pub(super) fn disks(style: Style, disks: &[Disk]) -> String {
     if disks.is_empty() {
         return String::new();
     }
-    table(style, &["DISK", "SIZE", "KIND", "MODEL", "SERIAL", "FIRMWARE", "HEALTH"], disks.iter().map(row))
+    table(
+        style,
+        &["DISK", "SIZE", "KIND", "MODEL", "SERIAL", "FIRMWARE", "HEALTH"],
+        disks.iter().map(row),
+    )
 }
 
 /// `nvme, solid, read-only`.
@@ -101,7 +116,10 @@ fn health(health: &DiskHealth) -> String {
     let some = |number: Option<u64>| number.filter(|number| *number > 0);
     let words = [
         health.state.clone(),
-        health.critical_warning.filter(|bits| *bits > 0).map(|bits| format!("critical warning {bits:#04x}")),
+        health
+            .critical_warning
+            .filter(|bits| *bits > 0)
+            .map(|bits| format!("critical warning {bits:#04x}")),
         health.used_percent.map(|percent| format!("{percent} % used")),
         health.spare_percent.map(|percent| format!("{percent} % spare")),
         some(health.media_errors).map(|errors| format!("{errors} media errors")),
@@ -114,22 +132,27 @@ pub(super) fn gpus(style: Style, gpus: &[Gpu]) -> String {
     let row = |gpu: &Gpu| {
         cells([
             gpu.pci.clone(),
-            format!("{} {}", gpu.vendor, gpu.model.as_deref().unwrap_or_default()).trim_end().to_owned(),
+            format!("{} {}", gpu.vendor, gpu.model.as_deref().unwrap_or_default())
+                .trim_end()
+                .to_owned(),
             or_dash(gpu.memory_bytes.map(size)),
             or_dash(gpu.driver_version.as_ref()),
             or_dash(gpu.numa_node),
             or_dash(gpu.ecc.as_ref().map(ecc)),
-            or_dash(
-                gpu.mig_enabled
-                    .map(|on| if on { format!("{} devices", gpu.mig.len()) } else { "off".to_owned() }),
-            ),
+            or_dash(gpu.mig_enabled.map(|on| {
+                if on { format!("{} devices", gpu.mig.len()) } else { "off".to_owned() }
+            })),
             or_dash(gpu.uuid.as_ref()),
         ])
     };
     if gpus.is_empty() {
         return String::new();
     }
-    table(style, &["GPU", "MODEL", "MEMORY", "DRIVER", "NUMA", "ECC", "MIG", "UUID"], gpus.iter().map(row))
+    table(
+        style,
+        &["GPU", "MODEL", "MEMORY", "DRIVER", "NUMA", "ECC", "MIG", "UUID"],
+        gpus.iter().map(row),
+    )
 }
 
 /// `on, 3 corrected, 1 uncorrected, 2 pages retired`.
@@ -174,8 +197,11 @@ pub(super) fn devices(style: Style, devices: &[GrantableDevice]) -> String {
             Some(why) => (format!("out of service: {why}"), Color::Red),
             None => ("in service".to_owned(), Color::Reset),
         };
-        let mut row =
-            cells([device.name.to_string(), or_dash(device.numa_node), or_dash(device.pci.as_ref())]);
+        let mut row = cells([
+            device.name.to_string(),
+            or_dash(device.numa_node),
+            or_dash(device.pci.as_ref()),
+        ]);
         row.extend([style.colored(state, color), Cell::new(&device.source)]);
         row
     };

@@ -132,7 +132,9 @@ fn a_large_machine_stays_short() {
                 ..Cache::default()
             })
             .collect(),
-        cores: (0..512).map(|index| Core { index, pus: range(index * 2, 2), ..Core::default() }).collect(),
+        cores: (0..512)
+            .map(|index| Core { index, pus: range(index * 2, 2), ..Core::default() })
+            .collect(),
         pus: 1024,
         ..Topology::default()
     };

@@ -48,10 +48,16 @@ fn the_first_word_is_the_job_if_there_is_one_of_that_name() {
 #[test]
 fn options_may_stand_before_the_workflow_and_before_the_separator() {
     let options = Options { task: Some(7), stdin: true, ..Options::default() };
-    for line in
-        ["-i w side --task 7 -- tar -x", "-i --task 7 w side -- tar -x", "w side --task=7 -i -- tar -x"]
-    {
-        assert_eq!(read(line).unwrap(), expected(Some("side"), options.clone(), &["tar", "-x"]), "{line}");
+    for line in [
+        "-i w side --task 7 -- tar -x",
+        "-i --task 7 w side -- tar -x",
+        "w side --task=7 -i -- tar -x",
+    ] {
+        assert_eq!(
+            read(line).unwrap(),
+            expected(Some("side"), options.clone(), &["tar", "-x"]),
+            "{line}"
+        );
     }
 }
 

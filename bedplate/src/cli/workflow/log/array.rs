@@ -49,7 +49,8 @@ pub(super) async fn print(
     job: &Stage,
     wanted: &LogOf,
 ) -> anyhow::Result<()> {
-    let array = Array { client, id: workflow.summary.id.to_string(), job, wanted, since: OnceCell::new() };
+    let array =
+        Array { client, id: workflow.summary.id.to_string(), job, wanted, since: OnceCell::new() };
     let mut done = Done::default();
     if wanted.follow {
         follow::all(&array, &mut done).await?;
@@ -98,7 +99,11 @@ impl Array<'_> {
 
     /// Prints the log of an attempt of a task beside those of others. `tail`: how many lines of what is
     /// there now.
-    pub(super) async fn print_among_others(&self, (task, attempt): Run, tail: Option<u64>) -> Printed {
+    pub(super) async fn print_among_others(
+        &self,
+        (task, attempt): Run,
+        tail: Option<u64>,
+    ) -> Printed {
         let printer = Printer::labeled_among_others(&self.label(task));
         if attempt > 1 && self.wanted.attempt.is_none() {
             printer.print_note(&format!("attempt {attempt} begins"));
@@ -126,7 +131,8 @@ impl Array<'_> {
             let attempt = attempt.map(|attempt| format!(" {attempt} times")).unwrap_or_default();
             bail!("no task of {name} has run{attempt} (yet)");
         }
-        if let Some(waiting) = all_of(self.job.tasks).checked_sub(tasks.len()).filter(|waiting| *waiting > 0)
+        if let Some(waiting) =
+            all_of(self.job.tasks).checked_sub(tasks.len()).filter(|waiting| *waiting > 0)
             && attempt.is_none()
         {
             print_note(&format!("bedplate: {} of {name} has not run", count(waiting, "task")));
@@ -185,7 +191,10 @@ impl Done {
         }
         printer.print_note(&format!("{error:#}"));
         if self.whole.get(&task).is_none_or(|whole| *whole < attempt) {
-            self.missing.entry(task).and_modify(|last| *last = attempt.max(*last)).or_insert(attempt);
+            self.missing
+                .entry(task)
+                .and_modify(|last| *last = attempt.max(*last))
+                .or_insert(attempt);
         }
         Ok(())
     }
@@ -219,7 +228,11 @@ mod tests {
             done.missing.into_keys().collect()
         };
         assert_eq!(missing(vec![((3, 1), lost()), ((3, 2), whole())]), [0_u32; 0]);
-        assert_eq!(missing(vec![((3, 2), whole()), ((3, 1), lost())]), [0_u32; 0], "it ended later");
+        assert_eq!(
+            missing(vec![((3, 2), whole()), ((3, 1), lost())]),
+            [0_u32; 0],
+            "it ended later"
+        );
         assert_eq!(missing(vec![((3, 1), whole()), ((3, 2), lost())]), [3]);
         assert_eq!(missing(vec![((3, 2), lost()), ((3, 1), whole())]), [3]);
         assert_eq!(missing(vec![((3, 1), lost()), ((3, 3), lost()), ((3, 2), whole())]), [3]);

@@ -34,7 +34,8 @@ const LOOK_INTERVAL_EACH: Duration = Duration::from_millis(1);
 /// Follows the logs of all tasks until the job is over and all is printed.
 pub(super) async fn all(array: &Array<'_>, done: &mut Done) -> anyhow::Result<()> {
     let (begun, runs) = mpsc::channel(1);
-    let print = async |fresh: Fresh| (fresh.run, array.print_among_others(fresh.run, fresh.tail).await);
+    let print =
+        async |fresh: Fresh| (fresh.run, array.print_among_others(fresh.run, fresh.tail).await);
     let following = follow_each(runs, print, |(run, printed)| done.add(run, printed));
     tokio::try_join!(look(array, begun), following)?;
     Ok(())
@@ -63,7 +64,8 @@ impl Known {
     /// as where nothing is followed, and of that one so many lines as are `wanted`: what begins later comes
     /// after them, and is wanted whole.
     fn fresh(&mut self, attempts: &[Attempt], wanted: &LogOf) -> Vec<Fresh> {
-        let is_wanted = |one: &&Attempt| wanted.attempt.is_none_or(|attempt| attempt == one.attempt);
+        let is_wanted =
+            |one: &&Attempt| wanted.attempt.is_none_or(|attempt| attempt == one.attempt);
         let tail = wanted.tail.filter(|_| !self.has_looked);
         let runs: BTreeSet<Run> =
             attempts.iter().filter(is_wanted).map(|one| (one.task, one.attempt)).collect();
@@ -246,7 +248,10 @@ mod tests {
         // The last lines of what is there at first; all of what comes after it.
         let mut known = Known::default();
         let run = |run, tail| Fresh { run, tail };
-        assert_eq!(known.fresh(&before, &wanted(None)), [run((0, 1), Some(5)), run((1, 2), Some(5))]);
+        assert_eq!(
+            known.fresh(&before, &wanted(None)),
+            [run((0, 1), Some(5)), run((1, 2), Some(5))]
+        );
         assert_eq!(known.fresh(&after[..2], &wanted(None)), [run((0, 2), None)]);
     }
 

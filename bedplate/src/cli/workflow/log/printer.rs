@@ -45,7 +45,9 @@ impl Printer {
     pub(super) fn print(&mut self, bytes: &[u8]) -> anyhow::Result<()> {
         match &mut self.lines {
             Lines::Plain => print_bytes(bytes),
-            Lines::Labeled { prefix, is_at_begin } => print_bytes(&with_prefix(prefix, is_at_begin, bytes)),
+            Lines::Labeled { prefix, is_at_begin } => {
+                print_bytes(&with_prefix(prefix, is_at_begin, bytes))
+            }
             Lines::Whole { prefix, begun } => print_some(&whole_lines(prefix, begun, bytes)),
         }
     }
@@ -125,7 +127,10 @@ mod tests {
             let (first, second) = text.split_at(cut);
             let mut lines = with_prefix("a[3] | ", &mut is_at_begin, first);
             lines.extend(with_prefix("a[3] | ", &mut is_at_begin, second));
-            assert_eq!(String::from_utf8(lines).unwrap(), "a[3] | one\na[3] | \na[3] | three\na[3] | half");
+            assert_eq!(
+                String::from_utf8(lines).unwrap(),
+                "a[3] | one\na[3] | \na[3] | three\na[3] | half"
+            );
             assert!(!is_at_begin);
         }
     }

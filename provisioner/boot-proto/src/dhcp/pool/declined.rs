@@ -13,7 +13,10 @@ const DECLINED_SHARE: u32 = 8;
 
 impl Pool {
     pub(super) fn hold_declined(&mut self, address: Ipv4Addr, until: Timestamp) {
-        self.held.insert(address, PoolLease { by: None, until, stage: LeaseState::Declined, recorded: None });
+        self.held.insert(
+            address,
+            PoolLease { by: None, until, stage: LeaseState::Declined, recorded: None },
+        );
         self.declined.retain(|declined| *declined != address);
         self.declined.push(address);
     }
@@ -21,7 +24,8 @@ impl Pool {
     /// Gives up what was declined first, beyond the share of the pool.
     pub(super) fn free_declined(&mut self, now: Timestamp) {
         let held = &self.held;
-        let is_left_alone = |held: &PoolLease| held.stage == LeaseState::Declined && held.until > now;
+        let is_left_alone =
+            |held: &PoolLease| held.stage == LeaseState::Declined && held.until > now;
         self.declined.retain(|address| held.get(address).is_some_and(is_left_alone));
         let most = usize::try_from((self.size() / DECLINED_SHARE).max(1)).unwrap_or(usize::MAX);
         let excess = self.declined.len().saturating_sub(most);

@@ -66,7 +66,8 @@ fn each_refused_request_counts_as_its_kind_however_often_it_is_told() {
 #[test]
 fn a_pool_says_who_has_its_addresses() {
     let mac = |last| [2, 0, 0, 0, 0, last];
-    let mut table: Vec<Host> = (1..=6).map(|last| host(&format!("n{last}"), mac(last), None)).collect();
+    let mut table: Vec<Host> =
+        (1..=6).map(|last| host(&format!("n{last}"), mac(last), None)).collect();
     table.push(host("fixed", mac(7), Some("10.1.0.101/24")));
     let hosts: HostTable = table.into_iter().collect();
     let mut server = DhcpServer::new(config(Mode::Authoritative));
@@ -102,7 +103,8 @@ fn a_pool_says_who_has_its_addresses() {
 
 #[test]
 fn messages_have_the_names_of_the_standard() {
-    let kinds = [MessageType::Discover, MessageType::Request, MessageType::Inform, MessageType::Release];
+    let kinds =
+        [MessageType::Discover, MessageType::Request, MessageType::Inform, MessageType::Release];
     let words = kinds.map(|kind| message_word(&Ask::new(kind, MAC).pxe(7).bytes()));
     assert_eq!(words, ["discover", "request", "inform", "release"]);
     let mut server = DhcpServer::new(config(Mode::Authoritative));

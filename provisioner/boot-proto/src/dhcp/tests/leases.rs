@@ -36,7 +36,8 @@ fn pool_config(size: u32) -> Config {
 
 impl Site {
     fn new(pool_size: u32, macs: &[[u8; 6]]) -> Self {
-        let hosts = macs.iter().enumerate().map(|(number, mac)| host(&format!("p{number}"), *mac, None));
+        let hosts =
+            macs.iter().enumerate().map(|(number, mac)| host(&format!("p{number}"), *mac, None));
         Self {
             server: DhcpServer::new(pool_config(pool_size)),
             disk: Vec::new(),
@@ -77,7 +78,8 @@ impl Site {
         while let [Effect::Probe(address)] = effects[..] {
             probes += 1;
             assert!(probes <= 8, "no end of probes");
-            let user = users.iter().find(|(used, _)| *used == address).map(|(_, mac)| MacAddr(*mac));
+            let user =
+                users.iter().find(|(used, _)| *used == address).map(|(_, mac)| MacAddr(*mac));
             self.server.probed(address, user, &self.hosts, self.now);
             effects = self.effects(asked);
         }
@@ -114,7 +116,9 @@ impl Site {
 
     /// The whole exchange, while others use addresses.
     fn boot_among(&mut self, mac: [u8; 6], users: &[(Ipv4Addr, [u8; 6])]) -> Option<Ipv4Addr> {
-        let Received::Offer(offered) = self.ask_among(&discover_of(mac), users).0 else { return None };
+        let Received::Offer(offered) = self.ask_among(&discover_of(mac), users).0 else {
+            return None;
+        };
         match self.ask(&Ask::new(MessageType::Request, mac).wants(offered.octets()).chose(SERVER)) {
             Received::Ack(address) => Some(address),
             _ => None,
@@ -170,7 +174,10 @@ fn only_what_is_new_waits_for_the_disk() {
     // Half the term later the record says less than the client was granted.
     site.wait(1800);
     let renewed = site.effects(&asked);
-    assert!(matches!(renewed[..], [Effect::Event(_), Effect::Send(_), Effect::Record(_)]), "{renewed:?}");
+    assert!(
+        matches!(renewed[..], [Effect::Event(_), Effect::Send(_), Effect::Record(_)]),
+        "{renewed:?}"
+    );
 }
 
 #[test]
@@ -242,7 +249,11 @@ fn an_address_used_without_a_lease_is_named_and_left_alone() {
     let (heard, probes) = site.ask_among(&discover_of(FIRST), &[]);
     let other = Ipv4Addr::new(10, 1, 0, 101);
     assert_eq!((used, heard, probes), (POOL_START, Received::Offer(other), 1));
-    assert_eq!(site.server.probed(used, None, &site.hosts, site.now), [], "of a probe that nobody made");
+    assert_eq!(
+        site.server.probed(used, None, &site.hosts, site.now),
+        [],
+        "of a probe that nobody made"
+    );
 }
 
 #[test]
@@ -322,7 +333,10 @@ fn a_declined_address_is_left_alone_over_a_restart_and_then_probed() {
 fn a_released_address_is_free_over_a_restart() {
     let mut site = Site::new(1, &[FIRST, SECOND]);
     let address = site.boot(FIRST).unwrap();
-    assert_eq!(site.ask(&Ask::new(MessageType::Release, SECOND).from(address.octets())), Received::Nothing);
+    assert_eq!(
+        site.ask(&Ask::new(MessageType::Release, SECOND).from(address.octets())),
+        Received::Nothing
+    );
     assert_eq!(site.boot(SECOND), None, "it is not the second one's to give back");
     site.ask(&Ask::new(MessageType::Release, FIRST).from(address.octets()));
     site.restart(1, 0);

@@ -19,7 +19,12 @@ fn nodes(count: u32) -> HostTable {
 }
 
 /// What a machine is offered; nobody answers probes.
-fn offer(server: &mut DhcpServer, number: u32, hosts: &HostTable, now: Timestamp) -> Option<Ipv4Addr> {
+fn offer(
+    server: &mut DhcpServer,
+    number: u32,
+    hosts: &HostTable,
+    now: Timestamp,
+) -> Option<Ipv4Addr> {
     loop {
         let asked = Ask::new(MessageType::Discover, mac(number));
         let effects = server.handle(&asked.bytes(), &arrival(), hosts, now);
@@ -44,7 +49,12 @@ fn decline(
 }
 
 /// In the name of the first node.
-fn release(server: &mut DhcpServer, address: Ipv4Addr, hosts: &HostTable, now: Timestamp) -> Vec<Effect> {
+fn release(
+    server: &mut DhcpServer,
+    address: Ipv4Addr,
+    hosts: &HostTable,
+    now: Timestamp,
+) -> Vec<Effect> {
     let asked = Ask::new(MessageType::Release, mac(0)).from(address.octets());
     server.handle(&asked.bytes(), &arrival(), hosts, now)
 }
@@ -87,7 +97,10 @@ fn all_machines_that_decline_take_an_eighth_of_the_pool_and_the_oldest_comes_bac
         (10..80).map(|number| offer(&mut server, number, &hosts, now)).collect();
     assert!(given.iter().all(Option::is_some));
     let last = &declined[30..];
-    assert!(given.iter().flatten().all(|address| !last.contains(address)), "the newest are left alone");
+    assert!(
+        given.iter().flatten().all(|address| !last.contains(address)),
+        "the newest are left alone"
+    );
     assert_eq!(offer(&mut server, 0, &hosts, now), None);
 }
 
@@ -98,7 +111,8 @@ fn what_declines_behind_one_port_of_a_relay_has_one_share() {
     for number in 0..40 {
         let port = usize::from(number >= 30);
         let address = offer(&mut server, number, &hosts, now).unwrap();
-        let asked = of_machine(number).relay([10, 1, 0, 254]).raw(82, &[1, 1, u8::try_from(port).unwrap()]);
+        let asked =
+            of_machine(number).relay([10, 1, 0, 254]).raw(82, &[1, 1, u8::try_from(port).unwrap()]);
         of_port[port] += u32::from(decline(asked, &mut server, address, &hosts, now));
     }
     assert_eq!(of_port, [16, 10]);
@@ -164,7 +178,8 @@ fn requests_in_one_name_that_wait_for_the_disk_leave_room_for_others() {
         server.handle(&asked.bytes(), &arrival(), &hosts, now)
     };
     let is_save = |effect: &Effect| matches!(effect, Effect::Save { .. });
-    let waiting: Vec<Effect> = (0..1_000).flat_map(|_| ask(&mut server, 0)).filter(is_save).collect();
+    let waiting: Vec<Effect> =
+        (0..1_000).flat_map(|_| ask(&mut server, 0)).filter(is_save).collect();
     assert_eq!(waiting.len(), 16);
     assert!(ask(&mut server, 1).iter().any(is_save), "another node");
     // The disk refuses them all: they may be asked for again.

@@ -17,7 +17,11 @@ fn source(number: u32) -> Ipv4Addr {
 }
 
 /// Opens transfers that nobody answers; the ids of those that were ended for them.
-fn flood(admission: &mut Admission, sources: impl Iterator<Item = u32>, now: Instant) -> Vec<TransferId> {
+fn flood(
+    admission: &mut Admission,
+    sources: impl Iterator<Item = u32>,
+    now: Instant,
+) -> Vec<TransferId> {
     let admitted = sources.filter_map(|number| admission.admit(source(number), now));
     admitted.filter_map(|admitted| admitted.instead_of).collect()
 }
@@ -49,7 +53,8 @@ fn invented_sources_displace_each_other_and_nobody_who_receives() {
 fn of_those_that_were_answered_the_one_that_is_silent_for_longest_goes() {
     let limits = Limits { in_all: 3, per_source: 3 };
     let (mut admission, now) = (Admission::new(limits), start());
-    let ids: Vec<TransferId> = (1..=3).map(|n| admission.admit(source(n), now).unwrap().id).collect();
+    let ids: Vec<TransferId> =
+        (1..=3).map(|n| admission.admit(source(n), now).unwrap().id).collect();
     for (step, &id) in (0..).zip(&ids) {
         admission.progressed(id, now + IDLE * step);
     }

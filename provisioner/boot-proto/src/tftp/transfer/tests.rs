@@ -28,12 +28,17 @@ fn ack(block: u16) -> Vec<u8> {
 #[test]
 fn options_are_granted_or_left_out() {
     let oack = |options: &[(&str, &str)]| {
-        request(options).oack(70_000).map(|bytes| String::from_utf8_lossy(&bytes[2..]).replace('\0', " "))
+        request(options)
+            .oack(70_000)
+            .map(|bytes| String::from_utf8_lossy(&bytes[2..]).replace('\0', " "))
     };
     assert_eq!(oack(&[]), None);
     assert_eq!(oack(&[("tsize", "0"), ("blksize", "1468")]).unwrap(), "tsize 70000 blksize 1468 ");
     assert_eq!(oack(&[("BLKSIZE", "65535")]).unwrap(), "BLKSIZE 65464 ");
-    assert_eq!(oack(&[("windowsize", "1000"), ("timeout", "3")]).unwrap(), "windowsize 64 timeout 3 ");
+    assert_eq!(
+        oack(&[("windowsize", "1000"), ("timeout", "3")]).unwrap(),
+        "windowsize 64 timeout 3 "
+    );
     for refused in [
         ("blksize", "7"),
         ("blksize", "x"),
@@ -66,14 +71,18 @@ fn a_probe_for_the_size_ends_with_an_error_packet() {
     let mut transfer = Transfer::new(&request(&[("tsize", "0")]), 1000, now);
     assert_eq!(transfer.poll_transmit(), Some(Transmit::Packet(b"\0\x06tsize\x001000\0".to_vec())));
     transfer.handle_packet(b"\0\x05\0\x08enough\0", now);
-    assert_eq!(transfer.outcome(), Some(&Outcome::Aborted { code: 8, message: "enough".to_owned() }));
+    assert_eq!(
+        transfer.outcome(),
+        Some(&Outcome::Aborted { code: 8, message: "enough".to_owned() })
+    );
     assert_eq!((transfer.poll_transmit(), transfer.poll_timeout()), (None, None));
 }
 
 #[test]
 fn a_repeated_acknowledgement_repeats_the_window_once() {
     let now = start();
-    let mut transfer = Transfer::new(&request(&[("windowsize", "4"), ("blksize", "100")]), 10_000, now);
+    let mut transfer =
+        Transfer::new(&request(&[("windowsize", "4"), ("blksize", "100")]), 10_000, now);
     assert!(matches!(transfer.poll_transmit(), Some(Transmit::Packet(_))));
     transfer.handle_packet(&ack(0), now);
     assert_eq!(transfer.poll_transmit(), Some(Transmit::Blocks(1..5)));
@@ -136,8 +145,8 @@ fn fetch(file: &[u8], options: &[(&str, &str)], mut lost: impl FnMut() -> bool) 
             Some(Transmit::Blocks(range)) => {
                 for block in range {
                     let data = transfer.bytes_of(block);
-                    let data =
-                        &file[usize::try_from(data.start).unwrap()..usize::try_from(data.end).unwrap()];
+                    let data = &file
+                        [usize::try_from(data.start).unwrap()..usize::try_from(data.end).unwrap()];
                     if lost() {
                         continue;
                     }
@@ -241,7 +250,8 @@ fn a_client_that_asked_for_long_intervals_and_is_silent_is_gone_after_a_minute()
 #[test]
 fn reports_of_the_same_loss_are_answered_so_often_and_no_more() {
     let start = start();
-    let mut transfer = Transfer::new(&request(&[("windowsize", "4"), ("blksize", "100")]), 10_000, start);
+    let mut transfer =
+        Transfer::new(&request(&[("windowsize", "4"), ("blksize", "100")]), 10_000, start);
     transfer.handle_packet(&ack(0), start);
     assert_eq!(transfer.progressed(), Some(start), "it confirmed its options");
     let repeated = |transfer: &mut Transfer, number: u16, from: Instant| {

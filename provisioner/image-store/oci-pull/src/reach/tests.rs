@@ -42,7 +42,10 @@ fn goes(reach: &Reach, address: &str) -> bool {
 }
 
 fn reach(allowed: &[&str]) -> Reach {
-    Reach { allowed: allowed.iter().map(|text| text.parse().unwrap()).collect(), ..Reach::default() }
+    Reach {
+        allowed: allowed.iter().map(|text| text.parse().unwrap()).collect(),
+        ..Reach::default()
+    }
 }
 
 #[test]
@@ -65,9 +68,13 @@ fn what_the_machine_alone_was_meant_to_reach_is_out_of_reach() {
     ] {
         assert!(!goes(&usual, address), "{address}");
     }
-    for address in
-        ["10.0.0.1:5000", "192.168.0.1:443", "198.51.100.1:443", "[fd00::1]:5000", "[2001:db8::1]:1"]
-    {
+    for address in [
+        "10.0.0.1:5000",
+        "192.168.0.1:443",
+        "198.51.100.1:443",
+        "[fd00::1]:5000",
+        "[2001:db8::1]:1",
+    ] {
         assert!(goes(&usual, address), "{address}");
     }
 }
@@ -75,9 +82,13 @@ fn what_the_machine_alone_was_meant_to_reach_is_out_of_reach() {
 #[test]
 fn what_is_named_is_within_reach_as_far_as_it_is_named() {
     let reach = reach(&["127.0.0.1:5000", "169.254.7.0/24", "fe80::/10"]);
-    for address in
-        ["127.0.0.1:5000", "[::ffff:127.0.0.1]:5000", "169.254.7.9:80", "[fe80::1]:80", "[febf::1]:1"]
-    {
+    for address in [
+        "127.0.0.1:5000",
+        "[::ffff:127.0.0.1]:5000",
+        "169.254.7.9:80",
+        "[fe80::1]:80",
+        "[febf::1]:1",
+    ] {
         assert!(goes(&reach, address), "{address}");
     }
     for address in ["127.0.0.1:5001", "127.0.0.2:5000", "169.254.8.9:80", "[::1]:5000"] {
@@ -160,10 +171,14 @@ fn an_address_in_a_url_is_looked_at_however_it_is_written() {
 #[test]
 fn a_name_leads_only_to_what_is_within_reach() {
     let guard = guard(&Registries::default(), "registry.example", false);
-    let found = |addresses: &[&str]| addresses.iter().map(|text| text.parse().unwrap()).collect::<Vec<_>>();
+    let found =
+        |addresses: &[&str]| addresses.iter().map(|text| text.parse().unwrap()).collect::<Vec<_>>();
     let within = |name: &str, addresses: &[&str]| guard.within_reach(name, found(addresses));
     // Nobody has asked for it.
-    assert!(matches!(within("other.example", &["198.51.100.1"]), Err(OutOfReach::Unannounced { .. })));
+    assert!(matches!(
+        within("other.example", &["198.51.100.1"]),
+        Err(OutOfReach::Unannounced { .. })
+    ));
     assert!(announces(&guard, "https://registry.example/"));
     let error = within("registry.example", &["127.0.0.1"]).unwrap_err();
     assert_eq!(

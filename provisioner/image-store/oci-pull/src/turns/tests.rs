@@ -30,7 +30,8 @@ impl Asked {
 
     fn has_place(&mut self) -> bool {
         if self.permit.is_none()
-            && let Poll::Ready(permit) = self.future.as_mut().poll(&mut Context::from_waker(Waker::noop()))
+            && let Poll::Ready(permit) =
+                self.future.as_mut().poll(&mut Context::from_waker(Waker::noop()))
         {
             self.permit = Some(permit);
         }
@@ -124,7 +125,8 @@ fn what_is_given_to_another_user_counts_for_that_one() {
     ann[2].claim.give_to("eve");
     assert_eq!(with_places(&mut ann), 3, "the last place was kept for somebody like eve");
     let book = turns.book();
-    let held: Vec<(&str, usize)> = book.users.iter().map(|(name, user)| (&**name, user.held())).collect();
+    let held: Vec<(&str, usize)> =
+        book.users.iter().map(|(name, user)| (&**name, user.held())).collect();
     assert_eq!(held, [("ann", 1), ("bob", 1), ("eve", 1)]);
 }
 

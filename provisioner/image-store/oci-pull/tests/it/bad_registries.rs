@@ -11,7 +11,8 @@ use crate::registry::{Fault, Image, Registry, digest};
 
 pub(crate) fn image() -> Image {
     // Not a multiple of anything, and no byte like its neighbour.
-    let layer = |seed: usize, size: usize| (0..size).map(|i| ((i * 31 + seed) % 251) as u8).collect();
+    let layer =
+        |seed: usize, size: usize| (0..size).map(|i| ((i * 31 + seed) % 251) as u8).collect();
     Image { architecture: "amd64", layers: vec![layer(1, 70_001), layer(2, 300_007)] }
 }
 
@@ -69,7 +70,8 @@ pub(crate) fn assert_whole(store: &Store, image: &Image) {
 
 fn partial_sizes(store: &Store) -> Vec<u64> {
     let entries = std::fs::read_dir(store.root().join("partial")).unwrap();
-    let mut sizes: Vec<u64> = entries.map(|entry| entry.unwrap().metadata().unwrap().len()).collect();
+    let mut sizes: Vec<u64> =
+        entries.map(|entry| entry.unwrap().metadata().unwrap().len()).collect();
     sizes.sort_unstable();
     sizes
 }
@@ -131,12 +133,14 @@ async fn a_registry_that_dies_is_told_and_the_next_pull_goes_on() {
     let (_directory, store) = store();
     let whole = Image { layers: image().layers.split_off(1), ..image() };
     let registry = Registry::serve(&whole, Fault::Die(120_000)).await;
-    let error = pull(&registry.reference(), &impatient(), &store, Arc::new(NoProgress)).await.unwrap_err();
+    let error =
+        pull(&registry.reference(), &impatient(), &store, Arc::new(NoProgress)).await.unwrap_err();
     let PullError::Away { tries, .. } = &error else { panic!("{error:?}") };
     assert!(*tries > 1, "{error:?}");
     let text = told(&error, &registry);
     assert!(
-        text.starts_with("the registry REGISTRY was away for ") && text.contains("what came is kept"),
+        text.starts_with("the registry REGISTRY was away for ")
+            && text.contains("what came is kept"),
         "{text}"
     );
     assert!(text.ends_with(": connection refused"), "{text}");
@@ -200,7 +204,8 @@ async fn a_busy_registry_is_asked_again() {
     pull_from(&registry, &store).await.unwrap();
     assert_whole(&store, &image());
     let registry = Registry::serve(&image(), Fault::Busy(usize::MAX)).await;
-    let error = pull(&registry.reference(), &impatient(), &store, Arc::new(NoProgress)).await.unwrap_err();
+    let error =
+        pull(&registry.reference(), &impatient(), &store, Arc::new(NoProgress)).await.unwrap_err();
     assert!(
         told(&error, &registry).ends_with(
             "the registry REGISTRY does not give the manifest of site/node: 503 Service Unavailable"
@@ -225,7 +230,8 @@ async fn a_login_is_asked_for_and_used() {
         "{text}"
     );
     let logins = directory.path().join("auth.json");
-    let text = format!(r#"{{"auths": {{"{}": {{"auth": "c2l0ZTpzZWNyZXQ="}}}}}}"#, registry.address);
+    let text =
+        format!(r#"{{"auths": {{"{}": {{"auth": "c2l0ZTpzZWNyZXQ="}}}}}}"#, registry.address);
     std::fs::write(&logins, text).unwrap();
     let options = PullOptions { credential_files: vec![logins], ..options() };
     pull(&registry.reference(), &options, &store, Arc::new(NoProgress)).await.unwrap();

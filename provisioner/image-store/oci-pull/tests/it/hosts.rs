@@ -11,7 +11,8 @@ use std::{
 use api::ids::Digest;
 use image_store::{NoProgress, OciImage, Platform, Store};
 use oci_pull::{
-    HostSettings, Proxy, PullError, PullOptions, Registries, manifest_in_store, pull, unusable_files,
+    HostSettings, Proxy, PullError, PullOptions, Registries, manifest_in_store, pull,
+    unusable_files,
 };
 use rustls::pki_types::PrivatePkcs8KeyDer;
 use tempfile::TempDir;
@@ -50,7 +51,11 @@ fn login_for(directory: &TempDir, registry: &Registry) -> PathBuf {
     path
 }
 
-async fn pulled(registry: &Registry, options: &PullOptions, store: &Store) -> Result<OciImage, PullError> {
+async fn pulled(
+    registry: &Registry,
+    options: &PullOptions,
+    store: &Store,
+) -> Result<OciImage, PullError> {
     pull(&registry.reference(), options, store, Arc::new(NoProgress)).await
 }
 
@@ -74,8 +79,11 @@ async fn a_mirror_that_fails_is_passed_over() {
         let origin = Registry::serve(&image(), Fault::None).await;
         let bad = Registry::mirror(&image(), fault).await;
         // One that nobody runs, one that has no such repository, and one that is bad.
-        let mirrors =
-            [dead.to_string(), format!("{}/nothing", lacks.address), format!("{}/hub", bad.address)];
+        let mirrors = [
+            dead.to_string(),
+            format!("{}/nothing", lacks.address),
+            format!("{}/hub", bad.address),
+        ];
         pulled(&origin, &with(mirrored(&origin, &mirrors)), &store).await.unwrap();
         assert_whole(&store, &image());
         assert!(!bad.seen().is_empty() && !origin.seen().is_empty(), "{fault:?}");
@@ -124,8 +132,10 @@ async fn a_mirror_gets_its_own_login() {
 async fn a_token_is_fetched_once_and_its_service_is_waited_for() {
     let (directory, store) = store();
     let registry = Registry::serve(&image(), Fault::Token(1)).await;
-    let settings =
-        HostSettings { credentials: Some(login_for(&directory, &registry)), ..HostSettings::default() };
+    let settings = HostSettings {
+        credentials: Some(login_for(&directory, &registry)),
+        ..HostSettings::default()
+    };
     let options = with(host(&registry.address.to_string(), settings));
     pulled(&registry, &options, &store).await.unwrap();
     assert_whole(&store, &image());
@@ -135,7 +145,10 @@ async fn a_token_is_fetched_once_and_its_service_is_waited_for() {
     // The login goes to the token service alone.
     let login = format!("Basic {AUTH}");
     let has_login = |seen: &Seen| seen.authorization.as_deref() == Some(login.as_str());
-    assert!(seen.iter().all(|seen| !has_login(seen) || seen.path.starts_with("/token")), "{seen:?}");
+    assert!(
+        seen.iter().all(|seen| !has_login(seen) || seen.path.starts_with("/token")),
+        "{seen:?}"
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -144,12 +157,18 @@ async fn a_login_does_not_follow_a_redirect() {
     // Whoever has the layers would like a login too.
     let storage = Registry::serve(&image(), Fault::Login).await;
     let registry = Registry::serve(&image(), Fault::Elsewhere(storage.address)).await;
-    let settings =
-        HostSettings { credentials: Some(login_for(&directory, &registry)), ..HostSettings::default() };
+    let settings = HostSettings {
+        credentials: Some(login_for(&directory, &registry)),
+        ..HostSettings::default()
+    };
     let options = with(host(&registry.address.to_string(), settings));
     let error = pulled(&registry, &options, &store).await.unwrap_err();
     assert!(matches!(error, PullError::Unauthorized { .. }), "{error:?}");
-    assert!(!storage.seen().is_empty() && storage.authorizations().is_empty(), "{:?}", storage.seen());
+    assert!(
+        !storage.seen().is_empty() && storage.authorizations().is_empty(),
+        "{:?}",
+        storage.seen()
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -69,7 +69,8 @@ async fn no_pull_goes_to_a_port_of_the_server() {
     let own_ports = [registry.address.port()].into();
     let reach = Reach { own_ports, ..registries().reach };
     for wanted_by in [Audience::User, Audience::Admin] {
-        let options = PullOptions { wanted_by, ..of(Registries { reach: reach.clone(), ..registries() }) };
+        let options =
+            PullOptions { wanted_by, ..of(Registries { reach: reach.clone(), ..registries() }) };
         let error = with(&registry, options).await.unwrap_err();
         assert!(matches!(error, PullError::OutOfReach { .. }), "{error:?}");
         let is_told = told(&error, &registry).contains("a port of this server");
@@ -106,7 +107,8 @@ async fn a_realm_leads_nowhere_that_is_out_of_reach() {
 fn login_for(directory: &TempDir, registry: &Registry) -> PathBuf {
     let path = directory.path().join("login.json");
     // `site:secret`.
-    let text = format!(r#"{{"auths": {{"{}": {{"auth": "c2l0ZTpzZWNyZXQ="}}}}}}"#, registry.address);
+    let text =
+        format!(r#"{{"auths": {{"{}": {{"auth": "c2l0ZTpzZWNyZXQ="}}}}}}"#, registry.address);
     fs::write(&path, text).unwrap();
     fs::set_permissions(&path, fs::Permissions::from_mode(0o600)).unwrap();
     path
@@ -127,10 +129,14 @@ async fn a_login_goes_to_no_other_port_that_a_realm_names() {
     // Unless an admin has set it.
     let url = HostSettings::parse_token_service(&format!("http://{}", service.address)).unwrap();
     let credentials = Some(login_for(&directory, &registry));
-    let settings = HostSettings { credentials, token_service: Some(url), ..HostSettings::default() };
+    let settings =
+        HostSettings { credentials, token_service: Some(url), ..HostSettings::default() };
     let hosts = [(registry.address.to_string().parse().unwrap(), settings)].into();
     with(&registry, of(Registries { hosts, ..Registries::default() })).await.unwrap();
-    assert_eq!(service.authorizations().into_iter().collect::<Vec<_>>(), ["Basic c2l0ZTpzZWNyZXQ="]);
+    assert_eq!(
+        service.authorizations().into_iter().collect::<Vec<_>>(),
+        ["Basic c2l0ZTpzZWNyZXQ="]
+    );
     let of_registry = registry.authorizations().into_iter().collect::<Vec<_>>();
     assert_eq!(of_registry, ["Bearer t0k"]);
 }

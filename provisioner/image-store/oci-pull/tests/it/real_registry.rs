@@ -86,19 +86,26 @@ async fn by_tag_by_digest_and_unknown_tags() {
 
     let options = PullOptions { credential_files: Vec::new(), ..crate::bad_registries::options() };
     let store = Store::open(directory.path().join("store")).unwrap();
-    let by_tag =
-        pull(&format!("{address}/site/node:1"), &options, &store, Arc::new(NoProgress)).await.unwrap();
+    let by_tag = pull(&format!("{address}/site/node:1"), &options, &store, Arc::new(NoProgress))
+        .await
+        .unwrap();
     assert!(
-        store.contains(&by_tag.manifest) && by_tag.layers.iter().all(|layer| store.contains(&layer.digest))
+        store.contains(&by_tag.manifest)
+            && by_tag.layers.iter().all(|layer| store.contains(&layer.digest))
     );
     let reference = format!("{address}/site/node@{}", by_tag.manifest);
     assert_eq!(pull(&reference, &options, &store, Arc::new(NoProgress)).await.unwrap(), by_tag);
 
-    let error =
-        pull(&format!("{address}/site/node:2"), &options, &store, Arc::new(NoProgress)).await.unwrap_err();
+    let error = pull(&format!("{address}/site/node:2"), &options, &store, Arc::new(NoProgress))
+        .await
+        .unwrap_err();
     assert!(matches!(&error, PullError::Unknown { tags, .. } if tags == &["1"]), "{error:?}");
-    assert_eq!(error.to_string(), format!("the registry {address} has no site/node:2; it has the tags 1"));
-    let error =
-        pull(&format!("{address}/site/nodes:1"), &options, &store, Arc::new(NoProgress)).await.unwrap_err();
+    assert_eq!(
+        error.to_string(),
+        format!("the registry {address} has no site/node:2; it has the tags 1")
+    );
+    let error = pull(&format!("{address}/site/nodes:1"), &options, &store, Arc::new(NoProgress))
+        .await
+        .unwrap_err();
     assert!(error.to_string().ends_with("see whether the name is right"), "{error}");
 }

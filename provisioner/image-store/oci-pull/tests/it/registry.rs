@@ -126,12 +126,17 @@ impl Registry {
             "config": descriptor("config.v1+json", &config),
             "layers": image.layers.iter().map(|layer| descriptor("layer.v1.tar", layer)).collect::<Vec<_>>(),
         });
-        let mut blobs: HashMap<_, _> =
-            image.layers.iter().map(|layer| (digest(layer).to_string(), (layer.clone(), true))).collect();
+        let mut blobs: HashMap<_, _> = image
+            .layers
+            .iter()
+            .map(|layer| (digest(layer).to_string(), (layer.clone(), true)))
+            .collect();
         blobs.insert(digest(&config).to_string(), (config, false));
         let manifest = manifest.to_string().into_bytes();
-        let manifests =
-            HashMap::from([("1".to_owned(), manifest.clone()), (digest(&manifest).to_string(), manifest)]);
+        let manifests = HashMap::from([
+            ("1".to_owned(), manifest.clone()),
+            (digest(&manifest).to_string(), manifest),
+        ]);
         let directory = "site/node";
         let state = State { address, fault, directory, manifests, blobs, seen: Vec::new() };
         let state = Arc::new(Mutex::new(state));
@@ -218,8 +223,8 @@ async fn answer(mut stream: TcpStream, state: &Mutex<State>) -> bool {
             key.eq_ignore_ascii_case(name).then(|| value.trim().to_owned())
         })
     };
-    let from =
-        header("range").and_then(|range| range.strip_prefix("bytes=")?.trim_end_matches('-').parse().ok());
+    let from = header("range")
+        .and_then(|range| range.strip_prefix("bytes=")?.trim_end_matches('-').parse().ok());
     let from = from.unwrap_or(0);
     let (answer, lives, fault) = {
         let mut state = state.lock().unwrap_or_else(PoisonError::into_inner);
@@ -289,18 +294,21 @@ impl State {
             }
             Fault::Token(count) if path.starts_with("/token?") => Some(if left(count) {
                 short("503 Service Unavailable", "")
-            } else if login == Some(LOGIN) && path.contains("scope=repository%3Asite%2Fnode%3Apull") {
+            } else if login == Some(LOGIN) && path.contains("scope=repository%3Asite%2Fnode%3Apull")
+            {
                 let body = br#"{"token": "t0k"}"#.to_vec();
                 Answer { head: head("200 OK", body.len(), ""), body }
             } else {
                 short("401 Unauthorized", "")
             }),
             Fault::TokenAt(service) if login != Some("Bearer t0k") => {
-                let realm = format!("realm=\"http://{service}/token\",service=\"registry.example\"");
+                let realm =
+                    format!("realm=\"http://{service}/token\",service=\"registry.example\"");
                 Some(short("401 Unauthorized", &format!("WWW-Authenticate: Bearer {realm}\r\n")))
             }
             Fault::Token(_) if login != Some("Bearer t0k") => {
-                let realm = format!("realm=\"http://{address}/token\",service=\"registry.example\"");
+                let realm =
+                    format!("realm=\"http://{address}/token\",service=\"registry.example\"");
                 Some(short("401 Unauthorized", &format!("WWW-Authenticate: Bearer {realm}\r\n")))
             }
             _ => None,

@@ -10,7 +10,9 @@ use std::{
 };
 
 use image_store::{NoProgress, Progress};
-use oci_pull::{Limits, PullError, PullOptions, Registries, RequestError, Turns, Wait, Waits, pull};
+use oci_pull::{
+    Limits, PullError, PullOptions, Registries, RequestError, Turns, Wait, Waits, pull,
+};
 use tokio::{sync::mpsc, time::timeout};
 
 use crate::{
@@ -37,7 +39,10 @@ fn watched() -> (PullOptions, mpsc::UnboundedReceiver<Option<Wait>>) {
 }
 
 /// All that was told: texts, and `None` for "it goes on".
-fn all(mut told: mpsc::UnboundedReceiver<Option<Wait>>, registry: &Registry) -> Vec<Option<String>> {
+fn all(
+    mut told: mpsc::UnboundedReceiver<Option<Wait>>,
+    registry: &Registry,
+) -> Vec<Option<String>> {
     let mut texts = Vec::new();
     while let Ok(wait) = told.try_recv() {
         let text = wait.map(|wait| wait.to_string());
@@ -58,7 +63,10 @@ async fn refused_then_up() {
     };
     for _ in 0..2 {
         let wait = timeout(PATIENCE, told.recv()).await.unwrap().unwrap().unwrap();
-        assert_eq!(wait.to_string(), format!("waiting for {address}: connection refused; next try in 1 s"));
+        assert_eq!(
+            wait.to_string(),
+            format!("waiting for {address}: connection refused; next try in 1 s")
+        );
     }
     let registry = Registry::serve_at(address, &image(), Fault::None).await;
     timeout(PATIENCE, pulling).await.unwrap().unwrap().unwrap();
@@ -92,7 +100,8 @@ async fn permanent_errors_are_told_at_once() {
     let (_directory, store) = store();
     let (options, told) = watched();
     let registry = Registry::serve(&image(), Fault::Login).await;
-    let error = pull(&registry.reference(), &options, &store, Arc::new(NoProgress)).await.unwrap_err();
+    let error =
+        pull(&registry.reference(), &options, &store, Arc::new(NoProgress)).await.unwrap_err();
     assert!(matches!(error, PullError::Unauthorized { .. }), "{error:?}");
     let reference = format!("{}/site/node:2", registry.address);
     let open = Registry::serve(&image(), Fault::None).await;
@@ -169,14 +178,16 @@ async fn what_comes_too_slowly_is_a_try_that_failed() {
     let (_directory, store) = store();
     // A byte every five milliseconds cannot be so many, however fast the machine is.
     let window = Duration::from_millis(200);
-    let (options, told) = limited(Limits { window, least_bytes_per_second: 100_000, ..Limits::default() });
+    let (options, told) =
+        limited(Limits { window, least_bytes_per_second: 100_000, ..Limits::default() });
     let registry = Registry::serve(&image(), Fault::Drip).await;
     let reference = registry.reference();
     let pulling = pull(&reference, &options, &store, Arc::new(NoProgress));
     let error = timeout(PATIENCE, pulling).await.unwrap().unwrap_err();
     let PullError::Away { source, registry: host, .. } = &error else { panic!("{error:?}") };
     let PullError::Interrupted { what, got, source, .. } = &**source else { panic!("{error:?}") };
-    let is_slow = matches!(**source, RequestError::Slow { least_bytes: 5_000, is_whole: false, .. });
+    let is_slow =
+        matches!(**source, RequestError::Slow { least_bytes: 5_000, is_whole: false, .. });
     assert!(is_slow && what.starts_with("layer ") && *got > 0, "{error:?}");
     assert_eq!(*host, registry.address.to_string());
     let waits = all(told, &registry);
@@ -188,7 +199,8 @@ async fn what_comes_too_slowly_is_a_try_that_failed() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_layer_has_its_time() {
     let (_directory, store) = store();
-    let (options, _told) = limited(Limits { layer: Duration::from_millis(300), ..Limits::default() });
+    let (options, _told) =
+        limited(Limits { layer: Duration::from_millis(300), ..Limits::default() });
     let registry = Registry::serve(&image(), Fault::Silent).await;
     let reference = registry.reference();
     let pulling = pull(&reference, &options, &store, Arc::new(NoProgress));
@@ -294,9 +306,11 @@ async fn who_has_more_than_a_share_gives_a_place_and_goes_on_later() {
     for _ in 0..2 {
         let image = Image { architecture: "amd64", layers: image().layers.split_off(1) };
         let registry = Registry::serve(&image, Fault::Drip).await;
-        let (options, reference, (directory, of_slow)) = (of("ann", 0), registry.reference(), self::store());
-        let pulling =
-            tokio::spawn(async move { pull(&reference, &options, &of_slow, Arc::new(NoProgress)).await });
+        let (options, reference, (directory, of_slow)) =
+            (of("ann", 0), registry.reference(), self::store());
+        let pulling = tokio::spawn(async move {
+            pull(&reference, &options, &of_slow, Arc::new(NoProgress)).await
+        });
         while registry.layers_asked_for().is_empty() {
             tokio::time::sleep(Duration::from_millis(5)).await;
         }

@@ -96,7 +96,8 @@ impl Item {
     fn bytes(mut self) -> Vec<u8> {
         let mut bytes = self.before;
         if !self.records.is_empty() {
-            let mut item = Self::new(EntryType::XHeader, Header::new_ustar(), b"PaxHeaders/x", 0o644);
+            let mut item =
+                Self::new(EntryType::XHeader, Header::new_ustar(), b"PaxHeaders/x", 0o644);
             item.header.set_size(self.records.len() as u64);
             item.content = self.records;
             bytes.extend(item.bytes());

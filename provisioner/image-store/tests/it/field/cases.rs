@@ -95,16 +95,23 @@ pub(super) const CASES: &[Case] = &[
         .only_ours(NO_ZSTD, || vec![base()]),
     layout("plain, gzip and zstd in one image", |directory, _| {
         let empty = tar([]);
-        write(directory, &[(base(), Packing::Plain), (upper(), Packing::Zstd), (empty, Packing::Gzip)]);
+        write(
+            directory,
+            &[(base(), Packing::Plain), (upper(), Packing::Zstd), (empty, Packing::Gzip)],
+        );
     })
     .only_ours(NO_ZSTD, || vec![base(), upper()]),
     layout("gzip of many members (eStargz, pigz)", |directory, _| {
         write(directory, &[(base(), Packing::GzipMembers)]);
     }),
-    layout("zstd with frames to skip (pzstd)", |directory, _| write(directory, &[(base(), Packing::Pzstd)]))
-        .only_ours(NO_ZSTD, || vec![base()]),
+    layout("zstd with frames to skip (pzstd)", |directory, _| {
+        write(directory, &[(base(), Packing::Pzstd)])
+    })
+    .only_ours(NO_ZSTD, || vec![base()]),
     layout("Docker's media types (v2s2)", docker_media_types)
-        .only_ours("umoci knows those of OCI alone; skopeo and containerd take both", || vec![base()]),
+        .only_ours("umoci knows those of OCI alone; skopeo and containerd take both", || {
+            vec![base()]
+        }),
     layout("docker save, copied by skopeo", docker_save),
     layout("an index within an index", nested_index),
     layout("several platforms and an attestation", several_platforms)
@@ -113,13 +120,19 @@ pub(super) const CASES: &[Case] = &[
         }),
     layout("history with empty layers", history),
     layout("a config as Docker writes it", docker_config),
-    layout("a config without rootfs", without_rootfs).but(Verdict::Neither("missing field `rootfs`")),
-    layers("layers without entries and without bytes", || vec![base(), tar([]), Vec::new(), upper()]),
+    layout("a config without rootfs", without_rootfs)
+        .but(Verdict::Neither("missing field `rootfs`")),
+    layers("layers without entries and without bytes", || {
+        vec![base(), tar([]), Vec::new(), upper()]
+    }),
     layers("an archive without an end", || vec![base(), cut(upper(), 1024)]),
     layers("an archive that ends in mid-file", || vec![base(), cut(upper(), 1024 + 512)])
         .but(Verdict::Neither("unexpected end of file")),
     layers("a global PAX header (git archive)", || {
-        vec![tar([other(b'g', "pax_global_header").stored(b"16 comment=0123\n".to_vec()), file("a", b"a")])]
+        vec![tar([
+            other(b'g', "pax_global_header").stored(b"16 comment=0123\n".to_vec()),
+            file("a", b"a"),
+        ])]
     })
     .only_ours("umoci knows no such entry; it holds a comment", || vec![tar([file("a", b"a")])]),
     // How layers lie over each other.
@@ -133,7 +146,10 @@ pub(super) const CASES: &[Case] = &[
         vec![base(), tar([file("etc/new", b"new"), file("etc/.wh..wh..opq", b"")])]
     }),
     layers("opaque, and the same name again", || {
-        vec![base(), tar([dir("etc/"), file("etc/.wh..wh..opq", b""), file("etc/passwd", b"other")])]
+        vec![
+            base(),
+            tar([dir("etc/"), file("etc/.wh..wh..opq", b""), file("etc/passwd", b"other")]),
+        ]
     }),
     layers("a whiteout beside a new file of that name", || {
         vec![base(), tar([file("etc/.wh.passwd", b""), file("etc/passwd", b"new")])]
@@ -161,9 +177,13 @@ pub(super) const CASES: &[Case] = &[
     layers("a hard link to a symbolic link", || {
         vec![tar([file("a", b"a"), symlink("s", "a"), hard("t", "s")])]
     }),
-    layers("a hard link through a linked directory", || vec![base(), tar([hard("same", "bin/tool")])]),
+    layers("a hard link through a linked directory", || {
+        vec![base(), tar([hard("same", "bin/tool")])]
+    }),
     layers("a hard link to itself", || vec![tar([file("a", b"a"), hard("a", "a")])])
-        .only_ours("umoci removes the name first; GNU tar leaves it", || vec![tar([file("a", b"a")])]),
+        .only_ours("umoci removes the name first; GNU tar leaves it", || {
+            vec![tar([file("a", b"a")])]
+        }),
     layers("a hard link with a size", || {
         vec![tar([
             file("a", b"content"),
@@ -187,7 +207,12 @@ pub(super) const CASES: &[Case] = &[
     }),
     layers("absolute and chained links on the way", || {
         vec![
-            tar([dir("run/"), dir("var/"), symlink("var/run", "/run"), symlink("var/lock", "run/lock")]),
+            tar([
+                dir("run/"),
+                dir("var/"),
+                symlink("var/run", "/run"),
+                symlink("var/lock", "run/lock"),
+            ]),
             tar([dir("run/lock/"), file("var/run/pid", b"1"), file("var/lock/x", b"x")]),
         ]
     }),
@@ -205,8 +230,10 @@ pub(super) const CASES: &[Case] = &[
     layers("a file becomes a directory", || {
         vec![base(), tar([dir("usr/bin/tool/"), file("usr/bin/tool/root", b"root")])]
     }),
-    layers("a file becomes a directory, unsaid", || vec![base(), tar([file("etc/passwd/root", b"root")])])
-        .but(Verdict::Neither("is not a directory")),
+    layers("a file becomes a directory, unsaid", || {
+        vec![base(), tar([file("etc/passwd/root", b"root")])]
+    })
+    .but(Verdict::Neither("is not a directory")),
     layers("a link becomes a file, a file a link", || {
         vec![base(), tar([file("bin", b"file"), symlink("usr/bin/tool", "/bin")])]
     }),
@@ -228,14 +255,26 @@ pub(super) const CASES: &[Case] = &[
             file("l", b"own"),
         ])]
     }),
-    layers("no entries for directories", || vec![tar([file("a/b/c/d", b"d")]), tar([file("a/b/e", b"e")])]),
+    layers("no entries for directories", || {
+        vec![tar([file("a/b/c/d", b"d")]), tar([file("a/b/e", b"e")])]
+    }),
     // What an entry can say.
     layers("./ before names, / behind directories", || {
-        vec![tar([dir("./").mode(0o750).owner(3, 4), dir("./a/"), file("./a/./b", b"b"), file("a//c", b"c")])]
+        vec![tar([
+            dir("./").mode(0o750).owner(3, 4),
+            dir("./a/"),
+            file("./a/./b", b"b"),
+            file("a//c", b"c"),
+        ])]
     }),
     layers("absolute names", || vec![tar([dir("/a/"), file("/a/b", b"b"), hard("/c", "/a/b")])]),
     layers(".. in names", || {
-        vec![tar([dir("a/"), file("a/../b", b"b"), file("../../c", b"c"), file("a/../../../d", b"d")])]
+        vec![tar([
+            dir("a/"),
+            file("a/../b", b"b"),
+            file("../../c", b"c"),
+            file("a/../../../d", b"d"),
+        ])]
     }),
     layers("long names of GNU tar", || {
         let (path, target) = (format!("{}/f", "long/".repeat(60)), "t/".repeat(120));
@@ -289,7 +328,10 @@ pub(super) const CASES: &[Case] = &[
     layers("an attribute without a value", || {
         vec![tar([file("a", b"a").pax("SCHILY.xattr.user.empty", b"")])]
     })
-    .but(Verdict::Differs(&["a"], "Go's reader of tar drops attributes without a value, GNU tar does not")),
+    .but(Verdict::Differs(
+        &["a"],
+        "Go's reader of tar drops attributes without a value, GNU tar does not",
+    )),
     layers("devices and a pipe", || {
         vec![tar([
             dir("dev/"),
@@ -363,7 +405,8 @@ pub(super) const CASES: &[Case] = &[
         vec![tar([sparse_gnu("s", 100_000, &pieces), file("after", b"x")])]
     }),
     sparse("sparse: old GNU, a map of 31 pieces", || {
-        let mut pieces: Vec<(u64, u8, usize)> = (0..30).map(|piece| (piece * 8192, b'a', 512)).collect();
+        let mut pieces: Vec<(u64, u8, usize)> =
+            (0..30).map(|piece| (piece * 8192, b'a', 512)).collect();
         pieces.push((30 * 8192, b'c', 0));
         vec![tar([sparse_gnu("s", 30 * 8192, &pieces), file("after", b"x")])]
     }),
@@ -376,12 +419,16 @@ pub(super) const CASES: &[Case] = &[
         vec![tar([sparse_pax((0, 1), "dir/s", 70_000, &pieces), file("after", b"x")])]
     }),
     sparse("sparse: PAX 1.0", || {
-        let mut pieces: Vec<(u64, u8, usize)> = (0..200).map(|piece| (piece * 4096, b'a', 512)).collect();
+        let mut pieces: Vec<(u64, u8, usize)> =
+            (0..200).map(|piece| (piece * 4096, b'a', 512)).collect();
         pieces.push((900_000, b'c', 0));
         vec![tar([sparse_pax((1, 0), "dir/s", 900_000, &pieces), file("after", b"x")])]
     }),
     sparse("sparse: nothing but a hole of 64 MiB", || {
-        vec![tar([sparse_pax((1, 0), "lastlog", 64 << 20, &[(64 << 20, b'a', 0)]), file("after", b"x")])]
+        vec![tar([
+            sparse_pax((1, 0), "lastlog", 64 << 20, &[(64 << 20, b'a', 0)]),
+            file("after", b"x"),
+        ])]
     }),
     // GNU tar begins each piece at a block; others write one behind the other.
     layers("sparse: pieces of odd sizes", || {
@@ -412,7 +459,8 @@ fn docker_media_types(directory: &Path, _: &Path) {
     config["rootfs"] = json!({"type": "layers", "diff_ids": [crate::image::digest(&base())]});
     let config = layout.put_json(&config, &docker("container.image.v1+json"));
     let media_type = docker("distribution.manifest.v2+json");
-    let manifest = json!({"schemaVersion": 2, "mediaType": media_type, "config": config, "layers": [layer]});
+    let manifest =
+        json!({"schemaVersion": 2, "mediaType": media_type, "config": config, "layers": [layer]});
     let entry = layout.put_json(&manifest, &media_type);
     layout.end(vec![entry]);
 }
@@ -423,8 +471,9 @@ fn docker_save(directory: &Path, work: &Path) {
     let first = work.join("first");
     write(&first, &[(base(), Packing::Gzip), (upper(), Packing::Gzip)]);
     let archive = format!("docker-archive:{}:site/node:1", work.join("saved.tar").display());
-    let copy =
-        |from: &str, to: &str| run(Command::new("skopeo").args(["--insecure-policy", "copy", from, to]));
+    let copy = |from: &str, to: &str| {
+        run(Command::new("skopeo").args(["--insecure-policy", "copy", from, to]))
+    };
     copy(&format!("oci:{}:1", first.display()), &archive).unwrap();
     copy(&archive, &format!("oci:{}:1", directory.display())).unwrap();
 }
@@ -463,7 +512,8 @@ fn several_platforms(directory: &Path, _: &Path) {
 fn history(directory: &Path, _: &Path) {
     let layout = Layout::new(directory);
     let step = |by: &str, empty: bool| json!({"created": "2026-01-01T00:00:00.5Z", "created_by": by, "empty_layer": empty});
-    let history = [step("ADD", false), step("ENV A=b", true), step("RUN", false), step("CMD", true)];
+    let history =
+        [step("ADD", false), step("ENV A=b", true), step("RUN", false), step("CMD", true)];
     let layers = [(base(), Packing::Gzip), (upper(), Packing::Gzip)];
     let entry = layout.image(&amd64(), &layers, json!({"history": history}));
     layout.end(vec![entry]);
@@ -490,7 +540,8 @@ fn without_rootfs(directory: &Path, _: &Path) {
     let layout = Layout::new(directory);
     let (layers, _) = layout.layers(&[(base(), Packing::Gzip)]);
     let config = layout.put_json(&amd64(), super::layout::CONFIG);
-    let manifest = json!({"schemaVersion": 2, "mediaType": MANIFEST, "config": config, "layers": layers});
+    let manifest =
+        json!({"schemaVersion": 2, "mediaType": MANIFEST, "config": config, "layers": layers});
     let entry = layout.put_json(&manifest, MANIFEST);
     layout.end(vec![entry]);
 }
@@ -515,7 +566,10 @@ fn by_gnu_tar() -> Vec<Vec<u8>> {
         sparse.sync_all().unwrap();
         let archive = work.path().join("layer.tar");
         let mut tar = Command::new("tar");
-        tar.arg("--create").arg("--sparse").args(*form).args(["--mtime=@1700000000", "--numeric-owner"]);
+        tar.arg("--create")
+            .arg("--sparse")
+            .args(*form)
+            .args(["--mtime=@1700000000", "--numeric-owner"]);
         run(tar.arg("-f").arg(&archive).arg("-C").arg(work.path()).arg(name)).unwrap();
         std::fs::read(&archive).unwrap()
     };

@@ -87,18 +87,26 @@ impl Layout {
 
     /// Layers, and the digests of what they unpack to.
     pub(super) fn layers(&self, layers: &[(Vec<u8>, Packing)]) -> (Vec<Descriptor>, Vec<Digest>) {
-        let put = |(tar, packing): &(Vec<u8>, Packing)| self.put(&packing.pack(tar), packing.media_type());
+        let put = |(tar, packing): &(Vec<u8>, Packing)| {
+            self.put(&packing.pack(tar), packing.media_type())
+        };
         (layers.iter().map(put).collect(), layers.iter().map(|(tar, _)| digest(tar)).collect())
     }
 
     /// A manifest with a config for `platform`; `more` goes into the config.
-    pub(super) fn image(&self, platform: &Value, layers: &[(Vec<u8>, Packing)], more: Value) -> Descriptor {
+    pub(super) fn image(
+        &self,
+        platform: &Value,
+        layers: &[(Vec<u8>, Packing)],
+        more: Value,
+    ) -> Descriptor {
         let (layers, ids) = self.layers(layers);
         let mut config = platform.clone();
         config["rootfs"] = json!({"type": "layers", "diff_ids": ids});
         config.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
         let config = self.put_json(&config, CONFIG);
-        let manifest = json!({"schemaVersion": 2, "mediaType": MANIFEST, "config": config, "layers": layers});
+        let manifest =
+            json!({"schemaVersion": 2, "mediaType": MANIFEST, "config": config, "layers": layers});
         self.put_json(&manifest, MANIFEST)
     }
 

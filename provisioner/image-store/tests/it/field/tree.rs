@@ -27,7 +27,8 @@ pub(super) fn ours(layout: &Path, work: &Path) -> Made {
     let reference = format!("{}:1", layout.display());
     let image = import_layout(&store, &reference, &Platform::default(), &NoProgress);
     let image = image.map_err(|error| causes(&error))?;
-    let root = build_job_root(&store, &image.layers, &NoProgress).map_err(|error| causes(&error))?;
+    let root =
+        build_job_root(&store, &image.layers, &NoProgress).map_err(|error| causes(&error))?;
     let out = work.join("ours");
     let mut unpack = Command::new("unsquashfs");
     run(unpack.args(["-no-progress", "-quiet", "-d"]).arg(&out).arg(store.path(&root.digest)))?;
@@ -50,7 +51,13 @@ pub(super) fn gnu_tar(layers: &[Vec<u8>], work: &Path) -> Made {
         let archive = work.join("layer.tar");
         fs::write(&archive, layer).unwrap();
         let mut tar = Command::new("tar");
-        tar.args(["--extract", "--same-permissions", "--numeric-owner", "--xattrs", "--xattrs-include=*"]);
+        tar.args([
+            "--extract",
+            "--same-permissions",
+            "--numeric-owner",
+            "--xattrs",
+            "--xattrs-include=*",
+        ]);
         run(tar.arg("--sparse").arg("-f").arg(&archive).arg("-C").arg(&out))?;
     }
     Ok(walk(&out))
@@ -59,7 +66,8 @@ pub(super) fn gnu_tar(layers: &[Vec<u8>], work: &Path) -> Made {
 /// Runs a program; of its failure the last line that it said.
 pub(super) fn run(command: &mut Command) -> Result<(), String> {
     let name = command.get_program().to_string_lossy().into_owned();
-    let output = command.output().unwrap_or_else(|error| panic!("{name}: {error}: run xtask/setup.sh"));
+    let output =
+        command.output().unwrap_or_else(|error| panic!("{name}: {error}: run xtask/setup.sh"));
     if output.status.success() {
         return Ok(());
     }
@@ -83,7 +91,8 @@ fn walk(root: &Path) -> Tree {
     let mut names: BTreeMap<u64, BTreeSet<String>> = BTreeMap::new();
     while let Some(path) = todo.pop() {
         let metadata = fs::symlink_metadata(&path).unwrap();
-        let relative = path.strip_prefix(root).unwrap().as_os_str().as_bytes().escape_ascii().to_string();
+        let relative =
+            path.strip_prefix(root).unwrap().as_os_str().as_bytes().escape_ascii().to_string();
         if metadata.is_dir() {
             todo.extend(fs::read_dir(&path).unwrap().map(|entry| entry.unwrap().path()));
         } else {

@@ -31,13 +31,18 @@ fn hwloc() -> Topology {
         ..NumaNode::default()
     };
     let core = |index| Core { index, numa_node: Some(0), pus: vec![index], ..Core::default() };
-    Topology { numa_nodes: vec![node(1), node(0)], cores: vec![core(0), core(1)], ..Topology::default() }
+    Topology {
+        numa_nodes: vec![node(1), node(0)],
+        cores: vec![core(0), core(1)],
+        ..Topology::default()
+    }
 }
 
 fn completed(root: &Path, mut topology: Topology) -> (Topology, Vec<String>) {
     let mut read = Reader::new(root);
     add(&mut read, &mut topology);
-    let gaps = read.into_gaps().iter().map(|gap| format!("{}: {}", gap.subject, gap.cause)).collect();
+    let gaps =
+        read.into_gaps().iter().map(|gap| format!("{}: {}", gap.subject, gap.cause)).collect();
     (topology, gaps)
 }
 
@@ -49,7 +54,8 @@ fn kinds_of(topology: &Topology) -> Vec<Option<&str>> {
 fn the_kernel_says_whose_processors_are_whose() {
     let root = kernel(&[("node0/distance", "10 20"), ("node1/distance", "20 10")]);
     let (topology, gaps) = completed(root.path(), hwloc());
-    let nodes: Vec<_> = topology.numa_nodes.iter().map(|node| (node.index, node.pus.as_slice())).collect();
+    let nodes: Vec<_> =
+        topology.numa_nodes.iter().map(|node| (node.index, node.pus.as_slice())).collect();
     assert_eq!(nodes, [(0, [0, 1].as_slice()), (1, [].as_slice())]);
     assert_eq!(topology.distances, [[10, 20], [20, 10]]);
     assert_eq!((kinds_of(&topology), gaps), (vec![None, None], vec![]));
@@ -87,7 +93,10 @@ fn memory_of_a_processor_with_hbm() {
 #[test]
 fn memory_that_a_driver_gave() {
     for (device, kind) in [
-        ("sys/devices/platform/ACPI0017:00/root0/decoder0.0/region0/dax_region0/dax0.0", "CXL-DRAM"),
+        (
+            "sys/devices/platform/ACPI0017:00/root0/decoder0.0/region0/dax_region0/dax0.0",
+            "CXL-DRAM",
+        ),
         ("sys/devices/LNXSYSTM:00/ACPI0012:00/ndbus0/region0/dax0.1/dax0.0", "NVM"),
     ] {
         let root = kernel(&[(&format!("/{device}/target_node"), "1")]);
@@ -95,7 +104,8 @@ fn memory_that_a_driver_gave() {
         symlink(root.path().join(device), root.path().join(&DAX[1..]).join("dax0.0")).unwrap();
         assert_eq!(kinds_of(&completed(root.path(), hwloc()).0), [Some("DRAM"), Some(kind)]);
     }
-    let root = kernel(&[("/proc/driver/nvidia/gpus/0009:01:00.0/numa_status", "Node: 1\nStatus: online")]);
+    let root =
+        kernel(&[("/proc/driver/nvidia/gpus/0009:01:00.0/numa_status", "Node: 1\nStatus: online")]);
     assert_eq!(kinds_of(&completed(root.path(), hwloc()).0), [Some("DRAM"), Some("GPUMemory")]);
 }
 
@@ -113,7 +123,10 @@ fn a_node_that_hwloc_leaves_out() {
         index: 2,
         memory_bytes: 8 << 20,
         pus: vec![1],
-        pages: vec![PageType { size_bytes: 4096, count: 1024 }, PageType { size_bytes: 2 << 20, count: 2 }],
+        pages: vec![
+            PageType { size_bytes: 4096, count: 1024 },
+            PageType { size_bytes: 2 << 20, count: 2 },
+        ],
         ..NumaNode::default()
     };
     assert_eq!((topology.numa_nodes.get(2), gaps), (Some(&expected), vec![]));

@@ -10,7 +10,8 @@ impl Machine {
         let machine = Self(tempfile::tempdir().unwrap());
         machine.write("dev/.keep", "");
         for (link, target) in [("dev/x0", "zero"), ("dev/x1", "full"), ("dev/ctl", "null")] {
-            std::os::unix::fs::symlink(Path::new("/dev").join(target), machine.0.path().join(link)).unwrap();
+            std::os::unix::fs::symlink(Path::new("/dev").join(target), machine.0.path().join(link))
+                .unwrap();
         }
         machine.write(
             "etc/cdi/x.yaml",
@@ -80,8 +81,10 @@ fn what_cannot_be_granted_says_why() {
         told.replace(machine.0.path().to_str().unwrap(), "ROOT")
     };
     let machine = Machine::new("");
-    let mut lines: Vec<String> =
-        [&["none"][..], &["wrong"], &["0", "place"]].iter().map(|names| told(&machine, names)).collect();
+    let mut lines: Vec<String> = [&["none"][..], &["wrong"], &["0", "place"]]
+        .iter()
+        .map(|names| told(&machine, names))
+        .collect();
     std::fs::remove_file(machine.0.path().join("dev/x1")).unwrap();
     lines.push(told(&machine, &["1"]));
     machine.write("dev/x1", "");
@@ -136,14 +139,19 @@ fn libraries_of_a_driver_are_found_by_the_names_they_give_themselves() {
     std::fs::create_dir(machine.0.path().join("lib")).unwrap();
     std::fs::copy(libc, machine.0.path().join("lib/libdrv.so.575")).unwrap();
     let granted = machine.resolve(&["0"]).unwrap();
-    let link = |path: &str, target: &str| DeviceLink { path: path.to_owned(), target: target.to_owned() };
+    let link =
+        |path: &str, target: &str| DeviceLink { path: path.to_owned(), target: target.to_owned() };
     assert_eq!(
         granted.links,
         [link("/usr/lib/libc.so.6", "libdrv.so.575"), link("/usr/lib/libdrv.so", "libc.so.6")]
     );
     assert_eq!(granted.mounts.len(), 2);
-    let env =
-        |job: &[&str]| granted.environment(&job.iter().map(|pair| (*pair).to_owned()).collect::<Vec<_>>());
+    let env = |job: &[&str]| {
+        granted.environment(&job.iter().map(|pair| (*pair).to_owned()).collect::<Vec<_>>())
+    };
     assert_eq!(env(&["X=1", "XY=1"]), ["XY=1", "X=0", "LD_LIBRARY_PATH=/usr/lib"]);
-    assert_eq!(env(&["LD_LIBRARY_PATH=/a:/b", "Y=1"]), ["Y=1", "X=0", "LD_LIBRARY_PATH=/a:/b:/usr/lib"]);
+    assert_eq!(
+        env(&["LD_LIBRARY_PATH=/a:/b", "Y=1"]),
+        ["Y=1", "X=0", "LD_LIBRARY_PATH=/a:/b:/usr/lib"]
+    );
 }

@@ -183,7 +183,9 @@ fn step() -> impl Strategy<Value = Step> {
     let number = 0..4_u8;
     prop_oneof![
         number.clone().prop_map(|number| Step::ServerRequest(ServerRequest::Start(spec(number)))),
-        number.clone().prop_map(|number| Step::ServerRequest(ServerRequest::Forget(vec![run(number)]))),
+        number
+            .clone()
+            .prop_map(|number| Step::ServerRequest(ServerRequest::Forget(vec![run(number)]))),
         number.clone().prop_map(|number| Step::Advance(running(number))),
         (number, any::<bool>()).prop_map(|(number, bad)| Step::Advance(ended(number, bad.into()))),
         Just(Step::Say),
@@ -230,8 +232,9 @@ fn what_is_over_or_unknown_is_not_paused() {
 fn what_happened_is_said_before_the_end_and_again_in_each_session() {
     let mut core = Core::default();
     core.order(ServerRequest::Start(spec(1)), Timestamp(1));
-    let failed =
-        |number| RunNews::FailedTry(FailedTry { number, of: 6, why: "w".to_owned(), pause_seconds: 1 });
+    let failed = |number| {
+        RunNews::FailedTry(FailedTry { number, of: 6, why: "w".to_owned(), pause_seconds: 1 })
+    };
     let remark = || RunNews::Remark { text: "t".to_owned() };
     let news = |core: &mut Core| match core.take_pending_report() {
         Some(FromAgent::RunNews { news, .. }) => Some(news),

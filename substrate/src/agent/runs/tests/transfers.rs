@@ -34,7 +34,9 @@ impl Web {
                         let status = to_give.lock().unwrap().pop_front().unwrap_or(200);
                         taken.lock().unwrap().push((line, body));
                         let head = format!("HTTP/1.1 {status} x\r\ncontent-length: 2\r\n\r\nok");
-                        if stream.write_all(head.as_bytes()).await.is_err() || stream.flush().await.is_err() {
+                        if stream.write_all(head.as_bytes()).await.is_err()
+                            || stream.flush().await.is_err()
+                        {
                             return;
                         }
                     }
@@ -136,12 +138,20 @@ async fn a_try_that_failed_is_told_before_the_next_and_in_each_new_session() {
     let spec = ingress(3, "http://127.0.0.1:9/x".into());
     agent.order(ServerRequest::Start(Box::new(spec.clone()))).await;
     let first = agent.news().await;
-    assert!(matches!(&first, RunNews::FailedTry(failed) if failed.why.contains("refused")), "{first:?}");
+    assert!(
+        matches!(&first, RunNews::FailedTry(failed) if failed.why.contains("refused")),
+        "{first:?}"
+    );
     let listed = agent.list().await;
     assert_eq!(listed.len(), 3);
     let again = agent.news().await;
-    assert!(matches!(&again, RunNews::FailedTry(failed) if failed.why.contains("refused")), "{again:?}");
-    agent.order(ServerRequest::Stop { run: spec.run, grace_seconds: 1, why: "enough".into() }).await;
+    assert!(
+        matches!(&again, RunNews::FailedTry(failed) if failed.why.contains("refused")),
+        "{again:?}"
+    );
+    agent
+        .order(ServerRequest::Stop { run: spec.run, grace_seconds: 1, why: "enough".into() })
+        .await;
     agent.until(spec.run, is_over).await;
 }
 
@@ -239,7 +249,8 @@ async fn a_directory_goes_to_the_server_as_a_stream() {
     fs::write(out.join("a/large"), &large).unwrap();
     symlink("a/large", out.join("link")).unwrap();
     let _socket = std::os::unix::net::UnixListener::bind(out.join("socket")).unwrap();
-    let (told, end) = agent.told(egress(2, "out", Destination::Client { takes_directories: true })).await;
+    let (told, end) =
+        agent.told(egress(2, "out", Destination::Client { takes_directories: true })).await;
     assert!(end.outcome.is_success(), "{end:?}");
     let remark = told.iter().find_map(|news| match news {
         RunNews::Remark { text } => Some(text.as_str()),
@@ -254,7 +265,8 @@ async fn a_directory_goes_to_the_server_as_a_stream() {
     assert!(place.path().join("a/empty").is_dir());
 
     // A server of before keeps files.
-    let (_, end) = agent.told(egress(3, "out", Destination::Client { takes_directories: false })).await;
+    let (_, end) =
+        agent.told(egress(3, "out", Destination::Client { takes_directories: false })).await;
     let Outcome::Failed { why, transient: false } = end.outcome else { panic!("{end:?}") };
     assert!(why.contains("older than the node's agent"), "{why}");
     assert_eq!(rig.asked("put"), 1);

@@ -70,8 +70,9 @@ impl<C> Transfer<'_, C> {
     async fn put_files(&self, directory: VolumeDirectory, url: &str) -> Result<(), TransferError> {
         let client = self.upload_client(url)?;
         let base = self.directory_url(url)?;
-        let listed =
-            tokio::task::spawn_blocking(move || directory.list().map(|listing| (directory, listing)));
+        let listed = tokio::task::spawn_blocking(move || {
+            directory.list().map(|listing| (directory, listing))
+        });
         let (directory, listing) = listed.await.map_err(|error| stopped("list", error))??;
         let Listing { files, left_out, left_out_count, .. } = listing;
         self.progress.say(&format!("PUT of {} files below {}", files.len(), shown(url)));
@@ -122,7 +123,11 @@ impl<C> Transfer<'_, C> {
         Err(last)
     }
 
-    async fn put_packed(&self, client: &reqwest::Client, url: &str) -> Result<Copied, TransferError> {
+    async fn put_packed(
+        &self,
+        client: &reqwest::Client,
+        url: &str,
+    ) -> Result<Copied, TransferError> {
         // Before there is a request: to wait for others is no stall.
         let turn = self.packing_permit().await?;
         let Kept::Directory(directory) = self.kept()? else {
@@ -131,8 +136,10 @@ impl<C> Transfer<'_, C> {
         let directory = directory.descriptor()?;
         let moved = self.progress.begins(format!("PUT {}", shown(url)));
         let (sender, pieces) = mpsc::channel(MAX_PIECES);
-        let packer = Packer { sender, piece: Vec::with_capacity(PIECE_BYTES), moved: moved.clone() };
-        let packing = packer.start(directory, self.path.to_owned(), turn).map_err(cannot("pack"))?;
+        let packer =
+            Packer { sender, piece: Vec::with_capacity(PIECE_BYTES), moved: moved.clone() };
+        let packing =
+            packer.start(directory, self.path.to_owned(), turn).map_err(cannot("pack"))?;
         let body = futures_util::stream::unfold(pieces, |mut pieces| async move {
             let piece: io::Result<Bytes> = pieces.recv().await?;
             Some((piece, pieces))
@@ -187,7 +194,10 @@ impl<C> Transfer<'_, C> {
     }
 }
 
-fn stopped(step: &'static str, error: impl std::error::Error + Send + Sync + 'static) -> TransferError {
+fn stopped(
+    step: &'static str,
+    error: impl std::error::Error + Send + Sync + 'static,
+) -> TransferError {
     TransferError::File { step, source: io::Error::other(error) }
 }
 
@@ -293,7 +303,8 @@ mod tests {
 
         let (first, unread) = packer();
         let packing = first.start(directory(), "out".into(), next_turn().await).unwrap();
-        let early = tokio::time::timeout(Duration::from_millis(100), turns.clone().acquire_owned()).await;
+        let early =
+            tokio::time::timeout(Duration::from_millis(100), turns.clone().acquire_owned()).await;
         assert!(early.is_err(), "two at once");
         drop(unread);
         let turn = next_turn().await;
@@ -314,12 +325,19 @@ mod tests {
     fn files_have_urls_below_that_of_their_directory() {
         for (base, file, expected) in [
             ("http://host/out", "a", "http://host/out/a"),
-            ("http://user:pw@host:8/out/", "a b/ü?#%", "http://user:pw@host:8/out/a%20b/%C3%BC%3F%23%25"),
+            (
+                "http://user:pw@host:8/out/",
+                "a b/ü?#%",
+                "http://user:pw@host:8/out/a%20b/%C3%BC%3F%23%25",
+            ),
             ("http://host", "..x/.y", "http://host/..x/.y"),
         ] {
             assert_eq!(below(&url::Url::parse(base).unwrap(), Path::new(file)), expected);
         }
         let odd = std::ffi::OsStr::from_bytes(b"\xff");
-        assert_eq!(below(&url::Url::parse("http://h/a%20b").unwrap(), Path::new(odd)), "http://h/a%20b/%FF");
+        assert_eq!(
+            below(&url::Url::parse("http://h/a%20b").unwrap(), Path::new(odd)),
+            "http://h/a%20b/%FF"
+        );
     }
 }

@@ -134,7 +134,9 @@ impl VolumeDirectory {
         listing: &mut Listing,
     ) -> Result<Vec<OsString>, VolumeError> {
         let mut names = Vec::new();
-        for entry in Dir::read_from(directory).map_err(|errno| self.failed("read", at, errno.into()))? {
+        for entry in
+            Dir::read_from(directory).map_err(|errno| self.failed("read", at, errno.into()))?
+        {
             let entry = entry.map_err(|errno| self.failed("read", at, errno.into()))?;
             let name = entry.file_name().to_bytes();
             if matches!(name, b"." | b"..") {

@@ -35,7 +35,8 @@ fn a_file_goes_in_and_comes_out() {
     for content in ["longer than the second", "second"] {
         let mut file = volumes.create_file(workflow(), "data", "in/deep/er.txt", &me()).unwrap();
         file.write_all(content.as_bytes()).unwrap();
-        let Kept::File(mut file, length) = volumes.open_kept(workflow(), "data", "in/deep/er.txt").unwrap()
+        let Kept::File(mut file, length) =
+            volumes.open_kept(workflow(), "data", "in/deep/er.txt").unwrap()
         else {
             panic!()
         };
@@ -72,9 +73,18 @@ fn no_link_is_followed_and_no_path_leads_out() {
     nix::unistd::mkfifo(&path.join("fifo"), Mode::from_bits_truncate(0o600)).unwrap();
 
     let mut told = String::new();
-    for name in
-        ["link", "folder/secret", "inner", "../secret", "/etc/shadow", "", "dir/", "dir", "fifo", "none"]
-    {
+    for name in [
+        "link",
+        "folder/secret",
+        "inner",
+        "../secret",
+        "/etc/shadow",
+        "",
+        "dir/",
+        "dir",
+        "fifo",
+        "none",
+    ] {
         let read = volumes.open_kept(workflow(), "data", name).map(drop);
         let written = volumes.create_file(workflow(), "data", name, &me()).map(drop);
         let tell = |result: Result<(), _>| result.map_or_else(text, |()| "ok".to_owned());
@@ -166,7 +176,10 @@ fn a_directory_is_listed_with_what_is_left_out() {
 fn names_that_are_none() {
     let (_place, volumes, _) = rig();
     for name in ["", ".", "..", "a/b", &"n".repeat(256)] {
-        assert!(matches!(volumes.create(workflow(), name, &me()), Err(VolumeError::Name(_))), "{name}");
+        assert!(
+            matches!(volumes.create(workflow(), name, &me()), Err(VolumeError::Name(_))),
+            "{name}"
+        );
     }
     let error = volumes.open_kept(workflow(), "other", "x").map(drop).unwrap_err();
     assert!(matches!(error, VolumeError::Missing(_)) && !error.is_transient());
