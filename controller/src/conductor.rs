@@ -4,6 +4,7 @@
 //! Everything that arrived while a batch was being written goes into the next batch, so the disk is synced once for many
 //! events.
 
+mod capacities;
 mod commit;
 mod leases;
 mod orders;
@@ -17,7 +18,7 @@ use std::{
 
 use api::{
     channel::{Capability, FromServer},
-    ids::{NodeId, NodeName},
+    ids::NodeId,
     run::{MAX_RUNS_PER_MESSAGE, RunId, WorkflowId},
     status::{NodeUpdate, Phase},
 };
@@ -30,7 +31,7 @@ use tokio::sync::{broadcast, mpsc};
 use tokio_util::sync::CancellationToken;
 
 use crate::{
-    capacity, clock,
+    clock,
     engine::{Effects, Engine, NodeFacts},
     holdings::MAX_FORGOTTEN,
     images::{Delivery, JobImages, Requester, causes},
@@ -401,6 +402,7 @@ impl Conductor {
             self.see_removed(id);
         }
         self.engine.abandon_all_but(&known, clock::now());
+        self.read_capacities(&statuses).await;
         for update in statuses {
             self.see_node(update).await;
         }
@@ -439,27 +441,6 @@ impl Conductor {
             capacity,
         };
         self.engine.node_is(facts, clock::now());
-    }
-
-    /// What jobs may use of a node. Its inventory is read only when it is another one: nodes that come and go by the
-    /// thousand must not each be read from the database.
-    async fn capacity(&mut self, id: NodeId, name: &NodeName) -> Option<planner::Capacity> {
-        let revision = self.fleet.inventory_revision(id)?;
-        let known = self.capacities.get(&id).filter(|(seen, _)| *seen == revision);
-        if let Some((_, capacity)) = known {
-            return Some(capacity.clone());
-        }
-        match self.hardware.inventory(id).await {
-            Ok(inventory) => {
-                let capacity = capacity::of(&inventory.unwrap_or_default());
-                self.capacities.insert(id, (revision, capacity.clone()));
-                Some(capacity)
-            }
-            Err(error) => {
-                tracing::error!("the inventory of {name} cannot be read: {}", causes(&error));
-                None
-            }
-        }
     }
 }
 

@@ -24,6 +24,9 @@ use crate::{
 /// not tell.
 const COMPARED_INVENTORIES: u32 = 4;
 
+/// Nodes in a page of inventories: some MB.
+const PAGE: u32 = 64;
+
 impl Hardware {
     /// The newest inventory of a node, with the names of its PCI devices; `None` if it never sent
     /// one.
@@ -36,6 +39,31 @@ impl Hardware {
             self.inner.pci_names.fill(inventory);
         }
         Ok(inventory)
+    }
+
+    /// The newest inventory of each of the nodes that come behind one, by their ids, or why it
+    /// cannot be read; a page of [`PAGE`] at most, and an empty one at the end. Nodes that never sent
+    /// one are left out.
+    ///
+    /// # Errors
+    /// [`StoreError`]: the page cannot be read.
+    pub async fn inventories_after(
+        &self,
+        after: Option<NodeId>,
+    ) -> Result<Vec<(NodeId, Result<Inventory, StoreError>)>, StoreError> {
+        let rows = self.inner.store.newest_inventories(after, PAGE).await?;
+        let hardware = self.clone();
+        let read = move |(id, row): (NodeId, InventoryRow)| {
+            let mut inventory = decoded(id, &row);
+            if let Ok(inventory) = &mut inventory {
+                hardware.inner.pci_names.fill(inventory);
+            }
+            (id, inventory)
+        };
+        // Inventories have up to some hundred KB each.
+        tokio::task::spawn_blocking(move || rows.into_iter().map(read).collect()).await.map_err(
+            |error| StoreError::Decode { subject: "inventories".to_owned(), source: error.into() },
+        )
     }
 
     /// The newest topology of a node, hwloc's XML; `None` if it never sent one.

@@ -46,6 +46,12 @@ pub(crate) trait Store: Send + Sync + std::fmt::Debug {
     ) -> Result<bool, StoreError>;
     /// The newest inventories of a node, newest first.
     async fn inventories(&self, node: NodeId, limit: u32) -> Result<Vec<InventoryRow>, StoreError>;
+    /// The newest inventory of each node, by the nodes' ids, from behind one.
+    async fn newest_inventories(
+        &self,
+        after: Option<NodeId>,
+        limit: u32,
+    ) -> Result<Vec<(NodeId, InventoryRow)>, StoreError>;
     /// Keeps the topology of a node in place of the one before.
     async fn put_topology(&self, node: NodeId, topology: &TopologyRow) -> Result<(), StoreError>;
     /// The topology of a node.

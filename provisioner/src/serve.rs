@@ -29,6 +29,9 @@ use crate::{
     tftp::{self, TftpError},
 };
 
+/// Of the thread that renders overlays: a third of the weight of the others (setpriority(2)).
+const BACKGROUND_NICE: i32 = 5;
+
 /// Edits that come within this time are rendered once: an editor writes a file in several steps.
 const SETTLE: Duration = Duration::from_millis(150);
 
@@ -228,9 +231,7 @@ impl Provisioner {
                 look_at = unseen.take();
             }
             let (provisioner, begun) = (self.clone(), Instant::now());
-            tokio::task::spawn_blocking(move || provisioner.publish_generations(look_at))
-                .await
-                .map_err(ServeError::Broken)?;
+            in_background(move || provisioner.publish_generations(look_at)).await?;
             let pause = pause_after(begun.elapsed());
             // The senders live as long as `self`.
             only_held = tokio::select! {
@@ -296,6 +297,23 @@ impl Provisioner {
             self.0.fleet.set_runtime_overlays(id, generation);
         }
     }
+}
+
+/// Does work of seconds that nobody waits for, behind what boots: ten thousand nodes are rendered
+/// again after a restart, which is when they may all ask for addresses.
+async fn in_background(work: impl FnOnce() + Send + 'static) -> Result<(), ServeError> {
+    let log = tracing::dispatcher::get_default(Clone::clone);
+    let nicely = move || {
+        // A thread of the runtime could not get its priority back. Without a lower one it is as before.
+        let _ = rustix::process::nice(BACKGROUND_NICE);
+        tracing::dispatcher::with_default(&log, work);
+    };
+    let run = || {
+        if let Err(panic) = std::thread::spawn(nicely).join() {
+            std::panic::resume_unwind(panic);
+        }
+    };
+    tokio::task::spawn_blocking(run).await.map_err(ServeError::Broken)
 }
 
 /// Whether there was a change that was not seen; it is seen now.

@@ -22,8 +22,9 @@ async fn sqlite() -> Subject<SqlStore> {
 
 impl<S: Store> Subject<S> {
     async fn add(&self, node: NodeId) {
-        let text = "INSERT INTO fleet_nodes (id, name, life, arming, history) VALUES ($1, 'n1', '{}', '{}', 0)";
-        let added = statement("add a node", text).bind(node.to_string());
+        let text = "INSERT INTO fleet_nodes (id, name, life, arming, history) VALUES ($1, $2, '{}', '{}', 0)";
+        let name = format!("n{}", node.0.as_u128());
+        let added = statement("add a node", text).bind(node.to_string()).bind(name);
         added.execute(&self.database).await.unwrap();
     }
 
@@ -59,6 +60,28 @@ async fn inventories_are_kept(subject: Subject<impl Store>) {
     assert_eq!(store.inventories(known, 9).await.unwrap(), []);
 }
 
+async fn the_newest_inventories_of_all_come_in_pages(subject: Subject<impl Store>) {
+    let store = &subject.store;
+    let inventory = |n: u8| InventoryRow {
+        at: Timestamp(n.into()),
+        digest: Digest([n; 32]),
+        document: format!("{{\"n\":{n}}}"),
+    };
+    for n in 1..=4 {
+        subject.add(node(n)).await;
+    }
+    // The third never sent one.
+    for (n, document) in [(4, 9), (1, 2), (2, 4), (1, 3), (2, 1)] {
+        store.put_inventory(node(n), &inventory(document)).await.unwrap();
+    }
+    let page = async |after| store.newest_inventories(after, 2).await.unwrap();
+    let (first, second, last) =
+        ((node(1), inventory(3)), (node(2), inventory(1)), (node(4), inventory(9)));
+    assert_eq!(page(None).await, [first, second]);
+    assert_eq!(page(Some(node(2))).await, [last]);
+    assert_eq!(page(Some(node(4))).await, []);
+}
+
 async fn the_newest_topology_is_kept(subject: Subject<impl Store>) {
     let store = &subject.store;
     let (known, unknown) = (node(1), node(9));
@@ -78,6 +101,11 @@ async fn the_newest_topology_is_kept(subject: Subject<impl Store>) {
 #[tokio::test]
 async fn sqlite_keeps_inventories() {
     inventories_are_kept(sqlite().await).await;
+}
+
+#[tokio::test]
+async fn sqlite_pages_through_the_newest_inventories() {
+    the_newest_inventories_of_all_come_in_pages(sqlite().await).await;
 }
 
 #[tokio::test]

@@ -37,6 +37,13 @@ impl From<InventoryColumns> for InventoryRow {
 }
 
 #[derive(FromRow)]
+struct NewestColumns {
+    node: Parsed<NodeId>,
+    #[sqlx(flatten)]
+    inventory: InventoryColumns,
+}
+
+#[derive(FromRow)]
 struct TopologyColumns {
     at: i64,
     size: Number<u64>,
@@ -99,6 +106,21 @@ impl Store for SqlStore {
         let newest = statement("read the inventories", text).bind(node.to_string()).bind(limit);
         let rows: Vec<InventoryColumns> = newest.fetch_all(&self.database).await?;
         Ok(rows.into_iter().map(InventoryRow::from).collect())
+    }
+
+    async fn newest_inventories(
+        &self,
+        after: Option<NodeId>,
+        limit: u32,
+    ) -> Result<Vec<(NodeId, InventoryRow)>, StoreError> {
+        let text = "SELECT node, at, digest, document FROM fleet_inventories AS one
+                     WHERE node > $1 AND number =
+                       (SELECT MAX(number) FROM fleet_inventories WHERE node = one.node)
+                     ORDER BY node LIMIT $2";
+        let after = after.map(|node| node.to_string()).unwrap_or_default();
+        let page = statement("read the newest inventories", text).bind(after).bind(limit);
+        let rows: Vec<NewestColumns> = page.fetch_all(&self.database).await?;
+        Ok(rows.into_iter().map(|row| (row.node.0, row.inventory.into())).collect())
     }
 
     async fn put_topology(&self, node: NodeId, topology: &TopologyRow) -> Result<(), StoreError> {
