@@ -16,7 +16,8 @@
 //! | module | |
 //! |---|---|
 //! | `pending` | a row before it has a number, and how it gets into the database |
-//! | `chainer` | pending rows get their numbers; reading and checking the log |
+//! | `chainer` | pending rows get their numbers |
+//! | `read` | the log is read and checked |
 //! | `unchanged` | which requests that changed nothing have rows |
 //! | `cut` | the oldest rows go, and the chain begins behind them |
 //! | `head` | signed heads, and the log beside those that were kept |
@@ -30,6 +31,7 @@ mod difference;
 mod head;
 mod open;
 mod pending;
+mod read;
 mod unchanged;
 
 use api::{
@@ -38,13 +40,13 @@ use api::{
 };
 use sha2::{Digest, Sha256};
 
-pub use chainer::AuditQuery;
 pub(crate) use chainer::Chainer;
 pub use check::audit_problems;
 pub use cut::{AuditKeep, is_told, verify_cut};
 pub use difference::{record_change, record_object};
 pub use head::{AuditAlarms, AuditHeads, HeadError, KeyError, audit_key, verify_head};
 pub(crate) use pending::{PendingRow, REQUEST, Request};
+pub use read::AuditQuery;
 pub(crate) use unchanged::{Requester, STRANGER, Unchanged};
 
 /// SHA-256 of a row and all before it.

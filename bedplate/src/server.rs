@@ -90,8 +90,8 @@ pub enum ServerError {
     },
     /// The state directory, or something in it, is not this user's.
     #[error(
-        "cannot use the state directory {}: something in it is not this user's; `bedplate server adopt`, as root, \
-         gives to the server's user what is root's",
+        "cannot use the state directory {}: something in it is not this user's; \
+         `bedplate server adopt`, as root, gives to the server's user what is root's",
         path.display()
     )]
     Denied {
@@ -103,8 +103,9 @@ pub enum ServerError {
     },
     /// Root would leave files that the server's own user cannot change.
     #[error(
-        "the state in {} belongs to uid {uid}, and this is root, whose files that user could not change: start \
-         the server as its user (`systemctl start bedplate`); to run it as root again: chown -hR root: {}",
+        "the state in {} belongs to uid {uid}, and this is root, whose files that user could not \
+         change: start the server as its user (`systemctl start bedplate`); to run it as root \
+         again: chown -hR root: {}",
         path.display(),
         path.display()
     )]
@@ -116,8 +117,8 @@ pub enum ServerError {
     },
     /// A file in the state directory is another user's.
     #[error(
-        "cannot use {}: it belongs to uid {uid}, and this is uid {own}; `bedplate server adopt`, as root, gives to \
-         the server's user what is root's",
+        "cannot use {}: it belongs to uid {uid}, and this is uid {own}; `bedplate server adopt`, \
+         as root, gives to the server's user what is root's",
         path.display()
     )]
     OtherUser {
@@ -129,7 +130,10 @@ pub enum ServerError {
         own: u32,
     },
     /// Another server runs on the state directory.
-    #[error("another `bedplate server` runs on the state directory {}: stop it, or set state-dir", path.display())]
+    #[error(
+        "another `bedplate server` runs on the state directory {}: stop it, or set state-dir",
+        path.display()
+    )]
     Locked {
         /// Path of the file or directory that it is about.
         path: PathBuf,
@@ -172,7 +176,8 @@ pub enum ServerError {
     AdminContext(#[from] AdminContextError),
     /// A port.
     #[error(
-        "cannot listen on {address} ({setting}): is another server running, or is the address not this machine's?"
+        "cannot listen on {address} ({setting}): is another server running, or is the address not \
+         this machine's?"
     )]
     Bind {
         /// Where.
@@ -293,13 +298,29 @@ async fn serve(
         access: access.clone(),
         alarms: alarms.clone(),
     };
-    let scrape = Scrape::new(roles, config.state_dir.clone());
+    let scrape = Scrape::new(roles.clone(), config.state_dir.clone());
     let of_nodes = provisioner.rest().merge(fleet.rest()).merge(hardware.rest(&fleet));
     let of_roles = of_nodes.merge(controller.rest()).merge(alarms.routes());
     let routes = rest::router(access, of_roles, health, &scrape);
     let api_tls =
         follow_certificates(&fleet, config.api_certificate, &scrape, &alarms, &mut parts, &stop)?;
-    parts.spawn(rest::serve(shell.clone(), api, api_tls, routes, scrape, stop.clone()));
+    parts.spawn(rest::serve(shell, api, api_tls, routes, scrape, stop.clone()));
+    spawn_roles(roles, fleet_listeners, &mut parts, &stop);
+    tracing::info!(
+        "bedplate {} serves its REST API at https://{address}",
+        env!("CARGO_PKG_VERSION")
+    );
+    all_ended(parts, &stop).await
+}
+
+/// Lets the roles serve nodes until `stop`: the fleet on its ports, with the routes of the others.
+fn spawn_roles(
+    roles: Roles,
+    fleet_listeners: Vec<TcpListener>,
+    parts: &mut JoinSet<Result<(), ServerError>>,
+    stop: &CancellationToken,
+) {
+    let Roles { fleet, provisioner, controller, shell, .. } = roles;
     for listener in fleet_listeners {
         let routes = provisioner.node_routes().merge(controller.node_routes());
         let (fleet, shell, stop) = (fleet.clone(), shell.clone(), stop.clone());
@@ -311,11 +332,6 @@ async fn serve(
         controller.serve(controller_stop).await;
         Ok(())
     });
-    tracing::info!(
-        "bedplate {} serves its REST API at https://{address}",
-        env!("CARGO_PKG_VERSION")
-    );
-    all_ended(parts, &stop).await
 }
 
 /// Waits until all parts have ended: with the first one the others are stopped. Fails as the first that failed.

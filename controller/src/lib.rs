@@ -169,10 +169,7 @@ impl Controller {
         let images = images.charging(results.ledger().clone(), access.clone());
         let log_limit_bytes = Some(config.log_limit_bytes);
         let surroundings = Surroundings { forbidden: config.forbidden, log_limit_bytes };
-        let mut engine = Engine::new(surroundings, Box::new(identity::new_run));
-        restore::restore(&mut engine, store.as_ref(), &images, &results).await?;
-        let held = engine.view(clock::now()).held();
-        holdings::recall(held, &store, &results).await?;
+        let mut engine = restored_engine(surroundings, &store, &images, &results).await?;
         let publisher = Publisher::new(engine.view(clock::now()));
         let views = publisher.readers();
         let (orders, incoming) = mpsc::channel(MAX_ORDERS);
@@ -273,4 +270,19 @@ impl Controller {
     fn log_grew(&self, run: RunId, length: u64) {
         self.0.grown.send_replace(Some((run, length)));
     }
+}
+
+/// The engine, with what the last run of the server left; each user is charged for what is theirs
+/// of it.
+async fn restored_engine(
+    surroundings: Surroundings,
+    store: &Arc<dyn Store>,
+    images: &JobImages,
+    results: &Results,
+) -> Result<Engine, StoreError> {
+    let mut engine = Engine::new(surroundings, Box::new(identity::new_run));
+    restore::restore(&mut engine, store.as_ref(), images, results).await?;
+    let held = engine.view(clock::now()).held();
+    holdings::recall(held, store, results).await?;
+    Ok(engine)
 }

@@ -5,18 +5,21 @@
 //! before his change is on disk waits for his [`Ticket`].
 
 use std::{
-    collections::{BTreeMap, BTreeSet, HashMap},
+    collections::{BTreeMap, HashMap},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
 use api::{
     ids::{Digest, NodeId, NodeName, Timestamp},
-    status::{NodeEvent, NodeStatus, NodeUpdate},
+    status::{NodeStatus, NodeUpdate},
 };
-use database::outbox::{self, OutboxRow};
+use database::outbox;
 use tokio::sync::{Notify, broadcast, watch};
 
-use self::requests::Requests;
+use self::{
+    requests::Requests,
+    unwritten::{Pending, Written},
+};
 use crate::{
     ImageUse,
     arming::Arming,
@@ -25,7 +28,7 @@ use crate::{
     lifecycle::{self, Limits, NodeLifecycle},
     link::Link,
     register::NodeChange,
-    store::{Batch, NodeRow, RegisterChange, StoreError, StoredNode},
+    store::{NodeRow, RegisterChange, StoredNode},
     under_way::UnderWay,
 };
 
@@ -33,9 +36,11 @@ mod admission;
 mod change;
 mod requests;
 mod status;
+mod unwritten;
 
 pub(crate) use admission::Admitted;
 pub(crate) use change::Change;
+pub(crate) use unwritten::Ticket;
 
 /// Updates that a slow watcher may be behind before it must start over from the full list.
 const MAX_UPDATES: usize = 4_096;
@@ -64,30 +69,6 @@ struct State {
     pending: Pending,
     failures: EnrolmentFailures,
 }
-
-/// What must be written.
-#[derive(Debug, Default)]
-struct Pending {
-    nodes: BTreeSet<NodeId>,
-    events: Vec<(u64, NodeEvent)>,
-    /// Rows of the requests that caused it.
-    told: Vec<OutboxRow>,
-    /// Counts changes.
-    generation: u64,
-}
-
-/// How far the writer is.
-#[derive(Debug, Clone, Default)]
-struct Written {
-    attempted: u64,
-    durable: u64,
-    error: Option<Arc<str>>,
-    closed: bool,
-}
-
-/// A change that will be on disk at some time.
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct Ticket(u64);
 
 /// One node.
 #[derive(Debug)]
@@ -291,12 +272,6 @@ impl Registry {
         Some(())
     }
 
-    /// Waits until no batch is being written and no edit of the register is open, and holds both
-    /// off.
-    pub(crate) async fn writing(&self) -> tokio::sync::OwnedMutexGuard<()> {
-        self.writing.clone().lock_owned().await
-    }
-
     /// Adds, renames and removes nodes, as it is on disk. Connections of removed ones are closed.
     pub(crate) fn apply(&self, change: RegisterChange) {
         let mut state = self.lock();
@@ -428,87 +403,12 @@ impl Registry {
     pub(crate) fn source_failed(&self, source: std::net::IpAddr, now: Timestamp) {
         self.lock().failures.failed(source, now);
     }
-
-    /// Waits until a change is on disk.
-    pub(crate) async fn durable(&self, ticket: Ticket) -> Result<(), StoreError> {
-        let mut written = self.written.subscribe();
-        let done = |written: &Written| written.attempted >= ticket.0 || written.closed;
-        let not_written = |why: &str| StoreError::NotWritten { why: why.to_owned() };
-        let written =
-            written.wait_for(done).await.map_err(|_| not_written("the server is stopping"))?;
-        if written.durable >= ticket.0 {
-            return Ok(());
-        }
-        Err(not_written(written.error.as_deref().unwrap_or("the server is stopping")))
-    }
-
-    /// Waits until something must be written.
-    pub(crate) async fn dirty(&self) {
-        self.dirty.notified().await;
-    }
-
-    /// Takes all that must be written, and its generation. `all`: every node, for the times of the last words.
-    pub(crate) fn take(&self, all: bool) -> (Batch, u64) {
-        let mut state = self.lock();
-        let State { nodes, pending, .. } = &mut *state;
-        let ids: Vec<NodeId> = if all {
-            nodes.keys().copied().collect()
-        } else {
-            pending.nodes.iter().copied().collect()
-        };
-        pending.nodes.clear();
-        let batch = Batch {
-            nodes: ids.iter().filter_map(|id| nodes.get(id)).map(NodeEntry::row).collect(),
-            events: std::mem::take(&mut pending.events),
-            told: std::mem::take(&mut pending.told),
-        };
-        (batch, pending.generation)
-    }
-
-    /// The batch of a generation is on disk.
-    pub(crate) fn wrote(&self, generation: u64) {
-        self.written.send_modify(|written| {
-            written.attempted = written.attempted.max(generation);
-            written.durable = written.durable.max(generation);
-            written.error = None;
-        });
-    }
-
-    /// The batch of a generation could not be written: it goes back on the list.
-    pub(crate) fn not_written(&self, generation: u64, batch: Batch, why: &str) {
-        let mut state = self.lock();
-        let State { nodes, pending, .. } = &mut *state;
-        pending
-            .nodes
-            .extend(batch.nodes.iter().map(|node| node.id).filter(|id| nodes.contains_key(id)));
-        let later = std::mem::take(&mut pending.events);
-        pending.events = batch.events;
-        pending.events.extend(later);
-        pending.events.retain(|(_, event)| nodes.contains_key(&event.id));
-        pending.told.extend(batch.told);
-        drop(state);
-        self.written.send_modify(|written| {
-            written.attempted = written.attempted.max(generation);
-            written.error = Some(why.into());
-        });
-        self.dirty.notify_one();
-    }
-
-    /// Waits until nothing will be written any more.
-    pub(crate) async fn closed(&self) {
-        // The sender lives as long as this.
-        let _ = self.written.subscribe().wait_for(|written| written.closed).await;
-    }
-
-    /// Nothing will be written any more.
-    pub(crate) fn writer_ended(&self) {
-        self.written.send_modify(|written| written.closed = true);
-    }
 }
 
 #[cfg(test)]
 mod tests {
     use api::channel::{FromServer, MAX_UNACKNOWLEDGED};
+    use database::outbox::OutboxRow;
 
     use super::*;
     use crate::config::Deadlines;

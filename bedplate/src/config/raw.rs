@@ -176,55 +176,89 @@ impl Raw {
         self.announced_addresses = top.many("announced-addresses", "IPv4 addresses", diagnostics);
         self.server_names = top.many("server-names", "DNS names", diagnostics);
         self.api(top, diagnostics);
-        if let Some(fleet) = top.section("fleet", &["port", "heartbeat-seconds"], diagnostics) {
-            self.fleet_port = fleet.one("port", "a port number", diagnostics);
-            self.heartbeat_seconds =
-                fleet.one("heartbeat-seconds", "a number of seconds", diagnostics);
-        }
-        if let Some(boot) =
-            top.section("boot", &["http-port", "tftp", "substrate", "templates"], diagnostics)
-        {
-            self.http_port = boot.one("http-port", "a port number", diagnostics);
-            self.tftp = boot.one("tftp", "true or false", diagnostics);
-            self.substrate = boot.one("substrate", "a path", diagnostics);
-            self.templates = boot.one("templates", "a path", diagnostics);
-        }
-        if let Some(firmware) =
-            top.section("firmware", &["bios", "efi-x86-64", "efi-arm64"], diagnostics)
-        {
-            self.firmware_bios = firmware.one("bios", "a path", diagnostics);
-            self.firmware_efi_x86_64 = firmware.one("efi-x86-64", "a path", diagnostics);
-            self.firmware_efi_arm64 = firmware.one("efi-arm64", "a path", diagnostics);
-        }
-        if let Some(dhcp) = top.section("dhcp", &["mode", "lease-seconds", "subnets"], diagnostics)
-        {
-            self.dhcp_mode = dhcp.one("mode", "authoritative, proxy or off", diagnostics);
-            self.lease_seconds = dhcp.one("lease-seconds", "a number of seconds", diagnostics);
-            self.subnets = dhcp.subnets(diagnostics);
-        }
-        if let Some(overlays) = top.section("overlays", &["shipped", "site"], diagnostics) {
-            self.shipped_overlays = overlays.one("shipped", "a path", diagnostics);
-            self.site_overlays = overlays.one("site", "a path", diagnostics);
-        }
-        if let Some(jobs) =
-            top.section("jobs", &["log-mib", "image-days", "image-gib"], diagnostics)
-        {
-            self.job_log_mib = jobs.one("log-mib", "a number of MiB", diagnostics);
-            self.job_image_days = jobs.one("image-days", "a number of days", diagnostics);
-            self.job_image_gib = jobs.one("image-gib", "a number of GiB", diagnostics);
-        }
+        self.fleet(top, diagnostics);
+        self.boot(top, diagnostics);
+        self.firmware(top, diagnostics);
+        self.dhcp(top, diagnostics);
+        self.overlays(top, diagnostics);
+        self.jobs(top, diagnostics);
         self.registries = RawRegistries::read(top, diagnostics);
         self.limits(top, diagnostics);
         self.audit(top, diagnostics);
         self.quotas(top, diagnostics);
-        if let Some(log) = top.section("log", &["format", "level"], diagnostics) {
-            self.log_format = log.one("format", "text or json", diagnostics);
-            self.log_level = log.one("level", "a filter such as info", diagnostics);
-        }
+        self.log(top, diagnostics);
     }
-}
 
-impl Raw {
+    fn api(&mut self, top: &Section<'_>, diagnostics: &mut Vec<Diagnostic>) {
+        let known = [
+            "listen",
+            "certificate",
+            "key",
+            "session-idle-seconds",
+            "session-life-seconds",
+            "token-days",
+            "token-max-days",
+        ];
+        let Some(api) = top.section("api", &known, diagnostics) else { return };
+        self.api_listen = api.one("listen", "ADDRESS:PORT", diagnostics);
+        self.api_certificate = api.one("certificate", "a path", diagnostics);
+        self.api_key = api.one("key", "a path", diagnostics);
+        self.session_idle_seconds =
+            api.one("session-idle-seconds", "a number of seconds", diagnostics);
+        self.session_life_seconds =
+            api.one("session-life-seconds", "a number of seconds", diagnostics);
+        self.token_days = api.one("token-days", "a number of days", diagnostics);
+        self.token_max_days = api.one("token-max-days", "a number of days", diagnostics);
+    }
+
+    fn fleet(&mut self, top: &Section<'_>, diagnostics: &mut Vec<Diagnostic>) {
+        let known = ["port", "heartbeat-seconds"];
+        let Some(fleet) = top.section("fleet", &known, diagnostics) else { return };
+        self.fleet_port = fleet.one("port", "a port number", diagnostics);
+        self.heartbeat_seconds = fleet.one("heartbeat-seconds", "a number of seconds", diagnostics);
+    }
+
+    fn boot(&mut self, top: &Section<'_>, diagnostics: &mut Vec<Diagnostic>) {
+        let known = ["http-port", "tftp", "substrate", "templates"];
+        let Some(boot) = top.section("boot", &known, diagnostics) else { return };
+        self.http_port = boot.one("http-port", "a port number", diagnostics);
+        self.tftp = boot.one("tftp", "true or false", diagnostics);
+        self.substrate = boot.one("substrate", "a path", diagnostics);
+        self.templates = boot.one("templates", "a path", diagnostics);
+    }
+
+    fn firmware(&mut self, top: &Section<'_>, diagnostics: &mut Vec<Diagnostic>) {
+        let known = ["bios", "efi-x86-64", "efi-arm64"];
+        let Some(firmware) = top.section("firmware", &known, diagnostics) else { return };
+        self.firmware_bios = firmware.one("bios", "a path", diagnostics);
+        self.firmware_efi_x86_64 = firmware.one("efi-x86-64", "a path", diagnostics);
+        self.firmware_efi_arm64 = firmware.one("efi-arm64", "a path", diagnostics);
+    }
+
+    fn dhcp(&mut self, top: &Section<'_>, diagnostics: &mut Vec<Diagnostic>) {
+        let known = ["mode", "lease-seconds", "subnets"];
+        let Some(dhcp) = top.section("dhcp", &known, diagnostics) else { return };
+        self.dhcp_mode = dhcp.one("mode", "authoritative, proxy or off", diagnostics);
+        self.lease_seconds = dhcp.one("lease-seconds", "a number of seconds", diagnostics);
+        self.subnets = dhcp.subnets(diagnostics);
+    }
+
+    fn overlays(&mut self, top: &Section<'_>, diagnostics: &mut Vec<Diagnostic>) {
+        let Some(overlays) = top.section("overlays", &["shipped", "site"], diagnostics) else {
+            return;
+        };
+        self.shipped_overlays = overlays.one("shipped", "a path", diagnostics);
+        self.site_overlays = overlays.one("site", "a path", diagnostics);
+    }
+
+    fn jobs(&mut self, top: &Section<'_>, diagnostics: &mut Vec<Diagnostic>) {
+        let known = ["log-mib", "image-days", "image-gib"];
+        let Some(jobs) = top.section("jobs", &known, diagnostics) else { return };
+        self.job_log_mib = jobs.one("log-mib", "a number of MiB", diagnostics);
+        self.job_image_days = jobs.one("image-days", "a number of days", diagnostics);
+        self.job_image_gib = jobs.one("image-gib", "a number of GiB", diagnostics);
+    }
+
     fn limits(&mut self, top: &Section<'_>, diagnostics: &mut Vec<Diagnostic>) {
         let known = ["connections", "unproven-connections", "unproven-per-address"];
         let Some(limits) = top.section("limits", &known, diagnostics) else { return };
@@ -252,26 +286,10 @@ impl Raw {
         }
     }
 
-    fn api(&mut self, top: &Section<'_>, diagnostics: &mut Vec<Diagnostic>) {
-        let known = [
-            "listen",
-            "certificate",
-            "key",
-            "session-idle-seconds",
-            "session-life-seconds",
-            "token-days",
-            "token-max-days",
-        ];
-        let Some(api) = top.section("api", &known, diagnostics) else { return };
-        self.api_listen = api.one("listen", "ADDRESS:PORT", diagnostics);
-        self.api_certificate = api.one("certificate", "a path", diagnostics);
-        self.api_key = api.one("key", "a path", diagnostics);
-        self.session_idle_seconds =
-            api.one("session-idle-seconds", "a number of seconds", diagnostics);
-        self.session_life_seconds =
-            api.one("session-life-seconds", "a number of seconds", diagnostics);
-        self.token_days = api.one("token-days", "a number of days", diagnostics);
-        self.token_max_days = api.one("token-max-days", "a number of days", diagnostics);
+    fn log(&mut self, top: &Section<'_>, diagnostics: &mut Vec<Diagnostic>) {
+        let Some(log) = top.section("log", &["format", "level"], diagnostics) else { return };
+        self.log_format = log.one("format", "text or json", diagnostics);
+        self.log_level = log.one("level", "a filter such as info", diagnostics);
     }
 }
 

@@ -1,130 +1,23 @@
-//! What the shape cannot say: rules of names and paths, and what only the whole document shows.
-
-use std::collections::{BTreeMap, HashMap, HashSet};
+//! What the shape cannot say: rules of names, paths, programs and arrays here, and in modules of
+//! their own:
+//!
+//! | module | has |
+//! |---|---|
+//! | `limits` | how much a job may have |
+//! | `whole` | what only the whole document shows |
+//! | `sink` | where the checks put what they find |
 
 use api::device::DeviceKind;
-use yaml_tree::{Diagnostics, IndexedTree, Location, Tree, did_you_mean};
 
-use crate::{
-    JobDependency, MAX_JOBS, MAX_MERGED_BYTES, MAX_TASKS, MAX_TRANSFERS_OF_JOBS, TaskArray,
-    Workflow, raw, words,
-};
+use crate::{MAX_TASKS, TaskArray, raw, words};
 
 mod limits;
+mod sink;
+mod whole;
 
 pub(crate) use limits::job as limits;
-
-/// Longest name of a job or a volume with which a document is looked at closely: that of a path.
-const MAX_NAME_BYTES: usize = 4_096;
-
-/// Collects mistakes and warnings, each at the place of its path.
-///
-/// There are two kinds of mistakes, and a document is handed to them at two times:
-///
-/// | kind | means | refuses |
-/// |---|---|---|
-/// | [`Self::refuse`], [`Self::hint`] | it can be read, and is not accepted | at submission alone |
-/// | [`Self::unreadable`], [`Self::unknown`] | what it says is not known, and was left out | always |
-///
-/// A document that an earlier release accepted and stored is read again without the first kind
-/// (docs/decisions/0007-stored-plans.md). So a new rule is a `refuse`; never a narrower reading.
-///
-/// What is past the limit of mistakes is counted, and its place is not looked up.
-#[derive(Debug)]
-pub(crate) struct DiagnosticSink<'a> {
-    places: IndexedTree<'a>,
-    /// What is not accepted though it can be read.
-    refused: Diagnostics,
-    /// What could not be read.
-    unreadable: Diagnostics,
-    warnings: Diagnostics,
-}
-
-/// All that was noted, by kind.
-#[derive(Debug)]
-pub(crate) struct CollectedDiagnostics {
-    pub(crate) refused: Diagnostics,
-    pub(crate) unreadable: Diagnostics,
-    pub(crate) warnings: Diagnostics,
-    /// Steps of looking places up. Those of each kind are in itself.
-    pub(crate) steps: u64,
-}
-
-impl<'a> DiagnosticSink<'a> {
-    /// `unreadable`: what the walk over the tree could not read.
-    pub(crate) fn new(tree: &'a Tree, unreadable: Diagnostics) -> Self {
-        let (refused, warnings) = (Diagnostics::default(), Diagnostics::default());
-        Self { places: IndexedTree::new(tree), refused, unreadable, warnings }
-    }
-
-    /// Refuses what can be read. Counts at submission alone.
-    pub(crate) fn refuse(&mut self, path: &str, message: &str) {
-        note(&mut self.refused, &self.places, path, || (message.to_owned(), None));
-    }
-
-    /// [`Self::refuse`] with a way to mend it.
-    pub(crate) fn hint(&mut self, path: &str, message: &str, hint: &str) {
-        note(&mut self.refused, &self.places, path, || (message.to_owned(), Some(hint.to_owned())));
-    }
-
-    /// Notes what is left out because nobody knows what it means. Counts whenever the document is
-    /// read.
-    pub(crate) fn unreadable(&mut self, path: &str, message: &str, hint: &str) {
-        note(&mut self.unreadable, &self.places, path, || {
-            (message.to_owned(), Some(hint.to_owned()))
-        });
-    }
-
-    pub(crate) fn warn(&mut self, path: &str, message: &str) {
-        note(&mut self.warnings, &self.places, path, || (message.to_owned(), None));
-    }
-
-    /// A name that is not there, with the nearest one that is: what refers to it cannot be read.
-    pub(crate) fn unknown<'b>(
-        &mut self,
-        path: &str,
-        what: &str,
-        name: &str,
-        known: impl Iterator<Item = &'b str>,
-    ) {
-        note(&mut self.unreadable, &self.places, path, || {
-            (format!("there is no {what} {name:?}"), did_you_mean(name, known))
-        });
-    }
-
-    /// A mistake was noted at this path or below. Of those that are only counted nothing is known: the
-    /// answer then matters for their number alone.
-    pub(crate) fn has(&self, path: &str) -> bool {
-        let is_below =
-            |rest: &str| rest.is_empty() || path.is_empty() || rest.starts_with(['.', '[']);
-        let mut diagnostics = self.unreadable.iter().chain(self.refused.iter());
-        diagnostics.any(|diagnostic| diagnostic.path.strip_prefix(path).is_some_and(is_below))
-    }
-
-    /// Counts what a loop looked at.
-    pub(crate) fn count(&mut self, steps: usize) {
-        self.warnings.count(steps);
-    }
-
-    pub(crate) fn into_noted(self) -> CollectedDiagnostics {
-        let Self { places, refused, unreadable, warnings } = self;
-        CollectedDiagnostics { refused, unreadable, warnings, steps: places.steps() }
-    }
-}
-
-/// Notes a mistake at the place of a path.
-fn note(
-    diagnostics: &mut Diagnostics,
-    places: &IndexedTree<'_>,
-    path: &str,
-    told: impl FnOnce() -> (String, Option<String>),
-) {
-    let at = match diagnostics.is_full() {
-        true => places.start(),
-        false => places.find(path).unwrap_or(places.start()),
-    };
-    diagnostics.add_with(at, path, told);
-}
+pub(crate) use sink::{CollectedDiagnostics, DiagnosticSink};
+pub(crate) use whole::{is_small_enough, whole};
 
 /// RFC 1034 labels, and `_` and `.` as people's documents have them. It becomes a part of paths,
 /// here and on nodes, so `.` and `..` are none; the host name is made of it where it is needed.
@@ -137,7 +30,8 @@ pub(crate) fn name(what: &str, name: &str, path: &str, notes: &mut DiagnosticSin
         && !name.starts_with('-')
         && !name.ends_with('-');
     if !is_good {
-        let hint = "use 1 to 63 lower-case letters, digits, `_`, `.` and inner hyphens, not `.` or `..` alone";
+        let hint = "use 1 to 63 lower-case letters, digits, `_`, `.` and inner hyphens, not `.` or \
+                    `..` alone";
         notes.hint(path, &format!("{name:?} cannot name a {what}"), hint);
     }
 }
@@ -276,7 +170,8 @@ fn run_as(words: &[String]) -> String {
     );
     if let Some(word) = words::of_a_shell(words) {
         told += &format!(
-            "; no shell reads them, so {word:?} is passed as it is: for a shell write [/bin/sh, -c, …]"
+            "; no shell reads them, so {word:?} is passed as it is: for a shell write \
+             [/bin/sh, -c, …]"
         );
     }
     told
@@ -312,198 +207,4 @@ pub(crate) fn array(
         notes.hint(&path, &message(), hint);
     }
     Some(TaskArray { start, end, concurrency })
-}
-
-/// Whether the document is of a size that is looked at closely; a mistake if it is not. Nothing is made
-/// of its jobs before.
-pub(crate) fn is_small_enough(document: &raw::Document, notes: &mut DiagnosticSink<'_>) -> bool {
-    let names = document.jobs.keys().chain(document.volumes.keys());
-    // The name is a part of every path below it. What is wrong with one the checks of names tell; this
-    // is so long that there is none.
-    let is_long = |name: &&String| name.len() > MAX_NAME_BYTES;
-    notes.count(document.jobs.len() + document.volumes.len());
-    if let Some(name) = names.clone().find(is_long) {
-        let message = format!("a name of {} bytes cannot name a job or a volume", name.len());
-        notes.hint("", &message, "use 1 to 63 characters");
-        return false;
-    }
-    if document.jobs.len() > MAX_JOBS {
-        let message =
-            format!("the document has {} jobs; at most {MAX_JOBS} are taken", document.jobs.len());
-        notes.hint("jobs", &message, "an array makes many tasks of one job");
-        return false;
-    }
-    merged(document, notes)
-}
-
-/// What `defaults` come to when they are merged into every job. `false` if that is more than is
-/// made: the jobs are then not looked at.
-fn merged(document: &raw::Document, notes: &mut DiagnosticSink<'_>) -> bool {
-    let raw::Job { env, mounts, resource, .. } = &document.defaults.job;
-    let annotations = document.annotations.iter().chain(&resource.annotations);
-    let labels: usize = annotations.map(|(key, value)| key.len() + value.len()).sum();
-    let env: usize = env.iter().map(String::len).sum();
-    let mounts: usize = mounts.iter().map(|(key, value)| key.len() + value.to_string().len()).sum();
-    let devices: usize = resource.devices.keys().map(String::len).sum();
-    let bytes = (env + mounts + devices + labels).saturating_mul(document.jobs.len());
-    if bytes > MAX_MERGED_BYTES {
-        let message = format!(
-            "in all {} jobs the defaults come to {bytes} bytes; at most {MAX_MERGED_BYTES} are taken",
-            document.jobs.len()
-        );
-        notes.hint("defaults.job", &message, "put what is large into an entry of `files`");
-        return false;
-    }
-    true
-}
-
-/// Names that must be there, and cycles.
-pub(crate) fn whole(workflow: &Workflow, notes: &mut DiagnosticSink<'_>) {
-    if workflow.jobs.is_empty() && !notes.has("jobs") && !notes.has("services") {
-        notes.hint(
-            "",
-            "the document has no job",
-            "such as `jobs: {hello: {image: …, command: […]}}`",
-        );
-    }
-    let volumes = || workflow.volumes.iter().map(|volume| volume.name.as_str());
-    let known: HashSet<&str> = volumes().collect();
-    let jobs = numbers(workflow);
-    // A job that is not there may be a service, and those are refused by themselves.
-    let has_services = notes.has("services");
-    for job in &workflow.jobs {
-        let path = format!("jobs.{}", job.name);
-        notes.count(1 + job.depends_on.len() + job.mounts.len());
-        for (index, JobDependency { name, .. }) in job.depends_on.iter().enumerate() {
-            if !jobs.contains_key(name.as_str()) && !has_services {
-                let keys = ["depends-on", "requires"].map(|key| format!("{path}.{key}[{index}]"));
-                let others = workflow.jobs.iter().map(|other| other.name.as_str());
-                notes.unknown_at(
-                    &keys,
-                    &path,
-                    "job",
-                    name,
-                    others.filter(|known| *known != job.name),
-                );
-            }
-        }
-        for mount in &job.mounts {
-            if !known.contains(mount.volume.as_str()) {
-                let keys =
-                    [&mount.volume, &mount.location].map(|key| format!("{path}.mounts.{key}"));
-                notes.unknown_at(&keys, &path, "volume", &mount.volume, volumes());
-            }
-        }
-    }
-    transfers_of_jobs(workflow, notes);
-    if let Some(cycle) = cycle(workflow, &jobs) {
-        let first = format!("jobs.{}", cycle.first().copied().unwrap_or_default());
-        let message = format!("jobs wait for each other: {}", cycle.join(" → "));
-        notes.unreadable(&first, &message, "take one edge out");
-    }
-}
-
-/// The number of each job in the document; the first one of a name.
-fn numbers(workflow: &Workflow) -> HashMap<&str, usize> {
-    let mut numbers = HashMap::with_capacity(workflow.jobs.len());
-    for (number, job) in workflow.jobs.iter().enumerate() {
-        numbers.entry(job.name.as_str()).or_insert(number);
-    }
-    numbers
-}
-
-/// How often a job and a file of a volume that it mounts wait for each other: each is stored.
-fn transfers_of_jobs(workflow: &Workflow, notes: &mut DiagnosticSink<'_>) {
-    let files = workflow.volumes.iter().map(|volume| {
-        let count = volume.ingress.len() + volume.egress.len();
-        (volume.name.as_str(), count)
-    });
-    let files: BTreeMap<&str, usize> = files.collect();
-    let mounts = workflow.jobs.iter().flat_map(|job| &job.mounts);
-    let pairs = mounts.filter_map(|mount| files.get(mount.volume.as_str())).sum::<usize>();
-    if pairs > MAX_TRANSFERS_OF_JOBS {
-        let message = format!(
-            "its jobs mount volumes with {pairs} files in or out, a file counted for each job; at most \
-             {MAX_TRANSFERS_OF_JOBS} are taken"
-        );
-        notes.hint("volumes", &message, "take many files in as one archive");
-    }
-}
-
-impl DiagnosticSink<'_> {
-    /// The document has something at exactly this path.
-    pub(crate) fn is_there(&self, path: &str) -> bool {
-        let parent = path.rsplit_once(['.', '[']).map_or("", |(parent, _)| parent);
-        let place = |path: &str| -> Option<Location> { self.places.find(path) };
-        let (at, parent) = (place(path), place(parent));
-        at.is_some() && at != parent && parent.is_some()
-    }
-
-    /// [`Self::unknown`] at the first of some paths that the document has, or else at another.
-    fn unknown_at<'b>(
-        &mut self,
-        written: &[String],
-        or_else: &str,
-        what: &str,
-        name: &str,
-        known: impl Iterator<Item = &'b str>,
-    ) {
-        let place = match self.unreadable.is_full() {
-            true => None,
-            false => written.iter().find(|path| self.is_there(path)),
-        };
-        self.unknown(place.map_or(or_else, String::as_str), what, name, known);
-    }
-}
-
-/// The first cycle among the jobs, from a job back to itself.
-fn cycle<'a>(workflow: &'a Workflow, numbers: &HashMap<&str, usize>) -> Option<Vec<&'a str>> {
-    #[derive(Clone, Copy, PartialEq)]
-    enum Mark {
-        New,
-        Open,
-        Done,
-    }
-    let edges: Vec<Vec<usize>> = workflow
-        .jobs
-        .iter()
-        .map(|job| {
-            let names = job.depends_on.iter().map(|dependency| dependency.name.as_str());
-            names.filter_map(|name| numbers.get(name).copied()).collect()
-        })
-        .collect();
-    let mut marks = vec![Mark::New; edges.len()];
-    for start in 0..edges.len() {
-        // Jobs on the way, each with the number of the edge that is looked at next.
-        let mut way: Vec<(usize, usize)> = Vec::new();
-        if marks[start] == Mark::New {
-            marks[start] = Mark::Open;
-            way.push((start, 0));
-        }
-        while let Some((job, edge)) = way.last_mut() {
-            let Some(&next) = edges[*job].get(*edge) else {
-                marks[*job] = Mark::Done;
-                way.pop();
-                continue;
-            };
-            *edge += 1;
-            match marks[next] {
-                Mark::Done => {}
-                Mark::New => {
-                    marks[next] = Mark::Open;
-                    way.push((next, 0));
-                }
-                Mark::Open => {
-                    let from = way.iter().position(|(job, _)| *job == next)?;
-                    let mut names: Vec<&str> = way[from..]
-                        .iter()
-                        .map(|(job, _)| workflow.jobs[*job].name.as_str())
-                        .collect();
-                    names.push(&workflow.jobs[next].name);
-                    return Some(names);
-                }
-            }
-        }
-    }
-    None
 }

@@ -8,7 +8,8 @@
 //! |---|---|
 //! | [`schema`] | which keys there are, and what their values must be |
 //! | [`raw`] | the document as written, without mistakes of form |
-//! | [`normal`] | the one form |
+//! | [`workflow`] | the one form |
+//! | [`normal`] | from the document as written to the one form |
 //! | [`check`] | what only the whole shows: unknown names, cycles |
 //! | [`labels`] | annotations: labels that a job's node must have |
 //! | [`units`] | sizes and durations |
@@ -27,9 +28,10 @@ mod schema;
 mod units;
 mod uris;
 pub mod words;
+mod workflow;
 
 pub use expand::{expand, expand_known};
-pub use normal::{
+pub use workflow::{
     Affinity, Destination, Egress, Ingress, Job, JobDependency, Mount, Resource, Source, TaskArray,
     Volume, Workflow,
 };
@@ -80,16 +82,6 @@ impl Parsed {
             diagnostics.add(at, &path, message, None);
         }
         diagnostics.told()
-    }
-}
-
-impl Workflow {
-    /// The normalised form as YAML, to look at: defaults merged, units gone.
-    ///
-    /// # Errors
-    /// The writer's; none are known.
-    pub fn to_yaml(&self) -> Result<String, serde_saphyr::ser::Error> {
-        serde_saphyr::to_string(self)
     }
 }
 

@@ -2,14 +2,12 @@
 //! [`api::channel::session`]; what outlives the connection: `link.rs`.
 
 mod greeting;
+mod reports;
 
 use std::{sync::Arc, time::Duration};
 
 use api::{
-    channel::{
-        Agreement, Frame, FromAgent, FromServer, MAX_KIND_CHARS, MAX_MESSAGE_BYTES, Offer,
-        kind_of_message,
-    },
+    channel::{Agreement, Frame, FromAgent, FromServer, MAX_MESSAGE_BYTES, Offer, kind_of_message},
     ids::NodeId,
     overlay::Generation,
     status::Severity,
@@ -30,11 +28,9 @@ use tokio::{
 
 use super::{NodeIdentity, Port, hello::MAX_HELLO_BYTES};
 use crate::{
-    Fleet, FleetError, clock,
+    Fleet, FleetError,
     connection::{Connection, MAX_OUTGOING, Outgoing},
     lifecycle::{AgentInstance, Event},
-    registry::Change,
-    runs::RunMessage,
 };
 
 /// Time for an older connection of the same node to end what it is dealing with: less than the 15 s for
@@ -49,9 +45,6 @@ const PROBE_TIMEOUT: Duration = Duration::from_secs(3);
 
 /// Time for the closing words.
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(2);
-
-/// After so many seconds an agent that failed to apply overlays is told again.
-const TELL_AGAIN_SECONDS: i64 = 60;
 
 /// Longest version of an agent or an image that is taken from a hello, characters: it is kept and shown.
 const MAX_NAME_CHARS: usize = 200;
@@ -292,7 +285,8 @@ impl Channel {
                     return Err(DisconnectReason { code: Some(close_code::POLICY), why: closing });
                 }
                 () = shutdown.cancelled() => {
-                    return Err(DisconnectReason { code: Some(close_code::RESTART), why: "the server is stopping".into() });
+                    let why = "the server is stopping".into();
+                    return Err(DisconnectReason { code: Some(close_code::RESTART), why });
                 }
                 out = self.outgoing.recv() => match out {
                     Some(Outgoing::Frame(frame)) => self.send(frame).await?,
@@ -354,124 +348,6 @@ impl Channel {
                 Ok(())
             }
         }
-    }
-
-    /// Takes one frame. It is acknowledged only when what it says is on disk. `kind`: type of a message that is unknown.
-    async fn frame(&mut self, frame: Frame<FromAgent>, kind: &str) -> Result<(), DisconnectReason> {
-        let (speaks, fleet) = (frame.message.is_some(), self.port.fleet.clone());
-        let received = fleet.received(self.node.id, |link| link.receive(frame))?;
-        let message = received.map_err(|error| DisconnectReason::protocol(error.to_string()))?;
-        let going = matches!(message, Some(FromAgent::GoingDown { .. }));
-        if let Some(message) = message {
-            self.message(message, kind).await?;
-            fleet.link(self.node.id, |link| link.done())?;
-        }
-        if speaks {
-            self.send(Frame { seq: 0, ack: 0, message: None }).await?;
-        }
-        if going {
-            return Err(DisconnectReason {
-                code: Some(close_code::NORMAL),
-                why: "the node goes down".into(),
-            });
-        }
-        Ok(())
-    }
-
-    async fn message(&mut self, message: FromAgent, kind: &str) -> Result<(), DisconnectReason> {
-        let fleet = self.port.fleet.clone();
-        match message {
-            FromAgent::Hello { .. } => return Err(DisconnectReason::protocol("a second hello")),
-            FromAgent::Heartbeat { .. } => {}
-            FromAgent::Inventory { inventory } => {
-                fleet.store_inventory(self.node.id, &inventory).await?;
-            }
-            FromAgent::Topology { xml } => fleet.store_topology(self.node.id, xml).await?,
-            FromAgent::OverlaysApplied { generation, written, removed, error } => {
-                let ticket = self.overlays_applied(generation, written, removed, error)?;
-                fleet.durable(ticket).await?;
-            }
-            FromAgent::Runs { runs, paused, volumes, complete } => {
-                let node = self.node.id;
-                let (news, list) = (None, true);
-                let message =
-                    |done| RunMessage { node, runs, news, paused, volumes, complete, list, done };
-                fleet.handle_run_list(message).await;
-            }
-            FromAgent::Run { report } => {
-                fleet.handle_run_message(self.node.id, vec![report], None).await
-            }
-            FromAgent::RunNews { run, news } => {
-                fleet.handle_run_message(self.node.id, Vec::new(), Some((run, news))).await;
-            }
-            FromAgent::Refusing { reason } => {
-                fleet.apply_event(self.node.id, Event::Refuses { reason }).await?
-            }
-            FromAgent::UpgradeFailed { why } => {
-                let message = format!("its agent stays as it is: {why}");
-                let ((), ticket) = fleet
-                    .change(self.node.id, |change| change.record(Severity::Warning, &message))?;
-                fleet.durable(ticket).await?;
-            }
-            FromAgent::Usage { runs } => fleet.handle_usage(self.node.id, runs),
-            FromAgent::Unsupported { command } => {
-                fleet.inner.protocol.unsupported_commands.inc();
-                let command: String = command.chars().take(MAX_KIND_CHARS).collect();
-                self.record_unknown(format!(
-                    "its agent doesn't know the command `{command}`: upgrade it with `bedplate node upgrade`"
-                ))
-                .await?;
-            }
-            FromAgent::Unknown => {
-                fleet.inner.protocol.unknown_reports.inc();
-                self.record_unknown(format!(
-                    "sent a `{kind}`, which this server doesn't know and ignores: the agent is newer"
-                ))
-                .await?;
-            }
-            FromAgent::GoingDown { reboot } => {
-                fleet.apply_event(self.node.id, Event::GoingDown { reboot }).await?
-            }
-        }
-        Ok(())
-    }
-
-    /// Writes into the node's history what the other side of another release did not know, once in a connection:
-    /// it may come with each heartbeat.
-    async fn record_unknown(&mut self, message: String) -> Result<(), DisconnectReason> {
-        if !std::mem::replace(&mut self.unknown_recorded, true) {
-            let fleet = &self.port.fleet;
-            let record = |change: &mut Change<'_>| change.record(Severity::Warning, &message);
-            let ((), ticket) = fleet.change(self.node.id, record)?;
-            fleet.durable(ticket).await?;
-        }
-        Ok(())
-    }
-
-    fn overlays_applied(
-        &self,
-        generation: Generation,
-        written: u64,
-        removed: u64,
-        error: Option<String>,
-    ) -> Result<crate::registry::Ticket, FleetError> {
-        let now = clock::now();
-        let digest: String = generation.digest.hex().chars().take(12).collect();
-        let changed = self.port.fleet.change(self.node.id, |change| match error {
-            None => {
-                change.entry.link.overlays_applied(generation);
-                let message = format!(
-                    "applied runtime overlays {digest}: {written} files written, {removed} removed"
-                );
-                change.record(Severity::Info, &message);
-            }
-            Some(error) => {
-                change.entry.link.retry_overlays(now.plus_seconds(TELL_AGAIN_SECONDS));
-                let message = format!("could not apply runtime overlays {digest}: {error}");
-                change.record(Severity::Warning, &message);
-            }
-        });
-        changed.map(|((), ticket)| ticket)
     }
 
     /// Gives up the node's place. Returns the socket for the closing words.

@@ -270,20 +270,7 @@ pub async fn keep<C: Containers>(
         usages: VecDeque::new(),
         news_at: None,
     };
-    supervisor.node.volumes.finish_removals();
-    let found = RunDirectory::all(&supervisor.node.places.runs)?;
-    // What is not over has its devices before anything new begins.
-    for (directory, spec) in &found {
-        if let Some(claim) =
-            directory.claim().filter(|_| !matches!(directory.state(), RunState::Ended(_)))
-        {
-            supervisor.node.claims.adopt(spec.run, claim);
-        }
-    }
-    for (directory, spec) in found {
-        supervisor.core.adopt(spec.run, directory.state());
-        supervisor.begin(directory, spec);
-    }
+    supervisor.adopt()?;
     let mut sweep = interval(SWEEP_INTERVAL);
     sweep.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let mut look = interval(LOOK_INTERVAL);
@@ -314,7 +301,8 @@ pub async fn keep<C: Containers>(
             },
             Some(told) = reported.recv() => supervisor.heard(told),
             Ok(permit) = outbox.reserve(), if speaks => {
-                if let Some(message) = supervisor.core.take_pending_report().or_else(|| supervisor.usages.pop_front()) {
+                let report = supervisor.core.take_pending_report();
+                if let Some(message) = report.or_else(|| supervisor.usages.pop_front()) {
                     permit.send(message);
                 }
             }
@@ -328,6 +316,25 @@ pub async fn keep<C: Containers>(
 }
 
 impl<C: Containers> RunSupervisor<C> {
+    /// Goes on with the runs of before, whose directories are there.
+    fn adopt(&mut self) -> Result<(), DirectoryError> {
+        self.node.volumes.finish_removals();
+        let found = RunDirectory::all(&self.node.places.runs)?;
+        // What is not over has its devices before anything new begins.
+        for (directory, spec) in &found {
+            if let Some(claim) =
+                directory.claim().filter(|_| !matches!(directory.state(), RunState::Ended(_)))
+            {
+                self.node.claims.adopt(spec.run, claim);
+            }
+        }
+        for (directory, spec) in found {
+            self.core.adopt(spec.run, directory.state());
+            self.begin(directory, spec);
+        }
+        Ok(())
+    }
+
     /// Looks whether jobs can begin here.
     fn look(&mut self) {
         let why = self.node.fitness.look(self.refuses, linux::clock::monotonic());
@@ -456,7 +463,8 @@ impl<C: Containers> RunSupervisor<C> {
             RunProgress::News(run, news) => return self.core.happened(run, news),
         };
         if let (RunState::Ended(end), Some(held)) = (&report.state, self.held.get(&report.run)) {
-            tracing::info!(run = %report.run, subject = held.spec.subject, outcome = ?end.outcome, "run ended");
+            let (run, subject) = (report.run, &held.spec.subject);
+            tracing::info!(%run, subject, outcome = ?end.outcome, "run ended");
             held.log_bytes.send_replace(Some(end.log_bytes));
             self.node.containers.clean(held.directory.path());
         }

@@ -30,11 +30,7 @@ pub(crate) fn make(name: &str, argument: Option<&str>) -> anyhow::Result<()> {
         "mount" => {
             mount::mount(Path::new("none"), Path::new("/tmp"), "tmpfs", mount::Flags::empty(), "")?
         }
-        "make-device" => {
-            let path = Path::new("/tmp/kmsg");
-            mount::make_character_device(path, 0o666, 1, 11)?;
-            OpenOptions::new().write(true).open(path)?;
-        }
+        "make-device" => make_device()?,
         "write" => drop(OpenOptions::new().write(true).open(argument()?)?),
         "is-root" => ensure!(attempts::is_root(), "not root"),
         "unshare-user" => unshare(CloneFlags::CLONE_NEWUSER)?,
@@ -67,12 +63,7 @@ pub(crate) fn make(name: &str, argument: Option<&str>) -> anyhow::Result<()> {
         }
         "ports" => attempts::reach_ports()?,
         "kernel-log" => attempts::read_kernel_log()?,
-        "fork" => {
-            let many = 0..argument()?.parse()?;
-            let children: Result<Vec<_>, _> =
-                many.map(|_: u32| program("/bin/sleep").arg("600").spawn()).collect();
-            children?;
-        }
+        "fork" => fork(argument()?.parse()?)?,
         "fill" => {
             let bytes = argument()?.parse::<usize>()? << 20;
             let filled = std::hint::black_box(vec![1_u8; bytes]);
@@ -83,16 +74,36 @@ pub(crate) fn make(name: &str, argument: Option<&str>) -> anyhow::Result<()> {
             wanted.set(argument()?.parse()?)?;
             sched_setaffinity(Pid::from_raw(0), &wanted)?;
         }
-        "leave-root" => {
-            fs::create_dir("/tmp/inner")?;
-            chroot("/tmp/inner")?;
-            for _ in 0..64 {
-                std::env::set_current_dir("..")?;
-            }
-            chroot(".")?;
-            ensure!(Path::new("/bin/guest").exists(), "still in the container");
-        }
+        "leave-root" => leave_root()?,
         other => bail!("no attempt {other}"),
     }
+    Ok(())
+}
+
+/// Makes the device of the kernel's log, and opens it.
+fn make_device() -> anyhow::Result<()> {
+    let path = Path::new("/tmp/kmsg");
+    mount::make_character_device(path, 0o666, 1, 11)?;
+    OpenOptions::new().write(true).open(path)?;
+    Ok(())
+}
+
+/// Starts so many processes, which stay.
+fn fork(count: u32) -> anyhow::Result<()> {
+    let children: Result<Vec<_>, _> =
+        (0..count).map(|_| program("/bin/sleep").arg("600").spawn()).collect();
+    children?;
+    Ok(())
+}
+
+/// Goes up from a working directory that is outside of the root that it sets.
+fn leave_root() -> anyhow::Result<()> {
+    fs::create_dir("/tmp/inner")?;
+    chroot("/tmp/inner")?;
+    for _ in 0..64 {
+        std::env::set_current_dir("..")?;
+    }
+    chroot(".")?;
+    ensure!(Path::new("/bin/guest").exists(), "still in the container");
     Ok(())
 }

@@ -20,7 +20,7 @@ use super::{
     AffinityPlan, Dependency, Destination, FileKey, FilePlan, JobPlan, MountPlan, Plan, PlanError,
     ResourcePlan, Source, StageAction, StageId, StagePlan, StoredFile, StoredFiles, Tasks,
 };
-use crate::{DEFAULT_TIMEOUT_SECONDS, Job, JobDependency, TaskArray, Workflow, normal};
+use crate::{DEFAULT_TIMEOUT_SECONDS, Job, JobDependency, TaskArray, Workflow, workflow};
 
 /// See [`Plan::of`].
 pub(super) fn build(workflow: &Workflow, files: &StoredFiles) -> Result<Plan, PlanError> {
@@ -161,8 +161,8 @@ impl<'a> Builder<'a> {
             let mut stages = vec![volumes[number]];
             for ingress in &volume.ingress {
                 let source = match &ingress.source {
-                    normal::Source::Http { url } => Source::Http { url: url.clone() },
-                    normal::Source::File { name } => {
+                    workflow::Source::Http { url } => Source::Http { url: url.clone() },
+                    workflow::Source::File { name } => {
                         Source::File(self.stored(FileKey::Named(name.clone()))?)
                     }
                 };
@@ -218,7 +218,7 @@ impl<'a> Builder<'a> {
             Ok(FilePlan { path: path.clone(), contents })
         };
         let mounts = job.mounts.iter().map(|mount| {
-            let normal::Mount { volume, location } = mount.clone();
+            let workflow::Mount { volume, location } = mount.clone();
             MountPlan { volume, location }
         });
         Ok(JobPlan {
@@ -249,8 +249,8 @@ impl<'a> Builder<'a> {
         for (number, volume) in self.workflow.volumes.iter().enumerate() {
             for egress in &volume.egress {
                 let destination = match egress.destination.clone() {
-                    normal::Destination::Http { url } => Destination::Http { url },
-                    normal::Destination::Local { path } => Destination::Local { path },
+                    workflow::Destination::Http { url } => Destination::Http { url },
+                    workflow::Destination::Local { path } => Destination::Local { path },
                 };
                 let (volume, path) = (volume.name.clone(), egress.path.clone());
                 let name = format!("{volume}/{path}");
@@ -301,16 +301,16 @@ fn tasks(array: TaskArray) -> Tasks {
     Tasks { first: Some(array.start), count, concurrency: array.concurrency.unwrap_or(count) }
 }
 
-impl From<&normal::Resource> for ResourcePlan {
-    fn from(resource: &normal::Resource) -> Self {
+impl From<&workflow::Resource> for ResourcePlan {
+    fn from(resource: &workflow::Resource) -> Self {
         let resource = resource.clone();
-        let normal::Resource { cores, affinity, threads, memory_bytes, memory_by_core, .. } =
+        let workflow::Resource { cores, affinity, threads, memory_bytes, memory_by_core, .. } =
             resource;
-        let normal::Resource { devices, labels, exclusive, .. } = resource;
+        let workflow::Resource { devices, labels, exclusive, .. } = resource;
         let affinity = match affinity {
-            normal::Affinity::Core => AffinityPlan::Core,
-            normal::Affinity::Socket => AffinityPlan::Socket,
-            normal::Affinity::Numa => AffinityPlan::Numa,
+            workflow::Affinity::Core => AffinityPlan::Core,
+            workflow::Affinity::Socket => AffinityPlan::Socket,
+            workflow::Affinity::Numa => AffinityPlan::Numa,
         };
         Self { cores, affinity, threads, memory_bytes, memory_by_core, devices, labels, exclusive }
     }

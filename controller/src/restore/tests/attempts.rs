@@ -78,6 +78,13 @@ impl Server {
             self.engine.runs_listed(node, "boot1", &BTreeMap::from([(run, false)]), now);
         }
     }
+
+    /// The run of a member is over.
+    fn report_end(&mut self, (node, run): (NodeId, RunId), outcome: Outcome, now: Timestamp) {
+        let usage = Usage::default();
+        let end = Box::new(RunEnd { started: None, ended: now, outcome, log_bytes: 0, usage });
+        self.engine.handle_report(node, &RunReport { run, state: RunState::Ended(end) }, now);
+    }
 }
 
 fn released(effects: &Effects) -> Vec<RunId> {
@@ -129,14 +136,7 @@ async fn a_server_that_is_killed_between_prepared_and_released_releases_both() {
     assert_nothing_is_ended(&effects);
 
     // One of them dies; the server is killed before it tells the other.
-    let (node, run) = members[0];
-    let outcome = Outcome::Exited { code: 3 };
-    let end = RunEnd { started: None, ended: now, outcome, log_bytes: 0, usage: Usage::default() };
-    server.engine.handle_report(
-        node,
-        &RunReport { run, state: RunState::Ended(Box::new(end)) },
-        now,
-    );
+    server.report_end(members[0], Outcome::Exited { code: 3 }, now);
     server.proceed(now).await;
     let mut server = site.start().await;
     server.list(&members[1..], &started, now);
@@ -150,14 +150,7 @@ async fn a_server_that_is_killed_between_prepared_and_released_releases_both() {
         stopped,
         [(members[1].1, "member 0 of its attempt: exited with status 3".to_owned())]
     );
-    let (node, run) = members[1];
-    let outcome = Outcome::Stopped { why: "as told".to_owned() };
-    let end = RunEnd { started: None, ended: now, outcome, log_bytes: 0, usage: Usage::default() };
-    server.engine.handle_report(
-        node,
-        &RunReport { run, state: RunState::Ended(Box::new(end)) },
-        now,
-    );
+    server.report_end(members[1], Outcome::Stopped { why: "as told".to_owned() }, now);
     server.proceed(now).await;
     let ends = site.texts("SELECT outcome FROM controller_attempts WHERE ended IS NOT NULL").await;
     assert_eq!(ends, [r#"{"outcome":"exited","code":3}"#]);
@@ -243,14 +236,7 @@ async fn an_attempt_whose_row_cannot_be_read_goes_on_as_its_members_say() {
         }
         let mut server = site.start().await;
         server.list(&members, &runs, now);
-        let ((node, run), outcome) = (members[0], Outcome::Exited { code: 3 });
-        let end =
-            RunEnd { started: None, ended: now, outcome, log_bytes: 0, usage: Usage::default() };
-        server.engine.handle_report(
-            node,
-            &RunReport { run, state: RunState::Ended(Box::new(end)) },
-            now,
-        );
+        server.report_end(members[0], Outcome::Exited { code: 3 }, now);
         assert_eq!(stopped(&server.proceed(now).await), [members[1].1]);
         assert_eq!(site.number(DAMAGED).await, 1, "it stays, for somebody who mends it");
     }

@@ -14,22 +14,19 @@
 
 mod answer;
 mod budget;
+mod config;
 mod counts;
+mod exchange;
 mod giving_back;
 mod leases;
 mod pool;
 mod reply;
 mod request;
 
-use std::{
-    collections::HashMap,
-    net::{Ipv4Addr, SocketAddrV4},
-    sync::Arc,
-};
+use std::{collections::HashMap, net::Ipv4Addr, sync::Arc};
 
 use api::ids::{MacAddr, Timestamp};
 use dhcproto::v4::MessageType;
-use ipnet::Ipv4Net;
 
 use self::{
     budget::Budget,
@@ -39,13 +36,14 @@ use self::{
     request::Request,
 };
 pub use self::{
+    config::{Config, Mode, Subnet},
     counts::{PoolUse, message_word},
+    exchange::{Arrival, Destination, Effect, Port, Reply},
     leases::LeaseRecord,
 };
 use crate::{
     addresses::AddressPlan,
     event::{BootEvent, NoAddress, NodeRef},
-    firmware::FirmwareMap,
     host::{Host, HostTable},
 };
 
@@ -65,125 +63,6 @@ const COMPLAINT_INTERVAL_SECONDS: i64 = 60;
 /// Machines whose complaints are remembered; beyond it, new ones wait for the oldest to age. Bounds memory when somebody
 /// invents MAC addresses.
 const MAX_COMPLAINTS: usize = 4096;
-
-/// How the server takes part.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Mode {
-    /// Gives addresses and boot files.
-    Authoritative,
-    /// Gives boot files only, beside a server that gives addresses.
-    Proxy,
-}
-
-/// One network that addresses are given in.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Subnet {
-    /// The network.
-    pub network: Ipv4Net,
-    /// First and last address for registered nodes that have no address of their own.
-    pub pool: Option<(Ipv4Addr, Ipv4Addr)>,
-    /// Default gateway.
-    pub gateway: Option<Ipv4Addr>,
-    /// Name servers.
-    pub dns: Vec<Ipv4Addr>,
-    /// NTP servers (option 42).
-    pub ntp: Vec<Ipv4Addr>,
-    /// Domain.
-    pub domain: Option<String>,
-}
-
-/// What the administrator decided.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Config {
-    /// The mode.
-    pub mode: Mode,
-    /// The networks.
-    pub subnets: Vec<Subnet>,
-    /// Addresses of this server, on all interfaces that nodes reach it by.
-    pub server_addresses: Vec<Ipv4Addr>,
-    /// Length of a lease in seconds.
-    pub lease_seconds: u32,
-    /// Port of the HTTP boot listener, on the same address as the DHCP server.
-    pub http_port: u16,
-    /// Boot files.
-    pub firmware: FirmwareMap,
-}
-
-/// The port that a packet came to.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Port {
-    /// 67.
-    Dhcp,
-    /// 4011, the boot server port of PXE 2.1.
-    Boot,
-}
-
-/// How a packet came in.
-#[derive(Debug, Clone, Copy)]
-pub struct Arrival<'a> {
-    /// IPv4 addresses of the receiving interface.
-    pub addresses: &'a [Ipv4Addr],
-    /// The server's address that it was sent to; for a broadcast, the one that the kernel would answer from.
-    pub local: Ipv4Addr,
-    /// Who sent it.
-    pub source: SocketAddrV4,
-    /// The port that it came to.
-    pub port: Port,
-}
-
-/// Where a reply goes.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Destination {
-    /// 255.255.255.255 port 68 on the interface that the request came from.
-    Broadcast,
-    /// An address that answers ARP: a bound client, a relay, a PXE client on port 4011.
-    Unicast(SocketAddrV4),
-    /// A client that has no address yet and wants a frame to its MAC address (broadcast flag clear, RFC 2131
-    /// section 4.1).
-    Hardware {
-        /// The address that it is being given; the IP destination.
-        address: Ipv4Addr,
-        /// The Ethernet destination.
-        mac: MacAddr,
-    },
-}
-
-/// A packet to send.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Reply {
-    /// The UDP payload.
-    pub bytes: Vec<u8>,
-    /// Source address.
-    pub from: Ipv4Addr,
-    /// Destination.
-    pub to: Destination,
-}
-
-/// What is to be done, in this order.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Effect {
-    /// Something happened that people and the state of the nodes should know. Comes before the packet that it belongs
-    /// to, so that a node's address is known before the node can use it.
-    Event(BootEvent),
-    /// Send this.
-    Send(Reply),
-    /// Append this to the records of leases; nothing waits for it. [`DhcpServer::saved`] is told when
-    /// it is on disk.
-    Record(LeaseRecord),
-    /// Append this likewise and do the rest only once it is on disk. If it cannot be written,
-    /// [`DhcpServer::unsaved`] is told and the rest is not done: the client asks again.
-    Save {
-        /// A lease that is new.
-        record: LeaseRecord,
-        /// What acknowledges it.
-        then: Vec<Effect>,
-    },
-    /// Ask the network that the packet came from whether a machine uses this address. Then tell
-    /// [`DhcpServer::probed`] and handle the same packet again. The shell bounds probes in time, in
-    /// number and for each packet; of one that it does not make it tells [`DhcpServer::not_probed`],
-    /// and the packet gets no answer.
-    Probe(Ipv4Addr),
-}
 
 /// The server: its configuration, the leases of its pools, and what it has complained about.
 #[derive(Debug)]

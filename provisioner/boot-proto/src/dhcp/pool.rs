@@ -11,15 +11,15 @@
 //! address back, so that is no more than the end of the lease (RFC 2131 section 4.4.6).
 
 mod declined;
+mod probes;
+mod records;
 
 use std::{collections::HashMap, net::Ipv4Addr};
 
 use api::ids::{MacAddr, Timestamp};
 
-use super::{
-    PoolUse,
-    leases::{LeaseRecord, remaining},
-};
+use self::probes::Probe;
+use super::{PoolUse, leases::LeaseRecord};
 
 /// Addresses tried in one search: a /16. A larger pool is used up only in theory.
 const MAX_SEARCH: u32 = 65_536;
@@ -30,16 +30,6 @@ const MAX_CERTAIN_SEARCH: u32 = 1024;
 
 /// An address that a client or a probe found in use is left alone this long, seconds.
 pub(super) const UNUSABLE_SECONDS: u32 = 600;
-
-/// A probe that brought no answer is good for this long, seconds: the client may send its DISCOVER
-/// again several times before it hears the offer.
-const QUIET_SECONDS: i64 = 60;
-
-/// A probe is waited for this long, seconds; then its result will not come.
-const PROBE_SECONDS: i64 = 5;
-
-/// Probes and their results that are remembered before those that are over are removed.
-const MAX_PROBES: usize = 1024;
 
 /// One range of addresses and who has them.
 #[derive(Debug)]
@@ -89,14 +79,6 @@ enum LeaseState {
     InUse,
     /// A client says that somebody uses it.
     Declined,
-}
-
-#[derive(Debug, Clone, Copy)]
-enum Probe {
-    /// The network is being asked, for this client.
-    Running { client: MacAddr, until: Timestamp },
-    /// Nobody answered.
-    Quiet { until: Timestamp },
 }
 
 /// What DISCOVER gets.
@@ -277,124 +259,6 @@ impl Pool {
         Some(LeaseRecord::Leased { address, mac, seconds: 0 })
     }
 
-    /// A probe of an address is over: `answer` is who uses it. True if that is not the client that
-    /// the probe was made for. `registered`: the machine that answers may keep the address.
-    pub(super) fn probed(
-        &mut self,
-        address: Ipv4Addr,
-        answer: Option<(MacAddr, bool)>,
-        now: Timestamp,
-    ) -> bool {
-        let Some(Probe::Running { client, .. }) = self.probes.remove(&address) else {
-            return false;
-        };
-        let Some((mac, registered)) = answer.filter(|(mac, _)| *mac != client) else {
-            self.probes.insert(address, Probe::Quiet { until: now.plus_seconds(QUIET_SECONDS) });
-            return false;
-        };
-        let until = now.plus_seconds(i64::from(UNUSABLE_SECONDS));
-        if let Some(held) = self.held.get_mut(&address)
-            && held.by == Some(mac)
-        {
-            held.until = held.until.max(until);
-            return true;
-        }
-        let keeps = registered && !self.by_mac.contains_key(&mac);
-        let by = keeps.then_some(mac);
-        let held = PoolLease { by, until, stage: LeaseState::InUse, recorded: None };
-        if let Some(PoolLease { by: Some(before), .. }) = self.held.insert(address, held) {
-            self.by_mac.remove(&before);
-        }
-        if keeps {
-            self.by_mac.insert(mac, address);
-        }
-        true
-    }
-
-    /// A probe was not made: the next request may lead to it again.
-    pub(super) fn not_probed(&mut self, address: Ipv4Addr) {
-        if let Some(Probe::Running { .. }) = self.probes.get(&address) {
-            self.probes.remove(&address);
-        }
-    }
-
-    /// A record is on disk. False if its lease was given back or given away meanwhile.
-    pub(super) fn saved(&mut self, record: &LeaseRecord, now: Timestamp) -> bool {
-        let &LeaseRecord::Leased { address, mac, seconds } = record else { return true };
-        if seconds == 0 {
-            return true;
-        }
-        let is_its =
-            |held: &&mut PoolLease| held.by == Some(mac) && held.stage != LeaseState::Released;
-        let Some(held) = self.held.get_mut(&address).filter(is_its) else {
-            return false;
-        };
-        held.stage = LeaseState::Leased;
-        held.recorded = Some(now.plus_seconds(i64::from(seconds)));
-        true
-    }
-
-    /// A new lease could not be recorded, and the client was not acknowledged: it is what it was before,
-    /// for a while.
-    pub(super) fn unsaved(&mut self, record: &LeaseRecord, hold: u32, now: Timestamp) {
-        if let &LeaseRecord::Leased { address, mac, .. } = record
-            && let Some(held) = self.held.get_mut(&address)
-            && held.by == Some(mac)
-            && held.recorded.is_none()
-        {
-            held.until = held.until.min(now.plus_seconds(i64::from(hold)));
-            if held.stage == LeaseState::TakenAgain {
-                held.stage = LeaseState::Released;
-            }
-        }
-    }
-
-    /// What a record of an earlier run says.
-    pub(super) fn restore(&mut self, record: LeaseRecord, now: Timestamp) {
-        let until = |seconds: u32| now.plus_seconds(i64::from(seconds));
-        match record {
-            LeaseRecord::Leased { address, mac, seconds } => {
-                self.forget(address);
-                self.hold(mac, address, until(seconds));
-                if let Some(held) = self.held.get_mut(&address) {
-                    held.stage = LeaseState::Leased;
-                    held.recorded = Some(until(seconds));
-                }
-            }
-            LeaseRecord::Unusable { address, seconds } => {
-                self.forget(address);
-                self.hold_declined(address, until(seconds));
-            }
-            LeaseRecord::Free { address } => self.forget(address),
-            LeaseRecord::Incomplete { seconds } => {
-                self.incomplete_until = self.incomplete_until.max(Some(until(seconds)));
-            }
-        }
-    }
-
-    /// All that the next run must know.
-    pub(super) fn records(&self, now: Timestamp) -> impl Iterator<Item = LeaseRecord> + '_ {
-        self.held.iter().filter_map(move |(&address, held)| match (held.by, held.recorded) {
-            (Some(mac), None)
-                if matches!(held.stage, LeaseState::Released | LeaseState::TakenAgain) =>
-            {
-                Some(LeaseRecord::Leased { address, mac, seconds: 0 })
-            }
-            (Some(mac), Some(recorded)) => {
-                Some(LeaseRecord::Leased { address, mac, seconds: remaining(recorded, now) })
-            }
-            (Some(_), None) => None,
-            (None, _) => {
-                Some(LeaseRecord::Unusable { address, seconds: remaining(held.until, now) })
-            }
-        })
-    }
-
-    /// Until when leases may be in use that are not in the records.
-    pub(super) fn incomplete_until(&self) -> Option<Timestamp> {
-        self.incomplete_until
-    }
-
     /// The address that was acknowledged to `mac` last, and until when.
     pub(super) fn leased(&self, mac: MacAddr) -> Option<(Ipv4Addr, Timestamp)> {
         let address = *self.by_mac.get(&mac)?;
@@ -412,13 +276,6 @@ impl Pool {
     fn is_free(&self, address: Ipv4Addr, asking: ClientRequest) -> bool {
         let held = self.held.get(&address);
         held.is_none_or(|held| held.by == Some(asking.mac) || held.until <= asking.now)
-    }
-
-    fn is_probed_for_another(&self, address: Ipv4Addr, asking: ClientRequest) -> bool {
-        match self.probes.get(&address) {
-            Some(Probe::Running { client, until }) => *client != asking.mac && *until > asking.now,
-            _ => false,
-        }
     }
 
     fn is_certain(&self, address: Ipv4Addr, asking: ClientRequest) -> bool {
@@ -463,23 +320,6 @@ impl Pool {
         doubtful
     }
 
-    fn probe(&mut self, address: Ipv4Addr, asking: ClientRequest) -> Offer {
-        let now = asking.now;
-        if let Some(Probe::Running { until, .. }) = self.probes.get(&address)
-            && *until > now
-        {
-            return Offer::Wait;
-        }
-        if self.probes.len() >= MAX_PROBES {
-            self.probes.retain(|_, probe| match probe {
-                Probe::Running { until, .. } | Probe::Quiet { until } => *until > now,
-            });
-        }
-        let until = now.plus_seconds(PROBE_SECONDS);
-        self.probes.insert(address, Probe::Running { client: asking.mac, until });
-        Offer::Probe(address)
-    }
-
     fn hold(&mut self, mac: MacAddr, address: Ipv4Addr, until: Timestamp) {
         if let Some(before) = self.by_mac.insert(mac, address)
             && before != address
@@ -496,12 +336,6 @@ impl Pool {
         let held = PoolLease { by: Some(mac), until, stage: LeaseState::Offered, recorded: None };
         if let Some(PoolLease { by: Some(before), .. }) = self.held.insert(address, held) {
             self.by_mac.remove(&before);
-        }
-    }
-
-    fn forget(&mut self, address: Ipv4Addr) {
-        if let Some(PoolLease { by: Some(mac), .. }) = self.held.remove(&address) {
-            self.by_mac.remove(&mac);
         }
     }
 

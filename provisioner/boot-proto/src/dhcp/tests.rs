@@ -1,6 +1,6 @@
 //! Requests in, effects out, as text.
 
-use std::fmt::Write as _;
+use std::{fmt::Write as _, net::SocketAddrV4};
 
 use dhcproto::{
     Decodable, Decoder, Encodable,
@@ -10,7 +10,7 @@ use expect_test::{Expect, expect};
 use proptest::prelude::*;
 
 use super::*;
-use crate::firmware::FirmwareClass;
+use crate::firmware::{FirmwareClass, FirmwareMap};
 
 const SERVER: Ipv4Addr = Ipv4Addr::new(10, 1, 0, 1);
 const MAC: [u8; 6] = [0x52, 0x54, 0, 0x12, 0x34, 0x56];
@@ -699,7 +699,8 @@ proptest! {
         let port = if boot_port { Port::Boot } else { Port::Dhcp };
         let mut server = DhcpServer::new(config(mode));
         prop_assert!(!message_word(&packet).is_empty());
-        for effect in server.handle(&packet, &Arrival { port, ..arrival() }, &hosts(), Timestamp(0)) {
+        let arrival = Arrival { port, ..arrival() };
+        for effect in server.handle(&packet, &arrival, &hosts(), Timestamp(0)) {
             if let Effect::Send(reply) = effect {
                 prop_assert!(reply.bytes.len() >= MIN_REPLY_BYTES);
                 prop_assert!(Message::decode(&mut Decoder::new(&reply.bytes)).is_ok());

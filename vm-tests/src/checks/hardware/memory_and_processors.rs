@@ -191,23 +191,28 @@ fn set(mask: Option<&str>) -> Option<String> {
 
 fn topology(tally: &mut Tally, ours: &Topology, tools: &Tools) -> anyhow::Result<()> {
     let xml = parse(tools.text("lstopo")?)?;
-    let objects = |kind: &str| -> Vec<Node<'_, '_>> {
-        xml.descendants()
-            .filter(|object| object.attribute("type").is_some_and(|t| t == kind))
-            .collect()
-    };
-    let pus = |object: &Node<'_, '_>| set(object.attribute("cpuset"));
-    let attribute = |object: &Node<'_, '_>, name: &str| object.attribute(name).map(str::to_owned);
-    let packages = objects("Package");
+    packages(tally, ours, &xml);
+    numa_nodes(tally, ours, &xml)?;
+    caches(tally, ours, &xml);
+    cores(tally, ours, &xml);
+    distances(tally, ours, &xml);
+    Ok(())
+}
+
+fn packages(tally: &mut Tally, ours: &Topology, xml: &Document<'_>) {
+    let packages = objects(xml, "Package");
     tally.same("packages", text(ours.packages.len()), text(packages.len()));
-    for (ours, theirs) in ours.packages.iter().zip(&packages) {
+    for (ours, theirs) in ours.packages.iter().zip(packages) {
         tally.same("package", text(ours.index), attribute(theirs, "os_index"));
         tally.same("package PUs", text(list(&ours.pus)), pus(theirs));
     }
-    let nodes = objects("NUMANode");
+}
+
+fn numa_nodes(tally: &mut Tally, ours: &Topology, xml: &Document<'_>) -> anyhow::Result<()> {
+    let nodes = objects(xml, "NUMANode");
     for ours in &ours.numa_nodes {
-        let theirs = nodes.iter().find(|node| attribute(node, "os_index") == text(ours.index));
-        let theirs = theirs.with_context(|| format!("lstopo has no NUMA node {}", ours.index))?;
+        let theirs = nodes.iter().find(|node| attribute(**node, "os_index") == text(ours.index));
+        let theirs = *theirs.with_context(|| format!("lstopo has no NUMA node {}", ours.index))?;
         tally.same(
             "memory of a NUMA node",
             text(ours.memory_bytes),
@@ -219,25 +224,28 @@ fn topology(tally: &mut Tally, ours: &Topology, tools: &Tools) -> anyhow::Result
         }
         let pages = theirs.children().filter(|child| child.has_tag_name("page_type"));
         let pages: Vec<_> =
-            pages.map(|page| (attribute(&page, "size"), attribute(&page, "count"))).collect();
+            pages.map(|page| (attribute(page, "size"), attribute(page, "count"))).collect();
         let known: Vec<_> =
             ours.pages.iter().map(|p| (text(p.size_bytes), text(p.count))).collect();
         tally.same("pages of a NUMA node", text(format!("{known:?}")), text(format!("{pages:?}")));
     }
-    let caches: Vec<_> =
-        xml.descendants().filter(|object| object.attribute("cache_size").is_some()).collect();
-    let instruction = |kind: &str| kind == "instruction";
-    let data = ours.caches.iter().filter(|cache| !instruction(&cache.kind));
+    Ok(())
+}
+
+/// All but those of instructions alone.
+fn caches(tally: &mut Tally, ours: &Topology, xml: &Document<'_>) {
+    let data = ours.caches.iter().filter(|cache| cache.kind != "instruction");
     let mut known: Vec<_> = data
         .map(|c| {
             (c.level.to_string(), list(&c.pus), c.size_bytes.to_string(), c.line_bytes, c.ways)
         })
         .collect();
-    let number = |object: &Node<'_, '_>, name| {
+    let number = |object: Node<'_, '_>, name| {
         object.attribute(name).and_then(|value| value.parse::<u32>().ok())
     };
-    let mut theirs: Vec<_> = caches
-        .iter()
+    let mut theirs: Vec<_> = xml
+        .descendants()
+        .filter(|object| object.attribute("cache_size").is_some())
         .filter(|cache| cache.attribute("cache_type") != Some("2"))
         .map(|cache| {
             let level = attribute(cache, "depth").unwrap_or_default();
@@ -252,41 +260,49 @@ fn topology(tally: &mut Tally, ours: &Topology, tools: &Tools) -> anyhow::Result
     for (ours, theirs) in known.iter().zip(&theirs) {
         tally.same("cache", text(format!("{ours:?}")), text(format!("{theirs:?}")));
     }
-    let cores = objects("Core");
+}
+
+fn cores(tally: &mut Tally, ours: &Topology, xml: &Document<'_>) {
+    let cores = objects(xml, "Core");
     tally.same("cores", text(ours.cores.len()), text(cores.len()));
-    for (ours, theirs) in ours.cores.iter().zip(&cores) {
+    for (ours, theirs) in ours.cores.iter().zip(cores) {
         tally.same("PUs of a core", text(list(&ours.pus)), pus(theirs));
     }
-    tally.same("PUs", text(ours.pus), text(objects("PU").len()));
-    let words = |kind: &str| {
-        let found = xml
-            .descendants()
-            .filter(|object| object.has_tag_name(kind))
-            .filter_map(|object| object.text());
-        found
-            .collect::<Vec<_>>()
-            .join(" ")
-            .split_whitespace()
-            .map(str::to_owned)
-            .collect::<Vec<_>>()
-    };
+    tally.same("PUs", text(ours.pus), text(objects(xml, "PU").len()));
+}
+
+fn distances(tally: &mut Tally, ours: &Topology, xml: &Document<'_>) {
     let known: Vec<String> = ours.distances.iter().flatten().map(ToString::to_string).collect();
-    tally.same("distances", text(format!("{known:?}")), text(format!("{:?}", words("u64values"))));
-    Ok(())
+    let values = xml.descendants().filter(|object| object.has_tag_name("u64values"));
+    let words = values.filter_map(|object| object.text()).flat_map(str::split_whitespace);
+    let words: Vec<&str> = words.collect();
+    tally.same("distances", text(format!("{known:?}")), text(format!("{words:?}")));
+}
+
+/// The objects of a type, in the order of hwloc.
+fn objects<'a>(xml: &'a Document<'_>, kind: &str) -> Vec<Node<'a, 'a>> {
+    xml.descendants().filter(|object| object.attribute("type") == Some(kind)).collect()
+}
+
+fn attribute(object: Node<'_, '_>, name: &str) -> Option<String> {
+    object.attribute(name).map(str::to_owned)
+}
+
+fn pus(object: Node<'_, '_>) -> Option<String> {
+    set(object.attribute("cpuset"))
 }
 
 /// Both have the same objects, with the same attributes.
 pub(super) fn same_topology(tally: &mut Tally, xml: &str, tools: &Tools) -> anyhow::Result<()> {
     let (ours, theirs) = (parse(xml)?, parse(tools.text("lstopo")?)?);
-    fn objects<'a>(xml: &'a Document<'_>) -> Vec<Node<'a, 'a>> {
+    fn all_objects<'a>(xml: &'a Document<'_>) -> Vec<Node<'a, 'a>> {
         xml.descendants().filter(|object| object.has_tag_name("object")).collect()
     }
-    let (ours, theirs) = (objects(&ours), objects(&theirs));
+    let (ours, theirs) = (all_objects(&ours), all_objects(&theirs));
     tally.same("objects in hwloc's XML", text(ours.len()), text(theirs.len()));
     for (ours, theirs) in ours.iter().zip(&theirs) {
         for name in ATTRIBUTES.into_iter().filter(|name| theirs.has_attribute(*name)) {
-            let value = |object: &Node<'_, '_>| object.attribute(name).map(str::to_owned);
-            tally.same(&format!("XML {name}"), value(ours), value(theirs));
+            tally.same(&format!("XML {name}"), attribute(*ours, name), attribute(*theirs, name));
         }
     }
     Ok(())

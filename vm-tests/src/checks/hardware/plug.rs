@@ -3,10 +3,13 @@
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, ensure};
+use api::inventory::Inventory;
 use serde_json::json;
 
 use super::{ADDRESS, RICH, wait_until_known};
-use crate::{check::Memory, clock, cluster::Cluster, process, report::say, workflow};
+use crate::{
+    check::Memory, clock, cluster::Cluster, monitor::Monitor, process, report::say, workflow,
+};
 
 /// From the moment at which the node's kernel has or has not the device to the server's knowing it.
 const NOTICE_LIMIT: Duration = Duration::from_secs(2);
@@ -35,63 +38,15 @@ pub(crate) fn plugged_in_and_out(cluster: &mut Cluster, _: &mut Memory) -> anyho
     monitor.command("netdev_add", json!({"type": "hubport", "id": "hot", "hubid": 7}))?;
     let file = json!({"driver": "file", "filename": image, "node-name": "hot-file"});
     monitor.command("blockdev-add", file)?;
-    monitor.command(
-        "blockdev-add",
-        json!({"driver": "raw", "file": "hot-file", "node-name": "hot-disk"}),
-    )?;
+    let raw = json!({"driver": "raw", "file": "hot-file", "node-name": "hot-disk"});
+    monitor.command("blockdev-add", raw)?;
 
-    let card = json!({"driver": "virtio-net-pci", "id": "card", "netdev": "hot", "mac": CARD, "bus": "slot0"});
-    monitor.command("device_add", card)?;
-    noticed(
-        cluster,
-        "the card",
-        &format!("grep -ls {CARD} /sys/class/net/*/address"),
-        true,
-        |inventory| {
-            inventory.nics.iter().any(|nic| nic.mac.is_some_and(|mac| mac.to_string() == CARD))
-        },
-    )?;
-    let disk = json!({"driver": "virtio-blk-pci", "id": "disk", "drive": "hot-disk", "serial": SERIAL, "bus": "slot1"});
-    monitor.command("device_add", disk)?;
-    noticed(
-        cluster,
-        "the disk",
-        &format!("grep -ls {SERIAL} /sys/block/*/serial"),
-        true,
-        |inventory| {
-            inventory.disks.iter().any(|disk| disk.serial.as_deref() == Some(SERIAL))
-                && inventory
-                    .devices
-                    .iter()
-                    .any(|device| device.name.to_string() == "example.com/scratch=hot")
-        },
-    )?;
+    let (card, disk) = (Device::card(), Device::disk());
+    card.plug_in(cluster, &mut monitor)?;
+    disk.plug_in(cluster, &mut monitor)?;
     workflow::finish(cluster, "scratch")?;
-
-    monitor.command("device_del", json!({"id": "card"}))?;
-    noticed(
-        cluster,
-        "no card",
-        &format!("grep -ls {CARD} /sys/class/net/*/address"),
-        false,
-        |inventory| {
-            inventory.nics.iter().all(|nic| nic.mac.is_none_or(|mac| mac.to_string() != CARD))
-        },
-    )?;
-    monitor.command("device_del", json!({"id": "disk"}))?;
-    noticed(
-        cluster,
-        "no disk",
-        &format!("grep -ls {SERIAL} /sys/block/*/serial"),
-        false,
-        |inventory| {
-            inventory.disks.iter().all(|disk| disk.serial.as_deref() != Some(SERIAL))
-                && inventory
-                    .devices
-                    .iter()
-                    .all(|device| device.name.to_string() != "example.com/scratch=hot")
-        },
-    )?;
+    card.plug_out(cluster, &mut monitor)?;
+    disk.plug_out(cluster, &mut monitor)?;
 
     let history = cluster.server.cli(&["node", "show", RICH.name, "--history"])?;
     for (word, serial) in
@@ -114,27 +69,90 @@ fn is_refused_what_went(cluster: &Cluster) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Waits until the node's kernel has it (or has it no more), and then for the server, which has two seconds.
-fn noticed(
-    cluster: &Cluster,
-    what: &str,
-    probe: &str,
-    comes: bool,
-    fits: impl Fn(&api::inventory::Inventory) -> bool,
-) -> anyhow::Result<()> {
-    // One script that watches on the node: ssh alone takes a second under emulation.
-    let until = if comes { "until" } else { "while" };
-    let limit = cluster.accelerator().stretch(KERNEL_LIMIT).as_secs() * 20;
-    let script = format!(
-        "n=0; {until} {probe} >/dev/null; do n=$((n+1)); [ $n -lt {limit} ] || exit 7; sleep 0.05; done"
-    );
-    cluster
-        .on_node(ADDRESS, &script)
-        .with_context(|| format!("the node's kernel does not see {what}"))?;
-    let seen: Instant = clock::now();
-    wait_until_known(cluster, what, cluster.accelerator().stretch(NOTICE_LIMIT), fits)?;
-    let took = seen.elapsed();
-    let late = if took > NOTICE_LIMIT { ": late, is this machine busy?" } else { "" };
-    say(format!("  {what}: known within {} ms of the node's kernel{late}", took.as_millis()));
-    Ok(())
+/// What is plugged in and out.
+struct Device {
+    /// In the monitor, and in what is said of it.
+    name: &'static str,
+    /// What the monitor plugs in.
+    driver: serde_json::Value,
+    /// Succeeds on the node while its kernel has the device.
+    probe: String,
+    /// What the inventory has while the device is there, and nothing of it afterwards.
+    known: fn(&Inventory) -> Vec<bool>,
+}
+
+impl Device {
+    fn card() -> Self {
+        Self {
+            name: "card",
+            driver: json!({
+                "driver": "virtio-net-pci",
+                "id": "card",
+                "netdev": "hot",
+                "mac": CARD,
+                "bus": "slot0",
+            }),
+            probe: format!("grep -ls {CARD} /sys/class/net/*/address"),
+            known: |inventory| {
+                let mut macs = inventory.nics.iter().filter_map(|nic| nic.mac);
+                vec![macs.any(|mac| mac.to_string() == CARD)]
+            },
+        }
+    }
+
+    fn disk() -> Self {
+        Self {
+            name: "disk",
+            driver: json!({
+                "driver": "virtio-blk-pci",
+                "id": "disk",
+                "drive": "hot-disk",
+                "serial": SERIAL,
+                "bus": "slot1",
+            }),
+            probe: format!("grep -ls {SERIAL} /sys/block/*/serial"),
+            known: |inventory| {
+                let mut serials = inventory.disks.iter().map(|disk| disk.serial.as_deref());
+                let mut offered = inventory.devices.iter().map(|device| device.name.to_string());
+                vec![
+                    serials.any(|serial| serial == Some(SERIAL)),
+                    offered.any(|name| name == "example.com/scratch=hot"),
+                ]
+            },
+        }
+    }
+
+    fn plug_in(&self, cluster: &Cluster, monitor: &mut Monitor) -> anyhow::Result<()> {
+        monitor.command("device_add", self.driver.clone())?;
+        self.noticed(cluster, true)
+    }
+
+    fn plug_out(&self, cluster: &Cluster, monitor: &mut Monitor) -> anyhow::Result<()> {
+        monitor.command("device_del", json!({"id": self.name}))?;
+        self.noticed(cluster, false)
+    }
+
+    /// Waits until the node's kernel has it (or has it no more), and then for the server, which has
+    /// two seconds.
+    fn noticed(&self, cluster: &Cluster, comes: bool) -> anyhow::Result<()> {
+        let (name, probe) = (self.name, &self.probe);
+        let (what, until) =
+            if comes { (format!("the {name}"), "until") } else { (format!("no {name}"), "while") };
+        // One script that watches on the node: ssh alone takes a second under emulation.
+        let limit = cluster.accelerator().stretch(KERNEL_LIMIT).as_secs() * 20;
+        let script = format!(
+            "n=0; {until} {probe} >/dev/null; do \
+             n=$((n+1)); [ $n -lt {limit} ] || exit 7; sleep 0.05; done"
+        );
+        cluster
+            .on_node(ADDRESS, &script)
+            .with_context(|| format!("the node's kernel does not see {what}"))?;
+        let seen: Instant = clock::now();
+        let fits = |inventory: &Inventory| (self.known)(inventory).iter().all(|is| *is == comes);
+        wait_until_known(cluster, &what, cluster.accelerator().stretch(NOTICE_LIMIT), fits)?;
+        let took = seen.elapsed();
+        let late = if took > NOTICE_LIMIT { ": late, is this machine busy?" } else { "" };
+        say(format!("  {what}: known within {} ms of the node's kernel{late}", took.as_millis()));
+        Ok(())
+    }
 }
