@@ -34,13 +34,14 @@ const MAX_ENROLL_BYTES: usize = 2 * MAX_CSR_BYTES;
 
 const CANNOT_ENROL: &str = "cannot enrol";
 
-/// What somebody sent who may try to enrol: of others no byte of the body is read.
-pub(super) struct Attempt {
+/// The request of somebody who may try to enrol. Of sources that failed too often, which get 429, no
+/// byte of the body is read.
+pub(super) struct EnrolAttempt {
     source: IpAddr,
     wanted: Enroll,
 }
 
-impl FromRequest<Arc<Port>> for Attempt {
+impl FromRequest<Arc<Port>> for EnrolAttempt {
     type Rejection = Refusal;
 
     async fn from_request(mut request: HttpRequest, port: &Arc<Port>) -> Result<Self, Refusal> {
@@ -71,7 +72,7 @@ impl FromRequest<Arc<Port>> for Attempt {
 /// `POST /node/v1/enroll`.
 pub(super) async fn enroll(
     State(port): State<Arc<Port>>,
-    Attempt { source, wanted }: Attempt,
+    EnrolAttempt { source, wanted }: EnrolAttempt,
 ) -> Result<Json<Enrolled>, Refusal> {
     let fleet = &port.fleet;
     let now = clock::now();
@@ -175,7 +176,7 @@ async fn redeem(
         Some(owner) if owner == wanted.id => {
             arming::Event::Redeem { token, key: request.key(), source }
         }
-        Some(_) => arming::Event::Presented { token },
+        Some(_) => arming::Event::ShownForOtherNode { token },
         None => {
             let message = format!("{source} tried to enrol with a token that is unknown");
             let known =
@@ -202,7 +203,7 @@ async fn redeem(
                     change.apply_event(Event::TokenRefused { cause: Some(cause) });
                 }
             }
-            Verdict::Issued | Verdict::Noted => {}
+            Verdict::Allowed | Verdict::Noted => {}
         }
         (verdict, epoch)
     });
@@ -210,7 +211,7 @@ async fn redeem(
     fleet.durable(ticket).await?;
     Ok(match verdict {
         Verdict::Refused(why) => Err(why),
-        Verdict::Granted | Verdict::Issued | Verdict::Noted => Ok(epoch),
+        Verdict::Granted | Verdict::Allowed | Verdict::Noted => Ok(epoch),
     })
 }
 
