@@ -160,15 +160,15 @@ impl Default for Places {
 
 /// What lives share.
 pub struct Node<C> {
-    /// Where things are.
+    /// Directories of runs, images, artifacts and volumes.
     pub places: Places,
-    /// The fleet ports.
+    /// Client of the servers' fleet ports.
     pub servers: Servers,
-    /// Fetched files.
+    /// Files that were fetched from the server by digest.
     pub artifacts: Artifacts,
-    /// Mounted images.
+    /// Images of jobs, each mounted once for all runs that use it.
     pub images: Images,
-    /// Volumes.
+    /// Ephemeral volumes of workflows on this node.
     pub volumes: Volumes,
     /// What starts containers.
     pub containers: C,
