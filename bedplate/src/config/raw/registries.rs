@@ -8,7 +8,7 @@ use super::{Placed, Section, diagnostic};
 /// Hosts that are read. A site has a handful.
 const MAX_HOSTS: usize = 256;
 
-/// `registries`.
+/// Section `registries` of the configuration, as written.
 #[derive(Debug, Default)]
 pub struct RawRegistries {
     /// `registries.wait-seconds`: how long registries that are away are waited for. Default 300.
