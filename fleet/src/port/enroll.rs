@@ -1,4 +1,5 @@
-//! Token for certificate, certificate for certificate, and the reports of stage 1. Wire types: [`api::enroll`].
+//! Token for certificate, certificate for certificate, and the reports of stage 1. Wire types:
+//! [`api::enroll`].
 
 use std::{net::IpAddr, sync::Arc};
 
@@ -34,8 +35,8 @@ const MAX_ENROLL_BYTES: usize = 2 * MAX_CSR_BYTES;
 
 const CANNOT_ENROL: &str = "cannot enrol";
 
-/// The request of somebody who may try to enrol. Of sources that failed too often, which get 429, no
-/// byte of the body is read.
+/// The request of somebody who may try to enrol. Of sources that failed too often, which get 429,
+/// no byte of the body is read.
 pub(super) struct EnrolAttempt {
     source: IpAddr,
     wanted: Enroll,
@@ -159,8 +160,8 @@ fn certificate(
     }))
 }
 
-/// Takes the token. The inner result has the number of the enrolment, or says why it is refused; when
-/// it is granted, that is on disk.
+/// Takes the token. The inner result has the number of the enrolment, or says why it is refused;
+/// when it is granted, that is on disk.
 async fn redeem(
     fleet: &Fleet,
     wanted: &Enroll,
