@@ -274,7 +274,7 @@ pub struct UserQuotas {
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(rename_all = "kebab-case")]
 pub struct QuotaUse {
-    /// Its word: `logs`.
+    /// Name of the quota: `logs`.
     pub name: String,
     /// Unit of `used` and `limit`.
     pub unit: QuotaUnit,

@@ -232,7 +232,7 @@ pub enum Destination {
 pub struct JobSpec {
     /// Root file system: digest of a squashfs artifact.
     pub image: Digest,
-    /// Its size, bytes.
+    /// Size of that artifact, bytes.
     pub image_size: u64,
     /// Program and arguments, not empty. A program without `/` is looked up in `PATH` of `env`.
     pub command: Vec<String>,

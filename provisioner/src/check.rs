@@ -59,7 +59,7 @@ pub struct Finding {
     pub subject: Subject,
     /// Path of the field: `interfaces.eth0.mac`; empty for the whole.
     pub field: String,
-    /// What is wrong.
+    /// What is wrong, for people.
     pub message: String,
     /// How to mend it, where that can be told.
     pub hint: Option<String>,

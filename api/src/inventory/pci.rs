@@ -100,7 +100,7 @@ pub struct Gpu {
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(rename_all = "kebab-case", default)]
 pub struct Ecc {
-    /// It is on.
+    /// Error correction is switched on.
     pub enabled: bool,
     /// Corrected errors since the driver was loaded.
     pub corrected: Option<u64>,

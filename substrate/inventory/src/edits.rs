@@ -75,7 +75,7 @@ pub struct Mount {
 pub struct Link {
     /// Where it is in the container.
     pub path: String,
-    /// Where it points.
+    /// Target of the link.
     pub target: String,
 }
 

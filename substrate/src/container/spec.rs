@@ -136,11 +136,11 @@ pub struct DeviceNode {
     pub read: bool,
     /// It may be written.
     pub write: bool,
-    /// Its mode there.
+    /// Permission bits in the container.
     pub mode: u32,
-    /// Its owner there.
+    /// UID of its owner in the container.
     pub uid: u32,
-    /// Its group there.
+    /// GID of its group in the container.
     pub gid: u32,
 }
 
@@ -164,7 +164,7 @@ pub struct DeviceMount {
 pub struct DeviceLink {
     /// In the container, absolute.
     pub path: String,
-    /// Where it points.
+    /// Target of the link.
     pub target: String,
 }
 
@@ -176,6 +176,6 @@ pub struct Placed {
     pub source: PathBuf,
     /// In the container, absolute.
     pub target: String,
-    /// Its mode there.
+    /// Permission bits in the container.
     pub mode: u32,
 }

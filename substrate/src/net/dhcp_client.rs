@@ -49,7 +49,7 @@ pub struct Lease {
     pub address: Ipv4Net,
     /// First router of the answer (option 3).
     pub gateway: Option<Ipv4Addr>,
-    /// Who gave it.
+    /// Address of the server that gave it.
     pub server: Ipv4Addr,
 }
 
@@ -62,7 +62,7 @@ pub enum Event<'a> {
     Timer,
 }
 
-/// What to do.
+/// What the shell is to do next.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Effect {
     /// Broadcast this datagram to port 67.

@@ -32,7 +32,7 @@ pub struct RawRegistries {
 pub struct RawRegistry {
     /// `HOST[:PORT]`, as the key has it.
     pub host: Placed<String>,
-    /// Its place: `registries.hosts.registry.example:5000`.
+    /// Its path in the document: `registries.hosts.registry.example:5000`.
     pub path: String,
     /// `mirrors`: `HOST[:PORT][/PATH]`, asked before the host, in this order. Default: none.
     pub mirrors: Vec<Placed<String>>,
