@@ -68,13 +68,13 @@ impl Default for QuotaLimits {
 }
 
 impl QuotaLimits {
-    /// The limit of one.
+    /// The limit of one quota, in its own unit (a count, or bytes); `None`: no limit.
     #[must_use]
     pub fn get(&self, name: QuotaName) -> Option<u64> {
         self.0[name as usize]
     }
 
-    /// Sets one.
+    /// Sets the limit of one quota, in its own unit (a count, or bytes); `None`: no limit.
     pub fn set(&mut self, name: QuotaName, limit: Option<u64>) {
         self.0[name as usize] = limit;
     }
@@ -83,15 +83,15 @@ impl QuotaLimits {
 /// A user would have more than the user may have.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct QuotaExceeded {
-    /// The user.
+    /// Name of the user whose quota it is.
     pub user: String,
-    /// Of what.
+    /// The quota that would be exceeded; it tells the unit of the amounts below.
     pub name: QuotaName,
-    /// What the user has.
+    /// Amount that the user has now.
     pub used: u64,
-    /// What would have come to it.
+    /// Amount by which the request would have increased it.
     pub more: u64,
-    /// What the user may have.
+    /// Largest amount that the user may have.
     pub limit: u64,
 }
 

@@ -116,9 +116,9 @@ pub(crate) struct RouteAction(pub(crate) Action);
 /// Who makes a request, and the action that its route names.
 #[derive(Debug, Clone)]
 pub struct Caller {
-    /// Who asks.
+    /// User and token that the request was authenticated as.
     pub principal: Principal,
-    /// What for.
+    /// Action that the route names.
     pub action: Action,
     /// Where the request came from, for the audit log.
     pub(crate) origin: Origin,

@@ -7,7 +7,7 @@ use crate::{
     rights::{Action, Permitted, Role},
 };
 
-/// `GET /v1/whoami`.
+/// Response of `GET /v1/whoami`: who the caller is and what it may do.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(rename_all = "kebab-case")]
@@ -77,7 +77,7 @@ pub enum TokenLife {
     AfterSeconds(u64),
 }
 
-/// `POST /v1/tokens`.
+/// Body of `POST /v1/tokens`.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(rename_all = "kebab-case", deny_unknown_fields)]
@@ -104,7 +104,7 @@ pub struct CreateToken {
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(rename_all = "kebab-case")]
 pub struct CreatedToken {
-    /// Its name.
+    /// Name of the token, unique among those of its user.
     pub name: String,
     /// The bearer token: `bp_` and 43 base64url characters.
     pub token: String,
@@ -118,7 +118,7 @@ pub struct CreatedToken {
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(rename_all = "kebab-case")]
 pub struct Token {
-    /// Its name.
+    /// Name of the token, unique among those of its user.
     pub name: String,
     /// The user that it belongs to.
     pub user: String,
@@ -165,7 +165,7 @@ pub struct Session {
     pub idle_seconds: u64,
 }
 
-/// `DELETE /v1/users/{name}/sessions`.
+/// Response of `DELETE /v1/users/{name}/sessions`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(rename_all = "kebab-case")]
@@ -174,7 +174,7 @@ pub struct EndedSessions {
     pub ended: u64,
 }
 
-/// `POST /v1/tickets`.
+/// Body of `POST /v1/tickets`: the one request that the ticket is for.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(rename_all = "kebab-case", deny_unknown_fields)]

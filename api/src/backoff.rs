@@ -1,6 +1,7 @@
-//! Pauses before something is tried again: one way for all that agents, stage 1, servers and
-//! clients ask of each other and of registries. Pure: who calls knows what failed, and brings the
-//! randomness.
+//! Pauses before a request is tried again: one way for all that agents, stage 1, servers and
+//! clients request from each other and from registries. Pure: the caller knows what failed, and
+//! brings the randomness. The pauses before the next attempt of a task are the engine's
+//! (`controller/src/engine/task.rs`).
 //!
 //! A [`Schedule`] says how pauses grow, a [`Backoff`] counts what failed in a row, a [`Jitter`]
 //! says how much of a pause is left to chance.
@@ -40,7 +41,7 @@ impl Schedule {
 /// at the same moment.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Jitter {
-    /// Nothing.
+    /// The whole pause, always.
     None,
     /// Anything from `least` to the pause, in whole milliseconds.
     From {
@@ -57,7 +58,7 @@ pub enum Jitter {
 }
 
 impl Jitter {
-    /// The pause by chance.
+    /// How much of `pause` is waited.
     #[must_use]
     pub fn of(self, pause: Duration) -> Duration {
         match self {

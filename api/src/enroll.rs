@@ -35,7 +35,7 @@ pub struct Enroll {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub struct Renew {
-    /// As in [`Enroll`].
+    /// PKCS #10 certificate signing request, PEM, as in [`Enroll::csr`].
     pub csr: String,
 }
 

@@ -48,7 +48,7 @@ pub struct LogGap {
 }
 
 impl LogGap {
-    /// `FROM-TO`.
+    /// The gap as in the header `bedplate-log-gap`: `FROM-TO`, offsets in bytes.
     #[must_use]
     pub fn header(&self) -> String {
         format!("{}-{}", self.from, self.to)
@@ -127,7 +127,7 @@ pub struct LogStatus {
     pub state: LogState,
     /// `FB_TASK_ID` of an array, else 0.
     pub task: u32,
-    /// From 1.
+    /// Number of the attempt within the task, from 1.
     pub attempt: u32,
     /// Up to where the server has it, bytes from its beginning: what is left out counts.
     pub here: u64,

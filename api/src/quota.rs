@@ -231,7 +231,7 @@ impl Amounts {
         self.0[name as usize]
     }
 
-    /// Sets one.
+    /// Sets the amount of one resource, in its own unit (a count, or bytes).
     pub fn set(&mut self, name: QuotaName, amount: u64) {
         self.0[name as usize] = amount;
     }
@@ -258,12 +258,12 @@ impl Amounts {
     }
 }
 
-/// `GET /v1/users/{name}/quotas`.
+/// Response of `GET /v1/users/{name}/quotas`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(rename_all = "kebab-case")]
 pub struct UserQuotas {
-    /// The user.
+    /// Name of the user.
     pub user: String,
     /// Every quota. A newer server may have more.
     pub quotas: Vec<QuotaUse>,
@@ -274,7 +274,7 @@ pub struct UserQuotas {
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(rename_all = "kebab-case")]
 pub struct QuotaUse {
-    /// Its word: `logs`.
+    /// Name of the quota: `logs`.
     pub name: String,
     /// Unit of `used` and `limit`.
     pub unit: QuotaUnit,

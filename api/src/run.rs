@@ -98,13 +98,13 @@ string_serde!(WorkflowId, "fae7c506-cbdc-4ab1-80fd-5167a5f6a250");
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub struct RunSpec {
-    /// The run.
+    /// Id of the run; never used twice.
     pub run: RunId,
     /// The workflow that it belongs to.
     pub workflow: WorkflowId,
     /// Stage and task for people: `job count`, `job sleeper[7]`.
     pub subject: String,
-    /// For whom.
+    /// User that the run's processes and files belong to.
     pub user: RunUser,
     /// The work that the run does.
     pub work: Work,
@@ -130,7 +130,7 @@ pub struct RunUser {
     pub uid: u32,
     /// Group id; never 0.
     pub gid: u32,
-    /// Supplementary groups.
+    /// GIDs of the supplementary groups.
     pub groups: Vec<u32>,
 }
 
@@ -232,7 +232,7 @@ pub enum Destination {
 pub struct JobSpec {
     /// Root file system: digest of a squashfs artifact.
     pub image: Digest,
-    /// Its size, bytes.
+    /// Size of that artifact, bytes.
     pub image_size: u64,
     /// Program and arguments, not empty. A program without `/` is looked up in `PATH` of `env`.
     pub command: Vec<String>,
@@ -297,7 +297,7 @@ pub struct JobFile {
     pub path: String,
     /// Digest of its contents, an artifact of the server.
     pub digest: Digest,
-    /// Size, bytes.
+    /// Size of its contents, bytes.
     pub size: u64,
     /// `true` for a script.
     pub executable: bool,

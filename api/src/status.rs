@@ -126,7 +126,7 @@ fn is_zero(number: &u64) -> bool {
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(rename_all = "kebab-case")]
 pub struct NodeConflict {
-    /// Since when.
+    /// Time since which this is so, by the server's clock.
     pub since: Timestamp,
     /// What was seen, and what decides it.
     pub cause: String,
@@ -143,7 +143,8 @@ pub struct NodeConflict {
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(rename_all = "kebab-case")]
 pub struct NodeEnrolment {
-    /// Its number.
+    /// Number of the enrolment among those of the node, from 1; 0 for a certificate of a release
+    /// that did not count.
     pub epoch: u64,
     /// When its stage 1 got the certificate.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -214,7 +215,7 @@ pub struct Drain {
     pub reason: String,
     /// Name of the admin who drained the node.
     pub by: String,
-    /// Since when.
+    /// Time since which this is so, by the server's clock.
     pub since: Timestamp,
 }
 

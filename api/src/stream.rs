@@ -253,7 +253,7 @@ pub fn is_name(text: &str) -> bool {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub struct Terminal {
-    /// `TERM`.
+    /// Value of the environment variable `TERM`.
     pub name: String,
     /// Its size at the beginning.
     pub size: Size,

@@ -15,7 +15,7 @@ use crate::{
 /// Largest document, bytes. Inline files are meant for scripts and parameters, not for data.
 pub const MAX_DOCUMENT_BYTES: usize = 4 << 20;
 
-/// `POST /v1/workflows`.
+/// Body of `POST /v1/workflows`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(rename_all = "kebab-case", deny_unknown_fields)]
@@ -234,7 +234,7 @@ pub struct WorkflowSummary {
     pub status: Option<WorkflowStatus>,
     /// Stages that have ended well, and all.
     pub stages_finished: u32,
-    /// All stages.
+    /// Number of stages in all.
     pub stages: u32,
     /// Time when the user submitted the workflow.
     pub submitted: Timestamp,
@@ -281,11 +281,11 @@ impl WorkflowSummary {
 pub struct TaskUsage {
     /// The stage's number.
     pub stage: u32,
-    /// The job.
+    /// Name of the job.
     pub name: String,
     /// `FB_TASK_ID` of an array, else 0.
     pub task: u32,
-    /// From 1.
+    /// Number of the attempt within the task, from 1.
     pub attempt: u32,
     /// Which member of the attempt, from 0. Absent: 0.
     #[serde(default, skip_serializing_if = "is_zero")]
@@ -293,7 +293,7 @@ pub struct TaskUsage {
     /// Node that the task runs on.
     #[cfg_attr(feature = "openapi", schema(value_type = String))]
     pub node: NodeName,
-    /// PUs granted.
+    /// Number of PUs granted.
     pub cpus: u32,
     /// Memory granted, bytes.
     pub memory_limit_bytes: u64,
@@ -320,7 +320,7 @@ pub struct Workflow {
     pub files: Vec<ClientFile>,
 }
 
-/// A stage.
+/// A stage of a workflow, as it is now.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(rename_all = "kebab-case")]
@@ -353,15 +353,15 @@ pub struct Stage {
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(rename_all = "kebab-case")]
 pub struct TaskCounts {
-    /// Not begun, or waiting to be tried again.
+    /// Tasks that have not begun, or wait for their next attempt.
     pub pending: u32,
-    /// On a node.
+    /// Tasks with an attempt on a node.
     pub started: u32,
-    /// Ended well.
+    /// Tasks that ended with status 0.
     pub finished: u32,
-    /// Ended badly, with no attempts left.
+    /// Tasks that ended badly and have no attempts left.
     pub failed: u32,
-    /// Not run any more.
+    /// Tasks that were stopped or will not begin any more.
     pub canceled: u32,
 }
 
@@ -374,7 +374,7 @@ pub struct Attempt {
     pub stage: u32,
     /// `FB_TASK_ID` of an array, else 0.
     pub task: u32,
-    /// From 1.
+    /// Number of the attempt within the task, from 1.
     pub attempt: u32,
     /// Which member of the attempt, from 0. Absent: 0.
     #[serde(default, skip_serializing_if = "is_zero")]
@@ -386,7 +386,7 @@ pub struct Attempt {
     pub cpus: Vec<u32>,
     /// NUMA nodes granted.
     pub mems: Vec<u32>,
-    /// Devices granted.
+    /// Names of the devices granted, `nvidia.com/gpu=0`.
     pub devices: Vec<String>,
     /// When it was placed on the node.
     pub placed: Timestamp,
@@ -431,7 +431,7 @@ pub struct ClientFile {
 pub struct Waiting {
     /// The stage's number.
     pub stage: u32,
-    /// Its name.
+    /// Name of the stage.
     pub name: String,
     /// What it waits for: resources by node, stages, a pause before the next attempt.
     pub reasons: Vec<String>,
@@ -452,9 +452,9 @@ pub struct WorkflowEvent {
     pub event: EventKind,
     /// The stage's number, where it is about one.
     pub stage: Option<u32>,
-    /// Its name.
+    /// Name of the stage.
     pub name: Option<String>,
-    /// For people.
+    /// Text of the event, for people.
     pub message: String,
 }
 

@@ -54,7 +54,7 @@ pub struct Checked {
     pub quotas: QuotaLimits,
     /// Where nodes reach the fleet port (TLS).
     pub fleet_listen: Vec<SocketAddr>,
-    /// Fleet's part.
+    /// Settings of the fleet.
     pub fleet: FleetConfig,
     /// The provisioner's part.
     pub provisioner: ProvisionerConfig,

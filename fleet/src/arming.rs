@@ -1,33 +1,40 @@
-//! Boot tokens of one node: pure.
+//! Which boot token of a node may be redeemed, and whether another one may be made. Pure.
 //!
-//! | state | means | a token may be issued |
+//! Any number of tokens can be out: [`crate::token`] makes them and stores nothing of them, and
+//! [`Event::Ask`] changes nothing here. A token comes here when somebody shows it to enrol with it
+//! (`boot_tokens.rs`); it may then be redeemed, and the one that was shown before it no longer.
+//!
+//! | state | means | another token may be made or shown |
 //! |---|---|---|
 //! | `Armed` | a boot is expected, or nobody knows | yes |
-//! | `Issued` | one token is out and not yet used | yes: it replaces that one |
+//! | `Shown` | a token was shown, and is not redeemed yet | yes: the one that is shown replaces it |
 //! | `Used` | stage 1 has its certificate, the agent has not connected yet | no |
 //! | `Connected` | the agent is connected | no |
 //! | `Disarmed` | a token was misused, or all certificates were revoked | no, until [`Event::Ordered`] |
 //!
 //! | event | legal in | leads to |
 //! |---|---|---|
-//! | `Ask` | all | no change: whether a token may be made ([`crate::token`]) |
-//! | `Issue` | all | `Issued`, or a refusal: a token that was made is shown by somebody |
+//! | `Ask` | all | no change: the verdict says whether a token may be made |
+//! | `Show` | all | `Shown`, or a refusal, which changes nothing |
 //! | `Redeem` | all | `Used`, or a refusal; misuse leads to `Disarmed` (a connected node: when its channel is gone) |
-//! | `Presented` | all | the token was shown in another node's name: misuse |
+//! | `ShownForOtherNode` | all | misuse, as above, if the token was shown or redeemed last; else a refusal |
 //! | `Connected` | all | `Connected` |
 //! | `ChannelGone` | `Connected`; else nothing | `Armed`, or `Disarmed` after misuse |
 //! | `BootSeen`, `BootFailed` | `Used`; else nothing | `Armed`: that boot is over |
-//! | `Ordered` | all | `Armed` (a connected node stays so, without its misuse) |
+//! | `Ordered` | all | `Armed` (a node in `Shown` or `Connected` stays so, the latter without its misuse) |
 //! | `Revoked` | all | `Disarmed` |
 //!
-//! Any number of tokens can be out; each is bound to its address and to the token that was spent before
-//! it, so that the first that is used makes all others void. There is one place for a token that can be
-//! redeemed, so there are never two of them. A spent token is remembered until the next one is spent, so
-//! that a second use is told from a guess. Some older ones are remembered too, only to say of a machine that
-//! boots with one what is the matter with it. The same token from the same address for
-//! the same key is not a second use: it is the first one whose answer got lost, and the certificate
-//! is good only with that key. Within its life it is granted again, also when its boot counts as failed by
-//! then; later it is refused, and no misuse. An agent that connects ends that.
+//! Each token is bound to an address and names the token that was redeemed before it was made, so
+//! the first that is redeemed makes all others void. There are never two that can be redeemed,
+//! because only the one that was shown last can. The token that was redeemed last (*spent*) is
+//! remembered until the next one is redeemed, so that a second use can be told from a guess. Some
+//! older tokens are remembered too, only to tell a machine that boots with one what is wrong.
+//!
+//! The same token from the same address for the same key is not a second use: it is the first one,
+//! whose response was lost, and the certificate is good only with that key. Until the token expires
+//! it is granted again, even if its boot counts as failed by then; after that it is refused, which
+//! is no misuse. It is a second use once an
+//! agent has connected or a person has revoked the certificates.
 
 use std::net::IpAddr;
 
@@ -40,7 +47,8 @@ use serde::{Deserialize, Serialize};
 /// Life of a token, seconds: a slow machine loads a kernel and an initramfs in it.
 pub(crate) const TOKEN_SECONDS: i64 = 600;
 
-/// Past tokens that are remembered: a boot that is tried again every few minutes takes another each time.
+/// Past tokens that are remembered: a boot that is tried again every few minutes takes another each
+/// time.
 const MAX_PAST: usize = 4;
 
 /// Where a node's token is. See the head of this file.
@@ -48,11 +56,11 @@ const MAX_PAST: usize = 4;
 #[serde(rename_all = "kebab-case")]
 pub(crate) struct Arming {
     state: State,
-    /// SHA-256 of the token that was redeemed last.
+    /// SHA-256 of the token that was redeemed last, or was shown when all tokens became void.
     #[serde(default)]
     spent: Option<Digest>,
-    /// Tokens of this node that are good for nothing any more, the newest last: replaced, expired, or
-    /// spent before the last one. A machine that boots with one is told from a stranger.
+    /// Tokens of this node that cannot be redeemed any more, the newest last: replaced, expired, or
+    /// spent before the last one. They tell a machine that boots with one from a stranger.
     #[serde(default)]
     past: Vec<Digest>,
     /// What the token that was spent last was traded for, until an agent connects or it is void.
@@ -76,9 +84,21 @@ struct Redeemed {
 #[serde(rename_all = "kebab-case", tag = "state")]
 enum State {
     Armed,
-    Issued { token: Digest, source: IpAddr, expires: Timestamp },
-    Used { key: Digest, source: IpAddr, expires: Timestamp },
-    Connected { misused: bool },
+    /// Rows have the word that was used before.
+    #[serde(rename = "issued")]
+    Shown {
+        token: Digest,
+        source: IpAddr,
+        expires: Timestamp,
+    },
+    Used {
+        key: Digest,
+        source: IpAddr,
+        expires: Timestamp,
+    },
+    Connected {
+        misused: bool,
+    },
     Disarmed,
 }
 
@@ -87,12 +107,13 @@ enum State {
 pub(crate) enum Event {
     /// Somebody asks for a token in its name. `expected`: the address that DHCP gave this node.
     Ask { source: IpAddr, expected: Option<IpAddr> },
-    /// A token that was made for it is shown, before it is redeemed: it has the one place.
-    Issue { token: Digest, source: IpAddr, expected: Option<IpAddr> },
+    /// A token that was made for it is shown at the enrolment port, just before it is redeemed.
+    /// `source`: who the token was made for.
+    Show { token: Digest, source: IpAddr, expected: Option<IpAddr> },
     /// A token that is (or was) this node's is used for a certificate of `key`.
     Redeem { token: Digest, key: Digest, source: IpAddr },
     /// This node's token was shown in the name of another node.
-    Presented { token: Digest },
+    ShownForOtherNode { token: Digest },
     /// The agent connected.
     Connected,
     /// Its channel is gone for good.
@@ -107,20 +128,21 @@ pub(crate) enum Event {
     Revoked,
 }
 
-/// The answer to [`Event::Ask`], [`Event::Issue`], [`Event::Redeem`] and [`Event::Presented`].
+/// The answer to [`Event::Ask`], [`Event::Show`], [`Event::Redeem`] and
+/// [`Event::ShownForOtherNode`].
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Verdict {
-    /// The token is issued.
-    Issued,
+    /// A token may be made, or the one that was shown may be redeemed.
+    Allowed,
     /// The certificate may be made.
     Granted,
-    /// No.
+    /// No token, or no certificate.
     Refused(Refused),
-    /// Nothing was asked.
+    /// The event asked for nothing.
     Noted,
 }
 
-/// Why a token is not issued or not taken.
+/// Why a token is not made or not accepted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Refused {
     Connected,
@@ -131,18 +153,19 @@ pub(crate) enum Refused {
     Expired,
     SecondUse,
     WrongNode,
-    /// Another token that was issued for the same boot was used first.
-    Superseded,
-    /// It was issued before a misuse or a revocation.
+    /// Another token that was made for the same boot was redeemed first.
+    OtherTokenUsed,
+    /// It was made before a misuse or a revocation.
     Void,
-    /// Neither issued nor spent: a replaced token, or one of before a backup was restored.
+    /// Neither shown last nor spent last: a replaced token, or one made before a backup was
+    /// restored.
     Unknown,
 }
 
 impl Refused {
     /// Does this look like theft? Then it is recorded as a security event.
     pub(crate) fn is_security(self) -> bool {
-        matches!(self, Self::WrongSource | Self::SecondUse | Self::WrongNode | Self::Superseded)
+        matches!(self, Self::WrongSource | Self::SecondUse | Self::WrongNode | Self::OtherTokenUsed)
     }
 
     /// How it is recorded.
@@ -150,7 +173,7 @@ impl Refused {
         if self.is_security() { Severity::Security } else { Severity::Warning }
     }
 
-    /// What is told of a refused token.
+    /// The text for the machine whose token was refused, and for the node's history.
     pub(crate) fn in_words(self) -> &'static str {
         match self {
             Self::Expired => "the token has expired; boot again",
@@ -163,7 +186,7 @@ impl Refused {
             Self::WrongNode => {
                 "the token is another node's; that node is disarmed until `bedplate node arm`"
             }
-            Self::Superseded => {
+            Self::OtherTokenUsed => {
                 "another token of this node was used first; if the node boots, boot it again"
             }
             Self::Void => {
@@ -181,7 +204,7 @@ impl Refused {
         }
     }
 
-    /// What a node is held by whose own token was refused to its stage 1.
+    /// Why a node is held whose stage 1 showed its own token and was refused.
     pub(crate) fn holds(self, source: IpAddr) -> String {
         format!("its stage 1 at {source} was refused a certificate: {}", self.in_words())
     }
@@ -194,14 +217,14 @@ impl Default for Arming {
 }
 
 impl Arming {
-    /// No token is issued before somebody says so.
+    /// Of a node for which no token is made before [`Event::Ordered`].
     pub(crate) fn disarmed() -> Self {
         Self { state: State::Disarmed, ..Self::default() }
     }
 
-    /// A boot token may be issued now.
+    /// A boot token may be made now.
     pub(crate) fn is_armed(&self) -> bool {
-        matches!(self.state, State::Armed | State::Issued { .. })
+        matches!(self.state, State::Armed | State::Shown { .. })
     }
 
     /// The token that was redeemed last.
@@ -214,25 +237,26 @@ impl Arming {
         self.voids
     }
 
-    /// What the token that was spent last was traded for is in use: its boot goes on, or its agent is connected.
+    /// What the token that was spent last was traded for is in use: its boot goes on, or its agent
+    /// is connected.
     pub(crate) fn is_in_use(&self) -> bool {
         matches!(self.state, State::Used { .. } | State::Connected { misused: false })
     }
 
-    /// The tokens that are known to belong to this node: the one issued, the one spent last, and some
-    /// that were before them.
+    /// The tokens that are known to belong to this node: the one that was shown last, the one that
+    /// was redeemed last, and some that were before them.
     pub(crate) fn tokens(&self) -> impl Iterator<Item = Digest> {
         self.present().chain(self.past.iter().copied())
     }
 
-    /// The token that is issued and the one spent last: whoever shows one where it is not good has it
-    /// from this node's boot.
+    /// The tokens that were shown last and redeemed last: whoever shows one of them where it is not
+    /// good has it from this node's boot.
     fn present(&self) -> impl Iterator<Item = Digest> {
-        let issued = match self.state {
-            State::Issued { token, .. } => Some(token),
+        let shown = match self.state {
+            State::Shown { token, .. } => Some(token),
             _ => None,
         };
-        issued.into_iter().chain(self.spent)
+        shown.into_iter().chain(self.spent)
     }
 
     /// Past tokens, when this one is past too.
@@ -247,16 +271,16 @@ impl Arming {
     /// Takes one event.
     pub(crate) fn step(&self, event: Event, now: Timestamp) -> (Self, Verdict) {
         match event {
-            Event::Issue { token, source, expected } => self.issue(token, source, expected, now),
+            Event::Show { token, source, expected } => self.show(token, source, expected, now),
             Event::Ask { source, expected } => match self.why_no_token(source, expected) {
-                None => (self.clone(), Verdict::Issued),
+                None => (self.clone(), Verdict::Allowed),
                 Some(why) => self.refused(why),
             },
             Event::Redeem { token, key, source } => self.redeem(token, key, source, now),
-            Event::Presented { token } if self.present().any(|known| known == token) => {
+            Event::ShownForOtherNode { token } if self.present().any(|known| known == token) => {
                 self.misused(Refused::WrongNode)
             }
-            Event::Presented { .. } => (self.clone(), Verdict::Refused(Refused::Unknown)),
+            Event::ShownForOtherNode { .. } => (self.clone(), Verdict::Refused(Refused::Unknown)),
             Event::Connected => {
                 let misused =
                     matches!(self.state, State::Disarmed | State::Connected { misused: true });
@@ -277,7 +301,7 @@ impl Arming {
             Event::Ordered => match self.state {
                 State::Connected { .. } => self.moved(State::Connected { misused: false }),
                 State::Used { .. } | State::Disarmed => self.moved(State::Armed),
-                State::Armed | State::Issued { .. } => (self.clone(), Verdict::Noted),
+                State::Armed | State::Shown { .. } => (self.clone(), Verdict::Noted),
             },
             Event::Revoked => (self.voided(State::Disarmed), Verdict::Noted),
         }
@@ -291,7 +315,7 @@ impl Arming {
         (self.clone(), Verdict::Refused(why))
     }
 
-    fn issue(
+    fn show(
         &self,
         token: Digest,
         source: IpAddr,
@@ -302,11 +326,11 @@ impl Arming {
             return self.refused(why);
         }
         let replaced = match self.state {
-            State::Issued { token: replaced, .. } => Some(replaced),
+            State::Shown { token: replaced, .. } => Some(replaced),
             _ => None,
         };
-        let state = State::Issued { token, source, expires: now.plus_seconds(TOKEN_SECONDS) };
-        (Self { state, past: self.past_with(replaced), ..self.clone() }, Verdict::Issued)
+        let state = State::Shown { token, source, expires: now.plus_seconds(TOKEN_SECONDS) };
+        (Self { state, past: self.past_with(replaced), ..self.clone() }, Verdict::Allowed)
     }
 
     fn why_no_token(&self, source: IpAddr, expected: Option<IpAddr>) -> Option<Refused> {
@@ -316,7 +340,7 @@ impl Arming {
             (_, State::Connected { .. }) => Some(Refused::Connected),
             (_, State::Used { .. }) => Some(Refused::BootInProgress),
             (_, State::Disarmed) => Some(Refused::Disarmed),
-            (_, State::Armed | State::Issued { .. }) => None,
+            (_, State::Armed | State::Shown { .. }) => None,
         }
     }
 
@@ -328,7 +352,7 @@ impl Arming {
         now: Timestamp,
     ) -> (Self, Verdict) {
         match &self.state {
-            State::Issued { token: issued, source: bound, expires } if *issued == token => {
+            State::Shown { token: shown, source: bound, expires } if *shown == token => {
                 if now >= *expires {
                     let past = self.past_with(Some(token));
                     let armed = Self { state: State::Armed, past, ..self.clone() };
@@ -358,7 +382,7 @@ impl Arming {
             State::Connected { .. } | State::Disarmed => None,
             // Rows of releases before have it nowhere else.
             State::Used { key, source, expires } => Some(Redeemed { key, source, expires }),
-            State::Armed | State::Issued { .. } => self.redeemed,
+            State::Armed | State::Shown { .. } => self.redeemed,
         };
         let Some(first) = first.filter(|first| first.key == key && first.source == source) else {
             return self.misused(Refused::SecondUse);
@@ -367,7 +391,7 @@ impl Arming {
             return self.refused(Refused::Expired);
         }
         let shown_later = match self.state {
-            State::Issued { token, .. } => Some(token),
+            State::Shown { token, .. } => Some(token),
             _ => None,
         };
         let state = State::Used { key, source, expires: first.expires };
@@ -386,10 +410,10 @@ impl Arming {
     /// A token that was out is void, but remembered, so that its next use is seen for what it is.
     fn voided(&self, state: State) -> Self {
         let (spent, past) = match self.state {
-            State::Issued { token, .. } => (Some(token), self.past_with(self.spent)),
+            State::Shown { token, .. } => (Some(token), self.past_with(self.spent)),
             _ => (self.spent, self.past.clone()),
         };
-        // None was issued since it was disarmed, and a token that is shown often writes nothing.
+        // None was made since it was disarmed, and a token that is shown often writes nothing.
         let is_void = matches!(self.state, State::Disarmed | State::Connected { misused: true });
         Self { state, spent, past, redeemed: None, voids: self.voids + u64::from(!is_void) }
     }

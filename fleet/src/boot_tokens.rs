@@ -1,4 +1,4 @@
-//! Boot tokens as the server gives them out and as they come back: made, shown, and why not.
+//! Boot tokens as the server makes them for nodes that boot, and as machines show them to enrol.
 
 use std::net::IpAddr;
 
@@ -14,14 +14,14 @@ use crate::{
 };
 
 impl Fleet {
-    /// Makes a boot token for an armed node, bound to `source`, good for ten minutes and one use. Nothing
-    /// is kept of it, and those that are out stay good until one of them is used. `image`: the version
-    /// that the node boots with it (`debian-node@2`). `expected`: the address that DHCP (or the node's
-    /// record) gives it.
+    /// Makes a boot token for an armed node, bound to `source`, good for ten minutes and one use.
+    /// Nothing is kept of it, and those that are out stay good until one of them is used. `image`:
+    /// the version that the node boots with it (`debian-node@2`). `expected`: the address that DHCP
+    /// (or the node's record) gives it.
     ///
     /// # Errors
-    /// [`TokenRefused`] says why not; a request from a wrong address is recorded as a security event, not
-    /// more than one a minute.
+    /// [`TokenRefused`] says why not; a request from a wrong address is recorded as a security
+    /// event, not more than one a minute.
     pub fn issue_token(
         &self,
         id: NodeId,
@@ -58,9 +58,10 @@ impl Fleet {
         self.inner.seal.token(claim).ok_or(TokenRefused::Randomness)
     }
 
-    /// Gives the place of the token that can be redeemed to one that was made here and is shown by
-    /// somebody at `source`, if it is still good. Two that each have a token of one node are not both the
-    /// node. A refusal is in the node's history, and holds the node if its own address has it.
+    /// Makes a token that was made here and is shown by somebody at `source` the one that can be
+    /// redeemed, if it is still good. Two machines that each have a token of one node are not both
+    /// the node. A refusal is in the node's history, and holds the node if it came from its own
+    /// address.
     pub(crate) fn show_token(&self, token: &str, source: IpAddr) -> Result<(), Refused> {
         let (Some(claim), now) = (self.inner.seal.open(token), clock::now()) else { return Ok(()) };
         let token = token::hash(token);
@@ -80,7 +81,7 @@ impl Fleet {
     }
 }
 
-/// Whether a token is still good, which then has the one place.
+/// Whether a token is still good; then it is the one that can be redeemed.
 fn shown(
     change: &mut Change<'_>,
     token: Digest,
@@ -105,12 +106,12 @@ fn shown(
         return Err(Refused::Void);
     }
     if spent != claim.spent {
-        return Err(Refused::Superseded);
+        return Err(Refused::OtherTokenUsed);
     }
     let (source, expected) = (claim.source, Some(claim.source));
-    match change.token(arming::Event::Issue { token, source, expected }) {
+    match change.token(arming::Event::Show { token, source, expected }) {
         Verdict::Refused(why) => Err(why),
-        Verdict::Issued | Verdict::Granted | Verdict::Noted => {
+        Verdict::Allowed | Verdict::Granted | Verdict::Noted => {
             change.apply_event(Event::TokenShown { image: claim.image.clone() });
             Ok(())
         }

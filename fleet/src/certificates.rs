@@ -29,7 +29,7 @@ pub struct CertificateFacts {
 pub struct AuthorityFacts {
     /// Its certificate.
     pub certificate: CertificateFacts,
-    /// What is wrong.
+    /// What is wrong with its dates or with the clock; `None`: nothing.
     pub problem: Option<DateProblem>,
 }
 

@@ -1,5 +1,5 @@
-//! Enrolments of one node, counted: which certificates are good, and when two agents claim to be the
-//! node: pure.
+//! Enrolments of one node, counted: which certificates are good, and when two agents claim to be
+//! the node: pure.
 //!
 //! Each trade of a boot token for a certificate is an *epoch*: 1, 2, 3 and so on. It stands in the
 //! certificate, and a renewal keeps it. Certificates of releases that did not count are of epoch 0.
@@ -30,12 +30,12 @@ use api::{
 };
 use serde::{Deserialize, Serialize};
 
-/// Epochs of a node of which is kept when and where they were seen: 150 B each. The newest, those of a
-/// conflict and the trusted one stay; of the others the good ones are the last to go.
+/// Epochs of a node of which is kept when and where they were seen: 150 B each. The newest, those
+/// of a conflict and the trusted one stay; of the others the good ones are the last to go.
 const MAX_KNOWN: usize = 8;
 
-/// Epochs that are left out when all others are revoked: certificates may be newer than what is known
-/// here (a restored backup, a row that could not be read), and their epochs come never again.
+/// Epochs that are left out when all others are revoked: certificates may be newer than what is
+/// known here (a restored backup, a row that could not be read), and their epochs come never again.
 const JUMP: u64 = 1 << 20;
 
 /// Longest boot id that is kept of an agent, characters: it has 36 (RFC 9562).
@@ -92,8 +92,8 @@ pub(crate) enum Cause {
 }
 
 impl Cause {
-    /// Whether it is told already by this one: a machine that is refused boots and boots again, each
-    /// time as a newer one.
+    /// Whether it is told already by this one: a machine that is refused boots and boots again,
+    /// each time as a newer one.
     pub(crate) fn is_reported_by(&self, before: &Self) -> bool {
         match (self, before) {
             (Self::TwoAgents { older, .. }, Self::TwoAgents { older: before, .. }) => {
@@ -127,9 +127,10 @@ impl std::fmt::Display for Cause {
     }
 }
 
-/// A certificate as a request presents it.
+/// The client certificate of a connection to the fleet port.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Presented {
+pub(crate) struct PresentedCertificate {
+    /// The enrolment that it is of.
     pub(crate) epoch: u64,
     /// Hexadecimal.
     pub(crate) serial: String,
@@ -244,8 +245,9 @@ impl Enrolments {
         self.current
     }
 
-    /// The token of the newest enrolment was used once more, by somebody else. A person's word about
-    /// that enrolment stands: otherwise who has read the token could ask for it again and again.
+    /// The token of the newest enrolment was used once more, by somebody else. A person's word
+    /// about that enrolment stands: otherwise who has read the token could ask for it again and
+    /// again.
     pub(crate) fn token_used_twice(&mut self, address: IpAddr, now: Timestamp) {
         let is_decided = self.kept == Some(self.current);
         // What is known already is not made less.
@@ -256,7 +258,7 @@ impl Enrolments {
     }
 
     /// Notes that a certificate was used. It changes nothing that is worth a write.
-    pub(crate) fn seen(&mut self, presented: &Presented, now: Timestamp) {
+    pub(crate) fn seen(&mut self, presented: &PresentedCertificate, now: Timestamp) {
         let enrolment = self.known.entry(presented.epoch).or_default();
         enrolment.first_seen.get_or_insert(now);
         enrolment.last_seen = Some(now);
@@ -291,12 +293,17 @@ impl Enrolments {
     }
 
     /// Whether [`Self::learn`] would change anything.
-    pub(crate) fn is_news(&self, presented: &Presented) -> bool {
+    pub(crate) fn is_news(&self, presented: &PresentedCertificate) -> bool {
         presented.epoch > self.current || self.is_rival(presented)
     }
 
     /// Takes what a good certificate tells. `connected`: epoch of the agent that is connected.
-    pub(crate) fn learn(&mut self, presented: &Presented, connected: Option<u64>, now: Timestamp) {
+    pub(crate) fn learn(
+        &mut self,
+        presented: &PresentedCertificate,
+        connected: Option<u64>,
+        now: Timestamp,
+    ) {
         if presented.epoch > self.current {
             self.current = presented.epoch;
         } else if self.is_rival(presented) {
@@ -308,7 +315,7 @@ impl Enrolments {
 
     /// A good certificate of an earlier epoch than the node's, over a connection that began after
     /// the node had enrolled again.
-    fn is_rival(&self, presented: &Presented) -> bool {
+    fn is_rival(&self, presented: &PresentedCertificate) -> bool {
         let is_known = self
             .conflict
             .as_ref()

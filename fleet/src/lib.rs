@@ -136,7 +136,7 @@ pub enum Observation {
 /// A node that needs a version of an image.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ImageUse {
-    /// The node.
+    /// Name of the node.
     pub node: NodeName,
     /// The version that it runs or is booting: `debian-node@2`. `None` if it may run any: what was known
     /// of it could not be read, and it has not spoken since; or it may have begun to boot before the server

@@ -20,7 +20,7 @@ pub(crate) const MAX_USAGES: usize = 256;
 /// What an agent says of its runs. The agent's frame is acknowledged when `done` is used, or dropped.
 #[derive(Debug)]
 pub struct RunMessage {
-    /// Whose agent.
+    /// Node whose agent sent it.
     pub node: NodeId,
     /// Some of its runs.
     pub runs: Vec<RunReport>,
@@ -41,9 +41,9 @@ pub struct RunMessage {
 /// What an agent tells of the use of its runs.
 #[derive(Debug)]
 pub struct NodeUsage {
-    /// Whose agent.
+    /// Node whose agent sent it.
     pub node: NodeId,
-    /// Its answer.
+    /// Use of each of its runs that is going on.
     pub runs: Vec<RunUsage>,
 }
 

@@ -1,13 +1,14 @@
-//! Boot tokens. Nothing is kept when one is issued, so that a request that anybody on the boot network
-//! can make writes nothing and replaces no token that is out: a token says itself what it is good for,
-//! under a seal of this server.
+//! Boot tokens as bytes: made, sealed and opened. Nothing is stored when one is made, so a request
+//! that anybody on the boot network can send writes nothing and replaces no token that is out: a
+//! token contains what it is good for, under a seal of this server.
 //!
 //! ```text
 //! base64url( HMAC-SHA256 (32 bytes) | JSON: node, address, end, image, spent token, voids, random bytes )
 //! ```
-//! It names the token that was spent last when it was issued. As soon as one is used, that is another
-//! one, and all others that are out are void. So they are after a misuse and a revocation, which are
-//! counted. A token that was shown is found by its SHA-256.
+//! It names the token of the node that was redeemed last when it was made. As soon as one is
+//! redeemed, that is another one, and all others that are out are void. They also become void by a
+//! misuse and by a revocation, which are counted. What may be done with a token is in
+//! [`crate::arming`], which knows it by its SHA-256.
 
 use std::net::IpAddr;
 
@@ -20,7 +21,7 @@ use ring::{
 use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
 
-/// Longest token that is looked at, characters. Those that are issued have some 400.
+/// Longest token that is looked at, characters. Those that are made have some 400.
 const MAX_TOKEN_CHARS: usize = 2048;
 
 /// What the key is made for: no other use of the same secret gives the same key.
@@ -40,9 +41,10 @@ pub(crate) struct Claim {
     pub(crate) expires: Timestamp,
     /// Image version that the initrd with it names: `debian-node@2`.
     pub(crate) image: String,
-    /// The token of this node that was spent last when this one was issued.
+    /// The token of this node that was redeemed last when this one was made.
     pub(crate) spent: Option<Digest>,
-    /// How often the node's tokens had become void by then. Releases before did not say it.
+    /// How often the node's tokens had become void by then. Tokens of older releases do not have
+    /// it.
     #[serde(default)]
     pub(crate) voids: u64,
 }
@@ -88,7 +90,7 @@ impl Seal {
     }
 }
 
-/// What a token is found by.
+/// The SHA-256 by which [`crate::arming`] knows a token.
 pub(crate) fn hash(token: &str) -> Digest {
     Digest(Sha256::digest(token.as_bytes()).into())
 }

@@ -79,7 +79,7 @@ pub struct Exposition {
 }
 
 impl Exposition {
-    /// Nothing yet.
+    /// A text without metrics.
     #[must_use]
     pub fn new() -> Self {
         Self::default()

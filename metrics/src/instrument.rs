@@ -22,7 +22,7 @@ pub const SLOW_SECONDS: &[f64] =
 pub struct Counter(AtomicU64);
 
 impl Counter {
-    /// One more.
+    /// Increments it by 1.
     pub fn inc(&self) {
         self.add(1);
     }
@@ -78,7 +78,7 @@ impl Gauge {
         Entered(self.clone())
     }
 
-    /// Sets it.
+    /// Replaces the value.
     pub fn set(&self, value: i64) {
         self.0.store(value, Relaxed);
     }

@@ -55,11 +55,11 @@ impl fmt::Display for Subject {
 /// One mistake in one field.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Finding {
-    /// Whose.
+    /// Node or profile that the field is in.
     pub subject: Subject,
     /// Path of the field: `interfaces.eth0.mac`; empty for the whole.
     pub field: String,
-    /// What is wrong.
+    /// What is wrong, for people.
     pub message: String,
     /// How to mend it, where that can be told.
     pub hint: Option<String>,
@@ -83,9 +83,9 @@ pub(crate) const MAX_RESOLVED_BYTES: usize = 1 << 30;
 /// What one check makes at most.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Bounds {
-    /// Mistakes.
+    /// Largest number of mistakes that are collected.
     pub findings: usize,
-    /// Nodes with their profiles, bytes as JSON.
+    /// Largest size of all nodes with their profiles, bytes as JSON.
     pub resolved_bytes: usize,
 }
 
@@ -119,7 +119,7 @@ pub(crate) struct KnownAddresses {
 /// A checked reference to an image: `NAME` or `NAME@VERSION`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct ImageReference {
-    /// The image.
+    /// Name of the image.
     pub name: ImageName,
     /// The version; `None` follows the newest.
     pub version: Option<u32>,

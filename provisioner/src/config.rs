@@ -36,7 +36,7 @@ pub struct ProvisionerConfig {
     pub boot_listen: Vec<SocketAddr>,
     /// Port of the fleet listener (TLS), told to stage 1.
     pub fleet_port: u16,
-    /// DHCP.
+    /// Section `dhcp` of the configuration.
     pub dhcp: DhcpConfig,
     /// Serve firmware files by TFTP on port 69 of the server's IPv4 addresses.
     pub tftp: bool,
@@ -98,7 +98,7 @@ pub enum DhcpMode {
 /// DHCP settings.
 #[derive(Debug, Clone)]
 pub struct DhcpConfig {
-    /// The mode.
+    /// Whether this server assigns addresses.
     pub mode: DhcpMode,
     /// Network interfaces to listen on, by name. At least one unless the mode is off.
     pub interfaces: Vec<String>,
@@ -128,10 +128,10 @@ impl DhcpConfig {
     }
 }
 
-/// One subnet.
+/// An entry of `dhcp.subnets`.
 #[derive(Debug, Clone)]
 pub struct DhcpSubnet {
-    /// The network.
+    /// Network address and prefix length.
     pub network: Ipv4Net,
     /// First and last address given to nodes without an address of their own.
     pub pool: Option<(Ipv4Addr, Ipv4Addr)>,
@@ -153,6 +153,6 @@ pub struct FirmwareFiles {
     pub bios: Option<PathBuf>,
     /// UEFI x86-64: iPXE's `snponly.efi`.
     pub efi_x86_64: Option<PathBuf>,
-    /// UEFI arm64.
+    /// UEFI arm64: iPXE's `snponly.efi`.
     pub efi_arm64: Option<PathBuf>,
 }

@@ -59,9 +59,9 @@ pub struct Document {
 /// A node or a profile.
 #[derive(Debug)]
 pub struct Entry {
-    /// Which.
+    /// The node or profile.
     pub subject: Subject,
-    /// What it shall be.
+    /// Its specification, as the document has it.
     pub spec: MachineSpec,
     /// Index into the trees; several nodes of a host list share one.
     tree: usize,

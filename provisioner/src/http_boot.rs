@@ -31,7 +31,7 @@ use tokio::{
 };
 use tokio_util::sync::CancellationToken;
 
-use self::{blob_stream::BlobStream, send_queue::SendQueue};
+use self::{blob_stream::BlobStream, unsent_limit::UnsentLimit};
 
 use crate::{clock, holds::Part, images::Unbootable, provisioner::Provisioner, store::NodeRecord};
 
@@ -40,11 +40,11 @@ mod blobs;
 mod memory;
 mod meter;
 mod node_image;
-mod send_queue;
+mod unsent_limit;
 
 pub(crate) use meter::Meter;
 pub(crate) use node_image::ISSUE_TOKEN;
-pub(crate) use send_queue::MAX_DEEP;
+pub(crate) use unsent_limit::MAX_DEEP;
 
 pub(crate) use rest::shell::Peer;
 
@@ -52,7 +52,7 @@ pub(crate) use rest::shell::Peer;
 struct Blobs {
     blobs: image_store::Store,
     meter: Arc<Meter>,
-    /// Places for deep send queues.
+    /// A permit for each deep send queue ([`UnsentLimit`]).
     deep_queues: Arc<Semaphore>,
 }
 
@@ -60,8 +60,8 @@ impl Transport for Blobs {
     type Io = BlobStream;
 
     async fn open(&self, tcp: TcpStream) -> io::Result<Opened<BlobStream>> {
-        let queue = SendQueue::new(self.deep_queues.clone());
-        let io = BlobStream::new(tcp, self.blobs.clone(), self.meter.clone(), queue);
+        let limit = UnsentLimit::new(self.deep_queues.clone());
+        let io = BlobStream::new(tcp, self.blobs.clone(), self.meter.clone(), limit);
         Ok(Opened { io, certificate: None })
     }
 }

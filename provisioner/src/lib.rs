@@ -6,7 +6,7 @@
 //! |---|---|
 //! | `cluster`, `check`, `resolve`, `document`, `spread` | pure: nodes and profiles, what is wrong with them, YAML |
 //! | `overlay`, `images` | what nodes get |
-//! | `dhcp`, `tftp`, `http_boot` | the boot servers, around the cores of `boot-proto` |
+//! | `dhcp`, `tftp`, `http_boot` | the boot servers, around the cores of `boot-proto`; `dhcp::lease_log` keeps leases on disk |
 //! | `holds` | what on the server holds a node |
 //! | `feed` | changes of nodes, numbered for watchers |
 //! | `conflicts` | nodes that two claim to be, in the audit log |

@@ -15,7 +15,7 @@ use crate::{
 /// Programs that imports of images start, with their Debian packages.
 const PROGRAMS: [(&str, &str); 1] = [(image_store::squashfs::PROGRAM, "squashfs-tools-ng")];
 
-/// What was found.
+/// A finding of the check of the server's files.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Found {
     /// The key of the configuration file that leads to it; empty: none does.

@@ -29,7 +29,7 @@ pub(crate) struct NodeRecord {
     pub id: NodeId,
     /// Its name.
     pub name: NodeName,
-    /// As declared.
+    /// Specification as an admin declared it, without defaults.
     pub spec: MachineSpec,
     /// Counts changes, from 1.
     pub version: u64,
@@ -43,22 +43,22 @@ pub(crate) struct NodeRecord {
 pub(crate) struct ProfileRecord {
     /// Its name.
     pub name: ProfileName,
-    /// As declared.
+    /// Specification as an admin declared it, without defaults.
     pub spec: MachineSpec,
     /// Counts changes, from 1.
     pub version: u64,
-    /// As [`NodeRecord::unreadable`].
+    /// Why the stored specification cannot be read; see [`NodeRecord::unreadable`].
     pub unreadable: Option<String>,
 }
 
 /// A version of an image whose row cannot be read.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct UnreadableImage {
-    /// The image.
+    /// Name of the image.
     pub name: ImageName,
     /// Number of the version.
     pub version: u32,
-    /// Why, for people.
+    /// Why it cannot be read, for people.
     pub cause: String,
 }
 
@@ -76,7 +76,7 @@ pub(crate) struct StoredImages {
 /// A version of an image as stored.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct ImageRecord {
-    /// The image.
+    /// Name of the image.
     pub name: ImageName,
     /// What it is made of.
     pub version: ImageVersion,
@@ -161,7 +161,7 @@ pub(crate) enum Write {
     PutImage(ImageRecord),
     /// Removes an image version.
     DeleteImage {
-        /// The image.
+        /// Name of the image.
         name: ImageName,
         /// The version.
         version: u32,

@@ -54,7 +54,7 @@ impl Failures {
         Some(u64::try_from(left).unwrap_or(0).max(1))
     }
 
-    /// It failed.
+    /// Counts a failure of the source of this address.
     pub fn failed(&mut self, address: IpAddr, now: Timestamp) {
         let source = Source::of(address);
         if !self.sources.contains_key(&source) && self.sources.len() >= MAX_SOURCES {

@@ -142,7 +142,7 @@ impl Paging {
 /// A page: a JSON array, and the link to the next one if there is more.
 #[derive(Debug, Clone)]
 pub struct Page<T> {
-    /// The rows.
+    /// Rows of this page.
     pub rows: Vec<T>,
     /// Value of the `Link` header.
     pub next: Option<String>,

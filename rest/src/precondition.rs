@@ -14,7 +14,7 @@ use crate::Refusal;
 pub struct Versioned<T> {
     /// Raised by every change of the thing.
     pub version: u64,
-    /// The thing.
+    /// The object, written as JSON.
     pub body: T,
 }
 

@@ -38,7 +38,7 @@ pub use limits::{Deadlines, Limits};
 pub use pace::LeastSpeed;
 pub(crate) use request_body::found_no_room;
 pub use seat::{Client, Peer, ReadGate};
-pub use serve::{MAX_UNSENT_BYTES, limit_unsent};
+pub use serve::{DEFAULT_UNSENT_BYTES, limit_unsent};
 pub use transport::{Opened, Tls, Transport};
 
 use book::ConnectionTable;
@@ -60,7 +60,7 @@ pub enum Listener {
 impl Listener {
     pub(crate) const ALL: [Self; 3] = [Self::Api, Self::Fleet, Self::Boot];
 
-    /// Its name.
+    /// Its name in metrics and logs: `api`, `fleet` or `boot`.
     #[must_use]
     pub fn name(self) -> &'static str {
         match self {

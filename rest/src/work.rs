@@ -135,7 +135,7 @@ impl Abandoned {
         has_gone || self.work.load(Ordering::Relaxed)
     }
 
-    /// Says so.
+    /// From now on [`Self::is_set`] returns `true`, in all clones.
     pub fn set(&self) {
         self.work.store(true, Ordering::Relaxed);
     }

@@ -24,7 +24,7 @@ const SLACK: Duration = Duration::from_secs(5);
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case", default)]
 pub struct TakenDown {
-    /// The links.
+    /// Links that stage 1 switched off.
     pub links: Vec<TakenLink>,
     /// Time since boot at which the first was switched off, microseconds.
     pub from_micros: u64,

@@ -18,11 +18,11 @@ const MAX_SCANNED: u64 = 50_000;
 /// What the log's rows must be to be told.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct AuditQuery {
-    /// Of this principal.
+    /// Only lines of this principal; `None`: of all.
     pub principal: Option<String>,
-    /// Of this action.
+    /// Only lines of this action; `None`: of all.
     pub action: Option<String>,
-    /// Not before this time.
+    /// Only lines whose requests arrived at this time or later.
     pub since: Option<Timestamp>,
 }
 

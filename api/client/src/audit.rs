@@ -13,9 +13,9 @@ const PATH: &str = "/v1/audit";
 /// Which lines of the audit log are wanted.
 #[derive(Debug, Clone, Default)]
 pub struct AuditFilter {
-    /// Of this principal.
+    /// Only lines of this principal.
     pub user: Option<String>,
-    /// Of this action: `DELETE`, `operation-end`.
+    /// Only lines of this action: `DELETE`, `operation-end`.
     pub action: Option<String>,
     /// From this time on.
     pub since: Option<Timestamp>,

@@ -15,7 +15,7 @@ use crate::{Client, ClientError, workflows::of_workflow};
 /// A stream that is open.
 pub type Line = stream_line::StreamSocket<reqwest::Upgraded>;
 
-/// Of which task.
+/// The running task that a stream is to lead into.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct StreamOf {
     /// Id of the workflow, or its name.

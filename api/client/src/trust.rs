@@ -47,7 +47,7 @@ pub enum PresentedError {
 pub struct PresentedCertificate {
     /// SHA-256 of its DER form.
     pub fingerprint: Fingerprint,
-    /// Itself, PEM.
+    /// The certificate, PEM.
     pub pem: String,
 }
 

@@ -54,7 +54,8 @@ impl WorkflowsOf {
     }
 }
 
-/// Which log.
+/// Parameters of `GET /v1/workflows/{id}/log`: the attempt whose log is wanted, and which part of
+/// it.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct LogOf {
     /// Name of the job; may be left out if there is one.

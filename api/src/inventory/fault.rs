@@ -25,7 +25,7 @@ pub enum FaultLevel {
     /// It works, and somebody should look at it: corrected errors, a slow link.
     Warning,
     /// It does not do its work: what jobs could be granted of it is out of service
-    /// ([`GrantableDevice::sick`](crate::device::GrantableDevice::unhealthy)).
+    /// ([`unhealthy`](crate::device::GrantableDevice::unhealthy)).
     Error,
     /// A level of a later release, which this one shows and does not count.
     #[serde(other)]

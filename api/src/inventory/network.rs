@@ -40,7 +40,7 @@ pub struct Nic {
     pub bond: Option<String>,
     /// Mode, of a bond: `802.3ad`.
     pub bond_mode: Option<String>,
-    /// Of a VLAN.
+    /// Id and parent, if the interface is a VLAN.
     pub vlan: Option<Vlan>,
     /// NUMA node.
     pub numa_node: Option<u32>,

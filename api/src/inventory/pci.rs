@@ -50,7 +50,7 @@ pub struct PciDevice {
 pub struct PciLink {
     /// Rate of a lane now, MT/s: 32000 for generation 5.
     pub speed_mts: u32,
-    /// Lanes now.
+    /// Number of lanes in use now.
     pub width: u32,
     /// Highest rate that the device can do, MT/s.
     pub max_speed_mts: u32,
@@ -100,7 +100,7 @@ pub struct Gpu {
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(rename_all = "kebab-case", default)]
 pub struct Ecc {
-    /// It is on.
+    /// Error correction is switched on.
     pub enabled: bool,
     /// Corrected errors since the driver was loaded.
     pub corrected: Option<u64>,

@@ -29,9 +29,9 @@ pub struct Disk {
     pub read_only: bool,
     /// Its medium can be taken out.
     pub removable: bool,
-    /// Logical sector.
+    /// Size of a logical sector, bytes.
     pub logical_sector_bytes: Option<u32>,
-    /// Physical sector.
+    /// Size of a physical sector, bytes.
     pub physical_sector_bytes: Option<u32>,
     /// PCI address of its controller.
     pub pci: Option<String>,

@@ -50,7 +50,7 @@ pub struct Topology {
 pub struct Package {
     /// Physical index.
     pub index: u32,
-    /// Its PUs.
+    /// OS indices of its PUs (hardware threads).
     pub pus: Vec<u32>,
 }
 
@@ -63,7 +63,7 @@ pub struct Die {
     pub index: u32,
     /// Package that it is in.
     pub package: Option<u32>,
-    /// Its PUs.
+    /// OS indices of its PUs (hardware threads).
     pub pus: Vec<u32>,
 }
 
@@ -74,7 +74,7 @@ pub struct Die {
 pub struct NumaNode {
     /// Physical index.
     pub index: u32,
-    /// Local memory.
+    /// Size of its local memory, bytes.
     pub memory_bytes: u64,
     /// PUs that are in it, as the kernel tells; none for memory alone (CXL, HBM in flat mode, GPU memory).
     pub pus: Vec<u32>,
@@ -96,13 +96,13 @@ pub struct NumaNode {
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(rename_all = "kebab-case", default)]
 pub struct PageType {
-    /// Page size.
+    /// Size of a page, bytes.
     pub size_bytes: u64,
     /// Number of pages of this size.
     pub count: u64,
 }
 
-/// A cache.
+/// A cache of a processor.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(rename_all = "kebab-case", default)]
@@ -111,7 +111,7 @@ pub struct Cache {
     pub level: u8,
     /// `unified`, `data` or `instruction`.
     pub kind: String,
-    /// Its size.
+    /// Size of the cache, bytes.
     pub size_bytes: u64,
     /// Size of a cache line, bytes.
     pub line_bytes: Option<u32>,
@@ -121,7 +121,7 @@ pub struct Cache {
     pub pus: Vec<u32>,
 }
 
-/// A core.
+/// A physical core.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(rename_all = "kebab-case", default)]
@@ -134,7 +134,7 @@ pub struct Core {
     pub numa_node: Option<u32>,
     /// Which of `cpu-kinds` it is of.
     pub kind: Option<u32>,
-    /// Its PUs.
+    /// OS indices of its PUs (hardware threads).
     pub pus: Vec<u32>,
 }
 
@@ -147,6 +147,6 @@ pub struct CpuKind {
     pub name: Option<String>,
     /// Highest clock rate, MHz.
     pub max_mhz: Option<u32>,
-    /// Its PUs.
+    /// OS indices of its PUs (hardware threads).
     pub pus: Vec<u32>,
 }

@@ -47,18 +47,18 @@ pub enum StreamError {
     Malformed(#[from] Malformed),
 }
 
-/// What comes.
+/// What [`StreamSocket`] receives from the other end.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Event {
     /// Data. It counts as held until [`StreamSocket::took`].
     Data(Channel, Bytes),
-    /// A word, never [`Control::Taken`].
+    /// A control message, never [`Control::Taken`].
     Control(Control),
     /// There is room again where there was none.
     Room,
 }
 
-/// One end.
+/// One end of a stream's WebSocket, with its flow control.
 #[derive(Debug)]
 pub struct StreamSocket<T> {
     socket: WebSocketStream<T>,

@@ -16,7 +16,7 @@ pub const MAX_DIAGNOSTICS: usize = 200;
 /// Longest path, message or hint of a mistake, characters: they quote what strangers wrote.
 const MAX_TEXT_CHARS: usize = 1_000;
 
-/// Collects mistakes.
+/// The mistakes found in a document, sorted and each once; past a limit they are only counted.
 #[derive(Debug, Clone, Default)]
 pub struct Diagnostics {
     noted: BTreeSet<Diagnostic>,

@@ -33,7 +33,7 @@ impl<'a> IndexedTree<'a> {
         Self { tree, maps: RefCell::default(), steps: Cell::new(0) }
     }
 
-    /// See [`crate::find`].
+    /// The location of a field by its path; see [`crate::find`].
     #[must_use]
     pub fn find(&self, field: &str) -> Option<Location> {
         self.below(self.tree, field)

@@ -27,7 +27,7 @@ const MERGE: &str = "<<";
 /// Where something begins, both counted from 1.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Location {
-    /// Line.
+    /// Line, from 1.
     pub line: u64,
     /// Column in characters.
     pub column: u64,
@@ -85,9 +85,9 @@ impl Tree {
 /// Why a text is no tree.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Unreadable {
-    /// Where.
+    /// Where reading failed.
     pub at: Location,
-    /// Why.
+    /// Why it cannot be read, for people.
     pub message: String,
 }
 

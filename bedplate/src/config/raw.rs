@@ -23,7 +23,7 @@ pub struct Placed<T> {
 pub struct RawSubnet {
     /// Where it begins.
     pub at: Location,
-    /// Its place: `dhcp.subnets[0]`.
+    /// Its path in the document: `dhcp.subnets[0]`.
     pub path: String,
     /// `10.1.0.0/24`. Required.
     pub network: Option<Placed<ipnet::Ipv4Net>>,

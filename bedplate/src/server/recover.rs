@@ -34,7 +34,7 @@ const MAX_ATTEMPTS: u32 = 5;
 /// Pause between two attempts: a line takes milliseconds.
 const PAUSE: Duration = Duration::from_millis(50);
 
-/// What was done.
+/// The token that was made, and the file that has it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Recovered {
     /// The context file with the new token.

@@ -61,7 +61,7 @@ pub const DEFAULT_TIMEOUT_SECONDS: u64 = 24 * 3_600;
 pub struct Parsed {
     /// The normalised workflow.
     pub workflow: Workflow,
-    /// What is ignored.
+    /// Warnings about what the document has and this version ignores.
     pub warnings: Vec<Diagnostic>,
     tree: Tree,
 }

@@ -87,7 +87,7 @@ pub enum PlanError {
 pub struct Plan {
     /// Groups of volumes: those that one job mounts together are one group, on one node.
     pub groups: usize,
-    /// The stages.
+    /// Stages; the index is the stage's id.
     pub stages: Vec<StagePlan>,
 }
 
@@ -285,7 +285,7 @@ pub struct MountPlan {
 pub struct FilePlan {
     /// Path in the container, absolute.
     pub path: String,
-    /// Its contents.
+    /// Digest and size of its contents in the store.
     pub contents: StoredFile,
 }
 

@@ -6,7 +6,7 @@ use serde::Serialize;
 
 use crate::plan::Until;
 
-/// A workflow.
+/// A workflow, from a document of any spelling; defaults are filled in.
 #[derive(Debug, Clone, Default, PartialEq, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub struct Workflow {
@@ -53,7 +53,7 @@ pub struct Volume {
 pub struct Ingress {
     /// Path in the volume, relative, without `..`.
     pub path: String,
-    /// Where from.
+    /// Where its contents come from.
     pub source: Source,
     /// Time that it has, seconds.
     pub timeout_seconds: u64,
@@ -83,7 +83,7 @@ pub enum Source {
 pub struct Egress {
     /// Path in the volume, relative, without `..`.
     pub path: String,
-    /// Where to.
+    /// Where its contents go to.
     pub destination: Destination,
     /// Time that it has, seconds.
     pub timeout_seconds: u64,
@@ -107,13 +107,13 @@ pub enum Destination {
     },
 }
 
-/// A job.
+/// A job; its tasks run this container.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub struct Job {
     /// Its name.
     pub name: String,
-    /// `HOST[:PORT]/REPOSITORY[:TAG|@DIGEST]`.
+    /// Reference of its image: `HOST[:PORT]/REPOSITORY[:TAG|@DIGEST]`.
     pub image: String,
     /// Program and arguments; empty where there is a script, or where the image's own is meant.
     pub command: Vec<String>,
@@ -127,7 +127,7 @@ pub struct Job {
     /// Working directory, absolute.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub cwd: Option<String>,
-    /// Volumes.
+    /// Volumes in its container.
     pub mounts: Vec<Mount>,
     /// Jobs that it waits for, each once with what is waited for.
     pub depends_on: Vec<JobDependency>,
@@ -177,9 +177,9 @@ impl From<JobDependency> for DependencyForm {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub struct Mount {
-    /// Which.
+    /// Name of the volume in the document.
     pub volume: String,
-    /// Where, absolute.
+    /// Path in the container, absolute.
     pub location: String,
 }
 
@@ -189,22 +189,22 @@ pub struct Mount {
 pub struct Resource {
     /// Physical cores, at least 1.
     pub cores: u32,
-    /// How near.
+    /// How near the cores must be to each other.
     pub affinity: Affinity,
     /// All hardware threads of the cores.
     pub threads: bool,
-    /// Memory, bytes.
+    /// Memory, bytes; of the task, or of each core if `memory_by_core`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub memory_bytes: Option<u64>,
-    /// The memory is for each core.
+    /// `memory_bytes` is per core.
     pub memory_by_core: bool,
-    /// Devices by kind.
+    /// Number of devices wanted, by kind: `nvidia.com/gpu`.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub devices: BTreeMap<String, u32>,
     /// Labels that its node must have: annotations of the document, of its defaults and of the job.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub labels: BTreeMap<String, String>,
-    /// The whole node.
+    /// No other run may be on the node meanwhile.
     pub exclusive: bool,
 }
 
@@ -237,11 +237,11 @@ impl Affinity {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub struct TaskArray {
-    /// First.
+    /// First `FB_TASK_ID`.
     pub start: u32,
-    /// Last, included.
+    /// Last `FB_TASK_ID`, included; at least `start`.
     pub end: u32,
-    /// Most at once.
+    /// Largest number of tasks at a time; `None`: no limit.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub concurrency: Option<u32>,
 }

@@ -1,9 +1,11 @@
-//! Jobs and cluster in, placements out. Called by `controller`; pure: no I/O, no clock, no randomness.
+//! Jobs and cluster in, placements out. Called by `controller`; pure: no I/O, no clock, no
+//! randomness.
 //!
-//! A [`Cluster`] knows what each node has and what is taken. A [`QueuePass`] goes through a queue in its
-//! order (first in, first out) and grants cores, memory by NUMA node and devices. What is offered
-//! is a *group*: one [`Request`] and a run for each member, most often one. All members are placed
-//! or none.
+//! A [`Cluster`] knows what each node has and what is taken. A [`QueuePass`] grants cores, memory
+//! by NUMA node and devices to a queue, in the order in which its caller offers: the planner knows
+//! no users (the server lets them take turns, `controller::engine::turns`). What is offered is a
+//! *group*: one [`Request`] and a run for each member, most often one. All members are placed or
+//! none.
 //!
 //! The first group that has to wait gets a *reservation*: a set of nodes, with so many members on
 //! each, and the time at which all of them can begin at the latest, from the limits of what runs.
@@ -28,7 +30,7 @@
 //! | [`view`] | the same at one moment, for readers |
 //! | [`group`] | on which nodes the members of a group go |
 //! | [`reservation`] | when a group that waits can begin, and where |
-//! | [`queue`] | the order, and the backfill |
+//! | [`queue`] | one pass over what is offered, and the backfill |
 //! | [`why`] | why a group waits |
 //!
 //! Invariants: no core, device or byte of memory is granted twice; a placement is exactly what was
@@ -62,10 +64,11 @@ use std::collections::BTreeMap;
 pub enum Affinity {
     /// Anywhere on the node; of as few NUMA nodes as are free now.
     Core,
-    /// In one package (socket), or in as few as the node has for so much. It waits until those are free.
+    /// In one package (socket), or in as few as the node has for so much. It waits until those are
+    /// free.
     Socket,
-    /// On one NUMA node, its memory too, or on as few as the node has for so much. It waits until those
-    /// are free.
+    /// On one NUMA node, its memory too, or on as few as the node has for so much. It waits until
+    /// those are free.
     Numa,
 }
 
@@ -74,19 +77,20 @@ pub enum Affinity {
 pub struct Request {
     /// Physical cores, at least 1.
     pub cores: u32,
-    /// How near to each other.
+    /// How near the cores must be to each other.
     pub affinity: Affinity,
-    /// `true`: all hardware threads of the cores; `false`: the first of each. The cores are taken whole either way.
+    /// `true`: all hardware threads of the cores; `false`: the first of each. The cores are taken
+    /// whole either way.
     pub threads: bool,
-    /// Memory, bytes.
+    /// Memory of one member, bytes.
     pub memory_bytes: u64,
-    /// Devices by kind: `nvidia.com/gpu`.
+    /// Number of devices of one member, by kind: `nvidia.com/gpu`.
     pub devices: BTreeMap<String, u32>,
     /// Labels that the node must have, by key.
     pub labels: BTreeMap<String, String>,
-    /// The whole node.
+    /// No other run may be on the node meanwhile.
     pub exclusive: bool,
-    /// Where it may go.
+    /// Nodes that it may go to.
     pub allowed: Allowed,
     /// A label: members of a group go to nodes with one common value of it if there is room for all
     /// of them now, else to nodes with as few values as possible. They do not wait to be near.

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use api::ids::NodeId;
 
-/// A node.
+/// A node as the planner sees it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Node {
     /// The node's id in the register; it is never used for another node.
@@ -26,27 +26,27 @@ pub struct Capacity {
     pub cores: Vec<Core>,
     /// Memory by NUMA node.
     pub memory: Vec<NumaMemory>,
-    /// Devices.
+    /// Devices that jobs can be granted, unhealthy ones included.
     pub devices: Vec<Device>,
 }
 
-/// A core.
+/// A physical core.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Core {
     /// Its hardware threads (PUs), by OS index; the first is the one granted without `threads`.
     pub pus: Vec<u32>,
-    /// Package (socket).
+    /// OS index of its package (socket).
     pub package: u32,
-    /// NUMA node.
+    /// OS index of its NUMA node.
     pub numa: u32,
 }
 
 /// Memory of a NUMA node.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct NumaMemory {
-    /// OS index.
+    /// OS index of the NUMA node.
     pub numa: u32,
-    /// Bytes for jobs.
+    /// Memory that jobs may use, bytes.
     pub bytes: u64,
 }
 

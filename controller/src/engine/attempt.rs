@@ -1,5 +1,5 @@
-//! An attempt of a task on nodes: one run for each of its members. Pure bookkeeping; what follows from
-//! it is done in [`super::members`].
+//! An attempt of a task on nodes: one run for each of its members. Pure bookkeeping; what follows
+//! from it is done in [`super::members`].
 //!
 //! ```text
 //!            all members prepared            all members over
@@ -7,7 +7,7 @@
 //!      └───── one ends badly: the others are stopped ───────────▲
 //! ```
 //!
-//! An attempt of one member awaits nothing: it counts as released from the beginning.
+//! An attempt of one member waits for nothing: it is never held, and its `released` stays `None`.
 
 use std::collections::BTreeSet;
 
@@ -31,7 +31,9 @@ pub(crate) struct Attempt {
     pub(crate) is_unread: bool,
     /// When it was placed.
     pub(crate) placed: Timestamp,
-    /// When all members were prepared and told to start; `None` of one member.
+    /// When the server released it, which it does once all members are prepared. `None` before, and
+    /// always of an attempt with one member. If `is_unread`: the earliest start or good end of a
+    /// member that is known, since no member starts before the release.
     pub(crate) released: Option<Timestamp>,
     /// Members that are prepared and have not begun.
     prepared: BTreeSet<u32>,
@@ -157,8 +159,8 @@ impl Attempt {
         self.failure.as_ref().map(|(_, outcome)| outcome)
     }
 
-    /// How it ended, once all members are over. `is_stopped`: its workflow is, and ends without those whose
-    /// rows cannot be read.
+    /// How it ended, once all members are over. `is_stopped`: its workflow is, and ends without
+    /// those whose rows cannot be read.
     pub(crate) fn end(&self, is_stopped: bool) -> Option<AttemptEnd> {
         let over = self.over as usize;
         let awaited = if is_stopped { self.runs.len().min(self.members) } else { self.members };

@@ -25,8 +25,8 @@ impl Engine {
         self.forget_if_done(sequence, run);
     }
 
-    /// The server does not take something of a run, because of a quota of its user: a part of its log,
-    /// a file. It stands in the history once.
+    /// The server does not take something of a run, because of a quota of its user: a part of its
+    /// log, a file. It stands in the history once.
     pub(crate) fn quota_met(&mut self, run: RunId, what: &str, now: Timestamp) {
         let sequence = self.runs.get(&run).copied();
         let Some(workflow_state) =
@@ -47,8 +47,8 @@ impl Engine {
     }
 
     /// Logs that do not come in time are not waited for. The time is counted from the first look
-    /// after the end of the run, so for one that an earlier server left, from the start of this one:
-    /// nothing could arrive before.
+    /// after the end of the run, so for one that an earlier server left, from the start of this
+    /// one: nothing could arrive before.
     pub(super) fn abandon_late_logs(&mut self, uptime: Duration) {
         for (sequence, run) in
             self.runs_where(|run| run.ended.is_some() && run.log_awaited.is_none())
@@ -95,34 +95,36 @@ impl Engine {
             .collect()
     }
 
-    /// Waits no more for the rest of these logs of runs that are over.
+    /// Waits no more for the rest of these logs of runs that are over: the runs are forgotten.
     fn abandon_logs(&mut self, why: &str, which: impl Fn(&Run) -> bool) {
-        for (sequence, run) in self.runs_where(|run| run.ended.is_some() && which(run)) {
-            if let Some(entry) = self
-                .workflow_states
-                .get_mut(sequence)
-                .and_then(|workflow_state| workflow_state.runs.get_mut(&run))
-            {
-                let (here, bytes) = (entry.log_here, entry.log_bytes);
-                let node = &entry.node_name;
+        for (sequence, id) in self.runs_where(|run| run.ended.is_some() && which(run)) {
+            if let Some(run) = self.run_of(sequence, id) {
+                let (here, bytes) = (run.log_here, run.log_bytes);
+                let node = &run.node_name;
                 tracing::warn!(
-                    "the log of run {run} on {node} is not whole: {here} of {bytes} bytes came; of the \
+                    "the log of run {id} on {node} is not whole: {here} of {bytes} bytes came; of the \
                      others {why}"
                 );
-                entry.log_here = bytes;
             }
-            self.forget_if_done(sequence, run);
+            self.forget_run(sequence, id);
         }
     }
 
     /// A run that is over and whose log is here is forgotten, here and on its node.
     pub(super) fn forget_if_done(&mut self, sequence: u64, run: RunId) {
-        let is_done = |run: &&Run| run.ended.is_some() && run.log_here >= run.log_bytes;
-        let done = self
-            .workflow_states
-            .get(sequence)
-            .and_then(|workflow_state| workflow_state.runs.get(&run).filter(is_done));
-        let Some(node) = done.map(|run| run.node) else { return };
+        let is_done = |run: &Run| run.ended.is_some() && run.log_here >= run.log_bytes;
+        if self.run_of(sequence, run).is_some_and(is_done) {
+            self.forget_run(sequence, run);
+        }
+    }
+
+    fn run_of(&self, sequence: u64, run: RunId) -> Option<&Run> {
+        self.workflow_states.get(sequence)?.runs.get(&run)
+    }
+
+    /// Forgets a run that is over, and tells its node to do the same.
+    fn forget_run(&mut self, sequence: u64, run: RunId) {
+        let Some(node) = self.run_of(sequence, run).map(|run| run.node) else { return };
         if let Some(workflow_state) = self.workflow_states.get_mut(sequence) {
             workflow_state.runs.remove_mut(&run);
             self.effects.forget.push((node, Some(workflow_state.id), run));

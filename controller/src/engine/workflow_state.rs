@@ -109,9 +109,10 @@ pub(crate) struct Run {
     pub(crate) ended: Option<Timestamp>,
     pub(crate) outcome: Option<Outcome>,
     pub(crate) usage: Usage,
-    /// Length of its log, bytes, once it is over.
+    /// Length of its log on its node, bytes, once it is over; 0 before.
     pub(crate) log_bytes: u64,
-    /// Up to where its log is here.
+    /// The server has its log up to this offset, bytes. A run that is over is forgotten when this
+    /// reaches `log_bytes`, or when the rest cannot come any more ([`super::logs`]).
     pub(crate) log_here: u64,
     /// Of a run that is over: since when the rest of its log is awaited, by the clock of
     /// [`super::Engine::tick`] that nobody sets.

@@ -144,7 +144,7 @@ async fn a_token_of_after_a_backup_is_unknown_and_no_alarm_and_one_that_lost_a_r
     let redeem = arming::Event::Redeem { token, key, source: HERE };
     let (verdict, _soon) = fleet.change(NODE, |change| change.token(redeem)).unwrap();
     assert_eq!(verdict, Verdict::Granted);
-    assert_eq!(fleet.show_token(&second, HERE), Err(Refused::Superseded));
+    assert_eq!(fleet.show_token(&second, HERE), Err(Refused::OtherTokenUsed));
     assert_eq!(severities(recorded(&fleet)).collect::<Vec<_>>(), [Severity::Security]);
     fleet.close().await;
 }

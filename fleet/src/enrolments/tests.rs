@@ -41,7 +41,8 @@ impl Stage {
     /// with it.
     fn ask(&mut self, epoch: u64, accepted: u64) -> Result<NodeIdentityState, Revoked> {
         let accepted = self.at(accepted);
-        let presented = Presented { epoch, serial: "5a".to_owned(), address: HERE, accepted };
+        let presented =
+            PresentedCertificate { epoch, serial: "5a".to_owned(), address: HERE, accepted };
         self.enrolments.check(epoch)?;
         self.enrolments.seen(&presented, self.wall);
         if self.enrolments.is_news(&presented) {

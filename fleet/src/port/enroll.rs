@@ -1,4 +1,5 @@
-//! Token for certificate, certificate for certificate, and the reports of stage 1. Wire types: [`api::enroll`].
+//! Token for certificate, certificate for certificate, and the reports of stage 1. Wire types:
+//! [`api::enroll`].
 
 use std::{net::IpAddr, sync::Arc};
 
@@ -34,13 +35,14 @@ const MAX_ENROLL_BYTES: usize = 2 * MAX_CSR_BYTES;
 
 const CANNOT_ENROL: &str = "cannot enrol";
 
-/// What somebody sent who may try to enrol: of others no byte of the body is read.
-pub(super) struct Attempt {
+/// The request of somebody who may try to enrol. Of sources that failed too often, which get 429,
+/// no byte of the body is read.
+pub(super) struct EnrolAttempt {
     source: IpAddr,
     wanted: Enroll,
 }
 
-impl FromRequest<Arc<Port>> for Attempt {
+impl FromRequest<Arc<Port>> for EnrolAttempt {
     type Rejection = Refusal;
 
     async fn from_request(mut request: HttpRequest, port: &Arc<Port>) -> Result<Self, Refusal> {
@@ -71,7 +73,7 @@ impl FromRequest<Arc<Port>> for Attempt {
 /// `POST /node/v1/enroll`.
 pub(super) async fn enroll(
     State(port): State<Arc<Port>>,
-    Attempt { source, wanted }: Attempt,
+    EnrolAttempt { source, wanted }: EnrolAttempt,
 ) -> Result<Json<Enrolled>, Refusal> {
     let fleet = &port.fleet;
     let now = clock::now();
@@ -158,8 +160,8 @@ fn certificate(
     }))
 }
 
-/// Takes the token. The inner result has the number of the enrolment, or says why it is refused; when
-/// it is granted, that is on disk.
+/// Takes the token. The inner result has the number of the enrolment, or says why it is refused;
+/// when it is granted, that is on disk.
 async fn redeem(
     fleet: &Fleet,
     wanted: &Enroll,
@@ -175,7 +177,7 @@ async fn redeem(
         Some(owner) if owner == wanted.id => {
             arming::Event::Redeem { token, key: request.key(), source }
         }
-        Some(_) => arming::Event::Presented { token },
+        Some(_) => arming::Event::ShownForOtherNode { token },
         None => {
             let message = format!("{source} tried to enrol with a token that is unknown");
             let known =
@@ -202,7 +204,7 @@ async fn redeem(
                     change.apply_event(Event::TokenRefused { cause: Some(cause) });
                 }
             }
-            Verdict::Issued | Verdict::Noted => {}
+            Verdict::Allowed | Verdict::Noted => {}
         }
         (verdict, epoch)
     });
@@ -210,7 +212,7 @@ async fn redeem(
     fleet.durable(ticket).await?;
     Ok(match verdict {
         Verdict::Refused(why) => Err(why),
-        Verdict::Granted | Verdict::Issued | Verdict::Noted => Ok(epoch),
+        Verdict::Granted | Verdict::Allowed | Verdict::Noted => Ok(epoch),
     })
 }
 

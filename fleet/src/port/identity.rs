@@ -17,7 +17,7 @@ use crate::{
     Fleet,
     authority::{client_log::ClientName, line_budget::LineBudget},
     clock,
-    enrolments::{NodeIdentityState, Presented},
+    enrolments::{NodeIdentityState, PresentedCertificate},
     registry::Admitted,
 };
 
@@ -117,7 +117,7 @@ fn identify(
         .parse()
         .map_err(|_| forbidden(format!("the certificate's name {name:?} is no node id")))?;
     let (address, accepted) = (client.peer.remote.ip().to_canonical(), client.accepted());
-    let presented = Presented { epoch, serial, address, accepted };
+    let presented = PresentedCertificate { epoch, serial, address, accepted };
     let admitted = fleet.registry().admit(id, &presented, clock::now());
     let Admitted { name, standing, revoked } = admitted
         .ok_or_else(|| forbidden(format!("node {id} was deleted")))?

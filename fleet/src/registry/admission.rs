@@ -12,7 +12,7 @@ use tokio_util::sync::CancellationToken;
 use super::{Change, NodeEntry, Registry};
 use crate::{
     arming::{self, Refused, Verdict},
-    enrolments::{Enrolments, NodeIdentityState, Presented, Revoked},
+    enrolments::{Enrolments, NodeIdentityState, PresentedCertificate, Revoked},
 };
 
 impl Change<'_> {
@@ -64,7 +64,7 @@ impl Change<'_> {
             Verdict::Refused(Refused::SecondUse) if before.is_in_use() => {
                 self.enrolments(|enrolments, _| enrolments.token_used_twice(source, now));
             }
-            Verdict::Issued | Verdict::Refused(_) | Verdict::Noted => {}
+            Verdict::Allowed | Verdict::Refused(_) | Verdict::Noted => {}
         }
         (verdict, self.entry.enrolments.current())
     }
@@ -96,7 +96,7 @@ impl Registry {
     pub(crate) fn admit(
         &self,
         id: NodeId,
-        presented: &Presented,
+        presented: &PresentedCertificate,
         now: Timestamp,
     ) -> Option<Result<Admitted, Revoked>> {
         let mut state = self.lock();

@@ -21,6 +21,10 @@ fn facts() -> Facts {
         "memory-bytes": 549_755_813_888_u64,
         "nics": [{"name": "lan0", "state": "up", "speed-mbits": 25000}, {"name": "lan1", "state": "down"}],
         "gpus": [{"pci": "0000:3b:00.0", "vendor": "nvidia", "model": "H100", "memory-bytes": 85_899_345_920_u64}],
+        "devices": [
+            {"name": "nvidia.com/gpu=0", "source": "built-in"},
+            {"name": "nvidia.com/gpu=1", "source": "built-in"},
+            {"name": "nvidia.com/gpu=2", "source": "built-in", "sick": "uncorrected errors"}],
         "faults": [{"level": "warning", "subject": "nic lan1", "message": "no link"}]
     }))
     .unwrap();
@@ -77,6 +81,11 @@ fn expressions_that_can_be_answered() {
         ("nics.exists_one(n, has(n.speed_mbits))", "true"),
         ("'avx512f' in topology.cpu_flags", "true"),
         ("size(faults) > 0", "true"),
+        // The example of docs/reference/devices.md.
+        (
+            "size(devices.filter(d, d.name.startsWith('nvidia.com/gpu=') && !has(d.sick))) >= 2",
+            "true",
+        ),
         ("topology.cpu_model.matches('EPYC 9[0-9]{3}')", "true"),
         ("has(bmc.firmware)", "false"),
         ("labels.rack == 'a1'", "true"),

@@ -17,7 +17,7 @@ pub struct NodeRef {
     pub id: NodeId,
     /// Its name.
     pub name: NodeName,
-    /// The interface.
+    /// MAC address of the interface.
     pub mac: MacAddr,
 }
 

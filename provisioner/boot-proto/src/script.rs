@@ -16,7 +16,7 @@ pub const MEMORY_PARAMETER: &str = "?memory=${memsize}";
 /// What a script says.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct BootScript<'a> {
-    /// The node.
+    /// Name of the node, for the console.
     pub node: NodeName,
     /// The interface that it boots from.
     pub mac: MacAddr,
@@ -68,7 +68,7 @@ pub enum ScriptError {
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("kernel argument {argument:?} {rule}")]
 pub struct BadKernelArgument {
-    /// The argument.
+    /// The argument, as the node's record has it.
     pub argument: String,
     /// What is wrong with it.
     pub rule: &'static str,
@@ -137,7 +137,7 @@ fn blanks_are_quoted(argument: &str) -> bool {
 /// What a machine is told that cannot boot for a cause that is its own.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Refused {
-    /// The node.
+    /// Name of the node, for the console.
     pub node: NodeName,
     /// The interface that it boots from.
     pub mac: MacAddr,

@@ -1,12 +1,18 @@
 //! OCI images in; a content-addressed store; boot artifacts out.
 //!
-//! Called by `provisioner` (blocking: run it in `spawn_blocking`) and by `oci-pull`, which fills the [`Store`] from a
-//! registry. The way of an image: [`oci::import_layout`] or `oci_pull::pull` put its layers into the [`Store`] and say
-//! what they are ([`OciImage`]); [`build`] merges the layers in memory into one file tree and writes the squashfs root,
-//! the kernels and one stage-1 initramfs for each kernel back into the store ([`Built`]). File contents are never held
-//! in memory as a whole nor unpacked on disk: each layer is read once for its names and once for its contents.
+//! Called by `provisioner` (blocking: run it in `spawn_blocking`) and by `oci-pull`, which fills
+//! the [`Store`] from a registry. The way of an image: [`oci::import_layout`] or `oci_pull::pull`
+//! put its layers into the [`Store`] and say what they are ([`OciImage`]). The conversion merges
+//! the layers in memory into one file tree and writes the squashfs root, the kernels and one
+//! stage-1 initramfs for each kernel back into the store ([`Built`]). The server calls
+//! [`Converter`] for that, which runs `convert` in a child process in a jail ([`converter`]);
+//! [`build`] does the same in this process, for tests and trusted input. File contents are never
+//! held in memory as a whole nor unpacked on disk: each layer is read once for its names and once
+//! for its contents.
 //!
-//! No tokio, no clock, no randomness; one child process, `tar2sqfs` ([`squashfs`]).
+//! No tokio and no randomness. The clock is read for the deadline of a conversion alone. Child
+//! processes: the converter's, and `tar2sqfs` ([`squashfs`]), which the converter starts in its
+//! jail and [`build`] as it is.
 
 pub mod budget;
 mod build;

@@ -84,13 +84,13 @@ impl Checked {
 /// Nodes and profiles as a change leaves them, and which of them it made others.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Edited<'a> {
-    /// All nodes.
+    /// All nodes after the change.
     pub nodes: &'a Nodes,
-    /// All profiles.
+    /// All profiles after the change.
     pub profiles: &'a DeclaredProfiles,
     /// Nodes that have another record than before, are new, or are gone.
     pub changed_nodes: &'a BTreeSet<NodeName>,
-    /// Profiles, likewise.
+    /// Profiles whose record changed, that are new, or that are gone.
     pub changed_profiles: &'a BTreeSet<ProfileName>,
 }
 

@@ -18,7 +18,7 @@ use tokio::{
     time::Instant,
 };
 
-use super::{Meter, send_queue::SendQueue};
+use super::{Meter, unsent_limit::UnsentLimit};
 
 /// Shorter slices are written: looking for their blob and another system call cost more than their copy.
 const LEAST_BYTES: usize = 64 << 10;
@@ -31,14 +31,19 @@ pub(crate) struct BlobStream {
     tcp: TcpStream,
     blobs: Store,
     meter: Arc<Meter>,
-    queue: SendQueue,
+    unsent: UnsentLimit,
     _open: Entered,
 }
 
 impl BlobStream {
-    pub(super) fn new(tcp: TcpStream, blobs: Store, meter: Arc<Meter>, queue: SendQueue) -> Self {
+    pub(super) fn new(
+        tcp: TcpStream,
+        blobs: Store,
+        meter: Arc<Meter>,
+        unsent: UnsentLimit,
+    ) -> Self {
         let open = meter.enter();
-        Self { tcp, blobs, meter, queue, _open: open }
+        Self { tcp, blobs, meter, unsent, _open: open }
     }
 
     fn count(&self, sent: Poll<io::Result<usize>>) -> Poll<io::Result<usize>> {
@@ -64,7 +69,7 @@ impl BlobStream {
         };
         loop {
             let Poll::Ready(is_ready) = self.tcp.poll_write_ready(context) else {
-                self.queue.is_full(Instant::now());
+                self.unsent.is_full(Instant::now());
                 return Poll::Pending;
             };
             is_ready?;
@@ -75,7 +80,7 @@ impl BlobStream {
                 }
                 Err(error) => return Poll::Ready(Err(error)),
                 Ok(bytes) => {
-                    if let Some(unsent_bytes) = self.queue.sent(bytes, Instant::now) {
+                    if let Some(unsent_bytes) = self.unsent.sent(bytes, Instant::now) {
                         limit_unsent(&self.tcp, unsent_bytes);
                     }
                     return Poll::Ready(Ok(bytes));
@@ -91,7 +96,7 @@ impl BlobStream {
         parts: &[IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
         let sent = ready!(Pin::new(&mut self.tcp).poll_write_vectored(context, parts));
-        if let (Ok(_), Some(unsent_bytes)) = (&sent, self.queue.sent_other()) {
+        if let (Ok(_), Some(unsent_bytes)) = (&sent, self.unsent.sent_other()) {
             limit_unsent(&self.tcp, unsent_bytes);
         }
         Poll::Ready(sent)
@@ -188,7 +193,7 @@ mod tests {
         });
         let meter = Arc::new(Meter::default());
         let deep_queues = Arc::new(Semaphore::new(1));
-        let queue = SendQueue::new(deep_queues.clone());
+        let queue = UnsentLimit::new(deep_queues.clone());
         let mut stream = BlobStream::new(accepted.unwrap().0, store, meter.clone(), queue);
         let part = &blob.as_ref()[7..];
         let mut parts: &mut [IoSlice<'_>] =

@@ -43,10 +43,10 @@ const MAX_README_BYTES: u64 = 64 << 10;
 /// checked the files out, so it is never passed on.
 const MODE_MASK: u32 = 0o7755;
 
-/// All overlays.
+/// The overlays on the server's disk: shipped ones, and those of the site.
 #[derive(Debug, Default)]
 pub struct Library {
-    /// By name.
+    /// Overlays by name; one of the site has replaced a shipped one of the same name.
     pub overlays: BTreeMap<OverlayName, Arc<Overlay>>,
     /// What lies beside them and is no overlay; a directory of overlays that cannot be listed.
     pub strays: Vec<LibraryError>,

@@ -139,7 +139,7 @@ pub struct NewFile<'a> {
     pub mode: u32,
     /// Rendered for each node.
     pub template: bool,
-    /// Its bytes.
+    /// Its contents.
     pub bytes: &'a [u8],
 }
 

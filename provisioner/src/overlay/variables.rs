@@ -22,7 +22,7 @@ use sha2::{Digest as _, Sha256};
 
 use super::host_key::HostKey;
 
-/// One variable.
+/// A variable of templates, converted and hashed only when a template reads it.
 pub struct Variable {
     json: Json,
     value: OnceLock<Value>,

@@ -35,9 +35,9 @@ pub struct Limits {
     /// Bytes of request bodies that are being received from proven clients. An eighth of them is for
     /// small ones.
     pub body_bytes: usize,
-    /// The same of all others.
+    /// Bytes of request bodies that are being received from all other clients.
     pub unproven_body_bytes: usize,
-    /// Times.
+    /// How long each part of a connection may take.
     pub deadlines: Deadlines,
 }
 

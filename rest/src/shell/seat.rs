@@ -21,9 +21,9 @@ use super::{
 /// Both ends of a connection, as `ConnectInfo<Peer>` of every request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Peer {
-    /// Who asks.
+    /// Address of the client.
     pub remote: SocketAddr,
-    /// The address that was asked: what the client can reach.
+    /// Address that the client connected to, so one that it can reach.
     pub local: SocketAddr,
 }
 
@@ -31,7 +31,7 @@ pub struct Peer {
 /// [`Shell`](super::Shell).
 #[derive(Debug, Clone)]
 pub struct Client {
-    /// Both ends.
+    /// Addresses of both ends of the connection.
     pub peer: Peer,
     /// The certificate that the client showed, DER. It was good when the connection began.
     pub certificate: Option<Arc<[u8]>>,

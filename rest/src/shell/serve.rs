@@ -46,12 +46,13 @@ const KEEP_ALIVE_AFTER: Duration = Duration::from_secs(60);
 const KEEP_ALIVE_EVERY: Duration = Duration::from_secs(15);
 const KEEP_ALIVE_TIMES: u32 = 4;
 
-/// What the kernel holds of an answer that it cannot send yet, bytes (`TCP_NOTSENT_LOWAT`, tcp(7)). What
-/// is on its way is not counted, so that no line is slower for it; without it, each client that
-/// does not read holds up to 4 MiB (`tcp_wmem`), of memory that no limit of ours knows. The server is
-/// woken for each half of it: a transport that sends much to few may [give](limit_unsent) them
-/// more.
-pub const MAX_UNSENT_BYTES: u32 = 256 << 10;
+/// What the kernel holds of a response that it cannot send yet, bytes (`TCP_NOTSENT_LOWAT`,
+/// tcp(7)), on a connection for which nobody has [set](limit_unsent) another limit. Bytes in flight
+/// are not counted, so it makes no connection slower. Without it, each client that does not read
+/// would hold up to 4 MiB (`tcp_wmem`) of memory that no limit of ours knows. The server is woken
+/// for each half of it, so a transport that sends much to few clients sets a higher limit for
+/// those.
+pub const DEFAULT_UNSENT_BYTES: u32 = 256 << 10;
 
 /// What the connections of a listener share.
 struct Serving<T> {
@@ -159,8 +160,8 @@ impl<T: Transport> Serving<T> {
     }
 }
 
-/// Sets how many bytes the kernel takes of a connection's answers beyond those that are on their
-/// way. Every connection begins with [`MAX_UNSENT_BYTES`].
+/// Sets how many bytes of a connection's responses the kernel holds beyond those in flight. Every
+/// connection begins with [`DEFAULT_UNSENT_BYTES`].
 pub fn limit_unsent(tcp: &TcpStream, bytes: u32) {
     // It only costs time or memory where it cannot be set.
     let _ = socket2::SockRef::from(tcp).set_tcp_notsent_lowat(bytes);
@@ -168,7 +169,7 @@ pub fn limit_unsent(tcp: &TcpStream, bytes: u32) {
 
 /// They only cost time, places or memory where they cannot be set.
 fn set_options(tcp: &TcpStream) {
-    limit_unsent(tcp, MAX_UNSENT_BYTES);
+    limit_unsent(tcp, DEFAULT_UNSENT_BYTES);
     let _ = tcp.set_nodelay(true);
     let _ = sockopt::set_socket_keepalive(tcp, true);
     let _ = sockopt::set_tcp_keepidle(tcp, KEEP_ALIVE_AFTER);
@@ -233,6 +234,6 @@ mod tests {
         let (tcp, _) = accepted.unwrap();
         set_options(&tcp);
         let option = socket2::SockRef::from(&tcp).tcp_notsent_lowat().unwrap();
-        assert_eq!(option, MAX_UNSENT_BYTES);
+        assert_eq!(option, DEFAULT_UNSENT_BYTES);
     }
 }

@@ -75,20 +75,20 @@ pub struct Mount {
 pub struct Link {
     /// Where it is in the container.
     pub path: String,
-    /// Where it points.
+    /// Target of the link.
     pub target: String,
 }
 
-/// All of it.
+/// All that a CDI spec adds to a container for its devices.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Edits {
     /// Device nodes.
     pub nodes: Vec<Node>,
     /// Files and directories.
     pub mounts: Vec<Mount>,
-    /// `NAME=VALUE`.
+    /// Environment variables, `NAME=VALUE`.
     pub env: Vec<String>,
-    /// Supplementary groups.
+    /// GIDs of supplementary groups.
     pub gids: Vec<u32>,
     /// Links, made when the mounts are there.
     pub links: Vec<Link>,

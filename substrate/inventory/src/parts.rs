@@ -7,7 +7,7 @@ use std::ops::{BitOr, BitOrAssign};
 pub struct Parts(u16);
 
 impl Parts {
-    /// Nothing.
+    /// No part.
     pub const NONE: Self = Self(0);
     /// SMBIOS, firmware, memory modules, BMC, operating system.
     pub const MACHINE: Self = Self(1);
@@ -27,7 +27,7 @@ impl Parts {
     pub const DEVICES: Self = Self(1 << 7);
     /// What is not well. Cheap: some counters.
     pub const HEALTH: Self = Self(1 << 8);
-    /// Everything.
+    /// All parts.
     pub const ALL: Self = Self((1 << 9) - 1);
 
     /// One by one, in the order in which they are read: each after what it needs.

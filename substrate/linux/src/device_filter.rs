@@ -27,15 +27,15 @@ pub enum DeviceKind {
 /// Devices that may be opened, never made.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Grant {
-    /// Of which kind.
+    /// Block or character devices.
     pub kind: DeviceKind,
     /// Major number.
     pub major: u32,
     /// Minor number; `None` for all.
     pub minor: Option<u32>,
-    /// For reading.
+    /// They may be opened for reading.
     pub read: bool,
-    /// For writing.
+    /// They may be opened for writing.
     pub write: bool,
 }
 

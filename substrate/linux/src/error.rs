@@ -10,7 +10,7 @@ pub struct LinuxError {
     pub step: &'static str,
     /// What it was tried on: a path, a module, a device.
     pub subject: String,
-    /// The errno.
+    /// Error that the kernel returned.
     #[source]
     pub errno: io::Error,
 }

@@ -23,9 +23,9 @@ use crate::{LinuxError, Result};
 /// Numeric owner and group, and permission bits.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Ownership {
-    /// User.
+    /// UID.
     pub uid: u32,
-    /// Group.
+    /// GID.
     pub gid: u32,
     /// Permission bits, `0o7777` at most. Symbolic links have none.
     pub mode: u32,
@@ -34,11 +34,11 @@ pub struct Ownership {
 /// Somebody, by numbers.
 #[derive(Debug, Clone, Copy)]
 pub struct Identity<'a> {
-    /// User.
+    /// UID.
     pub uid: u32,
-    /// Group.
+    /// GID.
     pub gid: u32,
-    /// Further groups.
+    /// GIDs of the supplementary groups.
     pub groups: &'a [u32],
 }
 

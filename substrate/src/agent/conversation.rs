@@ -94,11 +94,11 @@ pub enum ConversationEnd {
 pub struct HelloFacts {
     /// Version of the agent.
     pub agent_version: String,
-    /// This boot.
+    /// The kernel's id of this boot (`/proc/sys/kernel/random/boot_id`).
     pub boot_id: String,
-    /// This start of the agent.
+    /// Random id of this start of the agent.
     pub instance: String,
-    /// `debian-node@2`.
+    /// Image version that the node runs: `debian-node@2`.
     pub image: String,
 }
 
@@ -123,15 +123,16 @@ pub struct Channel {
     pub servers: watch::Sender<Option<ServerList>>,
     /// The address that the present connection was dialled at.
     pub reached: Option<SocketAddr>,
-    /// Which are here.
+    /// Generation of the runtime overlays that are applied on this node.
     pub applied: watch::Receiver<Option<Generation>>,
-    /// What is asked of the runs' keeper.
+    /// Requests of the server about runs.
     pub runs: mpsc::Sender<Request>,
-    /// Streams that users want.
+    /// Streams that the server asks this node to open.
     pub streams: mpsc::Sender<Opening>,
     /// Seconds since boot.
     pub uptime: fn() -> u64,
-    /// Outlives connections.
+    /// Numbered messages, which are resent over the next connection until the server acknowledges
+    /// them.
     pub session: Session<FromAgent>,
 }
 

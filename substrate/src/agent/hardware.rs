@@ -44,7 +44,7 @@ const HANGING_AFTER: Duration = Duration::from_secs(30);
 /// What is known of the hardware, kept up to date. Each has `None` until it is known.
 #[derive(Debug, Clone)]
 pub struct Hardware {
-    /// The facts.
+    /// The inventory as it was last read; `None` before the first scan is done.
     pub inventory: watch::Receiver<Option<Arc<Inventory>>>,
     /// The topology as hwloc writes it.
     pub topology_xml: watch::Receiver<Option<Arc<str>>>,

@@ -114,9 +114,9 @@ pub enum Request {
 /// All runs of a node.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Listed {
-    /// How they are.
+    /// State of each run.
     pub reports: Vec<RunReport>,
-    /// Those that were told to stand still.
+    /// Runs that are paused.
     pub paused: Vec<RunId>,
     /// Workflows that have volumes here.
     pub volumes: Vec<WorkflowId>,
@@ -158,19 +158,19 @@ impl Default for Places {
     }
 }
 
-/// What lives share.
+/// What all runs of a node share.
 pub struct Node<C> {
-    /// Where things are.
+    /// Directories of runs, images, artifacts and volumes.
     pub places: Places,
-    /// The fleet ports.
+    /// Client of the servers' fleet ports.
     pub servers: Servers,
-    /// Fetched files.
+    /// Files that were fetched from the server by digest.
     pub artifacts: Artifacts,
-    /// Mounted images.
+    /// Images of jobs, each mounted once for all runs that use it.
     pub images: Images,
-    /// Volumes.
+    /// Ephemeral volumes of workflows on this node.
     pub volumes: Volumes,
-    /// What starts containers.
+    /// Starts containers and asks about them.
     pub containers: C,
     /// Whether jobs can begin here.
     pub fitness: Fitness,

@@ -44,13 +44,13 @@ const FETCH_DEADLINE: std::time::Duration = std::time::Duration::from_secs(600);
 /// Largest manifest read, bytes: 100,000 paths of 100 characters.
 const MAX_MANIFEST_BYTES: u64 = 32 << 20;
 
-/// What was applied.
+/// The runtime overlays that are applied, as the node stores it.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields)]
 pub struct Applied {
     /// The archive, if it was applied completely.
     pub generation: Option<Generation>,
-    /// What archives brought.
+    /// Files that archives brought, which a later one may take away.
     pub manifest: Manifest,
 }
 
@@ -96,7 +96,7 @@ impl RuntimeOverlayError {
 /// Where overlays are applied: `/` and its state on a node, directories in tests.
 #[derive(Debug, Clone)]
 pub struct OverlayTarget {
-    /// What is changed.
+    /// Root of the file system that overlays are applied to.
     pub root: PathBuf,
     /// The image's own root.
     pub lower: PathBuf,

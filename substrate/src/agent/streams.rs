@@ -42,11 +42,11 @@ type Line = stream_line::StreamSocket<TlsStream<TcpStream>>;
 /// A stream that the server wants.
 #[derive(Debug)]
 pub struct Opening {
-    /// Which.
+    /// Id of the stream, under which the node dials back.
     pub stream: StreamId,
-    /// Of which run.
+    /// Run whose container it leads into.
     pub run: RunId,
-    /// What is wanted.
+    /// What to do there: `exec`, `attach`, `port-forward` or `cp`.
     pub request: StreamRequest,
 }
 

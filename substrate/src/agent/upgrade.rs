@@ -31,7 +31,7 @@ const TRIAL_DEADLINE: Duration = Duration::from_secs(20);
 pub struct AgentTarget {
     /// Digest of the program.
     pub digest: Digest,
-    /// Its size, bytes.
+    /// Size of the program, bytes.
     pub size: u64,
 }
 

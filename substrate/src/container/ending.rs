@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use api::run::Outcome;
 
-/// What is due.
+/// The signal that is due.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Due {
     /// SIGTERM to the payload's process group.

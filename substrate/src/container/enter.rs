@@ -87,9 +87,9 @@ enum EnterError {
 /// A copy of the spawner that is about to enter.
 #[derive(Debug)]
 pub struct Entering {
-    /// What is wanted.
+    /// What the agent asks for.
     pub entry: EnterRequest,
-    /// Where answers go.
+    /// Socket to the agent, for the answer.
     pub answers: OwnedFd,
     /// The job's cgroup.
     pub group: Result<OwnedFd, LinuxError>,

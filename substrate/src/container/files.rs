@@ -35,7 +35,7 @@ use super::{
 pub const MASKED_DIRECTORIES: [&str; 5] =
     ["/proc/acpi", "/proc/asound", "/proc/scsi", "/sys/firmware", "/sys/devices/virtual/powercap"];
 
-/// Such files.
+/// Files that only root of the node needs to see, likewise.
 pub const MASKED_FILES: [&str; 6] = [
     "/proc/interrupts",
     "/proc/kcore",

@@ -40,11 +40,14 @@ pub const RUNS: &str = "runs";
 /// The directory of the container inits in the unit's.
 pub const INITS: &str = "inits";
 
-/// Controllers that jobs need.
+/// Controllers that jobs need. `cpuset`, `memory` and `pids` limit a job; `cpu` and `io` only
+/// measure it ([`total`]): no weight or maximum is set.
 pub const CONTROLLERS: [&str; 5] = ["cpuset", "cpu", "io", "memory", "pids"];
 
-/// Controllers that not every kernel has. systemd knows none of them: they are enabled from the root down by us.
-pub const OPTIONAL_CONTROLLERS: [&str; 2] = ["hugetlb", "rdma"];
+/// Controllers that not every kernel has, and what each keeps jobs from. systemd knows neither, so
+/// we enable them from the root down.
+pub const OPTIONAL_CONTROLLERS: [(&str, &str); 2] =
+    [("hugetlb", "huge pages"), ("rdma", "RDMA adapters that they were not granted")];
 
 /// Filters that are kept loaded. Most jobs of a node have the same.
 const MAX_KEPT: usize = 32;
@@ -176,8 +179,8 @@ impl RunGroup {
     }
 }
 
-/// A group whose directory is open, by a path that holds in a container as well: its `/proc` leads to what
-/// is open. It holds as long as `directory` is open.
+/// A group whose directory is open, by a path that holds in a container as well: its `/proc` leads
+/// to what is open. It holds as long as `directory` is open.
 #[must_use]
 pub fn opened(directory: &OwnedFd) -> Cgroup {
     Cgroup::at(Path::new("/proc/self/fd").join(directory.as_raw_fd().to_string()))

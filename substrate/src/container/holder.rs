@@ -1,5 +1,6 @@
-//! `substrate jobs-holder`: the one process that systemd sees in `bedplate-jobs.service`. It keeps the unit's cgroup
-//! alive, prepares it for runs and sleeps. systemd has delegated the group (`Delegate=yes`) and leaves alone what is below.
+//! `substrate jobs-holder`: the one process that systemd sees in `bedplate-jobs.service`. It keeps
+//! the unit's cgroup alive, prepares it for runs and sleeps. systemd has delegated the group
+//! (`Delegate=yes`) and leaves alone what is below.
 
 use std::path::Path;
 
@@ -11,7 +12,7 @@ use crate::notify;
 /// Prepares the groups and sleeps until it is ended.
 ///
 /// # Errors
-/// This process is in no group of version 2, or its group has not the controllers that jobs need.
+/// This process is in no group of version 2, or its group lacks a controller that jobs need.
 pub fn hold() -> Result<std::convert::Infallible, LinuxError> {
     let path = "/proc/self/cgroup";
     let text =
@@ -32,20 +33,23 @@ fn prepare(unit: &Cgroup, pid: u32) -> Result<(), LinuxError> {
     holder.make()?;
     // A group with processes of its own cannot give controllers to those below it.
     holder.add(pid)?;
-    for controller in groups::OPTIONAL_CONTROLLERS {
+    for (controller, what) in groups::OPTIONAL_CONTROLLERS {
         if let Err(error) = enable_from_root(unit.path(), controller) {
-            tracing::warn!(controller, "jobs are not limited: {:#}", anyhow::Error::from(error));
+            let error = anyhow::Error::from(error);
+            tracing::warn!(controller, "jobs are not kept from {what}: {error:#}");
         }
     }
     unit.enable(&groups::CONTROLLERS)?;
     inits.make()?;
     runs.make()?;
-    let optional = groups::OPTIONAL_CONTROLLERS.into_iter().filter(|name| runs.has(name));
+    let optional = groups::OPTIONAL_CONTROLLERS.into_iter().map(|(name, _)| name);
+    let optional = optional.filter(|name| runs.has(name));
     let all: Vec<&str> = groups::CONTROLLERS.into_iter().chain(optional).collect();
     runs.enable(&all)
 }
 
-/// Enables a controller in every group from the root down to `unit`: systemd enables those that it knows.
+/// Enables a controller in every group from the root down to `unit`: systemd enables those that it
+/// knows.
 fn enable_from_root(unit: &Path, controller: &str) -> Result<(), LinuxError> {
     let mut path = std::path::PathBuf::from(groups::ROOT);
     let below = unit.strip_prefix(groups::ROOT).unwrap_or(Path::new(""));

@@ -25,16 +25,16 @@ const HOMES: &str = "/home";
 /// Where everybody may write.
 const LAST: &str = "/tmp";
 
-/// Of whom.
+/// The user of a container, as the container's files name it.
 #[derive(Debug, Clone, Copy)]
 pub struct User<'a> {
-    /// Name.
+    /// Name of the user in `/etc/passwd`.
     pub name: &'a str,
-    /// User id.
+    /// UID, not 0.
     pub uid: u32,
-    /// Group id.
+    /// GID of the primary group, not 0.
     pub gid: u32,
-    /// Further groups.
+    /// GIDs of the supplementary groups.
     pub groups: &'a [u32],
 }
 

@@ -71,11 +71,11 @@ pub fn signals() -> SigSet {
 /// A container about to be.
 #[derive(Debug)]
 pub struct Init {
-    /// What it shall be.
+    /// Description of the container.
     pub spec: ContainerSpec,
     /// The run's directory, as the node sees it.
     pub directory: PathBuf,
-    /// The same.
+    /// Handle to that directory, open since before the container has a root of its own.
     pub record: Record,
     /// The job's cgroup.
     pub group: RunGroup,

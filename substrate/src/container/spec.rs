@@ -10,7 +10,8 @@ use crate::run_directory::{CONTAINER_NAME, JsonFile};
 /// Where a run keeps its [`ContainerSpec`].
 pub const FILE: JsonFile<ContainerSpec> = JsonFile::new(CONTAINER_NAME);
 
-/// A container.
+/// Description of a job's container, which the agent writes and the spawner and the container init
+/// read.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields)]
 pub struct ContainerSpec {
@@ -22,7 +23,7 @@ pub struct ContainerSpec {
     /// that name; empty if nothing does.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub program_words: Vec<String>,
-    /// `NAME=VALUE`.
+    /// Environment variables, `NAME=VALUE`.
     pub env: Vec<String>,
     /// Working directory, absolute.
     pub cwd: String,
@@ -36,13 +37,13 @@ pub struct ContainerSpec {
     /// It is made, in the run's own layer, for the user alone.
     #[serde(default, skip_serializing_if = "is_false")]
     pub makes_home: bool,
-    /// Host name.
+    /// Host name in the container.
     pub hostname: String,
     /// User id, not 0.
     pub uid: u32,
     /// Group id, not 0.
     pub gid: u32,
-    /// Supplementary groups.
+    /// GIDs of the supplementary groups.
     pub groups: Vec<u32>,
     /// Name of the user, for `/etc/passwd`.
     pub user_name: String,
@@ -135,11 +136,11 @@ pub struct DeviceNode {
     pub read: bool,
     /// It may be written.
     pub write: bool,
-    /// Its mode there.
+    /// Permission bits in the container.
     pub mode: u32,
-    /// Its owner there.
+    /// UID of its owner in the container.
     pub uid: u32,
-    /// Its group there.
+    /// GID of its group in the container.
     pub gid: u32,
 }
 
@@ -163,7 +164,7 @@ pub struct DeviceMount {
 pub struct DeviceLink {
     /// In the container, absolute.
     pub path: String,
-    /// Where it points.
+    /// Target of the link.
     pub target: String,
 }
 
@@ -175,6 +176,6 @@ pub struct Placed {
     pub source: PathBuf,
     /// In the container, absolute.
     pub target: String,
-    /// Its mode there.
+    /// Permission bits in the container.
     pub mode: u32,
 }

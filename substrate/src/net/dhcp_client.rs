@@ -47,13 +47,13 @@ const ETHERNET: u8 = 1;
 pub struct Lease {
     /// Address and prefix length. Without a subnet mask the prefix length is 32.
     pub address: Ipv4Net,
-    /// First router.
+    /// First router of the answer (option 3).
     pub gateway: Option<Ipv4Addr>,
-    /// Who gave it.
+    /// Address of the server that gave it.
     pub server: Ipv4Addr,
 }
 
-/// What happened.
+/// Input of the client.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Event<'a> {
     /// A datagram came to port 68.
@@ -62,7 +62,7 @@ pub enum Event<'a> {
     Timer,
 }
 
-/// What to do.
+/// What the shell is to do next.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Effect {
     /// Broadcast this datagram to port 67.

@@ -39,7 +39,7 @@ pub enum LinkError {
     /// A link that was just made is not there.
     #[error("the link {name} was made and is not there")]
     Vanished {
-        /// Its name.
+        /// Its kernel name: `eth0`.
         name: String,
     },
 }
@@ -60,7 +60,7 @@ const BOND_MODES: [(&str, BondMode); 7] = [
 pub struct Link {
     /// The kernel's number.
     pub index: u32,
-    /// Its name.
+    /// Its kernel name: `eth0`.
     pub name: String,
     /// Its present MAC address.
     pub mac: Option<MacAddr>,

@@ -26,7 +26,7 @@ pub struct Plan {
 /// A bond to make.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Bond {
-    /// Its name.
+    /// Name of the link to make.
     pub name: String,
     /// Kernel name of its mode.
     pub mode: String,
@@ -37,7 +37,7 @@ pub struct Bond {
 /// A VLAN to make.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Vlan {
-    /// Its name.
+    /// Name of the link to make.
     pub name: String,
     /// 1 to 4094.
     pub id: u16,

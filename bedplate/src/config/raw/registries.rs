@@ -8,7 +8,7 @@ use super::{Placed, Section, diagnostic};
 /// Hosts that are read. A site has a handful.
 const MAX_HOSTS: usize = 256;
 
-/// `registries`.
+/// Section `registries` of the configuration, as written.
 #[derive(Debug, Default)]
 pub struct RawRegistries {
     /// `registries.wait-seconds`: how long registries that are away are waited for. Default 300.
@@ -32,7 +32,7 @@ pub struct RawRegistries {
 pub struct RawRegistry {
     /// `HOST[:PORT]`, as the key has it.
     pub host: Placed<String>,
-    /// Its place: `registries.hosts.registry.example:5000`.
+    /// Its path in the document: `registries.hosts.registry.example:5000`.
     pub path: String,
     /// `mirrors`: `HOST[:PORT][/PATH]`, asked before the host, in this order. Default: none.
     pub mirrors: Vec<Placed<String>>,

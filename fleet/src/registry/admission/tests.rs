@@ -83,8 +83,8 @@ impl Site {
         let token = Digest([self.tokens; 32]);
         self.gone();
         self.change(|change| change.apply_event(Event::Offered { address: HERE }));
-        let issue = arming::Event::Issue { token, source: HERE, expected: Some(HERE) };
-        assert_eq!(self.change(|change| change.token(issue)), Verdict::Issued);
+        let show = arming::Event::Show { token, source: HERE, expected: Some(HERE) };
+        assert_eq!(self.change(|change| change.token(show)), Verdict::Allowed);
         token
     }
 
@@ -103,7 +103,8 @@ impl Site {
     /// A request over a connection that was accepted at this second.
     fn ask(&self, epoch: u64, accepted: u64) -> NodeIdentityState {
         let accepted = self.at(accepted);
-        let presented = Presented { epoch, serial: "5a".to_owned(), address: HERE, accepted };
+        let presented =
+            PresentedCertificate { epoch, serial: "5a".to_owned(), address: HERE, accepted };
         self.registry.admit(self.id, &presented, self.now()).unwrap().unwrap().standing
     }
 

@@ -18,26 +18,27 @@ pub enum Mode {
 /// One network that addresses are given in.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Subnet {
-    /// The network.
+    /// Network address and prefix length.
     pub network: Ipv4Net,
     /// First and last address for registered nodes that have no address of their own.
     pub pool: Option<(Ipv4Addr, Ipv4Addr)>,
-    /// Default gateway.
+    /// Default gateway (option 3).
     pub gateway: Option<Ipv4Addr>,
-    /// Name servers.
+    /// Name servers (option 6).
     pub dns: Vec<Ipv4Addr>,
     /// NTP servers (option 42).
     pub ntp: Vec<Ipv4Addr>,
-    /// Domain.
+    /// Domain name (option 15).
     pub domain: Option<String>,
 }
 
 /// What the administrator decided.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Config {
-    /// The mode.
+    /// Whether this server assigns addresses.
     pub mode: Mode,
-    /// The networks.
+    /// Networks in which addresses are assigned, in the order of the configuration: the first that
+    /// fits counts.
     pub subnets: Vec<Subnet>,
     /// Addresses of this server, on all interfaces that nodes reach it by.
     pub server_addresses: Vec<Ipv4Addr>,
@@ -45,6 +46,6 @@ pub struct Config {
     pub lease_seconds: u32,
     /// Port of the HTTP boot listener, on the same address as the DHCP server.
     pub http_port: u16,
-    /// Boot files.
+    /// Names of the boot files, by the client's architecture.
     pub firmware: FirmwareMap,
 }

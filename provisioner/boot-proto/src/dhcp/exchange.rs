@@ -51,9 +51,9 @@ pub enum Destination {
 pub struct Reply {
     /// The UDP payload.
     pub bytes: Vec<u8>,
-    /// Source address.
+    /// Address of this server that it is sent from.
     pub from: Ipv4Addr,
-    /// Destination.
+    /// Where it is sent to.
     pub to: Destination,
 }
 

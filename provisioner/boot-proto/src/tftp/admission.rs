@@ -18,9 +18,9 @@ const IDLE: Duration = Duration::from_secs(3);
 /// How many transfers may run.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Limits {
-    /// In all.
+    /// Transfers at a time, of all clients.
     pub in_all: usize,
-    /// For one source address.
+    /// Transfers at a time of one source address.
     pub per_source: usize,
 }
 
@@ -31,9 +31,9 @@ pub struct TransferId(u64);
 /// A new transfer may begin.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Admitted {
-    /// The new one.
+    /// Id of the new transfer.
     pub id: TransferId,
-    /// This one is to be ended for it.
+    /// Transfer that must be ended to make room for it.
     pub instead_of: Option<TransferId>,
 }
 
@@ -56,7 +56,7 @@ pub struct Admission {
 }
 
 impl Admission {
-    /// Nothing runs.
+    /// No transfer is in progress.
     #[must_use]
     pub fn new(limits: Limits) -> Self {
         let (running, ranks, by_source) = (HashMap::new(), BTreeSet::new(), HashMap::new());

@@ -55,9 +55,9 @@ impl ErrorCode {
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{message}")]
 pub struct Refusal {
-    /// For the client's program.
+    /// Error code of the packet (RFC 1350).
     pub code: ErrorCode,
-    /// For people.
+    /// Text of the packet, for people.
     pub message: &'static str,
 }
 

@@ -54,7 +54,7 @@ pub enum Outcome {
     Lost,
 }
 
-/// What to send.
+/// What the shell is to send to the client now.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Transmit {
     /// This packet.

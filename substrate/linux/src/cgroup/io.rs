@@ -6,9 +6,9 @@ use crate::Result;
 /// Bytes read and written, over all devices.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Transferred {
-    /// Read.
+    /// Bytes read from block devices.
     pub read_bytes: u64,
-    /// Written.
+    /// Bytes written to block devices.
     pub written_bytes: u64,
 }
 

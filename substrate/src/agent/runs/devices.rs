@@ -102,15 +102,15 @@ impl DeviceError {
 /// What a container gets with its devices.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Granted {
-    /// Device nodes.
+    /// Device nodes to make in the container.
     pub nodes: Vec<DeviceNode>,
-    /// Files and directories.
+    /// Files and directories of the node to mount.
     pub mounts: Vec<DeviceMount>,
-    /// Links.
+    /// Symbolic links to make, once the mounts are there.
     pub links: Vec<DeviceLink>,
-    /// Supplementary groups.
+    /// GIDs of supplementary groups.
     pub gids: Vec<u32>,
-    /// `NAME=VALUE`.
+    /// Environment variables, `NAME=VALUE`.
     pub env: Vec<String>,
     /// Directories of libraries.
     pub library_directories: Vec<String>,

@@ -26,11 +26,11 @@ use crate::run_directory::{
 #[derive(Debug, thiserror::Error)]
 #[error("cannot {step} {}", path.display())]
 pub struct DirectoryError {
-    /// What was tried.
+    /// What was tried, as a verb: `read`, `make`.
     pub step: &'static str,
-    /// On what.
+    /// File or directory that it was tried on.
     pub path: PathBuf,
-    /// Why.
+    /// Error that the kernel returned.
     #[source]
     pub source: io::Error,
 }

@@ -35,7 +35,7 @@ pub struct Fitness {
     logs: LogRoom,
     /// What failed, and until when that counts, by the monotonic clock.
     failure: Mutex<Option<(String, Duration)>>,
-    /// Something failed.
+    /// Notified when a program of the site has failed.
     pub failed: Notify,
 }
 

@@ -73,9 +73,9 @@ pub trait Containers: Send + Sync + 'static {
 /// What was prepared for a container.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Parts<'a> {
-    /// The run.
+    /// Specification of the run, from the server.
     pub spec: &'a RunSpec,
-    /// Its container.
+    /// The part of it that describes the container.
     pub job: &'a JobSpec,
     /// Root of the mounted image.
     pub image: PathBuf,

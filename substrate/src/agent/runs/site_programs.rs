@@ -46,7 +46,7 @@ pub enum When {
 }
 
 impl When {
-    /// Its word.
+    /// `prolog` or `epilog`, as in paths, logs and errors.
     #[must_use]
     pub fn as_str(self) -> &'static str {
         match self {
