@@ -97,8 +97,7 @@ pub struct Subnet {
 pub struct Config {
     /// Whether this server assigns addresses.
     pub mode: Mode,
-    /// Networks in which addresses are assigned, in the order of the configuration: the first that
-    /// fits counts.
+    /// Networks in which addresses are assigned; the first that fits a request counts.
     pub subnets: Vec<Subnet>,
     /// Addresses of this server, on all interfaces that nodes reach it by.
     pub server_addresses: Vec<Ipv4Addr>,
