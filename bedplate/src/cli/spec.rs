@@ -43,7 +43,7 @@ pub(super) struct SpecFlags {
     /// Kernel argument; `~ARG` removes one that a profile brings. Repeat for several.
     #[arg(long = "kernel-arg", value_name = "ARG", allow_hyphen_values = true)]
     kernel_args: Vec<String>,
-    /// Limit of what a node can write to its root, in RAM: 50% or 4GiB.
+    /// Limit of what a node can write to its root, in RAM: 20% or 4GiB [default: 50%].
     #[arg(long, value_name = "SIZE")]
     writable_size: Option<String>,
     /// Interface that --mac, --address, --gateway and --mtu are about [default: the only one there is, else lan0].
