@@ -13,10 +13,10 @@ use tokio::{
 };
 
 use crate::{
-    PARALLEL_LAYERS, PullError, Source,
+    PARALLEL_LAYERS, PullError,
     error::RequestError,
-    in_background,
     pace::{LayerPace, ParallelLayer},
+    source::{Source, in_background},
 };
 
 /// Chunks (of some 16 KiB) that wait between the network and the disk, for each layer.

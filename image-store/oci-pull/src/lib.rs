@@ -12,7 +12,8 @@
 //! | `reach` | which addresses are connected to |
 //! | `audience` | what users are told of errors |
 //! | `endpoint`, `challenge`, `clients`, `credentials` | one host, spoken to |
-//! | `layers` | layers on their way |
+//! | `source` | manifest and config of an image at one host |
+//! | `layers`, `transfer` | layers on their way, and how far they came |
 //! | `pace` | how fast they must come, and in how long |
 //! | `turns` | places for pulls, given to users in turn |
 //! | `patience` | one clock over all tries while registries are away |
@@ -30,28 +31,23 @@ mod pace;
 mod patience;
 mod reach;
 mod registries;
+mod source;
 mod stored;
+mod transfer;
 mod turns;
 mod unusable;
 
 use std::{
-    collections::BTreeMap,
-    fmt,
     path::PathBuf,
     sync::{
-        Arc, Mutex, MutexGuard, PoisonError,
-        atomic::{AtomicBool, AtomicU64, Ordering},
+        Arc,
+        atomic::{AtomicBool, Ordering},
     },
     time::Duration,
 };
 
 use api::{backoff::Schedule, ids::Digest, sources::shown};
-use image_store::{
-    OciError, OciImage, Platform, Progress, Store,
-    oci::{
-        Document, MAX_DOCUMENT_BYTES, MAX_INDEX_DEPTH, choose, describe, digest_of, put_document,
-    },
-};
+use image_store::{OciImage, Platform, Progress, Store};
 use oci_spec::distribution::Reference;
 use tokio::time::{Instant, sleep, timeout};
 
@@ -74,12 +70,11 @@ use endpoint::Endpoint;
 use pace::Traffic;
 use patience::PullClock;
 use reach::Rules;
+use source::Source;
+use transfer::TransferProgress;
 
 /// Layers that are transferred at the same time. More gained 2 % on loopback and asks more of a registry.
 pub const PARALLEL_LAYERS: usize = 4;
-
-/// Tags that an error about an unknown tag lists.
-const MAX_TAGS_LISTED: usize = 20;
 
 /// How long manifest and config of an image may take at one registry. They have at most 8 MiB.
 const DOCUMENTS_TIMEOUT: Duration = Duration::from_secs(60);
@@ -221,49 +216,6 @@ fn parse(text: &str) -> Result<Reference, PullError> {
     Ok(reference)
 }
 
-/// How far layers came, over all tries. What came before does not count again: a registry that knows
-/// no ranges and always breaks off at the same place would be waited for without end.
-#[derive(Debug, Default)]
-struct TransferProgress {
-    /// What was new, bytes.
-    bytes: AtomicU64,
-    /// How far each layer came at best.
-    highest: Mutex<BTreeMap<Digest, u64>>,
-}
-
-impl TransferProgress {
-    /// A layer is taken up here. What an earlier pull left of it was not moved by this one.
-    fn begins(&self, layer: &Digest, offset: u64) {
-        self.highest().entry(*layer).or_insert(offset);
-    }
-
-    /// A layer came as far as this.
-    fn reaches(&self, layer: &Digest, offset: u64) {
-        let mut highest = self.highest();
-        let highest = highest.entry(*layer).or_default();
-        self.add(offset.saturating_sub(*highest));
-        *highest = offset.max(*highest);
-    }
-
-    fn add(&self, bytes: u64) {
-        self.bytes.fetch_add(bytes, Ordering::Relaxed);
-    }
-
-    fn bytes(&self) -> u64 {
-        self.bytes.load(Ordering::Relaxed)
-    }
-
-    /// How far a layer came at best.
-    fn highest_of(&self, layer: &Digest) -> u64 {
-        self.highest().get(layer).copied().unwrap_or_default()
-    }
-
-    /// Every change is whole: a poisoned lock guards good offsets.
-    fn highest(&self) -> MutexGuard<'_, BTreeMap<Digest, u64>> {
-        self.highest.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
 /// One pull.
 struct Pull<'a> {
     reference: &'a Reference,
@@ -387,159 +339,5 @@ impl Pull<'_> {
         }
         layers::pull_layers(&source, &image, self.store, &self.progress).await?;
         Ok(image)
-    }
-}
-
-/// A host that an image is pulled from.
-struct Source<'a> {
-    endpoint: Endpoint,
-    moved: &'a TransferProgress,
-    limits: &'a Limits,
-    traffic: Arc<Traffic>,
-}
-
-impl fmt::Debug for Source<'_> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_tuple("Source").field(&self.endpoint).finish()
-    }
-}
-
-impl Source<'_> {
-    /// Finds the image for the platform; its manifest and config go into the store.
-    async fn image(
-        &self,
-        version: &str,
-        platform: &Platform,
-        store: &Store,
-    ) -> Result<OciImage, PullError> {
-        let (mut version, mut indexes) = (version.to_owned(), Vec::new());
-        for _ in 0..MAX_INDEX_DEPTH {
-            let (digest, bytes) = self.manifest(&version, store).await?;
-            match Document::parse(&digest, &bytes)? {
-                Document::Index(index) => {
-                    indexes.push(digest);
-                    let entries: Vec<_> = index.manifests().iter().collect();
-                    version = digest_of(&digest, choose(&entries, platform)?)?.to_string();
-                }
-                Document::Manifest(manifest) => {
-                    let config = digest_of(&digest, manifest.config())?;
-                    let bytes =
-                        self.endpoint.document(&config.to_string(), MAX_DOCUMENT_BYTES).await;
-                    let bytes = bytes.map_err(|error| self.failed("the config", error))?;
-                    let bytes = in_background(store, move |store| {
-                        verified(store, "config", &config, &bytes)
-                    })
-                    .await?;
-                    let image = describe(&digest, &manifest, &bytes, platform)?;
-                    return Ok(OciImage { indexes, ..image });
-                }
-            }
-        }
-        let problem = format!("more than {MAX_INDEX_DEPTH} indexes lie within each other");
-        Err(self.failed("the manifest", RequestError::Nonsense { problem }))
-    }
-
-    /// A manifest or index, in the store, with its digest.
-    async fn manifest(&self, version: &str, store: &Store) -> Result<(Digest, Vec<u8>), PullError> {
-        let bytes = match self.endpoint.manifest(version, MAX_DOCUMENT_BYTES).await {
-            Ok(bytes) => bytes,
-            Err(error) if error.is_not_found() => return Err(self.unknown(version, &error).await),
-            Err(error) => return Err(self.failed("the manifest", error)),
-        };
-        let asked: Option<Digest> = version.parse().ok();
-        in_background(store, move |store| {
-            if let Some(digest) = asked {
-                return Ok((digest, verified(store, "manifest", &digest, &bytes)?));
-            }
-            // What was asked for by tag is what its own bytes say that it is.
-            let (digest, _) =
-                store.put(bytes.as_slice()).map_err(|source| PullError::Store { source })?;
-            Ok((digest, bytes))
-        })
-        .await
-    }
-
-    /// The error for a tag or repository that the registry does not know, with the tags that it does know.
-    async fn unknown(&self, version: &str, said: &RequestError) -> PullError {
-        PullError::Unknown {
-            registry: self.registry(),
-            repository: self.repository(),
-            version: version.to_owned(),
-            tags: self.endpoint.tags(MAX_TAGS_LISTED).await.unwrap_or_default(),
-            is_by_code: said.is_by_code(),
-        }
-    }
-
-    fn registry(&self) -> String {
-        self.endpoint.host.to_string()
-    }
-
-    fn repository(&self) -> String {
-        self.endpoint.repository.clone()
-    }
-
-    /// Names what failed.
-    fn failed(&self, what: &'static str, source: RequestError) -> PullError {
-        let (registry, repository) = (self.registry(), self.repository());
-        let source = Box::new(source);
-        if matches!(*source, RequestError::OutOfReach { .. }) {
-            PullError::OutOfReach { registry, source: Some(source) }
-        } else if source.is_unauthorized() {
-            PullError::Unauthorized { registry, repository, source }
-        } else if matches!(
-            *source,
-            RequestError::Connection { stage: Stage::Connect | Stage::Tls, .. }
-        ) {
-            PullError::Unreachable { registry, source }
-        } else {
-            PullError::Registry { registry, repository, what, source }
-        }
-    }
-}
-
-/// Puts a document into the store and takes it out again: if it was there before, nobody has looked
-/// at what the registry sent, and only what is in the store may be believed.
-fn verified(
-    store: &Store,
-    what: &'static str,
-    digest: &Digest,
-    bytes: &[u8],
-) -> Result<Vec<u8>, PullError> {
-    put_document(store, what, digest, bytes)?;
-    let failed = |source| OciError::Blob { what, digest: *digest, source };
-    Ok(store.map(digest).map_err(failed)?.as_ref().to_vec())
-}
-
-/// Runs blocking work on the store.
-async fn in_background<T: Send + 'static>(
-    store: &Store,
-    work: impl FnOnce(&Store) -> Result<T, PullError> + Send + 'static,
-) -> Result<T, PullError> {
-    let store = store.clone();
-    match tokio::task::spawn_blocking(move || work(&store)).await {
-        Ok(result) => result,
-        Err(join) => match join.try_into_panic() {
-            Ok(panic) => std::panic::resume_unwind(panic),
-            Err(_) => Err(PullError::Cancelled),
-        },
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn only_what_goes_further_counts() {
-        let (moved, layer, other) = (TransferProgress::default(), Digest([1; 32]), Digest([2; 32]));
-        moved.begins(&layer, 10);
-        moved.reaches(&layer, 30);
-        assert_eq!(moved.bytes(), 20, "the first ten are of an earlier pull");
-        moved.begins(&layer, 0);
-        moved.reaches(&layer, 30);
-        assert_eq!(moved.bytes(), 20);
-        moved.reaches(&layer, 31);
-        moved.reaches(&other, 5);
-        assert_eq!(moved.bytes(), 26);
     }
 }
