@@ -20,12 +20,12 @@ use std::{
 
 use ::rest::shell::Shell;
 use access::{Access, AccessError, AuditHeads};
-use controller::{Controller, ControllerConfig, ControllerError};
+use controller::ControllerError;
 use database::{Database, Schema};
 use fleet::{Fleet, FleetError};
 use hardware::Hardware;
 use image_store::Converter;
-use provisioner::{OpenError, Provisioner, ServeError};
+use provisioner::{OpenError, ServeError};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tokio::{
     signal::unix::{SignalKind, signal},
@@ -37,6 +37,7 @@ use crate::config::Checked;
 use alarms::Alarms;
 use certificate::SiteCertificate;
 use health::Health;
+use roles::OwnRoles;
 use scrape::{Roles, Scrape};
 
 mod admin_context;
@@ -50,6 +51,7 @@ mod private_files;
 mod problems;
 mod recover;
 mod rest;
+mod roles;
 mod scrape;
 
 pub use admin_context::AdminContextError;
@@ -152,6 +154,9 @@ pub enum ServerError {
     /// The provisioner's state.
     #[error(transparent)]
     Open(#[from] OpenError),
+    /// Images.
+    #[error(transparent)]
+    Images(#[from] image_catalog::OpenError),
     /// Workflows.
     #[error(transparent)]
     Controller(#[from] ControllerError),
@@ -254,21 +259,7 @@ async fn serve(
     (shell, converter): (Shell, Converter),
     shutdown: CancellationToken,
 ) -> Result<(), ServerError> {
-    let forbidden = config.out_of_reach_of_jobs();
-    let (of_provisioner, to) = (config.provisioner, database.clone());
-    let provisioner =
-        Provisioner::open(to, of_provisioner, &converter, fleet.clone(), access.clone()).await?;
-    let workflows = ControllerConfig {
-        state_dir: config.state_dir.clone(),
-        forbidden,
-        log_limit_bytes: config.job_log_bytes,
-        registries: config.registries,
-        converter,
-        images: config.job_images,
-        platform: provisioner.boots(),
-    };
-    let nodes = (fleet.clone(), hardware.clone());
-    let controller = Controller::open(database.clone(), workflows, nodes, access.clone()).await?;
+    let roles = OwnRoles::open(&config, database, &access, (&fleet, &hardware), converter).await?;
     let api = bind(config.api_listen, "api.listen")?;
     let fleet_listeners: Vec<TcpListener> = config
         .fleet_listen
@@ -283,34 +274,28 @@ async fn serve(
     let health = || Health::new(database.clone(), config.state_dir.clone());
     let alarms = Alarms::new(access.clone(), fleet.clone(), health());
     let health = health().with_alarms(alarms.clone());
-    let roles = Roles {
+    let of_scrape = Roles {
         database: database.clone(),
         fleet: fleet.clone(),
         hardware: hardware.clone(),
-        provisioner: provisioner.clone(),
-        controller: controller.clone(),
+        own: roles.clone(),
         shell: shell.clone(),
         access: access.clone(),
         alarms: alarms.clone(),
     };
-    let scrape = Scrape::new(roles, config.state_dir.clone());
-    let of_nodes = provisioner.rest().merge(fleet.rest()).merge(hardware.rest(&fleet));
-    let of_roles = of_nodes.merge(controller.rest()).merge(alarms.routes());
+    let scrape = Scrape::new(of_scrape, config.state_dir.clone());
+    let of_roles = roles.rest().merge(fleet.rest()).merge(hardware.rest(&fleet));
+    let of_roles = of_roles.merge(alarms.routes());
     let routes = rest::router(access, of_roles, health, &scrape);
     let api_tls =
         follow_certificates(&fleet, config.api_certificate, &scrape, &alarms, &mut parts, &stop)?;
     parts.spawn(rest::serve(shell.clone(), api, api_tls, routes, scrape, stop.clone()));
     for listener in fleet_listeners {
-        let routes = provisioner.node_routes().merge(controller.node_routes());
+        let routes = roles.node_routes();
         let (fleet, shell, stop) = (fleet.clone(), shell.clone(), stop.clone());
         parts.spawn(async move { Ok(fleet.serve(&shell, listener, routes, stop).await?) });
     }
-    let (provisioner_stop, controller_stop) = (stop.clone(), stop.clone());
-    parts.spawn(async move { Ok(provisioner.serve(&shell, provisioner_stop).await?) });
-    parts.spawn(async move {
-        controller.serve(controller_stop).await;
-        Ok(())
-    });
+    roles.spawn(shell, &mut parts, &stop);
     tracing::info!(
         "bedplate {} serves its REST API at https://{address}",
         env!("CARGO_PKG_VERSION")

@@ -27,9 +27,10 @@ use api::{
     run::WorkflowId,
 };
 use document::plan::{Plan, Source, StageAction, StoredFile};
+use image_catalog::KeptImage;
 
 use crate::record::Write;
-use crate::store::{HeldWorkflow, KeptImage};
+use crate::store::HeldWorkflow;
 pub(crate) use refusal::SubmissionRefused;
 
 /// What a submission is held against.

@@ -1,6 +1,6 @@
 //! OCI images in; a content-addressed store; boot artifacts out.
 //!
-//! Called by `provisioner` (blocking: run it in `spawn_blocking`) and by `oci-pull`, which fills the [`Store`] from a
+//! Called by `image-catalog` (blocking: run it in `spawn_blocking`) and by `oci-pull`, which fills the [`Store`] from a
 //! registry. The way of an image: [`oci::import_layout`] or `oci_pull::pull` put its layers into the [`Store`] and say
 //! what they are ([`OciImage`]); [`build`] merges the layers in memory into one file tree and writes the squashfs root,
 //! the kernels and one stage-1 initramfs for each kernel back into the store ([`Built`]). File contents are never held

@@ -1,5 +1,5 @@
-//! Pulls an OCI image from a registry into an [`image_store::Store`]. Called by `provisioner` for `docker://…`, and by
-//! `controller` for the images of jobs.
+//! Pulls an OCI image from a registry into an [`image_store::Store`]. Called by `image-catalog` for OS images and for
+//! the images of jobs.
 //!
 //! OCI distribution-spec 1.1 over HTTPS; plain HTTP only to loopback addresses, or where the configuration or the caller
 //! says so. Manifest and config first (small, checked against their digests), then the layers, [`PARALLEL_LAYERS`] at

@@ -18,6 +18,7 @@ const TOPS: &[&str] = &[
     "bench",
     "overlays",
     "ipxe",
+    "image-catalog",
     "image-store",
     "images",
     "sim-cluster",
