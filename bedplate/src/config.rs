@@ -16,8 +16,8 @@ use std::{
 
 use access::{AuditKeep, QuotaLimits, SessionLimits, TokenLimits};
 use api::problem::Diagnostic;
-use controller::ImageLimits;
 use fleet::FleetConfig;
+use image_catalog::ImageLimits;
 use ipnet::Ipv4Net;
 use oci_pull::Registries;
 use provisioner::ProvisionerConfig;

@@ -20,12 +20,12 @@ use std::{
 
 use ::rest::shell::Shell;
 use access::{Access, AccessError, AuditHeads};
-use controller::{Controller, ControllerConfig, ControllerError};
+use controller::ControllerError;
 use database::{Database, Schema};
 use fleet::{Fleet, FleetError};
 use hardware::Hardware;
 use image_store::Converter;
-use provisioner::{OpenError, Provisioner, ServeError};
+use provisioner::{OpenError, ServeError};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tokio::{
     signal::unix::{SignalKind, signal},
@@ -37,6 +37,7 @@ use crate::config::Checked;
 use alarms::Alarms;
 use certificate::SiteCertificate;
 use health::Health;
+use roles::OwnRoles;
 use scrape::{Roles, Scrape};
 
 mod admin_context;
@@ -50,6 +51,7 @@ mod private_files;
 mod problems;
 mod recover;
 mod rest;
+mod roles;
 mod scrape;
 
 pub use admin_context::AdminContextError;
@@ -90,8 +92,8 @@ pub enum ServerError {
     },
     /// The state directory, or something in it, is not this user's.
     #[error(
-        "cannot use the state directory {}: something in it is not this user's; \
-         `bedplate server adopt`, as root, gives to the server's user what is root's",
+        "cannot use the state directory {}: something in it is not this user's; `bedplate server adopt`, as root, \
+         gives to the server's user what is root's",
         path.display()
     )]
     Denied {
@@ -103,9 +105,8 @@ pub enum ServerError {
     },
     /// Root would leave files that the server's own user cannot change.
     #[error(
-        "the state in {} belongs to uid {uid}, and this is root, whose files that user could not \
-         change: start the server as its user (`systemctl start bedplate`); to run it as root \
-         again: chown -hR root: {}",
+        "the state in {} belongs to uid {uid}, and this is root, whose files that user could not change: start \
+         the server as its user (`systemctl start bedplate`); to run it as root again: chown -hR root: {}",
         path.display(),
         path.display()
     )]
@@ -117,8 +118,8 @@ pub enum ServerError {
     },
     /// A file in the state directory is another user's.
     #[error(
-        "cannot use {}: it belongs to uid {uid}, and this is uid {own}; `bedplate server adopt`, \
-         as root, gives to the server's user what is root's",
+        "cannot use {}: it belongs to uid {uid}, and this is uid {own}; `bedplate server adopt`, as root, gives to \
+         the server's user what is root's",
         path.display()
     )]
     OtherUser {
@@ -130,10 +131,7 @@ pub enum ServerError {
         own: u32,
     },
     /// Another server runs on the state directory.
-    #[error(
-        "another `bedplate server` runs on the state directory {}: stop it, or set state-dir",
-        path.display()
-    )]
+    #[error("another `bedplate server` runs on the state directory {}: stop it, or set state-dir", path.display())]
     Locked {
         /// Path of the file or directory that it is about.
         path: PathBuf,
@@ -156,6 +154,9 @@ pub enum ServerError {
     /// The provisioner's state.
     #[error(transparent)]
     Open(#[from] OpenError),
+    /// Images.
+    #[error(transparent)]
+    Images(#[from] image_catalog::OpenError),
     /// Workflows.
     #[error(transparent)]
     Controller(#[from] ControllerError),
@@ -176,8 +177,7 @@ pub enum ServerError {
     AdminContext(#[from] AdminContextError),
     /// A port.
     #[error(
-        "cannot listen on {address} ({setting}): is another server running, or is the address not \
-         this machine's?"
+        "cannot listen on {address} ({setting}): is another server running, or is the address not this machine's?"
     )]
     Bind {
         /// Where.
@@ -259,21 +259,7 @@ async fn serve(
     (shell, converter): (Shell, Converter),
     shutdown: CancellationToken,
 ) -> Result<(), ServerError> {
-    let forbidden = config.out_of_reach_of_jobs();
-    let (of_provisioner, to) = (config.provisioner, database.clone());
-    let provisioner =
-        Provisioner::open(to, of_provisioner, &converter, fleet.clone(), access.clone()).await?;
-    let workflows = ControllerConfig {
-        state_dir: config.state_dir.clone(),
-        forbidden,
-        log_limit_bytes: config.job_log_bytes,
-        registries: config.registries,
-        converter,
-        images: config.job_images,
-        platform: provisioner.boots(),
-    };
-    let nodes = (fleet.clone(), hardware.clone());
-    let controller = Controller::open(database.clone(), workflows, nodes, access.clone()).await?;
+    let roles = OwnRoles::open(&config, database, &access, (&fleet, &hardware), converter).await?;
     let api = bind(config.api_listen, "api.listen")?;
     let fleet_listeners: Vec<TcpListener> = config
         .fleet_listen
@@ -288,50 +274,33 @@ async fn serve(
     let health = || Health::new(database.clone(), config.state_dir.clone());
     let alarms = Alarms::new(access.clone(), fleet.clone(), health());
     let health = health().with_alarms(alarms.clone());
-    let roles = Roles {
+    let of_scrape = Roles {
         database: database.clone(),
         fleet: fleet.clone(),
         hardware: hardware.clone(),
-        provisioner: provisioner.clone(),
-        controller: controller.clone(),
+        own: roles.clone(),
         shell: shell.clone(),
         access: access.clone(),
         alarms: alarms.clone(),
     };
-    let scrape = Scrape::new(roles.clone(), config.state_dir.clone());
-    let of_nodes = provisioner.rest().merge(fleet.rest()).merge(hardware.rest(&fleet));
-    let of_roles = of_nodes.merge(controller.rest()).merge(alarms.routes());
+    let scrape = Scrape::new(of_scrape, config.state_dir.clone());
+    let of_roles = roles.rest().merge(fleet.rest()).merge(hardware.rest(&fleet));
+    let of_roles = of_roles.merge(alarms.routes());
     let routes = rest::router(access, of_roles, health, &scrape);
     let api_tls =
         follow_certificates(&fleet, config.api_certificate, &scrape, &alarms, &mut parts, &stop)?;
-    parts.spawn(rest::serve(shell, api, api_tls, routes, scrape, stop.clone()));
-    spawn_roles(roles, fleet_listeners, &mut parts, &stop);
+    parts.spawn(rest::serve(shell.clone(), api, api_tls, routes, scrape, stop.clone()));
+    for listener in fleet_listeners {
+        let routes = roles.node_routes();
+        let (fleet, shell, stop) = (fleet.clone(), shell.clone(), stop.clone());
+        parts.spawn(async move { Ok(fleet.serve(&shell, listener, routes, stop).await?) });
+    }
+    roles.spawn(shell, &mut parts, &stop);
     tracing::info!(
         "bedplate {} serves its REST API at https://{address}",
         env!("CARGO_PKG_VERSION")
     );
     all_ended(parts, &stop).await
-}
-
-/// Lets the roles serve nodes until `stop`: the fleet on its ports, with the routes of the others.
-fn spawn_roles(
-    roles: Roles,
-    fleet_listeners: Vec<TcpListener>,
-    parts: &mut JoinSet<Result<(), ServerError>>,
-    stop: &CancellationToken,
-) {
-    let Roles { fleet, provisioner, controller, shell, .. } = roles;
-    for listener in fleet_listeners {
-        let routes = provisioner.node_routes().merge(controller.node_routes());
-        let (fleet, shell, stop) = (fleet.clone(), shell.clone(), stop.clone());
-        parts.spawn(async move { Ok(fleet.serve(&shell, listener, routes, stop).await?) });
-    }
-    let (provisioner_stop, controller_stop) = (stop.clone(), stop.clone());
-    parts.spawn(async move { Ok(provisioner.serve(&shell, provisioner_stop).await?) });
-    parts.spawn(async move {
-        controller.serve(controller_stop).await;
-        Ok(())
-    });
 }
 
 /// Waits until all parts have ended: with the first one the others are stopped. Fails as the first that failed.

@@ -26,7 +26,9 @@ use database::outbox::OutboxRow;
 use document::plan::StageId;
 use fleet::{Fleet, NodeChange, NodeLabels, RunMessage, relabelled};
 use hardware::Hardware;
+use image_catalog::{Delivery, JobImages, Requester};
 use oci_pull::{Wait, Waits};
+use rest::causes;
 use tokio::sync::{broadcast, mpsc};
 use tokio_util::sync::CancellationToken;
 
@@ -34,7 +36,6 @@ use crate::{
     clock,
     engine::{Effects, Engine, NodeFacts},
     holdings::MAX_FORGOTTEN,
-    images::{Delivery, JobImages, Requester, causes},
     ledger::QuotaLedger,
     record::{ToldFetchError, Write},
     results::Results,
@@ -224,7 +225,7 @@ impl Conductor {
                 let stopped = self.engine.stop(workflow, &why, now);
                 // What changed nothing is refused, and told as that.
                 self.told.extend(told.into_iter().filter(|_| stopped));
-                self.images.pulls().leave(workflow);
+                self.images.pulls().leave(workflow.0);
                 answers.push(PendingReply::Flag(done, stopped));
             }
             Command::Pause { workflow, paused, by, done, told } => {
@@ -320,7 +321,7 @@ impl Conductor {
             let Some(user) = self.engine.wants_image(workflow, stage) else { continue };
             let sender = self.sender.clone();
             let waits = Arc::new(StageWaits { workflow, stage, orders: sender.clone() });
-            let requester = Requester { workflow, stage, user, waits };
+            let requester = Requester { group: workflow.0, part: stage.0, user, waits };
             let delivered = self.images.fetch(&reference, requester, clock::now());
             tokio::spawn(async move {
                 // Nothing comes if the workflow was stopped.

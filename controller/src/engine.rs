@@ -68,6 +68,7 @@ use api::{
     workflow::{EventKind, State},
 };
 use document::plan::StageId;
+use image_catalog::FetchedImage;
 use rpds::RedBlackTreeMapSync;
 
 pub(crate) use effects::Effects;
@@ -77,7 +78,7 @@ pub(crate) use view::{RunningJob, View};
 pub(crate) use workflow_state::{KnownPlan, Submission, WorkflowState};
 pub(crate) use workflow_states::WorkflowStates;
 
-use crate::record::{FetchedImage, ToldFetchError, Write};
+use crate::record::{ToldFetchError, Write};
 
 /// A node that does not answer for so long is given up, with its runs, seconds. Long enough for a switch to be replaced.
 pub(crate) const LOST_AFTER_SECONDS: i64 = 900;

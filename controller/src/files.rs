@@ -5,8 +5,7 @@ use document::{
     Workflow,
     plan::{self, StoredFile, StoredFiles},
 };
-
-use crate::images::JobImages;
+use image_catalog::JobImages;
 
 /// Stores the inline files of a document. The same contents have the same digest: to do it twice is
 /// to do it once.

@@ -13,12 +13,13 @@ use api::{
 };
 use async_trait::async_trait;
 use database::outbox;
+use image_catalog::KeptImage;
 use metrics::Exposition;
+use rest::causes;
 use tokio::sync::mpsc;
 
 use crate::{
     conductor::{Command, Removal, ask, remove_forgotten},
-    images::causes,
     ledger::QuotaLedger,
     results::Results,
     store::{Store, StoreError},
@@ -57,13 +58,15 @@ impl std::fmt::Debug for Holdings {
 }
 
 /// Counts what the last run of the server left, and removes what it left of workflows that it had
-/// forgotten: it may have been killed between the two. `plans`: [`crate::engine::View::held`].
+/// forgotten: it may have been killed between the two. `plans`: [`crate::engine::View::held`];
+/// `images`: all job images.
 pub(crate) async fn recall(
     plans: HashMap<WorkflowId, Amounts>,
     store: &Arc<dyn Store>,
     results: &Results,
+    images: &[KeptImage],
 ) -> Result<(), StoreError> {
-    let ((workflows, _), images) = (store.held().await?, store.images().await?);
+    let (workflows, _) = store.held().await?;
     let forgotten = store.forgotten().await?;
     let measured = results.clone();
     let measuring = tokio::task::spawn_blocking(move || {
@@ -84,7 +87,7 @@ pub(crate) async fn recall(
             some.join(", ")
         );
     }
-    results.ledger().recall(workflows, &plans, &on_disk, &images);
+    results.ledger().recall(workflows, &plans, &on_disk, images);
     if !forgotten.is_empty() {
         tracing::info!("removing logs and files of {} forgotten workflows", forgotten.len());
         let (results, store) = (results.clone(), store.clone());
@@ -269,7 +272,7 @@ mod tests {
         for log in &logs {
             std::fs::create_dir_all(log).unwrap();
         }
-        recall(HashMap::new(), &store, &results).await.unwrap();
+        recall(HashMap::new(), &store, &results, &[]).await.unwrap();
         for _ in 0..1_000 {
             if store.forgotten().await.unwrap().is_empty() {
                 break;

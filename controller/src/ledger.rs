@@ -28,9 +28,10 @@ use api::{
     run::WorkflowId,
 };
 use document::plan::{Plan, Source, StageAction, StoredFile};
+use image_catalog::KeptImage;
 
 use crate::record::Write;
-use crate::store::{HeldWorkflow, KeptImage};
+use crate::store::HeldWorkflow;
 use images::ChargedImage;
 pub(crate) use refusal::SubmissionRefused;
 

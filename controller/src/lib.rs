@@ -9,7 +9,8 @@
 //! | `record` | rows, and the writes that change them |
 //! | `views` | what was published of them last, for all who read |
 //! | `store` | where they are kept |
-//! | `images`, `files`, `results` | job images, inline files, logs and files for clients |
+//! | `image_users`, `files` | what workflows need of `image-catalog`: job images, inline files |
+//! | `results` | logs and files for clients |
 //! | `ledger`, `holdings` | what the server holds of each user, for quotas |
 //! | `capacity` | what jobs may use of a node |
 //! | `streams` | users in running jobs |
@@ -26,7 +27,7 @@ mod engine;
 mod files;
 mod holdings;
 mod identity;
-mod images;
+mod image_users;
 mod ledger;
 mod node_routes;
 mod record;
@@ -44,17 +45,16 @@ use std::{
     sync::{Arc, Mutex, PoisonError},
 };
 
+use ::rest::causes;
 use access::{Access, Routes};
 use api::{
-    image::Platform,
     quota::QuotaName,
     run::{RunId, WorkflowId},
 };
 use database::{Database, MigrateError};
 use fleet::Fleet;
 use hardware::Hardware;
-use image_store::Converter;
-use oci_pull::Registries;
+use image_catalog::JobImages;
 use tokio::sync::{broadcast, mpsc, watch};
 use tokio_util::sync::CancellationToken;
 
@@ -64,9 +64,7 @@ pub use stored::{StoredWorkflows, stored_workflows};
 use conductor::{Command, Conductor, Leases, MAX_ORDERS, Removals};
 use engine::{Engine, Surroundings, View};
 use holdings::Holdings;
-pub use images::ImageLimits;
-
-use images::JobImages;
+use image_users::ImageUsers;
 use results::Results;
 use store::{Store, sql::SqlStore};
 use streams::{Streams, bridge::NodeSocket};
@@ -84,14 +82,8 @@ pub struct ControllerConfig {
     pub forbidden: Vec<SocketAddr>,
     /// How much is kept of the log of a job, here and on its node, bytes.
     pub log_limit_bytes: u64,
-    /// How the registries of job images are reached; the same as those of node images.
-    pub registries: Arc<Registries>,
-    /// Reads what job images hold.
-    pub converter: Converter,
-    /// What is kept of job images that no workflow needs.
-    pub images: ImageLimits,
-    /// What nodes are, and so what images of jobs are pulled for.
-    pub platform: Platform,
+    /// Where job images and inline files are. Nobody else uses them.
+    pub images: JobImages,
 }
 
 /// Why the controller cannot be opened.
@@ -100,15 +92,20 @@ pub enum ControllerError {
     /// The database.
     #[error(transparent)]
     Store(#[from] StoreError),
-    /// The database cannot be brought up to date.
+    /// The rows of job images.
     #[error(transparent)]
-    Migrate(#[from] MigrateError),
-    /// The store of job images.
-    #[error("cannot open the store of job images")]
-    Images(#[source] image_store::StoreError),
+    Images(#[from] image_catalog::StoreError),
     /// Logs and files.
     #[error("cannot open the directories of logs and files: {0}")]
     Results(String),
+}
+
+/// Brings the tables of the controller up to date.
+///
+/// # Errors
+/// [`MigrateError`].
+pub async fn migrate(database: &Database) -> Result<(), MigrateError> {
+    database.migrate(&SCHEMA).await
 }
 
 /// Handle to the workflows. Clones share everything.
@@ -119,7 +116,6 @@ struct Inner {
     views: Views,
     store: Arc<dyn Store>,
     images: JobImages,
-    image_limits: ImageLimits,
     results: Results,
     access: Access,
     fleet: Fleet,
@@ -141,7 +137,8 @@ impl std::fmt::Debug for Inner {
 }
 
 impl Controller {
-    /// Opens the controller, and what the last run of the server left undone.
+    /// Opens the controller on a database whose tables are up to date ([`migrate`]), and what the last
+    /// run of the server left undone.
     ///
     /// # Errors
     /// [`ControllerError`].
@@ -151,22 +148,10 @@ impl Controller {
         (fleet, hardware): (Fleet, Hardware),
         access: Access,
     ) -> Result<Self, ControllerError> {
-        let shutdown = CancellationToken::new();
-        let store: Arc<dyn Store> = Arc::new(SqlStore::open(database).await?);
-        let (registries, platform) = (config.registries.clone(), config.platform);
-        let (converter, of_images) = (config.converter, store.clone());
-        let images = JobImages::open(
-            &config.state_dir,
-            converter,
-            of_images,
-            registries,
-            platform,
-            shutdown.clone(),
-        )
-        .map_err(ControllerError::Images)?;
+        let store: Arc<dyn Store> = Arc::new(SqlStore::new(database));
+        let images = config.images;
         let results = Results::open(&config.state_dir, config.log_limit_bytes)
-            .map_err(|error| ControllerError::Results(images::causes(&error)))?;
-        let images = images.charging(results.ledger().clone(), access.clone());
+            .map_err(|error| ControllerError::Results(causes(&error)))?;
         let log_limit_bytes = Some(config.log_limit_bytes);
         let surroundings = Surroundings { forbidden: config.forbidden, log_limit_bytes };
         let mut engine = restored_engine(surroundings, &store, &images, &results).await?;
@@ -175,6 +160,8 @@ impl Controller {
         let (orders, incoming) = mpsc::channel(MAX_ORDERS);
         let ours = Holdings::new(results.clone(), views.clone(), orders.clone());
         access.query_holdings(Arc::new(ours));
+        let users = ImageUsers::new(views.clone(), results.ledger().clone(), access.clone());
+        images.used_by(Arc::new(users));
         let changed = broadcast::channel(MAX_CHANGES).0;
         let conductor = Conductor {
             engine,
@@ -200,7 +187,6 @@ impl Controller {
             views,
             store,
             images,
-            image_limits: config.images,
             results,
             access,
             fleet,
@@ -210,13 +196,12 @@ impl Controller {
             grown: watch::channel(None).0,
             numbering: Arc::default(),
             conductor: Mutex::new(Some(conductor)),
-            shutdown,
+            shutdown: CancellationToken::new(),
         })))
     }
 
     /// Writes what the controller tells of itself.
     pub fn expose(&self, out: &mut metrics::Exposition) {
-        self.0.images.expose(out);
         holdings::expose(&self.0.results, &self.0.access, out);
     }
 
@@ -235,12 +220,11 @@ impl Controller {
     pub async fn serve(&self, shutdown: CancellationToken) {
         let conductor = self.0.conductor.lock().unwrap_or_else(PoisonError::into_inner).take();
         if let Some(conductor) = conductor {
-            let (images, views) = (self.0.images.clone(), self.0.views.clone());
-            let in_use = move || views.latest().images_in_use();
-            tokio::spawn(images.remove_unused_for_ever(self.0.image_limits, in_use));
             conductor.run(shutdown).await;
         }
         self.0.shutdown.cancel();
+        // Now nobody takes the end of a pull for a failure any more.
+        self.0.images.close();
     }
 
     /// How much the owner of a workflow may have; `None`: no limit. Where the database does not say,
@@ -249,7 +233,7 @@ impl Controller {
         let owner = self.0.results.ledger().owner(workflow)?;
         let limit = self.0.access.quota(&owner, name).await;
         limit.unwrap_or_else(|error| {
-            tracing::error!("the limits of {owner} cannot be read: {}", images::causes(&error));
+            tracing::error!("the limits of {owner} cannot be read: {}", causes(&error));
             None
         })
     }
@@ -283,6 +267,6 @@ async fn restored_engine(
     let mut engine = Engine::new(surroundings, Box::new(identity::new_run));
     restore::restore(&mut engine, store.as_ref(), images, results).await?;
     let held = engine.view(clock::now()).held();
-    holdings::recall(held, store, results).await?;
+    holdings::recall(held, store, results, &images.kept_images().await?).await?;
     Ok(engine)
 }

@@ -4,20 +4,20 @@
 //! | type | is |
 //! |---|---|
 //! | [`WorkflowRow`], [`StageRow`], [`AttemptRow`], [`RunRow`] | rows |
-//! | [`Owner`], [`VolumePlacement`], [`Grant`], [`JobImage`] | values in columns, JSON |
+//! | [`Owner`], [`VolumePlacement`], [`Grant`] | values in columns, JSON |
 //! | [`Write`] | a change |
 //! | [`SparedRows`], [`Damage`] | what cannot be read |
 
-use std::collections::{BTreeMap, BTreeSet, HashSet};
+use std::collections::{BTreeMap, BTreeSet};
 
 use api::{
     ids::{Digest, NodeId, NodeName, Timestamp},
-    image::Artifact,
     run::{Outcome, RunId, Usage, WorkflowId},
+    sources::without_secrets,
     workflow::{Attempt, State, Workflow, WorkflowEvent, WorkflowStatus, WorkflowSummary},
 };
 use document::plan::StageId;
-use image_store::RunConfig;
+use image_catalog::{FetchError, JobImage};
 use serde::{Deserialize, Serialize};
 
 /// Who a workflow belongs to: the user's record as it was when the workflow was handed in.
@@ -238,10 +238,6 @@ pub(crate) enum Write {
     /// Removes a workflow that is over, with all that belongs to it. Its logs and files may be
     /// removed from now on ([`crate::store::Store::forgotten`]).
     Forget(WorkflowId),
-    /// Adds or replaces a job image.
-    Image { manifest: Digest, image: Box<JobImage>, used: Timestamp },
-    /// Removes what is known of the image of a manifest.
-    ForgetImage(Digest),
 }
 
 /// The place of a run among the runs of its workflow.
@@ -254,62 +250,6 @@ pub(crate) struct RunKey {
     /// From 0. Cursors of before have none.
     #[serde(default)]
     pub(crate) member: u32,
-}
-
-/// Indexes that are kept of an image. One that is made again every day for the same image, as those
-/// with attestations are, would fill the store otherwise.
-const MAX_INDEXES: usize = 16;
-
-/// An image that jobs run in.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub(crate) struct JobImage {
-    /// Digest of its manifest.
-    pub(crate) manifest: Digest,
-    /// Its root file system, squashfs.
-    pub(crate) root: Artifact,
-    /// How it runs by default.
-    pub(crate) run: RunConfig,
-    /// Indexes that pulls found it by, at most [`MAX_INDEXES`], the newest last: they stay with it, so
-    /// that a reference by one of their digests needs no registry. `None`: a row of an earlier release.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub(crate) indexes: Option<Vec<Digest>>,
-    /// The owner of the workflow that it was converted for, to whom it is charged. `None`: a row of an
-    /// earlier release, charged to nobody.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub(crate) pulled_by: Option<String>,
-}
-
-impl JobImage {
-    /// Adds indexes that it was found by; `true` if one of them is new.
-    pub(crate) fn found_by(&mut self, indexes: &[Digest]) -> bool {
-        let known = self.indexes.get_or_insert_default();
-        let before = known.len();
-        for index in indexes {
-            if !known.contains(index) {
-                known.push(*index);
-            }
-        }
-        let is_new = known.len() > before;
-        known.drain(..known.len().saturating_sub(MAX_INDEXES));
-        is_new
-    }
-}
-
-/// An image, and whether it had to be converted.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct FetchedImage {
-    pub(crate) image: JobImage,
-    pub(crate) was_cached: bool,
-}
-
-/// What workflows need.
-#[derive(Debug, Default)]
-pub(crate) struct ImagesInUse {
-    /// Manifests and squashfs of images, contents of inline files.
-    pub(crate) blobs: HashSet<Digest>,
-    /// Why that may not be all.
-    pub(crate) unknown: Option<String>,
 }
 
 /// What the image stages of one workflow are doing, for people.
@@ -409,5 +349,11 @@ impl ToldFetchError {
     /// `line` has no secrets in it.
     pub(crate) fn new(line: String) -> Self {
         Self(line)
+    }
+}
+
+impl From<&FetchError> for ToldFetchError {
+    fn from(error: &FetchError) -> Self {
+        Self::new(without_secrets(&rest::causes(error)))
     }
 }

@@ -9,12 +9,13 @@ use std::collections::BTreeMap;
 
 use api::{ids::Timestamp, workflow::StageKind};
 use document::plan::{Plan, PlanError, StageAction, StageId, StagePlan, Tasks};
+use image_catalog::JobImages;
+use rest::causes;
 
 use crate::{
     clock,
     engine::{Engine, KnownPlan, LOG_PATIENCE, WorkflowState},
     files,
-    images::{JobImages, causes},
     record::{Rows, RunRow, StageRow, WorkflowRow, Write},
     results::Results,
     store::{Store, StoreError, StoredPlan},

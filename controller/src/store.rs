@@ -12,9 +12,7 @@ use api::{
 use async_trait::async_trait;
 use document::plan::StageId;
 
-use crate::record::{
-    JobImage, Rows, RunKey, RunRow, SparedRows, SubmissionKey, WorkflowRow, Write,
-};
+use crate::record::{Rows, RunKey, RunRow, SparedRows, SubmissionKey, WorkflowRow, Write};
 
 mod listing;
 pub(crate) mod sql;
@@ -55,14 +53,6 @@ pub(crate) struct HeldWorkflow {
     /// Bytes of its document and its plan.
     pub(crate) documents: u64,
     pub(crate) is_over: bool,
-}
-
-/// A job image as stored.
-#[derive(Debug, Clone, PartialEq)]
-pub(crate) struct KeptImage {
-    pub(crate) image: JobImage,
-    /// When a workflow used it last, to an hour.
-    pub(crate) used: Timestamp,
 }
 
 pub use database::DatabaseError as StoreError;
@@ -150,10 +140,6 @@ pub(crate) trait Store: Send + Sync + std::fmt::Debug {
     ) -> Result<Vec<WorkflowEvent>, StoreError>;
     /// Number of the last line of a workflow's history, 0 if there is none.
     async fn last_event(&self, id: WorkflowId) -> Result<u64, StoreError>;
-    /// The job image made of a manifest.
-    async fn image(&self, manifest: Digest) -> Result<Option<JobImage>, StoreError>;
-    /// All job images. One that cannot be read is logged and left out.
-    async fn images(&self) -> Result<Vec<KeptImage>, StoreError>;
     /// What was handed in under a key since a time.
     async fn submission(
         &self,

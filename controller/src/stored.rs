@@ -1,12 +1,12 @@
-//! What `bedplate server check` says of rows of workflows and job images that the server will read,
-//! and which files those need.
+//! What `bedplate server check` says of rows of workflows that the server will read, and which files
+//! those need.
 
 use api::run::RunId;
 use database::{Database, DatabaseError};
 use image_store::ExpectedBlob;
+use rest::causes;
 
 use crate::{
-    images::causes,
     record::SparedRows,
     restore,
     store::{Store as _, sql::SqlStore},
@@ -15,11 +15,9 @@ use crate::{
 /// What the tables say.
 #[derive(Debug, Default)]
 pub struct StoredWorkflows {
-    /// What cannot be read of workflows that are not over, and of job images, a line each. The server
-    /// starts without it.
+    /// What cannot be read of workflows that are not over, a line each. The server starts without it.
     pub problems: Vec<String>,
-    /// Files in the store `jobs/` of the state directory: root file systems of job images, and inline files of
-    /// workflows that are not over.
+    /// Files in the store of job images: inline files of workflows that are not over.
     pub files: Vec<ExpectedBlob>,
 }
 
@@ -49,22 +47,6 @@ pub async fn stored_workflows(database: &Database) -> Result<StoredWorkflows, Da
                 let file = |digest| ExpectedBlob { what: what.clone(), digest, size: None };
                 found.files.extend(plan.stored_files().map(file));
             }
-        }
-    }
-    for image in store.each_image().await? {
-        match image {
-            Err(error) => {
-                let line = format!(
-                    "a job image cannot be read: {}; it is converted again",
-                    causes(&error)
-                );
-                found.problems.push(line);
-            }
-            Ok(kept) => found.files.push(ExpectedBlob {
-                what: format!("the root of job image {}", kept.image.manifest),
-                digest: kept.image.root.digest,
-                size: Some(kept.image.root.size),
-            }),
         }
     }
     Ok(found)

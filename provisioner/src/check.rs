@@ -12,7 +12,7 @@ use std::{
 };
 
 use api::{
-    ids::{ImageName, InvalidId, NodeName, OverlayName, ProfileName},
+    ids::{ImageName, NodeName, OverlayName, ProfileName},
     machine::MachineSpec,
 };
 
@@ -114,45 +114,6 @@ pub(crate) struct KnownAddresses {
     pub plan: Arc<AddressPlan>,
     /// Nodes get their addresses here, and not from another DHCP server.
     pub gives_addresses: bool,
-}
-
-/// A checked reference to an image: `NAME` or `NAME@VERSION`.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct ImageReference {
-    /// Name of the image.
-    pub name: ImageName,
-    /// The version; `None` follows the newest.
-    pub version: Option<u32>,
-}
-
-/// Why a text is no reference to an image.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub(crate) enum ImageReferenceError {
-    /// What follows the `@`.
-    #[error("{0:?} is not a version number")]
-    Version(String),
-    /// What stands before it.
-    #[error(transparent)]
-    Name(#[from] InvalidId),
-}
-
-impl ImageReference {
-    /// Reads `NAME` or `NAME@VERSION`.
-    ///
-    /// # Errors
-    /// [`ImageReferenceError`].
-    pub(crate) fn parse(text: &str) -> Result<Self, ImageReferenceError> {
-        let (name, version) = match text.split_once('@') {
-            Some((name, version)) => {
-                let parsed = version.parse::<u32>().ok().filter(|version| *version > 0);
-                let number =
-                    parsed.ok_or_else(|| ImageReferenceError::Version(version.to_owned()))?;
-                (name, Some(number))
-            }
-            None => (text, None),
-        };
-        Ok(Self { name: name.parse()?, version })
-    }
 }
 
 /// Nodes by name, as declared. A copy shares all of them, and a change of one copies its path.

@@ -6,20 +6,15 @@
 use std::{
     net::{IpAddr, Ipv4Addr, SocketAddr},
     path::PathBuf,
-    sync::Arc,
 };
 
 use boot_proto::{AddressPlan, dhcp::Subnet};
-use image_store::Converter;
 use ipnet::Ipv4Net;
-use oci_pull::Registries;
-
-use crate::images::ImagesConfig;
 
 /// Everything that the provisioner must be told.
 #[derive(Debug, Clone)]
 pub struct ProvisionerConfig {
-    /// State directory, for example `/var/lib/bedplate`. Holds `images/` and `ssh-host-keys/`.
+    /// State directory, for example `/var/lib/bedplate`. Holds `ssh-host-keys/`.
     pub state_dir: PathBuf,
     /// Overlays that ship, for example `/usr/share/bedplate/overlays`.
     pub shipped_overlays: PathBuf,
@@ -44,8 +39,6 @@ pub struct ProvisionerConfig {
     pub firmware: FirmwareFiles,
     /// The static `substrate` binary that becomes `/init` of stage 1.
     pub substrate: PathBuf,
-    /// How the registries of node images are reached; the same as those of job images.
-    pub registries: Arc<Registries>,
 }
 
 impl ProvisionerConfig {
@@ -58,12 +51,6 @@ impl ProvisionerConfig {
     #[must_use]
     pub fn boot_port(&self) -> u16 {
         self.boot_listen.first().map_or(9480, SocketAddr::port)
-    }
-
-    /// The part of it that images need.
-    pub(crate) fn images<'a>(&'a self, converter: &'a Converter) -> ImagesConfig<'a> {
-        let Self { state_dir, substrate, registries, .. } = self;
-        ImagesConfig { state_dir, substrate, registries, converter }
     }
 }
 

@@ -19,10 +19,10 @@ use api::{
     ids::{NodeId, NodeName},
     machine::MachineSpec,
 };
+use image_catalog::ImageTable;
 use rest::causes;
 
 use crate::{
-    images::ImageTable,
     overlay::library::Library,
     provisioner::{OverlaySet, OverlaysError, Provisioner, View},
     resolve::Profiles,

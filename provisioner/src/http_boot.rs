@@ -21,6 +21,7 @@ use axum::{
 };
 use boot_proto::script::BootScript;
 use fleet::Observation;
+use image_catalog::{ImageRecord, Unbootable};
 use rest::{
     causes,
     shell::{Listener, Opened, Shell, Transport},
@@ -33,7 +34,7 @@ use tokio_util::sync::CancellationToken;
 
 use self::{blob_stream::BlobStream, unsent_limit::UnsentLimit};
 
-use crate::{clock, holds::Part, images::Unbootable, provisioner::Provisioner, store::NodeRecord};
+use crate::{clock, holds::Part, provisioner::Provisioner, store::NodeRecord};
 
 mod blob_stream;
 mod blobs;
@@ -104,7 +105,7 @@ pub(super) struct Booting {
     pub(super) mac: MacAddr,
     pub(super) record: std::sync::Arc<crate::store::NodeRecord>,
     pub(super) spec: std::sync::Arc<api::machine::MachineSpec>,
-    pub(super) image: std::sync::Arc<crate::store::ImageRecord>,
+    pub(super) image: Arc<ImageRecord>,
 }
 
 impl Booting {

@@ -8,9 +8,12 @@ use api::{
     ids::{ImageName, NodeName},
     machine::MachineSpec,
 };
+use async_trait::async_trait;
 use fleet::ImageUse;
+use image_catalog::{ImageTable, NodeImages, VersionsInUse};
+use tokio::sync::OwnedMutexGuard;
 
-use crate::{images::ImageTable, provisioner::Provisioner};
+use crate::provisioner::Provisioner;
 
 /// Nodes that one message names.
 const MAX_NAMED: usize = 50;
@@ -54,9 +57,20 @@ pub(crate) enum RetentionReason {
     },
 }
 
+#[async_trait]
+impl NodeImages for Provisioner {
+    async fn turn(&self) -> OwnedMutexGuard<()> {
+        self.0.turn.clone().lock_owned().await
+    }
+
+    fn check_unused(&self, image: &ImageName, versions: &[u32]) -> Result<(), VersionsInUse> {
+        self.retention_reason(image, versions).map_err(VersionsInUse::new)
+    }
+}
+
 impl Provisioner {
     /// Why versions of an image cannot be deleted. Not before boots are kept from choosing one
-    /// ([`crate::images::Images::deleting`]).
+    /// ([`NodeImages::check_unused`]).
     pub(crate) fn retention_reason(
         &self,
         image: &ImageName,
@@ -107,3 +121,6 @@ fn named(nodes: impl Iterator<Item = NodeName>) -> Option<String> {
         Some(more) => Some(format!("{shown} and {more} more nodes")),
     }
 }
+
+#[cfg(test)]
+mod tests;

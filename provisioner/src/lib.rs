@@ -1,11 +1,12 @@
-//! Nodes, profiles, images, overlays, and the way from power-on to the root file system.
+//! Nodes, profiles, overlays, and the way from power-on to the root file system.
 //!
 //! `bedplate server` opens a [`Provisioner`], merges its REST routes and node routes into its listeners and runs it.
 //!
 //! | module | |
 //! |---|---|
 //! | `cluster`, `check`, `resolve`, `document`, `spread` | pure: nodes and profiles, what is wrong with them, YAML |
-//! | `overlay`, `images` | what nodes get |
+//! | `overlay` | what nodes get beside their image |
+//! | `image_use` | which images they need, for `image-catalog` |
 //! | `dhcp`, `tftp`, `http_boot` | the boot servers, around the cores of `boot-proto`; `dhcp::lease_log` keeps leases on disk |
 //! | `holds` | what on the server holds a node |
 //! | `feed` | changes of nodes, numbered for watchers |
@@ -34,7 +35,6 @@ mod holds;
 mod http_boot;
 mod identity;
 mod image_use;
-mod images;
 mod meters;
 mod node_routes;
 pub mod overlay;
@@ -55,6 +55,7 @@ pub use boot_proto::addresses::list as list_owners;
 pub use check::{Subject, is_domain};
 pub use config::{DhcpConfig, DhcpMode, DhcpSubnet, FirmwareFiles, ProvisionerConfig};
 pub use provisioner::{OpenError, Provisioner};
+pub use register::migrate;
 pub use serve::ServeError;
 pub use store::sql::SCHEMA;
-pub use stored::{image_files, problems};
+pub use stored::problems;

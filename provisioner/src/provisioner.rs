@@ -1,4 +1,4 @@
-//! The shell: one [`Provisioner`] holds the cluster, the overlays and the images, lets one change happen at a time, and
+//! The shell: one [`Provisioner`] holds the cluster and the overlays, lets one change happen at a time, and
 //! runs the servers.
 
 mod rendering;
@@ -18,8 +18,9 @@ use api::{
     overlay::Generation,
 };
 use boot_proto::{HostTable, script::ScriptTemplate};
-use database::{Database, MigrateError};
+use database::Database;
 use fleet::Fleet;
+use image_catalog::{ImageTable, OsImages};
 use tokio::sync::{Semaphore, watch};
 use tokio_util::sync::CancellationToken;
 
@@ -31,7 +32,6 @@ use crate::{
     dhcp::{DhcpCore, LeaseLogError},
     feed::NodeFeed,
     holds::{Holds, Unseen},
-    images::{ImageTable, Images, ImagesError},
     meters::Meters,
     overlay::{
         host_key::{HostKeyError, HostKeys},
@@ -59,9 +59,6 @@ pub enum OpenError {
     /// The database.
     #[error(transparent)]
     Store(#[from] StoreError),
-    /// Images.
-    #[error(transparent)]
-    Images(#[from] ImagesError),
     /// Boot files.
     #[error(transparent)]
     Firmware(#[from] FirmwareError),
@@ -80,9 +77,6 @@ pub enum OpenError {
     /// A mistake in the boot script template.
     #[error(transparent)]
     Script(#[from] boot_proto::script::ScriptError),
-    /// The tables cannot be brought up to date.
-    #[error(transparent)]
-    Migrate(#[from] MigrateError),
 }
 
 /// Why a change did not happen.
@@ -139,7 +133,7 @@ pub(crate) struct Inner {
     pub(crate) store: Arc<dyn Store>,
     pub(crate) fleet: Fleet,
     pub(crate) access: Access,
-    pub(crate) images: Images,
+    pub(crate) images: OsImages,
     pub(crate) feed: NodeFeed,
     pub(crate) firmware: Arc<Firmware>,
     pub(crate) script: ScriptTemplate,
@@ -163,7 +157,7 @@ pub(crate) struct Inner {
     pub(crate) host_keys: HostKeys,
     /// Held by whoever changes nodes, profiles, or removes images.
     pub(crate) turn: Arc<tokio::sync::Mutex<()>>,
-    /// Ends imports that run; cancelled by [`Provisioner::serve`] when it ends.
+    /// Cancelled by [`Provisioner::serve`] when it ends.
     pub(crate) stop: CancellationToken,
 }
 
@@ -193,22 +187,20 @@ impl View {
 }
 
 impl Provisioner {
-    /// Opens the state of the provisioner. Nothing is served before [`Provisioner::serve`].
+    /// Opens the state of the provisioner, whose tables are up to date ([`crate::migrate`]). Nothing is
+    /// served before [`Provisioner::serve`].
     ///
     /// # Errors
     /// See [`OpenError`].
     pub async fn open(
         database: Database,
         config: ProvisionerConfig,
-        converter: &image_store::Converter,
+        images: OsImages,
         fleet: Fleet,
         access: Access,
     ) -> Result<Self, OpenError> {
-        register::migrate(&database, &fleet).await?;
         let store: Arc<dyn Store> = Arc::new(SqlStore::new(database.clone()));
         let stop = CancellationToken::new();
-        let images = Images::open(store.clone(), config.images(converter), stop.clone()).await?;
-        images.record_ends(access.clone());
         removal::sweep(&config.site_overlays);
         let library = Library::load(&config.shipped_overlays, &config.site_overlays);
         library.problems().iter().for_each(|problem| tracing::error!("{problem}"));

@@ -28,7 +28,10 @@ use crate::{
 /// Brings the tables of the provisioner up to date. In one of the steps the fleet's register is made
 /// equal to the provisioner's: up to that version a change of both was two transactions, and a
 /// server that was killed between them left them different.
-pub(crate) async fn migrate(database: &Database, fleet: &Fleet) -> Result<(), MigrateError> {
+///
+/// # Errors
+/// [`MigrateError`].
+pub async fn migrate(database: &Database, fleet: &Fleet) -> Result<(), MigrateError> {
     let owner = SCHEMA.owner;
     let failed = |source| MigrateError::Database { owner, source };
     while let Some(step) = database.migrate_to_code(&SCHEMA).await? {

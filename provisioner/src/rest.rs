@@ -1,4 +1,4 @@
-//! The REST routes of nodes, profiles, images, operations and overlays, each with its action. `bedplate server`
+//! The REST routes of nodes, profiles and overlays, each with its action. `bedplate server`
 //! merges them and puts `access::layer` in front, which tells who asks and writes the audit log.
 
 use access::Routes;
@@ -13,7 +13,6 @@ use crate::{
 
 mod apply;
 mod explain;
-mod images;
 mod nodes;
 mod overlays;
 mod patch;
@@ -28,7 +27,6 @@ impl Provisioner {
             .merge(nodes::routes())
             .merge(profiles::routes())
             .merge(apply::routes())
-            .merge(images::routes())
             .merge(overlays::routes())
             .with_state(self.clone())
     }

@@ -90,7 +90,6 @@ impl Provisioner {
             let bound = TcpListener::bind(address).await;
             listeners.push(bound.map_err(|source| ServeError::Bind { address, source })?);
         }
-        self.0.images.resume();
 
         let stop = shutdown.child_token();
         let (events, received) = mpsc::channel(MAX_WAITING_EVENTS);
@@ -350,8 +349,13 @@ pub(crate) mod tests {
     use std::{fs, net::Ipv4Addr, os::unix::fs::symlink, path::Path};
 
     use access::Access;
+    use api::{
+        ids::{Digest, Timestamp},
+        image::{Artifact, ImageVersion},
+    };
     use database::Database;
     use fleet::{Fleet, FleetConfig};
+    use image_catalog::{CatalogConfig, ImageCatalog, ImageLimits, ImageRecord};
 
     use super::*;
     use crate::{DhcpConfig, DhcpMode, FirmwareFiles, ProvisionerConfig};
@@ -361,6 +365,43 @@ pub(crate) mod tests {
         let pauses = [1, 100, 400, 10_000]
             .map(|round| pause_after(Duration::from_millis(round)).as_millis());
         assert_eq!(pauses, [150, 300, 1_200, 5_000]);
+    }
+
+    /// A version of `debian`, of next to no bytes and without kernels.
+    pub(crate) fn image(version: u32) -> ImageRecord {
+        let digest = Digest([7; 32]);
+        ImageRecord {
+            name: "debian".parse().unwrap(),
+            version: ImageVersion {
+                version,
+                source: "a".into(),
+                manifest: digest,
+                architecture: "amd64".into(),
+                variant: None,
+                imported: Timestamp(1),
+                root: Artifact { format: "squashfs".into(), digest, size: 9 },
+                kernels: Vec::new(),
+                warnings: Vec::new(),
+            },
+            substrate: Digest([8; 32]),
+            layers: Vec::new(),
+        }
+    }
+
+    /// The images of a server in this directory, which has a substrate program.
+    pub(crate) async fn images_in(
+        directory: &Path,
+        database: &Database,
+        access: &Access,
+    ) -> ImageCatalog {
+        let config = CatalogConfig {
+            state_dir: directory.to_owned(),
+            substrate: directory.join("substrate"),
+            registries: Arc::default(),
+            converter: image_store::Converter::in_this_process(),
+            job_images: ImageLimits { days: ImageLimits::DEFAULT_DAYS, bytes: None },
+        };
+        ImageCatalog::open(database.clone(), config, access.clone()).await.unwrap()
     }
 
     /// A server without nodes and images, which gives no addresses.
@@ -390,11 +431,11 @@ pub(crate) mod tests {
             tftp: false,
             firmware: FirmwareFiles::default(),
             substrate: directory.join("substrate"),
-            registries: Arc::default(),
             state_dir: directory.to_owned(),
         };
-        let converter = image_store::Converter::in_this_process();
-        Provisioner::open(database, config, &converter, fleet, access).await.unwrap()
+        crate::migrate(&database, &fleet).await.unwrap();
+        let images = images_in(directory, &database, &access).await.os_images().clone();
+        Provisioner::open(database, config, images, fleet, access).await.unwrap()
     }
 
     #[tokio::test]

@@ -13,8 +13,8 @@ use api::{
     problem::Diagnostic,
     run::{DEFAULT_LOG_MIB, LOG_MIB},
 };
-use controller::ImageLimits;
 use fleet::FleetConfig;
+use image_catalog::ImageLimits;
 use ipnet::Ipv4Net;
 use provisioner::{DhcpConfig, DhcpMode, DhcpSubnet, FirmwareFiles, ProvisionerConfig, is_domain};
 use tracing_subscriber::filter::{LevelFilter, Targets};
@@ -88,7 +88,6 @@ pub fn check(raw: &Raw, interfaces: &Interfaces) -> (Option<Checked>, Vec<Diagno
         tftp: raw.tftp.as_ref().is_none_or(|tftp| tftp.value),
         firmware: firmware(raw),
         substrate: path(raw.substrate.as_ref(), "/usr/lib/bedplate/substrate"),
-        registries: registries.clone(),
     };
     let checked = Checked {
         state_dir,

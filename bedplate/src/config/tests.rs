@@ -388,10 +388,6 @@ fn registries_by_host() {
                 credentials: /etc/bedplate/login.json\n      proxy: none\n    \
                 mirror.example:5000: {plain-http: true}\n    cache.example:\n";
     let checked = Checked::parse(text, &machine()).unwrap();
-    assert!(
-        Arc::ptr_eq(&checked.registries, &checked.provisioner.registries),
-        "nodes and jobs have one"
-    );
     let (hosts, patience) = (&checked.registries.hosts, checked.registries.patience);
     assert_eq!((hosts.len(), patience.as_secs()), (3, 60));
     let limits = &checked.registries.limits;

@@ -7,6 +7,7 @@
 use std::{fs, io::ErrorKind, os::unix::fs::MetadataExt as _, path::Path};
 
 use database::{Database, DatabaseError};
+use image_catalog::blobs;
 use image_store::Inspection;
 use provisioner::overlay::library::Library;
 use rustix::{
@@ -117,7 +118,8 @@ async fn of_state(
     config: &Checked,
     deep: Option<OnRead<'_>>,
 ) -> Result<Vec<String>, DatabaseError> {
-    let mut lines = provisioner::problems(database, &config.provisioner.substrate).await?;
+    let mut lines = provisioner::problems(database).await?;
+    lines.extend(image_catalog::problems(database, &config.provisioner.substrate).await?);
     lines.extend(fleet::problems(database).await?);
     lines.extend(hardware::problems(database).await?);
     let key = access::audit_key(&config.state_dir).unwrap_or_else(|error| {
@@ -127,10 +129,14 @@ async fn of_state(
     lines.extend(access::audit_problems(database, key.as_deref()).await?);
     let workflows = controller::stored_workflows(database).await?;
     lines.extend(workflows.problems);
-    let images = provisioner::image_files(database).await?;
+    let job_images = image_catalog::stored_job_images(database).await?;
+    lines.extend(job_images.problems);
+    let mut of_jobs = workflows.files;
+    of_jobs.extend(job_images.files);
+    let of_os = image_catalog::os_image_files(database).await?;
     let stores = [
-        Inspection::new(config.state_dir.join("images"), images),
-        Inspection::new(config.state_dir.join("jobs"), workflows.files),
+        Inspection::new(blobs::of_os_images(&config.state_dir), of_os),
+        Inspection::new(blobs::of_job_images(&config.state_dir), of_jobs),
     ];
     let Some(tell) = deep else {
         lines.extend(stores.iter().flat_map(|store| store.problems(None)));

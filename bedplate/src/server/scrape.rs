@@ -18,12 +18,10 @@ use axum::{
     response::{IntoResponse as _, Response},
 };
 use bytes::Bytes;
-use controller::Controller;
 use database::Database;
 use fleet::Fleet;
 use hardware::{Hardware, HardwareMetrics};
 use metrics::{Counter, Exposition};
-use provisioner::Provisioner;
 use rest::{
     Refusal,
     shell::{Listener, Shell},
@@ -36,7 +34,7 @@ use tokio::{
 use utoipa_axum::routes;
 
 use self::{disk::Directories, requests::Requests};
-use super::{alarms::Alarms, certificate::SiteCertificate};
+use super::{alarms::Alarms, certificate::SiteCertificate, roles::OwnRoles};
 
 mod disk;
 mod process;
@@ -57,8 +55,7 @@ pub(super) struct Roles {
     pub(super) database: Database,
     pub(super) fleet: Fleet,
     pub(super) hardware: Hardware,
-    pub(super) provisioner: Provisioner,
-    pub(super) controller: Controller,
+    pub(super) own: OwnRoles,
     pub(super) shell: Shell,
     pub(super) access: Access,
     pub(super) alarms: Alarms,
@@ -153,8 +150,9 @@ impl Inner {
         self.expose_port(out);
         self.roles.shell.expose(out);
         self.roles.database.expose(out);
-        self.roles.provisioner.expose(out);
-        self.roles.controller.expose(out);
+        self.roles.own.provisioner.expose(out);
+        self.roles.own.images.expose(out);
+        self.roles.own.controller.expose(out);
         self.roles.fleet.expose(out);
         hardware.expose(out);
     }

@@ -5,10 +5,11 @@ use std::{collections::BTreeSet, time::Duration};
 
 use api::run::WorkflowId;
 use database::outbox::{self, OutboxRow};
+use rest::causes;
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
-use crate::{images::causes, record::Write, store::Store};
+use crate::{record::Write, store::Store};
 
 /// Pause after the database refused, before the batch is tried again.
 const STORE_PAUSE: Duration = Duration::from_secs(1);
@@ -66,7 +67,6 @@ fn workflow_of(write: &Write) -> Option<WorkflowId> {
         Write::Attempt(row) => Some(row.workflow),
         Write::Run(row) => Some(row.workflow),
         Write::Event(workflow, _) | Write::Forget(workflow) => Some(*workflow),
-        Write::Image { .. } | Write::ForgetImage(_) => None,
     }
 }
 

@@ -1,7 +1,7 @@
 //! Images and files that were brought for workflows, held until the view that names them is
 //! published: whatever removes unused ones looks there.
 
-use crate::images::JobImages;
+use image_catalog::JobImages;
 
 /// See the module.
 #[derive(Debug, Default)]

@@ -5,18 +5,14 @@ use std::{sync::Arc, time::Duration};
 use api::run::{RunId, WorkflowId};
 use database::outbox::OutboxRow;
 use document::plan::StageId;
+use image_catalog::{Delivery, JobImages};
+use rest::causes;
 use tokio::{
     sync::{OwnedMutexGuard, mpsc, oneshot},
     time::timeout,
 };
 
-use crate::{
-    engine::Submission,
-    images::{Delivery, JobImages, causes},
-    ledger::SubmissionCharge,
-    results::Results,
-    store::Store,
-};
+use crate::{engine::Submission, ledger::SubmissionCharge, results::Results, store::Store};
 
 /// How long somebody who has deleted workflows waits for their files to go: whoever makes room finds
 /// it, and whoever has a million files does not wait for each.

@@ -8,9 +8,10 @@ use api::{
     workflow::{EventKind, State},
 };
 use document::plan::{Dependency, StageAction, StageId, Until};
+use image_catalog::FetchedImage;
 
 use super::{Effects, Engine, WorkflowState, effects::stop_run, workflow_state::StageState};
-use crate::record::{FetchedImage, ToldFetchError};
+use crate::record::ToldFetchError;
 
 impl Engine {
     /// Lets the stages of a workflow begin, end and take others with them, and the workflow end.

@@ -4,9 +4,10 @@
 use std::collections::HashMap;
 
 use api::{quota::Amounts, run::WorkflowId};
+use image_catalog::ImagesInUse;
 
 use super::View;
-use crate::{ledger, record::ImagesInUse};
+use crate::ledger;
 
 impl View {
     /// Images and inline files of all workflows that are here.

@@ -7,10 +7,11 @@ use document::{
     plan::{self, JobPlan, StageAction, StoredFile},
     words,
 };
+use image_catalog::JobImage;
 use image_store::RunConfig;
 
 use super::{Surroundings, WorkflowState, attempt::Attempt, workflow_state::Run};
-use crate::record::{Grant, JobImage};
+use crate::record::Grant;
 
 /// Processes and threads of a job: generous for OpenMP and JVMs, far below what a node can have.
 const MAX_PIDS: u32 = 16_384;

@@ -15,11 +15,12 @@ use api::{
 };
 use document::plan::{self, Plan, StoredFile};
 use expect_test::{Expect, expect};
+use image_catalog::JobImage;
 use planner::{Capacity, Core, NumaMemory};
 use proptest::prelude::*;
 
 use super::*;
-use crate::record::{JobImage, Owner};
+use crate::record::Owner;
 
 mod dependencies;
 mod images;

@@ -9,12 +9,13 @@ use api::{
     workflow::{EventKind, State, Workflow, WorkflowEvent},
 };
 use document::plan::{Plan, StageAction, StageId, StagePlan, TaskId};
+use image_catalog::JobImage;
 use rpds::{RedBlackTreeMapSync, RedBlackTreeSetSync};
 
 use super::{Effects, attempt::Attempt, task::TaskTable, workflow_states::Stages};
 use crate::record::{
-    AttemptRow, Damage, Grant, JobImage, Owner, Rows, RunRow, StageRow, SubmissionKey,
-    SubmittedRow, VolumePlacement, WorkflowRow, Write,
+    AttemptRow, Damage, Grant, Owner, Rows, RunRow, StageRow, SubmissionKey, SubmittedRow,
+    VolumePlacement, WorkflowRow, Write,
 };
 
 /// Nodes of a stage that are shown.

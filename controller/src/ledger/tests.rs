@@ -4,10 +4,10 @@ use std::thread;
 
 use api::image::Artifact;
 use document::plan::StoredFiles;
+use image_catalog::JobImage;
 use image_store::RunConfig;
 
 use super::*;
-use crate::record::JobImage;
 
 fn workflow(number: u128) -> WorkflowId {
     WorkflowId(uuid::Uuid::from_u128(number))

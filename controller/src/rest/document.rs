@@ -11,6 +11,7 @@ use document::{
     Parsed,
     plan::{Plan, PlanError},
 };
+use image_catalog::JobImages;
 use rest::{Abandoned, Body, Refusal, causes};
 use tokio::{sync::OwnedMutexGuard, time::timeout};
 
@@ -24,7 +25,6 @@ use crate::{
     engine,
     engine::Submission,
     files, identity,
-    images::JobImages,
     ledger::SubmissionCharge,
     record::Owner,
 };
@@ -46,7 +46,6 @@ pub(super) struct Draft {
 }
 
 /// What comes of a request to start a workflow.
-#[expect(clippy::large_enum_variant, reason = "one value in a request")]
 pub(super) enum Request {
     /// A new workflow.
     New(Draft),

@@ -37,7 +37,8 @@ pub(super) async fn why(
     let view = find(&controller, &caller, &wanted, title).await?;
     let of = of.stage.as_deref().map(|name| stage_of(&view, Some(name), title)).transpose()?;
     let id = view.summary.id;
-    let pulls = controller.0.images.pulls().of_workflow(id);
+    let pulls = controller.0.images.pulls().of_group(id.0).into_iter();
+    let pulls = pulls.map(|(stage, words)| (StageId(stage), words)).collect();
     let of = of.map(|stage| StageId(stage.index));
     let waiting = controller.view().why(id, of, &pulls, crate::clock::now());
     Ok(Json(waiting.unwrap_or_default()))

@@ -4,7 +4,7 @@
 //! work, and `shown.json` what they showed of each workflow just before; `before_plans/make.sh`
 //! made both.
 
-use std::{collections::BTreeMap, path::PathBuf, sync::Arc};
+use std::{collections::BTreeMap, path::PathBuf};
 
 use api::{
     channel::FromServer,
@@ -15,11 +15,11 @@ use api::{
 use database::Database;
 use planner::{Capacity, Core, NumaMemory};
 use sqlx::{Connection as _, SqliteConnection, sqlite::SqliteConnectOptions};
-use tokio_util::sync::CancellationToken;
 
 use super::*;
 use crate::{
     engine::{Effects, NodeFacts, Surroundings, View},
+    image_users::tests::job_images,
     store::{
         Listing,
         sql::{SCHEMA, SqlStore},
@@ -124,13 +124,8 @@ impl Site {
 
     async fn start(&self) -> Server {
         let store = self.store().await;
-        // Its own store is for what is fetched; nothing is here.
-        let of_images: Arc<dyn Store> = Arc::new(self.store().await);
-        let (registries, platform) = (Arc::default(), api::image::Platform::default());
-        let shutdown = CancellationToken::new();
-        let (path, converter) = (self.directory.path(), image_store::Converter::in_this_process());
-        let images =
-            JobImages::open(path, converter, of_images, registries, platform, shutdown).unwrap();
+        let database = Database::open(&self.file(), &[&SCHEMA]).await.unwrap();
+        let images = job_images(database, self.directory.path());
         let results = Results::open(self.directory.path(), 1 << 20).unwrap();
         let mut number = 1 << 64;
         let new_run = move || {

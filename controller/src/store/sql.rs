@@ -14,7 +14,9 @@ use api::{
     workflow::WorkflowEvent,
 };
 use async_trait::async_trait;
-use database::{Database, Json, MigrateError, Number, Parsed, Schema, Step, statement};
+#[cfg(test)]
+use database::MigrateError;
+use database::{Database, Number, Parsed, Schema, Step, statement};
 use document::plan::StageId;
 use sqlx::AssertSqlSafe;
 
@@ -24,15 +26,14 @@ use self::{
     reading::UnreadStages,
 };
 use super::{
-    HeldWorkflow, KeptImage, KeyedSubmission, Listed, Listing, PageCursor, Store, StoreError,
-    StoredPlan,
+    HeldWorkflow, KeyedSubmission, Listed, Listing, PageCursor, Store, StoreError, StoredPlan,
 };
 use crate::record::{
-    AttemptRow, JobImage, Rows, RunKey, RunRow, SparedRows, StageRow, SubmissionKey, WorkflowRow,
-    Write,
+    AttemptRow, Rows, RunKey, RunRow, SparedRows, StageRow, SubmissionKey, WorkflowRow, Write,
 };
 
-/// The tables of this crate.
+/// The tables of this crate, and that of job images, which `image-catalog` reads and writes: it was
+/// made in one step with the others.
 pub static SCHEMA: Schema = Schema::new(
     "controller",
     "controller_migrations",
@@ -73,6 +74,7 @@ pub(crate) struct SqlStore {
 
 impl SqlStore {
     /// Opens the store and brings its tables up to date.
+    #[cfg(test)]
     pub(crate) async fn open(database: Database) -> Result<Self, MigrateError> {
         database.migrate(&SCHEMA).await?;
         Ok(Self::new(database))
@@ -81,18 +83,6 @@ impl SqlStore {
     /// The store in a database whose tables are up to date.
     pub(crate) fn new(database: Database) -> Self {
         Self { database, unread_stages: UnreadStages::default() }
-    }
-
-    /// All job images; an error in place of one that cannot be read.
-    pub(crate) async fn each_image(
-        &self,
-    ) -> Result<Vec<Result<KeptImage, StoreError>>, StoreError> {
-        let text = "SELECT manifest, image, used FROM controller_images ORDER BY manifest";
-        type Columns = (String, Json<JobImage>, i64);
-        let rows: Vec<Result<Columns, StoreError>> =
-            statement("read the job images", text).fetch_each(&self.database).await?;
-        let kept = |(_, image, used): Columns| KeptImage { image: image.0, used: Timestamp(used) };
-        Ok(rows.into_iter().map(|row| row.map(kept)).collect())
     }
 }
 
@@ -331,20 +321,6 @@ impl Store for SqlStore {
         let last = statement("read the history of a workflow", text).bind(id.to_string());
         let (Number(number),) = last.fetch_one(&self.database).await?;
         Ok(number)
-    }
-
-    async fn image(&self, manifest: Digest) -> Result<Option<JobImage>, StoreError> {
-        let text = "SELECT manifest, image FROM controller_images WHERE manifest = $1";
-        let image = statement("read a job image", text).bind(manifest.to_string());
-        let row: Option<(String, Json<JobImage>)> = image.fetch_optional(&self.database).await?;
-        Ok(row.map(|(_, image)| image.0))
-    }
-
-    async fn images(&self) -> Result<Vec<KeptImage>, StoreError> {
-        let logged = |row: Result<KeptImage, StoreError>| {
-            row.inspect_err(|error| tracing::error!("{}; it is left out", rest::causes(error))).ok()
-        };
-        Ok(self.each_image().await?.into_iter().filter_map(logged).collect())
     }
 
     async fn submission(

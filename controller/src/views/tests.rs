@@ -9,14 +9,13 @@ use database::{Database, Transaction, statement};
 use fleet::{Fleet, FleetConfig};
 use hardware::Hardware;
 use http_body_util::BodyExt as _;
-use image_store::Converter;
 use serde_json::{Value, json};
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 use tower::ServiceExt as _;
 use utoipa::openapi::OpenApi;
 
-use crate::{Controller, ControllerConfig, ImageLimits};
+use crate::{Controller, ControllerConfig, image_users::tests::job_images};
 
 /// Readers that wait for the writer take longer: it is kept waiting for the whole test.
 const SOON: Duration = Duration::from_secs(3);
@@ -62,11 +61,9 @@ impl Site {
             state_dir: directory.path().to_owned(),
             forbidden: Vec::new(),
             log_limit_bytes: 1 << 20,
-            registries: Arc::default(),
-            converter: Converter::in_this_process(),
-            images: ImageLimits { days: 7, bytes: None },
-            platform: api::image::Platform::default(),
+            images: job_images(database.clone(), directory.path()),
         };
+        crate::migrate(&database).await.unwrap();
         let nodes = (fleet, hardware);
         let controller =
             Controller::open(database.clone(), config, nodes, access.clone()).await.unwrap();

@@ -8,7 +8,9 @@ use api::{
 
 use boot_proto::script::{MAX_KERNEL_ARGUMENTS, check_kernel_argument};
 
-use super::{DiagnosticSink, ImageReference, Known};
+use image_catalog::ImageReference;
+
+use super::{DiagnosticSink, Known};
 use yaml_tree::did_you_mean;
 
 /// Bond modes of the Linux kernel (Documentation/networking/bonding.rst).

@@ -170,7 +170,7 @@ mod tests {
     use proptest::prelude::{any, proptest};
 
     use super::*;
-    use crate::{serve::tests::provisioner_in, store::conformance::image};
+    use crate::serve::tests::{image, provisioner_in};
 
     const MIB: u64 = 1 << 20;
 
@@ -187,7 +187,7 @@ mod tests {
         provisioner.change(move |draft| draft.add_node(&added, NODE, declared)).await.unwrap();
         let record = provisioner.view().cluster.nodes.get(&name).unwrap().clone();
         let mac = MacAddr([0x52, 0x54, 0, 0x77, 0, 0x11]);
-        Booting { mac, record, spec: Arc::new(spec), image: Arc::new(image(1, "a")) }
+        Booting { mac, record, spec: Arc::new(spec), image: Arc::new(image(1)) }
     }
 
     /// Whether somebody is refused the script who says so much of the memory.

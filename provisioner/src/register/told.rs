@@ -39,7 +39,6 @@ fn tell(before: &Cluster, write: &Write) {
         Write::DeleteProfile { name: of, .. } => {
             record_change(&name, before.profiles.get(of).map(|old| &old.spec), none);
         }
-        Write::PutImage(_) | Write::DeleteImage { .. } | Write::PutOperation(_) => {}
     }
 }
 
@@ -53,6 +52,5 @@ fn name(before: &Cluster, write: &Write) -> Option<String> {
         Write::DeleteNode { id, .. } => before.by_id(*id).map(|old| format!("node {}", old.name)),
         Write::PutProfile(profile) => Some(format!("profile {}", profile.name)),
         Write::DeleteProfile { name, .. } => Some(format!("profile {name}")),
-        Write::PutImage(_) | Write::DeleteImage { .. } | Write::PutOperation(_) => None,
     }
 }

@@ -13,6 +13,7 @@ use axum::{
     http::{HeaderMap, StatusCode},
 };
 use fleet::unknown_nodes;
+use image_catalog::ImageTable;
 use rest::{
     Abandoned, Body, BodyOf, Page, PageParams, Paging, Refusal, Versioned, if_match, node_names,
     quoted,
@@ -27,7 +28,6 @@ use crate::{
     check::Subject,
     identity,
     image_use::next_image,
-    images::ImageTable,
     provisioner::{Provisioner, View},
     spread::{SpreadError, check_size, spread},
     store::NodeRecord,
@@ -62,7 +62,7 @@ impl Provisioner {
         })
     }
 
-    pub(super) fn show_all<'a>(&self, names: impl IntoIterator<Item = &'a NodeName>) -> Vec<Node> {
+    pub(crate) fn show_all<'a>(&self, names: impl IntoIterator<Item = &'a NodeName>) -> Vec<Node> {
         let (view, images) = (self.view(), self.0.images.table());
         let found = names
             .into_iter()

@@ -1,24 +1,16 @@
-//! Server-sent events (HTML standard, section 9.2): nodes as they change, operations as they go on. Each event has an
-//! id; a client that was cut off sends the last one as `Last-Event-ID`, as browsers do by themselves.
+//! Server-sent events (HTML standard, section 9.2): nodes as they change. Each event has an id; a client that was cut off sends the last one as `Last-Event-ID`, as browsers do by themselves.
 
 use std::{collections::VecDeque, convert::Infallible, time::Duration};
 
 use access::{Caller, Visibility};
-use api::{
-    image::{Operation, OperationState},
-    problem::Problem,
-    status::NodeUpdate,
-};
+use api::status::NodeUpdate;
 use axum::{
-    extract::{Path, State},
-    http::{HeaderMap, StatusCode},
-    response::{
-        IntoResponse as _, Response,
-        sse::{Event, KeepAlive, Sse},
-    },
+    extract::State,
+    http::HeaderMap,
+    response::sse::{Event, KeepAlive, Sse},
 };
 use futures_util::{Stream, StreamExt as _, stream};
-use rest::{Refusal, last_event_id};
+use rest::last_event_id;
 use serde::Serialize;
 
 use crate::{feed::EventId, provisioner::Provisioner};
@@ -116,52 +108,4 @@ impl NodeWatcher {
         }
         self.seen = Some(last);
     }
-}
-
-/// An operation now, at each step, and at its end; then the stream ends. With `Last-Event-ID` from the step after that.
-#[utoipa::path(
-    get, path = "/v1/operations/{id}/events", tag = "operations",
-    params(("id" = u64, Path, description = "Number of the operation"),
-        ("last-event-id" = Option<String>, Header, description = "Id of the last event that was seen")),
-    responses((status = OK, body = Operation, content_type = "text/event-stream"),
-        (status = NO_CONTENT, description = "It is over, and its end was seen"),
-        (status = NOT_FOUND, body = Problem))
-)]
-pub(super) async fn operation(
-    State(provisioner): State<Provisioner>,
-    Path(id): Path<u64>,
-    headers: HeaderMap,
-) -> Result<Response, Refusal> {
-    let mut receiver = provisioner.0.images.operation(id).ok_or_else(|| unknown_operation(id))?;
-    receiver.mark_changed();
-    let seen = last_event_id(&headers).map(str::to_owned);
-    let now = receiver.borrow().clone();
-    let is_over = !matches!(now.state, OperationState::Running { .. });
-    if is_over && seen == Some(rest::content_id(&now)) {
-        // A browser asks again and again where a stream just ends; this answer makes it stop.
-        return Ok(StatusCode::NO_CONTENT.into_response());
-    }
-    let stopped = provisioner.0.stop.clone().cancelled_owned();
-    let steps = stream::unfold((Some(receiver), seen), |(receiver, seen)| async move {
-        let mut receiver = receiver?;
-        loop {
-            receiver.changed().await.ok()?;
-            let operation = receiver.borrow_and_update().clone();
-            let goes_on = matches!(operation.state, OperationState::Running { .. });
-            let id = rest::content_id(&operation);
-            if Some(&id) != seen.as_ref() {
-                let event = Ok::<_, Infallible>(event(&operation).id(id));
-                return Some((event, (goes_on.then_some(receiver), None)));
-            }
-            if !goes_on {
-                return None;
-            }
-        }
-    });
-    Ok(Sse::new(steps.take_until(stopped)).keep_alive(keep_alive()).into_response())
-}
-
-pub(super) fn unknown_operation(id: u64) -> Refusal {
-    let why = "there is no such operation; `bedplate operation list` shows those that are kept";
-    Refusal::new(StatusCode::NOT_FOUND, format!("cannot show operation {id}"), why)
 }

@@ -1,28 +1,23 @@
 //! The store in the shared [`Database`].
 
 use api::{
-    ids::{Digest, ImageName, NodeId, NodeName, ProfileName, Timestamp},
-    image::{ImageVersion, ImportImage, Operation, OperationState},
+    ids::{NodeId, NodeName, ProfileName},
     machine::MachineSpec,
-    sources,
 };
 use async_trait::async_trait;
 use database::{
     Database, DatabaseError, Json, Kept, Number, Parsed, Record, Schema, Statement, Step,
-    Transaction, Unreadable, Value, json, statement,
+    Transaction, Value, json, statement,
 };
-use image_store::Layer;
 use sqlx::FromRow;
 
-use super::{
-    ImageRecord, MAX_OPERATIONS, NodeRecord, OperationRecord, ProfileRecord, Store, StoreError,
-    StoredImages, UnreadableImage, Write,
-};
+use super::{NodeRecord, ProfileRecord, Store, StoreError, Write};
 
 /// The step of [`SCHEMA`] in which the fleet learns once of all nodes: see [`crate::register`].
 pub(crate) const ONE_REGISTER: &str = "one register of nodes";
 
-/// The tables of this crate.
+/// The tables of this crate, and those of OS images and operations, which `image-catalog` reads and
+/// writes: they were made in one step with the others.
 pub static SCHEMA: Schema = Schema::new(
     "provisioner",
     "provisioner_migrations",
@@ -36,7 +31,7 @@ pub static SCHEMA: Schema = Schema::new(
 /// Rows in one statement: a node has 4 values, and SQLite takes 32,766.
 const ROWS_PER_STATEMENT: usize = 1_000;
 
-/// Nodes, profiles, images and operations in the database.
+/// Nodes and profiles in the database.
 #[derive(Debug, Clone)]
 pub(crate) struct SqlStore {
     database: Database,
@@ -58,12 +53,6 @@ impl SqlStore {
         Ok(rows.into_iter().filter_map(logged).collect())
     }
 
-    /// Changes rows past the store.
-    #[cfg(test)]
-    pub(crate) async fn damage(&self, text: &'static str) {
-        assert_eq!(statement("damage", text).execute(&self.database).await.unwrap(), 1);
-    }
-
     /// A store of its own in a new directory's database, without a fleet.
     #[cfg(test)]
     pub(crate) async fn in_directory(directory: &std::path::Path) -> Self {
@@ -77,9 +66,6 @@ impl SqlStore {
         Self::new(database)
     }
 }
-
-/// Title of an operation whose row cannot be read.
-pub(crate) const UNREADABLE_OPERATION: &str = "an operation that cannot be read";
 
 #[derive(FromRow)]
 struct NodeRow {
@@ -115,65 +101,6 @@ impl From<ProfileRow> for ProfileRecord {
     fn from(row: ProfileRow) -> Self {
         let (spec, unreadable) = spec_of(row.spec);
         Self { name: row.name.0, spec, version: row.version.0, unreadable }
-    }
-}
-
-#[derive(FromRow)]
-struct ImageRow {
-    name: Parsed<ImageName>,
-    version: Number<u32>,
-    body: Kept<Json<ImageVersion>>,
-    substrate: Kept<Parsed<Digest>>,
-    layers: Kept<Json<Vec<Layer>>>,
-}
-
-impl ImageRow {
-    fn record(self) -> Result<ImageRecord, UnreadableImage> {
-        let (name, Number(version)) = (self.name.0, self.version);
-        let read =
-            || -> Result<_, Unreadable> { Ok((self.body.0?, self.substrate.0?, self.layers.0?)) };
-        match read() {
-            Ok((Json(mut body), Parsed(substrate), Json(layers))) => {
-                // A release of before kept what people wrote.
-                body.source = sources::shown(&body.source).into_owned();
-                Ok(ImageRecord { name, version: body, substrate, layers })
-            }
-            Err(error) => Err(UnreadableImage { name, version, cause: error.to_string() }),
-        }
-    }
-}
-
-#[derive(FromRow)]
-struct OperationRow {
-    id: Number<u64>,
-    request: Kept<Json<ImportImage>>,
-    body: Kept<Json<Operation>>,
-}
-
-impl From<OperationRow> for OperationRecord {
-    /// One that cannot be read has failed: nobody knows what is left to do.
-    fn from(row: OperationRow) -> Self {
-        let read = || -> Result<_, Unreadable> { Ok((row.body.0?, row.request.0?)) };
-        match read() {
-            Ok((Json(operation), Json(request))) => Self { operation, request },
-            Err(error) => {
-                let error = format!("its row in the database cannot be read: {error}");
-                let operation = Operation {
-                    id: row.id.0,
-                    title: UNREADABLE_OPERATION.to_owned(),
-                    created: Timestamp(0),
-                    state: OperationState::Failed { error },
-                };
-                let request = ImportImage {
-                    source: String::new(),
-                    name: None,
-                    insecure: false,
-                    platform: None,
-                    retry: false,
-                };
-                Self { operation, request }
-            }
-        }
     }
 }
 
@@ -215,41 +142,6 @@ impl Store for SqlStore {
         Ok(rows.into_iter().map(ProfileRecord::from).collect())
     }
 
-    async fn images(&self) -> Result<StoredImages, StoreError> {
-        let text = "SELECT name, version, body, substrate, layers FROM provisioner_image_versions
-                     ORDER BY name, version DESC";
-        let rows =
-            statement("read the images", text).fetch_each::<ImageRow>(&self.database).await?;
-        let mut stored = StoredImages::default();
-        for row in rows {
-            match row.map(ImageRow::record) {
-                Ok(Ok(image)) => stored.images.push(image),
-                Ok(Err(error)) => stored.unreadable.push(error),
-                Err(error) => {
-                    let cause = rest::causes(&error);
-                    tracing::error!("{cause}; it is left out");
-                    stored.nameless.push(cause);
-                }
-            }
-        }
-        Ok(stored)
-    }
-
-    async fn next_image_version(&self, name: &ImageName) -> Result<u32, StoreError> {
-        let text = "SELECT last_version FROM provisioner_image_names WHERE name = $1";
-        let last: Option<(Number<u32>,)> = statement("read an image's last version", text)
-            .bind(name.as_str())
-            .fetch_optional(&self.database)
-            .await?;
-        Ok(last.map_or(0, |(last,)| last.0).saturating_add(1))
-    }
-
-    async fn operations(&self) -> Result<Vec<OperationRecord>, StoreError> {
-        let text = "SELECT id, request, body FROM provisioner_operations ORDER BY id DESC";
-        let rows: Vec<OperationRow> = self.readable(statement("read the operations", text)).await?;
-        Ok(rows.into_iter().map(OperationRecord::from).collect())
-    }
-
     async fn removed_nodes(&self) -> Result<Vec<NodeId>, StoreError> {
         let nodes = statement("read deleted nodes", "SELECT id FROM provisioner_removed_nodes");
         let rows: Vec<(Parsed<NodeId>,)> = self.readable(nodes).await?;
@@ -279,6 +171,7 @@ impl Store for SqlStore {
         Ok(())
     }
 
+    #[cfg(test)]
     async fn commit(&self, writes: &[Write]) -> Result<(), StoreError> {
         let mut transaction = self.database.begin().await?;
         if let Err(error) = self.write(&mut transaction, writes).await {
@@ -337,9 +230,6 @@ fn subject(write: &Write) -> String {
         Write::DeleteNode { id, .. } => format!("node {id}"),
         Write::PutProfile(profile) => format!("profile {}", profile.name),
         Write::DeleteProfile { name, .. } => format!("profile {name}"),
-        Write::PutImage(image) => format!("image {}", image.name),
-        Write::DeleteImage { name, version } => format!("image {name}@{version}"),
-        Write::PutOperation(operation) => format!("operation {}", operation.operation.id),
     }
 }
 
@@ -412,13 +302,6 @@ async fn write_one(transaction: &mut Transaction, write: &Write) -> Result<(), S
             let delete = statement("delete a profile", text).bind(name.as_str()).bind(*version);
             delete.execute(transaction).await?
         }
-        Write::PutImage(image) => put_image(transaction, image).await?,
-        Write::DeleteImage { name, version } => {
-            let text = "DELETE FROM provisioner_image_versions WHERE name = $1 AND version = $2";
-            let delete = statement("delete an image version", text).bind(name.as_str());
-            delete.bind(*version).execute(transaction).await?
-        }
-        Write::PutOperation(operation) => put_operation(transaction, operation).await?,
         Write::PutNode(_) | Write::DeleteNode { .. } => {
             let one = std::slice::from_ref(write);
             write_nodes(transaction, kind(write), one).await?
@@ -426,61 +309,6 @@ async fn write_one(transaction: &mut Transaction, write: &Write) -> Result<(), S
     };
     // A write whose condition matched no row met somebody else's change.
     if written == 1 { Ok(()) } else { Err(StoreError::Conflict { subject: subject(write) }) }
-}
-
-async fn put_image(
-    transaction: &mut Transaction,
-    image: &ImageRecord,
-) -> Result<u64, DatabaseError> {
-    const ACTION: &str = "write an image version";
-    let text = "INSERT INTO provisioner_image_names (name, last_version) VALUES ($1, $2)
-                ON CONFLICT (name) DO UPDATE SET last_version = excluded.last_version
-                 WHERE excluded.last_version > provisioner_image_names.last_version";
-    statement("write an image", text)
-        .bind(image.name.as_str())
-        .bind(image.version.version)
-        .execute(&mut *transaction)
-        .await?;
-    let text = "INSERT INTO provisioner_image_versions (name, version, body, substrate, layers)
-                VALUES ($1, $2, $3, $4, $5)
-                ON CONFLICT (name, version) DO UPDATE SET
-                  body = excluded.body, substrate = excluded.substrate, layers = excluded.layers";
-    statement(ACTION, text)
-        .bind(image.name.as_str())
-        .bind(image.version.version)
-        .bind(json(ACTION, &image.version)?)
-        .bind(image.substrate.to_string())
-        .bind(json(ACTION, &image.layers)?)
-        .execute(transaction)
-        .await
-}
-
-async fn put_operation(
-    transaction: &mut Transaction,
-    record: &OperationRecord,
-) -> Result<u64, DatabaseError> {
-    const ACTION: &str = "write an operation";
-    let operation = &record.operation;
-    let text = "INSERT INTO provisioner_operations (id, request, body, ended)
-                VALUES ($1, $2, $3, $4)
-                ON CONFLICT (id) DO UPDATE SET
-                  request = excluded.request, body = excluded.body, ended = excluded.ended";
-    let written = statement(ACTION, text)
-        .bind(operation.id)
-        .bind(json(ACTION, &record.request)?)
-        .bind(json(ACTION, operation)?)
-        .bind(!matches!(operation.state, OperationState::Running { .. }))
-        .execute(&mut *transaction)
-        .await?;
-    let oldest = operation.id.saturating_sub(u64::from(MAX_OPERATIONS));
-    statement(
-        "delete old operations",
-        "DELETE FROM provisioner_operations WHERE ended AND id <= $1",
-    )
-    .bind(oldest)
-    .execute(transaction)
-    .await?;
-    Ok(written)
 }
 
 #[cfg(test)]

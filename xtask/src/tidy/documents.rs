@@ -18,6 +18,8 @@ const TOPS: &[&str] = &[
     "bench",
     "overlays",
     "ipxe",
+    "image-catalog",
+    "image-store",
     "images",
     "sim-cluster",
     "vm-tests",

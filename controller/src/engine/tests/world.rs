@@ -222,8 +222,7 @@ impl World {
                 );
                 self.events = event.number;
             }
-            Write::Forget(_) | Write::Image { .. } | Write::ForgetImage(_) | Write::Plan { .. } => {
-            }
+            Write::Forget(_) | Write::Plan { .. } => {}
         }
     }
 

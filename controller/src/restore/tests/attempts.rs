@@ -1,12 +1,10 @@
 //! Attempts of several members over a kill of the server, in the real tables.
 
 use api::{ids::Digest, image::Artifact, workflow::EventKind};
+use image_catalog::{FetchedImage, JobImage};
 
 use super::*;
-use crate::{
-    engine::Submission,
-    record::{FetchedImage, JobImage, Owner},
-};
+use crate::{engine::Submission, record::Owner};
 
 const PAIR: &str = "version: v1
 jobs: {a: {image: docker://a, command: [x], resource: {cpu: {cores: 4}, memory: {size: 1MiB}}}}";

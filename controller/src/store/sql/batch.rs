@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 
 use api::{
-    ids::{Digest, Timestamp},
+    ids::Digest,
     run::{RunId, WorkflowId},
     workflow::WorkflowEvent,
 };
@@ -14,8 +14,7 @@ use sqlx::AssertSqlSafe;
 
 use super::{super::KEY_LIFE_SECONDS, ATTEMPT, RUN, WORKFLOW};
 use crate::record::{
-    AttemptKey, AttemptRow, JobImage, RunRow, StageRow, SubmissionKey, SubmittedRow, WorkflowRow,
-    Write,
+    AttemptKey, AttemptRow, RunRow, StageRow, SubmissionKey, SubmittedRow, WorkflowRow, Write,
 };
 
 /// Rows of one statement at most. Tables are written in pieces of powers of two, so that few
@@ -32,8 +31,6 @@ pub(super) struct Batch<'a> {
     runs: BTreeMap<RunId, &'a RunRow>,
     plans: Vec<(WorkflowId, &'a str)>,
     events: Vec<(WorkflowId, &'a WorkflowEvent)>,
-    images: Vec<(Digest, &'a JobImage, Timestamp)>,
-    forgotten_images: Vec<Digest>,
     forgotten: Vec<WorkflowId>,
 }
 
@@ -60,10 +57,6 @@ impl<'a> Batch<'a> {
                     batch.runs.insert(row.run, row);
                 }
                 Write::Event(workflow, event) => batch.events.push((*workflow, event)),
-                Write::Image { manifest, image, used } => {
-                    batch.images.push((*manifest, image, *used))
-                }
-                Write::ForgetImage(manifest) => batch.forgotten_images.push(*manifest),
                 Write::Forget(id) => batch.forgotten.push(*id),
             }
         }
@@ -105,12 +98,6 @@ impl<'a> Batch<'a> {
         }
         for events in pieces(&self.events) {
             put_events(transaction, events).await?;
-        }
-        for (manifest, image, used) in &self.images {
-            put_image(transaction, *manifest, image, *used).await?;
-        }
-        for manifest in &self.forgotten_images {
-            forget_image(transaction, *manifest).await?;
         }
         for id in &self.forgotten {
             forget(transaction, *id).await?;
@@ -327,28 +314,6 @@ async fn put_events(
     let text = "INSERT INTO controller_events (workflow, number, at, event, stage, name, message)";
     let insert = statement("write the history of workflows", text).rows(rows, "");
     insert.execute(transaction).await.map(drop)
-}
-
-async fn put_image(
-    transaction: &mut Transaction,
-    manifest: Digest,
-    image: &JobImage,
-    used: Timestamp,
-) -> Result<(), DatabaseError> {
-    const ACTION: &str = "write a job image";
-    let text = "INSERT INTO controller_images (manifest, image, used) VALUES ($1, $2, $3)
-                ON CONFLICT (manifest) DO UPDATE SET image = excluded.image, used = excluded.used";
-    let insert = statement(ACTION, text).bind(manifest.to_string()).bind(json(ACTION, image)?);
-    insert.bind(used.0).execute(transaction).await.map(drop)
-}
-
-async fn forget_image(
-    transaction: &mut Transaction,
-    manifest: Digest,
-) -> Result<(), DatabaseError> {
-    let text = "DELETE FROM controller_images WHERE manifest = $1";
-    let delete = statement("forget a job image", text).bind(manifest.to_string());
-    delete.execute(transaction).await.map(drop)
 }
 
 /// Removes a workflow and notes that what is on disk of it may go.

@@ -7,10 +7,11 @@ use api::{
 };
 use database::{Json, Kept, Number, Parsed, Word};
 use document::plan::StageId;
+use image_catalog::JobImage;
 use sqlx::FromRow;
 
 use crate::record::{
-    AttemptRow, Damage, Grant, JobImage, Owner, RunRow, StageRow, VolumePlacement, WorkflowRow,
+    AttemptRow, Damage, Grant, Owner, RunRow, StageRow, VolumePlacement, WorkflowRow,
 };
 
 #[derive(FromRow)]
