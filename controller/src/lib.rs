@@ -263,7 +263,7 @@ async fn restored_engine(
     store: &Arc<dyn Store>,
     images: &JobImages,
     results: &Results,
-) -> Result<Engine, StoreError> {
+) -> Result<Engine, ControllerError> {
     let mut engine = Engine::new(surroundings, Box::new(identity::new_run));
     restore::restore(&mut engine, store.as_ref(), images, results).await?;
     let held = engine.view(clock::now()).held();
