@@ -40,6 +40,7 @@ use health::Health;
 use scrape::{Roles, Scrape};
 
 mod admin_context;
+mod accept_cut;
 mod adopt;
 mod alarms;
 mod certificate;
@@ -53,6 +54,7 @@ mod rest;
 mod scrape;
 
 pub use admin_context::AdminContextError;
+pub use accept_cut::{AcceptError, accept_audit_cut};
 pub use adopt::{AdoptError, Adopted, SERVER_USER, ServerUser, adopt};
 pub use alarms::certificates_of;
 pub use certificate::{CertificateError, CertificateFiles};
