@@ -60,6 +60,8 @@ pub struct Checked {
     pub provisioner: ProvisionerConfig,
     /// How much is kept of the log of a job, here and on its node, bytes.
     pub job_log_bytes: u64,
+    /// What an ephemeral volume may hold of which the document does not say it, bytes.
+    pub volume_bytes: u64,
     /// How the registries of node and job images are reached.
     pub registries: Arc<Registries>,
     /// What is kept of job images that no workflow needs.

@@ -20,6 +20,7 @@ use std::{
 
 use ::rest::shell::Shell;
 use access::{Access, AccessError, AuditHeads};
+use api::image::Platform;
 use controller::{Controller, ControllerConfig, ControllerError};
 use database::{Database, Schema};
 use fleet::{Fleet, FleetError};
@@ -39,8 +40,8 @@ use certificate::SiteCertificate;
 use health::Health;
 use scrape::{Roles, Scrape};
 
-mod admin_context;
 mod accept_cut;
+mod admin_context;
 mod adopt;
 mod alarms;
 mod certificate;
@@ -53,8 +54,8 @@ mod recover;
 mod rest;
 mod scrape;
 
-pub use admin_context::AdminContextError;
 pub use accept_cut::{AcceptError, accept_audit_cut};
+pub use admin_context::AdminContextError;
 pub use adopt::{AdoptError, Adopted, SERVER_USER, ServerUser, adopt};
 pub use alarms::certificates_of;
 pub use certificate::{CertificateError, CertificateFiles};
@@ -256,19 +257,10 @@ async fn serve(
     (shell, converter): (Shell, Converter),
     shutdown: CancellationToken,
 ) -> Result<(), ServerError> {
-    let forbidden = config.out_of_reach_of_jobs();
-    let (of_provisioner, to) = (config.provisioner, database.clone());
+    let (of_provisioner, to) = (config.provisioner.clone(), database.clone());
     let provisioner =
         Provisioner::open(to, of_provisioner, &converter, fleet.clone(), access.clone()).await?;
-    let workflows = ControllerConfig {
-        state_dir: config.state_dir.clone(),
-        forbidden,
-        log_limit_bytes: config.job_log_bytes,
-        registries: config.registries,
-        converter,
-        images: config.job_images,
-        platform: provisioner.boots(),
-    };
+    let workflows = of_controller(&config, converter, provisioner.boots());
     let nodes = (fleet.clone(), hardware.clone());
     let controller = Controller::open(database.clone(), workflows, nodes, access.clone()).await?;
     let api = bind(config.api_listen, "api.listen")?;
@@ -318,6 +310,20 @@ async fn serve(
         env!("CARGO_PKG_VERSION")
     );
     all_ended(parts, &stop).await
+}
+
+/// The controller's part of the configuration.
+fn of_controller(config: &Checked, converter: Converter, platform: Platform) -> ControllerConfig {
+    ControllerConfig {
+        state_dir: config.state_dir.clone(),
+        forbidden: config.out_of_reach_of_jobs(),
+        log_limit_bytes: config.job_log_bytes,
+        volume_bytes: config.volume_bytes,
+        registries: config.registries.clone(),
+        converter,
+        images: config.job_images,
+        platform,
+    }
 }
 
 /// Waits until all parts have ended: with the first one the others are stopped. Fails as the first that failed.

@@ -84,6 +84,8 @@ pub struct ControllerConfig {
     pub forbidden: Vec<SocketAddr>,
     /// How much is kept of the log of a job, here and on its node, bytes.
     pub log_limit_bytes: u64,
+    /// What a volume may hold of which the document does not say it, bytes.
+    pub volume_bytes: u64,
     /// How the registries of job images are reached; the same as those of node images.
     pub registries: Arc<Registries>,
     /// Reads what job images hold.
@@ -92,6 +94,15 @@ pub struct ControllerConfig {
     pub images: ImageLimits,
     /// What nodes are, and so what images of jobs are pulled for.
     pub platform: Platform,
+}
+
+impl ControllerConfig {
+    fn surroundings(&self) -> Surroundings {
+        Surroundings {
+            forbidden: self.forbidden.clone(),
+            log_limit_bytes: Some(self.log_limit_bytes),
+        }
+    }
 }
 
 /// Why the controller cannot be opened.
@@ -120,6 +131,8 @@ struct Inner {
     store: Arc<dyn Store>,
     images: JobImages,
     image_limits: ImageLimits,
+    /// See [`ControllerConfig::volume_bytes`].
+    volume_bytes: u64,
     results: Results,
     access: Access,
     fleet: Fleet,
@@ -153,8 +166,8 @@ impl Controller {
     ) -> Result<Self, ControllerError> {
         let shutdown = CancellationToken::new();
         let store: Arc<dyn Store> = Arc::new(SqlStore::open(database).await?);
-        let (registries, platform) = (config.registries.clone(), config.platform);
-        let (converter, of_images) = (config.converter, store.clone());
+        let (surroundings, registries) = (config.surroundings(), config.registries.clone());
+        let (converter, of_images, platform) = (config.converter, store.clone(), config.platform);
         let images = JobImages::open(
             &config.state_dir,
             converter,
@@ -167,8 +180,6 @@ impl Controller {
         let results = Results::open(&config.state_dir, config.log_limit_bytes)
             .map_err(|error| ControllerError::Results(images::causes(&error)))?;
         let images = images.charging(results.ledger().clone(), access.clone());
-        let log_limit_bytes = Some(config.log_limit_bytes);
-        let surroundings = Surroundings { forbidden: config.forbidden, log_limit_bytes };
         let mut engine = Engine::new(surroundings, Box::new(identity::new_run));
         restore::restore(&mut engine, store.as_ref(), &images, &results).await?;
         let held = engine.view(clock::now()).held();
@@ -204,6 +215,7 @@ impl Controller {
             store,
             images,
             image_limits: config.images,
+            volume_bytes: config.volume_bytes,
             results,
             access,
             fleet,

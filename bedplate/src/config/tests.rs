@@ -33,7 +33,10 @@ fn one_line_is_enough() {
     assert_eq!(checked.api_listen, "127.0.0.1:9470".parse().unwrap());
     assert_eq!(checked.state_dir, PathBuf::from("/var/lib/bedplate"));
     assert_eq!(checked.job_log_bytes, 64 << 20);
-    let set = Checked::parse("interfaces: [eth0]\njobs: {log-mib: 256}", &machine()).unwrap();
+    assert_eq!(checked.volume_bytes, 32 << 30);
+    let text = "interfaces: [eth0]\njobs: {log-mib: 256, volume-gib: 2}";
+    let set = Checked::parse(text, &machine()).unwrap();
+    assert_eq!(set.volume_bytes, 2 << 30);
     assert_eq!(set.job_log_bytes, 256 << 20);
 }
 
@@ -100,7 +103,7 @@ fn every_diagnostic_is_told_at_once() {
     diagnostics(
         "interfaces: [eth0, eth7]\nstatedir: /x\nfleet: {port: 9480, heartbeat-seconds: 0}\nboot:\n  tftp: maybe\n\
          dhcp:\n  mode: sometimes\n  lease-seconds: 5\n  subnets:\n  - {gateway: 10.1.0.1}\n  \
-         - {network: 10.1.0.0/24, gateway: 10.2.0.1, pool: 10.1.0.9}\nlog: {format: xml}\njobs:\n  log-mib: 5000\n",
+         - {network: 10.1.0.0/24, gateway: 10.2.0.1, pool: 10.1.0.9}\nlog: {format: xml}\njobs:\n  log-mib: 5000\n  volume-gib: 0\n",
         &expect![[r#"
             1:1: boot.http-port: port 9480 is taken by fleet.port (choose another port)
             1:20: interfaces[1]: there is no interface eth7 (this machine has eth0, eth9, lo)
@@ -124,6 +127,7 @@ fn pools_do_not_give_what_is_somebodys() {
         let text = format!(
             "interfaces: [eth0]\ndhcp:\n  subnets:\n  - {{network: 10.1.0.0/24, {subnet}}}\n"
         );
+            15:15: jobs.volume-gib: 0 is not between 1 and 1048576 (a workflow that wants another size says so in its document)
         Checked::parse(&text, &machine())
             .map(|checked| checked.notes.iter().map(|note| format!("{note}\n")).collect::<String>())
     };

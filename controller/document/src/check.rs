@@ -12,7 +12,7 @@ use crate::{
 
 mod limits;
 
-pub(crate) use limits::job as limits;
+pub(crate) use limits::{job as limits, volume_size};
 
 /// Longest name of a job or a volume with which a document is looked at closely: that of a path.
 const MAX_NAME_BYTES: usize = 4_096;

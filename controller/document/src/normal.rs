@@ -38,6 +38,9 @@ pub struct Workflow {
 pub struct Volume {
     /// Its name.
     pub name: String,
+    /// What it may hold, bytes, where the document says it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub size_bytes: Option<u64>,
     /// Files that are taken into it before jobs mount it.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub ingress: Vec<Ingress>,
@@ -283,6 +286,10 @@ fn volume(
         Some(Ingress { path: inside?, source: source?, timeout_seconds, retries })
     });
     let ingress = ingress.collect();
+    let size_bytes = volume.size.as_deref().and_then(units::size);
+    if let Some(bytes) = size_bytes {
+        check::volume_size(bytes, &format!("{path}.size"), notes);
+    }
     let egress = volume.egress.iter().enumerate().filter_map(|(index, transfer)| {
         let path = format!("{path}.egress[{index}]");
         let taken = taken_out(transfer.source.as_ref()?.as_str(), &format!("{path}.source"), notes);
@@ -302,7 +309,7 @@ fn volume(
         let (timeout_seconds, retries) = policy(&transfer.policy, &raw::Policy::default());
         Some(Egress { path: taken?.0, destination: to?, timeout_seconds, retries })
     });
-    Volume { name: name.to_owned(), egress: egress.collect(), ingress }
+    Volume { name: name.to_owned(), size_bytes, egress: egress.collect(), ingress }
 }
 
 /// Time and further attempts.

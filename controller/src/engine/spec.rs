@@ -32,7 +32,9 @@ impl WorkflowState {
         let stage = &self.plan.stages[run.stage];
         let work = match &stage.work {
             StageAction::Image { .. } | StageAction::Unknown { .. } => return None,
-            StageAction::Volume { volume } => Work::Volume { volume: volume.clone() },
+            StageAction::Volume { volume, size_bytes } => {
+                Work::Volume { volume: volume.clone(), limit_bytes: *size_bytes }
+            }
             StageAction::Ingress { volume, path, source } => {
                 let source = match source {
                     plan::Source::Http { url } => Source::Http { url: url.clone() },

@@ -62,6 +62,7 @@ impl Site {
             state_dir: directory.path().to_owned(),
             forbidden: Vec::new(),
             log_limit_bytes: 1 << 20,
+            volume_bytes: 1 << 30,
             registries: Arc::default(),
             converter: Converter::in_this_process(),
             images: ImageLimits { days: 7, bytes: None },
