@@ -34,7 +34,7 @@ use tokio::{
 };
 use tokio_util::sync::CancellationToken;
 
-use crate::config::Checked;
+use crate::config::{self, Checked};
 use alarms::Alarms;
 use certificate::SiteCertificate;
 use health::Health;
@@ -317,6 +317,7 @@ fn of_controller(config: &Checked, converter: Converter, platform: Platform) -> 
     ControllerConfig {
         state_dir: config.state_dir.clone(),
         forbidden: config.out_of_reach_of_jobs(),
+        transfers_forbidden: config.out_of_reach_of_transfers(&config::machine_addresses()),
         log_limit_bytes: config.job_log_bytes,
         volume_bytes: config.volume_bytes,
         registries: config.registries.clone(),

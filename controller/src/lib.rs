@@ -82,6 +82,8 @@ pub struct ControllerConfig {
     pub state_dir: PathBuf,
     /// Addresses and ports that jobs must not reach: the server's boot and enrolment ports.
     pub forbidden: Vec<SocketAddr>,
+    /// Those that transfers on nodes must not reach: all ports of the server.
+    pub transfers_forbidden: Vec<SocketAddr>,
     /// How much is kept of the log of a job, here and on its node, bytes.
     pub log_limit_bytes: u64,
     /// What a volume may hold of which the document does not say it, bytes.
@@ -100,6 +102,7 @@ impl ControllerConfig {
     fn surroundings(&self) -> Surroundings {
         Surroundings {
             forbidden: self.forbidden.clone(),
+            transfers_forbidden: self.transfers_forbidden.clone(),
             log_limit_bytes: Some(self.log_limit_bytes),
         }
     }

@@ -59,6 +59,10 @@ impl WorkflowState {
                 Work::Job(Box::new(JobSpec { log_limit_bytes, ..self.job_spec(job, image, run)? }))
             }
         };
+        let forbidden = match &work {
+            Work::Ingress { .. } | Work::Egress { .. } => &surroundings.transfers_forbidden,
+            Work::Volume { .. } | Work::Job(_) | Work::Unknown => &surroundings.forbidden,
+        };
         let owner = &self.owner;
         Some(RunSpec {
             run: id,
@@ -72,7 +76,7 @@ impl WorkflowState {
             },
             work,
             timeout_seconds: stage.timeout_seconds,
-            forbidden: surroundings.forbidden.clone(),
+            forbidden: forbidden.clone(),
             awaits_release: self.attempt_of(run).is_some_and(Attempt::has_barrier),
         })
     }
