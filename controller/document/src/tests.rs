@@ -758,7 +758,7 @@ fn a_volume_has_a_size_or_none_and_not_next_to_nothing() {
     diagnostics(
         text,
         &expect![[r#"
-            2:24: volumes.small.size: a volume of 10 bytes holds next to nothing; at least 1048576 are taken (write the unit too, such as 10GB)
+            2:25: volumes.small.size: a volume of 10 bytes holds next to nothing; at least 1048576 are taken (write the unit too, such as 10GB)
         "#]],
     );
     let workflow = parse(&text.replace("10}", "1MiB}")).unwrap().workflow;

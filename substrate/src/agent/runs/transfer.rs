@@ -361,7 +361,8 @@ impl<'a, C> Transfer<'a, C> {
     async fn get(&self, client: &reqwest::Client, url: &str) -> Result<u64, TransferError> {
         let moved = self.progress.begins(format!("GET {}", shown(url)));
         let mut response = answer(client.get(url).send().await, url)?;
-        // Before it is measured: what a try of before left of the file makes room.
+        self.check_room(0)?;
+        // Before its length is held against the room: what a try of before left makes room.
         let mut file = tokio::fs::File::from_std(self.create()?);
         self.check_room(response.content_length().unwrap_or(0))?;
         let (mut length, mut measured) = (0_u64, 0_u64);

@@ -259,7 +259,9 @@ async fn limits_in_memory(directory: &Path) {
 
     // An agent that starts finds them, with their limits; what they hold is not covered by a mount.
     let volumes = Volumes::new(directory.to_owned(), true);
-    fs::remove_file(large.join("file")).unwrap();
+    for volume in [&large, &other] {
+        fs::remove_file(volume.join("file")).unwrap();
+    }
     let _ = volumes.fit();
     fill(&other, "file", 8).unwrap();
     make(&volumes, "other", Some(1));
