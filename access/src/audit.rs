@@ -42,7 +42,7 @@ use sha2::{Digest, Sha256};
 
 pub(crate) use chainer::Chainer;
 pub use check::audit_problems;
-pub use cut::{AuditKeep, is_told, verify_cut};
+pub use cut::{AcceptCutError, AuditKeep, is_told, verify_cut};
 pub use difference::{record_change, record_object};
 pub use head::{AuditAlarms, AuditHeads, HeadError, KeyError, audit_key, verify_head};
 pub(crate) use pending::{PendingRow, REQUEST, Request};

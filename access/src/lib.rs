@@ -38,8 +38,9 @@ use database::{Database, MigrateError, outbox};
 
 pub use answers::document_answers;
 pub use audit::{
-    AuditAlarms, AuditChain, AuditHeads, AuditKeep, AuditQuery, BrokenChain, HeadError, KeyError,
-    audit_key, audit_problems, is_told, record_change, record_object, verify_cut, verify_head,
+    AcceptCutError, AuditAlarms, AuditChain, AuditHeads, AuditKeep, AuditQuery, BrokenChain,
+    HeadError, KeyError, audit_key, audit_problems, is_told, record_change, record_object,
+    verify_cut, verify_head,
 };
 pub use layer::{layer, reads};
 pub use logins::LoginFailures;

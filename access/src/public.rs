@@ -171,6 +171,7 @@ impl Public for NodeStatus {
             drain: _,
             refuses: _,
             epoch: _,
+            volumes: _,
         } = self;
         if let Some(NodeConflict { enrolments, cause, since: _, channel: _ }) = conflict {
             enrolments.clear();

@@ -23,6 +23,7 @@ use std::{
 use api::{
     quota::{Amounts, MAX_LIMIT, QUOTAS, QuotaName, QuotaUnit, QuotaUse, SetQuotas, UserQuotas},
     rights::Role,
+    run::DEFAULT_VOLUME_GIB,
 };
 use async_trait::async_trait;
 use axum::{
@@ -56,6 +57,8 @@ impl Default for QuotaLimits {
             // An array of some hundred tasks whose logs are followed, each by a request of its own.
             QuotaName::Requests => 1_000,
             QuotaName::Workflows | QuotaName::Volumes => 20_000,
+            // As many volumes as that, each of the size that it has by default.
+            QuotaName::VolumeBytes => 20_000 * ((DEFAULT_VOLUME_GIB as u64) << 30),
             // Ten arrays of the largest size.
             QuotaName::Tasks => 10_000_000,
             // Together with the files some 4,000 documents of the largest size.

@@ -36,7 +36,7 @@ use crate::{
     ids::{Digest, Timestamp},
     inventory::Inventory,
     overlay::Generation,
-    run::{RunId, RunNews, RunReport, RunSpec, RunState, RunUsage, WorkflowId},
+    run::{RunId, RunNews, RunReport, RunSpec, RunState, RunUsage, VolumeUse, WorkflowId},
     stream::{StreamId, StreamRequest},
 };
 
@@ -90,6 +90,10 @@ pub enum FromAgent {
     Heartbeat {
         /// Seconds since boot.
         uptime_seconds: u64,
+        /// What volumes hold in the node's memory. `None`: there are none, they are on a disk, or the
+        /// agent is of before.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        volumes: Option<VolumeUse>,
     },
     /// At the start and whenever the hardware changed.
     Inventory {

@@ -23,6 +23,8 @@ pub enum QuotaName {
     Tasks,
     /// Ephemeral volumes of workflows that are not over.
     Volumes,
+    /// Bytes that the ephemeral volumes of workflows that are not over may hold.
+    VolumeBytes,
     /// Bytes of documents and plans of all workflows that are kept.
     Documents,
     /// Bytes of the inline files of workflows that are not over.
@@ -36,7 +38,7 @@ pub enum QuotaName {
 }
 
 /// Number of quotas.
-pub const QUOTAS: usize = 11;
+pub const QUOTAS: usize = 12;
 
 impl QuotaName {
     /// All of them, in the order of the declaration.
@@ -47,6 +49,7 @@ impl QuotaName {
         Self::Workflows,
         Self::Tasks,
         Self::Volumes,
+        Self::VolumeBytes,
         Self::Documents,
         Self::Files,
         Self::Logs,
@@ -62,6 +65,7 @@ impl QuotaName {
         "workflows",
         "tasks",
         "volumes",
+        "volume-bytes",
         "documents",
         "files",
         "logs",
@@ -79,9 +83,12 @@ impl QuotaName {
     #[must_use]
     pub fn unit(self) -> QuotaUnit {
         match self {
-            Self::Documents | Self::Files | Self::Logs | Self::Results | Self::Images => {
-                QuotaUnit::Bytes
-            }
+            Self::VolumeBytes
+            | Self::Documents
+            | Self::Files
+            | Self::Logs
+            | Self::Results
+            | Self::Images => QuotaUnit::Bytes,
             Self::Tokens
             | Self::Sessions
             | Self::Requests
@@ -101,6 +108,7 @@ impl QuotaName {
             Self::Workflows => "workflows that are not over",
             Self::Tasks => "tasks of workflows that are not over",
             Self::Volumes => "ephemeral volumes of workflows that are not over",
+            Self::VolumeBytes => "sizes of ephemeral volumes of workflows that are not over",
             Self::Documents => "documents and plans of workflows",
             Self::Files => "inline files of workflows that are not over",
             Self::Logs => "logs at the server",
@@ -116,6 +124,10 @@ impl QuotaName {
             Self::Tokens => "revoke one with `bedplate token delete`",
             Self::Sessions => "end them with `bedplate user logout`",
             Self::Requests => "wait for some to end, or end watches and streams that are open",
+            Self::VolumeBytes => {
+                "give volumes a smaller `size` in the document, wait for workflows to end, or stop some \
+                 with `bedplate workflow stop`"
+            }
             Self::Workflows | Self::Tasks | Self::Volumes | Self::Files => {
                 "wait for workflows to end, or stop some with `bedplate workflow stop`"
             }

@@ -24,7 +24,7 @@ use std::{fmt, net::SocketAddr, str::FromStr};
 
 use serde::{Deserialize, Serialize};
 
-pub use usage::{LiveUsage, RunUsage, Usage};
+pub use usage::{LiveUsage, RunUsage, Usage, VolumeUse};
 
 use crate::{
     device::DeviceName,
@@ -43,6 +43,13 @@ pub const LOG_MIB: std::ops::RangeInclusive<u32> = 1..=4096;
 
 /// What is kept of a log unless the server's configuration says otherwise, MiB.
 pub const DEFAULT_LOG_MIB: u32 = 64;
+
+/// What an ephemeral volume may hold of which the document does not say it, GiB, as the server may set it.
+pub const VOLUME_GIB: std::ops::RangeInclusive<u32> = 1..=1_048_576;
+
+/// The same where the server's configuration does not set it, GiB. Nodes keep volumes in memory: a
+/// workflow that wants more says so.
+pub const DEFAULT_VOLUME_GIB: u32 = 32;
 
 /// Runs that a node holds at once, running or not yet forgotten.
 pub const MAX_RUNS_PER_NODE: usize = 4_096;
@@ -142,6 +149,11 @@ pub enum Work {
     Volume {
         /// Its name in the workflow.
         volume: String,
+        /// What it may hold, bytes, on a node that keeps volumes in memory: at most what the node has
+        /// for all of them, whichever is less. `None` from a server of before, and of a workflow that it
+        /// accepted: all of that. An agent of before makes a directory, which has no limit of its own.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        limit_bytes: Option<u64>,
     },
     /// Fill a file of a volume.
     Ingress {

@@ -4,7 +4,10 @@ use std::net::IpAddr;
 
 use serde::{Deserialize, Serialize};
 
-use crate::ids::{NodeId, NodeName, Timestamp};
+use crate::{
+    ids::{NodeId, NodeName, Timestamp},
+    run::VolumeUse,
+};
 
 /// Where a node is on its way from power-on to ready.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -114,6 +117,10 @@ pub struct NodeStatus {
     /// Two claim to be this node: it gets no overlays and no new jobs until an admin decides.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub conflict: Option<NodeConflict>,
+    /// What ephemeral volumes hold in its memory, as its agent said with its last heartbeat. Absent: there
+    /// are none, they are on a disk, its agent is of before, or it is not connected.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub volumes: Option<VolumeUse>,
 }
 
 #[expect(clippy::trivially_copy_pass_by_ref, reason = "the signature that serde wants")]

@@ -8,7 +8,7 @@ mod connections;
 mod raw;
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     net::{IpAddr, Ipv4Addr, SocketAddr},
     path::PathBuf,
     sync::Arc,
@@ -60,6 +60,8 @@ pub struct Checked {
     pub provisioner: ProvisionerConfig,
     /// How much is kept of the log of a job, here and on its node, bytes.
     pub job_log_bytes: u64,
+    /// What an ephemeral volume may hold of which the document does not say it, bytes.
+    pub volume_bytes: u64,
     /// How the registries of node and job images are reached.
     pub registries: Arc<Registries>,
     /// What is kept of job images that no workflow needs.
@@ -186,6 +188,40 @@ impl Checked {
             .flat_map(|address| ports.clone().map(move |port| SocketAddr::new(address, port)))
             .collect()
     }
+
+    /// What no transfer on a node may reach: what no job may, and this server's TCP ports at each address
+    /// of its machine (`own`) that `registries.allow` does not name with the port.
+    #[must_use]
+    pub fn out_of_reach_of_transfers(&self, own: &[IpAddr]) -> Vec<SocketAddr> {
+        let ports =
+            [self.provisioner.boot_port(), self.provisioner.fleet_port, self.api_listen.port()];
+        let addresses: BTreeSet<IpAddr> =
+            self.provisioner.all_addresses().chain(own.iter().copied()).collect();
+        let mut all = self.out_of_reach_of_jobs();
+        let closed: BTreeSet<SocketAddr> = all.iter().copied().collect();
+        let own = addresses
+            .into_iter()
+            .flat_map(|address| ports.into_iter().map(move |port| SocketAddr::new(address, port)));
+        let is_new = |place: &SocketAddr| {
+            !closed.contains(place) && !self.registries.reach.names_port(*place)
+        };
+        all.extend(own.filter(is_new));
+        all
+    }
+}
+
+/// All addresses of this machine's interfaces but loopback's, as they are now. Where the kernel does not
+/// tell them there are none.
+#[must_use]
+pub fn machine_addresses() -> Vec<IpAddr> {
+    let found = nix::ifaddrs::getifaddrs().into_iter().flatten();
+    let addresses = found.filter_map(|entry| {
+        let address = entry.address?;
+        let v4 = address.as_sockaddr_in().map(|v4| IpAddr::V4(v4.ip()));
+        v4.or_else(|| address.as_sockaddr_in6().map(|v6| IpAddr::V6(v6.ip())))
+    });
+    let unique: BTreeSet<IpAddr> = addresses.filter(|address| !address.is_loopback()).collect();
+    unique.into_iter().collect()
 }
 
 /// IPv4 addresses of this machine's interfaces; interfaces without one are in the list too.

@@ -40,6 +40,7 @@ use health::Health;
 use roles::OwnRoles;
 use scrape::{Roles, Scrape};
 
+mod accept_cut;
 mod admin_context;
 mod adopt;
 mod alarms;
@@ -54,6 +55,7 @@ mod rest;
 mod roles;
 mod scrape;
 
+pub use accept_cut::{AcceptError, accept_audit_cut};
 pub use admin_context::AdminContextError;
 pub use adopt::{AdoptError, Adopted, SERVER_USER, ServerUser, adopt};
 pub use alarms::certificates_of;

@@ -91,6 +91,8 @@ pub(crate) const LOG_PATIENCE: Duration = Duration::from_secs(600);
 pub(crate) struct Surroundings {
     /// Addresses and ports that jobs must not reach.
     pub(crate) forbidden: Vec<SocketAddr>,
+    /// Those that transfers must not reach.
+    pub(crate) transfers_forbidden: Vec<SocketAddr>,
     /// How much is kept of the log of a job, bytes.
     pub(crate) log_limit_bytes: Option<u64>,
 }

@@ -33,10 +33,11 @@ pub(crate) const MAX_FORGOTTEN: usize = 256;
 const MAX_NAMED: usize = 8;
 
 /// What is counted here; the rest is `access`'s.
-const OURS: [QuotaName; 8] = [
+const OURS: [QuotaName; 9] = [
     QuotaName::Workflows,
     QuotaName::Tasks,
     QuotaName::Volumes,
+    QuotaName::VolumeBytes,
     QuotaName::Documents,
     QuotaName::Files,
     QuotaName::Logs,

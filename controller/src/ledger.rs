@@ -6,7 +6,7 @@
 //!
 //! | counted | from | until |
 //! |---|---|---|
-//! | workflows, tasks, volumes, inline files | the submission, before it is handed over | the workflow is over |
+//! | workflows, tasks, volumes and their sizes, inline files | the submission, before it is handed over | the workflow is over |
 //! | documents and plans | likewise | the workflow is deleted, or forgotten for newer ones |
 //! | logs, files for the client | each part, before it is written | likewise, and they are gone |
 //! | job images | their conversion, before they are kept | they are removed |
@@ -36,17 +36,23 @@ use images::ChargedImage;
 pub(crate) use refusal::SubmissionRefused;
 
 /// What a submission is held against.
-const OF_SUBMISSIONS: [QuotaName; 5] = [
+const OF_SUBMISSIONS: [QuotaName; 6] = [
     QuotaName::Workflows,
     QuotaName::Tasks,
     QuotaName::Volumes,
+    QuotaName::VolumeBytes,
     QuotaName::Documents,
     QuotaName::Files,
 ];
 
 /// What a workflow gives back when it is over.
-const UNTIL_THE_END: [QuotaName; 4] =
-    [QuotaName::Workflows, QuotaName::Tasks, QuotaName::Volumes, QuotaName::Files];
+const UNTIL_THE_END: [QuotaName; 5] = [
+    QuotaName::Workflows,
+    QuotaName::Tasks,
+    QuotaName::Volumes,
+    QuotaName::VolumeBytes,
+    QuotaName::Files,
+];
 
 /// See the module. Clones share everything.
 #[derive(Debug, Clone, Default)]
@@ -79,7 +85,7 @@ struct WorkflowUse {
 
 /// What a workflow has of the server as long as it is not over, but for its document.
 pub(crate) fn of_plan(plan: &Plan) -> Amounts {
-    let (mut tasks, mut volumes) = (0_u64, 0);
+    let (mut tasks, mut volumes, mut volume_bytes) = (0_u64, 0, 0_u64);
     let mut files: BTreeMap<Digest, u64> = BTreeMap::new();
     let mut file = |file: &StoredFile| {
         files.insert(file.digest, file.size);
@@ -90,7 +96,11 @@ pub(crate) fn of_plan(plan: &Plan) -> Amounts {
                 tasks += u64::from(stage.tasks.count);
                 job.files.iter().map(|file| &file.contents).chain(&job.script).for_each(&mut file);
             }
-            StageAction::Volume { .. } => volumes += 1,
+            StageAction::Volume { size_bytes, .. } => {
+                volumes += 1;
+                // One of before has no size, and is charged to nobody.
+                volume_bytes = volume_bytes.saturating_add(size_bytes.unwrap_or(0));
+            }
             StageAction::Ingress { source: Source::File(contents), .. } => file(contents),
             StageAction::Ingress { source: Source::Http { .. }, .. }
             | StageAction::Image { .. }
@@ -102,6 +112,7 @@ pub(crate) fn of_plan(plan: &Plan) -> Amounts {
         .with(QuotaName::Workflows, 1)
         .with(QuotaName::Tasks, tasks)
         .with(QuotaName::Volumes, volumes)
+        .with(QuotaName::VolumeBytes, volume_bytes)
         .with(QuotaName::Files, files.values().sum())
 }
 

@@ -80,10 +80,24 @@ pub struct ControllerConfig {
     pub state_dir: PathBuf,
     /// Addresses and ports that jobs must not reach: the server's boot and enrolment ports.
     pub forbidden: Vec<SocketAddr>,
+    /// Those that transfers on nodes must not reach: all ports of the server.
+    pub transfers_forbidden: Vec<SocketAddr>,
     /// How much is kept of the log of a job, here and on its node, bytes.
     pub log_limit_bytes: u64,
+    /// What a volume may hold of which the document does not say it, bytes.
+    pub volume_bytes: u64,
     /// Where job images and inline files are. Nobody else uses them.
     pub images: JobImages,
+}
+
+impl ControllerConfig {
+    fn surroundings(&self) -> Surroundings {
+        Surroundings {
+            forbidden: self.forbidden.clone(),
+            transfers_forbidden: self.transfers_forbidden.clone(),
+            log_limit_bytes: Some(self.log_limit_bytes),
+        }
+    }
 }
 
 /// Why the controller cannot be opened.
@@ -116,6 +130,8 @@ struct Inner {
     views: Views,
     store: Arc<dyn Store>,
     images: JobImages,
+    /// See [`ControllerConfig::volume_bytes`].
+    volume_bytes: u64,
     results: Results,
     access: Access,
     fleet: Fleet,
@@ -149,11 +165,10 @@ impl Controller {
         access: Access,
     ) -> Result<Self, ControllerError> {
         let store: Arc<dyn Store> = Arc::new(SqlStore::new(database));
-        let images = config.images;
+        let images = config.images.clone();
         let results = Results::open(&config.state_dir, config.log_limit_bytes)
             .map_err(|error| ControllerError::Results(causes(&error)))?;
-        let log_limit_bytes = Some(config.log_limit_bytes);
-        let surroundings = Surroundings { forbidden: config.forbidden, log_limit_bytes };
+        let surroundings = config.surroundings();
         let mut engine = restored_engine(surroundings, &store, &images, &results).await?;
         let publisher = Publisher::new(engine.view(clock::now()));
         let views = publisher.readers();
@@ -187,6 +202,7 @@ impl Controller {
             views,
             store,
             images,
+            volume_bytes: config.volume_bytes,
             results,
             access,
             fleet,

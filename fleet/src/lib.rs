@@ -68,6 +68,7 @@ use std::{
 use api::{
     ids::{Digest, NodeId, NodeName, Timestamp},
     overlay::Generation,
+    run::VolumeUse,
     status::{NodeEvent, NodeStatus, NodeUpdate, Severity},
 };
 use database::Database;
@@ -445,6 +446,11 @@ impl Fleet {
         act: impl FnOnce(&mut link::Link) -> T,
     ) -> Result<T, FleetError> {
         self.registry().received(id, clock::now(), act).ok_or(FleetError::UnknownNode { id })
+    }
+
+    /// The agent of a node said what its volumes hold.
+    fn volumes_told(&self, id: NodeId, volumes: Option<VolumeUse>) -> Result<(), FleetError> {
+        self.link(id, |link| link.volumes_told(volumes))
     }
 
     /// Changes one node in memory.

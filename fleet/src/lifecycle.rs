@@ -224,6 +224,7 @@ impl NodeLifecycle {
             refuses: self.refuses.clone(),
             epoch: 0,
             conflict: None,
+            volumes: None,
         }
     }
 

@@ -8,6 +8,7 @@ use api::{
     channel::{Agreement, Capability, Frame, FromServer, SendError, Session, SessionError},
     ids::Timestamp,
     overlay::Generation,
+    run::VolumeUse,
 };
 
 use crate::connection::{Connection, Outgoing};
@@ -42,6 +43,8 @@ pub(crate) struct Link {
     wanted: Option<Generation>,
     /// It is not known who the node is, and overlays have secrets.
     withheld: bool,
+    /// What the connected agent said last of volumes.
+    volumes: Option<VolumeUse>,
 }
 
 impl Link {
@@ -93,6 +96,16 @@ impl Link {
         self.resumable = true;
         self.connection = Some(connection);
         resumed
+    }
+
+    /// What volumes hold on the node, as its connected agent said it last.
+    pub(crate) fn volumes(&self) -> Option<VolumeUse> {
+        self.volumes.filter(|_| self.is_connected())
+    }
+
+    /// The agent said what volumes hold.
+    pub(crate) fn volumes_told(&mut self, volumes: Option<VolumeUse>) {
+        self.volumes = volumes;
     }
 
     /// The connection has ended. The session waits for the agent.

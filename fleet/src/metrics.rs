@@ -83,9 +83,23 @@ fn expose_nodes(statuses: &[NodeUpdate], out: &mut Exposition) {
     nodes.sort_unstable_by_key(|update| &update.name);
     let help = "When a node was last heard of, seconds since 1970.";
     let mut family = out.gauge("bedplate_node_last_seen_timestamp_seconds", help);
-    for NodeUpdate { name, status, .. } in nodes {
+    for NodeUpdate { name, status, .. } in &nodes {
         if let Some(at) = status.last_seen {
             family.sample(&[("node", name.as_str())], at.seconds());
+        }
+    }
+    let help = "What ephemeral volumes hold in the memory of a node that has some, bytes.";
+    let mut family = out.gauge("bedplate_node_volumes_bytes", help);
+    for NodeUpdate { name, status, .. } in &nodes {
+        if let Some(volumes) = status.volumes {
+            family.sample(&[("node", name.as_str())], volumes.used_bytes);
+        }
+    }
+    let help = "What ephemeral volumes may still take of the memory of such a node, bytes.";
+    let mut family = out.gauge("bedplate_node_volumes_left_bytes", help);
+    for NodeUpdate { name, status, .. } in nodes {
+        if let Some(volumes) = status.volumes {
+            family.sample(&[("node", name.as_str())], volumes.left_bytes);
         }
     }
 }
@@ -94,6 +108,7 @@ fn expose_nodes(statuses: &[NodeUpdate], out: &mut Exposition) {
 mod tests {
     use api::{
         ids::{NodeId, Timestamp},
+        run::VolumeUse,
         status::{NodeConflict, NodeStatus, Phase},
     };
 
@@ -120,6 +135,8 @@ mod tests {
         let (since, cause) = (Timestamp(0), "two agents".to_owned());
         statuses[2].status.conflict =
             Some(NodeConflict { since, cause, channel: None, enrolments: Vec::new() });
+        let volumes = VolumeUse { volumes: 2, used_bytes: 7, left_bytes: 9 };
+        statuses[0].status.volumes = Some(volumes);
         let protocol = ProtocolCounters::default();
         protocol.unknown_reports.inc();
         let mut out = Exposition::new();
@@ -130,6 +147,8 @@ mod tests {
         lines.sort_unstable();
         expect_test::expect![[r#"
             bedplate_node_last_seen_timestamp_seconds{node="n1"} 1700000000
+            bedplate_node_volumes_bytes{node="n2"} 7
+            bedplate_node_volumes_left_bytes{node="n2"} 9
             bedplate_nodes_in_conflict 1
             bedplate_nodes{phase="lost"} 1
             bedplate_nodes{phase="ready"} 2

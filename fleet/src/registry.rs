@@ -116,7 +116,7 @@ impl NodeEntry {
     }
 
     fn status(&self, limits: &Limits) -> NodeStatus {
-        status::status(&self.life, &self.arming, &self.enrolments, self.link.epoch(), limits)
+        status::status(&self.life, &self.arming, &self.enrolments, &self.link, limits)
     }
 
     /// Whether nothing differs from `row` that is worth a write: some things change all the time. They are made equal in

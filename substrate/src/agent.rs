@@ -49,6 +49,7 @@ use anyhow::Context;
 use api::{
     channel::{FromAgent, Session},
     enroll::AgentIdentity,
+    run::VolumeUse,
 };
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tokio::{
@@ -134,7 +135,7 @@ pub async fn run() -> anyhow::Result<Option<PathBuf>> {
         stopping.clone(),
         outbox_in.clone(),
     ));
-    let (runs, streams) = keep_runs(&identity, servers, outbox_in);
+    let (runs, streams, volumes) = keep_runs(&identity, servers, outbox_in);
     notify::ready();
     let channel = Channel {
         about,
@@ -150,6 +151,7 @@ pub async fn run() -> anyhow::Result<Option<PathBuf>> {
         runs,
         streams,
         uptime: clock::uptime_seconds,
+        volumes,
         session: Session::default(),
     };
     keep_connected(channel, identity).await;
@@ -166,7 +168,7 @@ fn keep_runs(
     identity: &watch::Receiver<Arc<AgentIdentity>>,
     servers: runs::servers::Servers,
     outbox: mpsc::Sender<FromAgent>,
-) -> (mpsc::Sender<runs::Request>, mpsc::Sender<streams::Opening>) {
+) -> (mpsc::Sender<runs::Request>, mpsc::Sender<streams::Opening>, watch::Receiver<VolumeUse>) {
     let (places, containers) = (runs::Places::default(), NodeContainers::default());
     let (streams, openings) = mpsc::channel(streams::MAX_OPENINGS);
     tokio::spawn(streams::keep(
@@ -176,13 +178,14 @@ fn keep_runs(
         openings,
     ));
     let node = runs::Node::new(places, servers, Mounting::default(), containers);
+    let volumes = node.volume_use.subscribe();
     let (runs, requests) = mpsc::channel(runs::MAX_REQUESTS);
     tokio::spawn(async move {
         if let Err(error) = runs::keep(node, requests, outbox).await {
             tracing::error!("no runs on this node: {:#}", anyhow::Error::from(error));
         }
     });
-    (runs, streams)
+    (runs, streams, volumes)
 }
 
 /// Starts the tasks that change the identity; says where they are told of the servers' addresses.

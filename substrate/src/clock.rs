@@ -1,8 +1,9 @@
 //! The home of this crate's clocks. Everything else is told the time.
 
-use std::time::{Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use api::ids::Timestamp;
+use tokio::time::{Interval, MissedTickBehavior, interval};
 
 /// The time of day.
 #[must_use]
@@ -49,6 +50,14 @@ pub fn apart(seconds: u64) -> String {
         (0, hours) => format!("{hours} h"),
         (days, _) => format!("{days} days"),
     }
+}
+
+/// Ticks at once, and then so often; a tick that comes late moves those after it.
+#[must_use]
+pub fn every(period: Duration) -> Interval {
+    let mut interval = interval(period);
+    interval.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    interval
 }
 
 /// Seconds since boot: `/proc/uptime` has them with two decimals, then idle time. 0 where it cannot be read.

@@ -81,6 +81,11 @@ pub(crate) const ALL: &[Check] = &[
     Check { name: "devices-are-granted-to-one-at-a-time", needs: FIRST, run: devices::granted },
     Check { name: "exit-7-while-the-agent-is-away", needs: BOTH, run: interruptions::agent_away },
     Check {
+        name: "volume-past-its-size-also-after-the-agent-started-again",
+        needs: BOTH,
+        run: interruptions::full_volume,
+    },
+    Check {
         name: "workflow-outlives-kill-9-of-the-server",
         needs: BOTH,
         run: interruptions::server_away,

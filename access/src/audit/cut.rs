@@ -28,8 +28,10 @@ use database::outbox;
 use super::{AuditChain, AuditHeads, AuditLine, HeadError, Request, head};
 use crate::{Access, AccessError};
 
+mod accept;
 mod cuts;
 
+pub use accept::AcceptCutError;
 pub(crate) use cuts::Cuts;
 
 /// The action of the row that tells of a cut.
@@ -367,15 +369,21 @@ pub fn is_told(cut: &AuditCut, entry: &AuditEntry) -> bool {
 }
 
 fn sign(heads: &AuditHeads, last: &AuditLine, now: Timestamp, why: &str) -> AuditCut {
-    let mut cut = AuditCut {
+    let cut = AuditCut {
         number: last.number,
         at: last.at,
         hash: hex::encode(last.hash),
         cut_at: now,
         why: why.to_owned(),
-        key: heads.key(),
+        key: String::new(),
         signature: String::new(),
     };
+    sign_cut(heads, cut)
+}
+
+/// The same cut, signed with this key.
+fn sign_cut(heads: &AuditHeads, mut cut: AuditCut) -> AuditCut {
+    cut.key = heads.key();
     cut.signature = heads.sign_text(&signed_text(&cut));
     cut
 }

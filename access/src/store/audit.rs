@@ -50,6 +50,8 @@ pub(crate) trait AuditStore: Send + Sync {
     /// Writes a cut of rows of so many bytes: those up to its number are no part of the log from
     /// now on.
     async fn cut_audit(&self, cut: &AuditCut, bytes: u64) -> Result<(), StoreError>;
+    /// Puts a signature in the place of the one that this cut has.
+    async fn sign_cut_again(&self, cut: &AuditCut) -> Result<(), StoreError>;
     /// Removes rows up to a number, at most `limit`. How many it removed.
     async fn remove_audit(&self, number: u64, limit: u32) -> Result<u64, StoreError>;
 }

@@ -43,6 +43,19 @@ pub struct LiveUsage {
     pub processes: u32,
 }
 
+/// What the ephemeral volumes of a node that keeps them in memory hold, and may still take.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+#[serde(rename_all = "kebab-case")]
+pub struct VolumeUse {
+    /// Number of volumes.
+    pub volumes: u64,
+    /// What they hold together, bytes.
+    pub used_bytes: u64,
+    /// What they may still take together, bytes.
+    pub left_bytes: u64,
+}
+
 /// What one of a node's runs uses.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]

@@ -86,6 +86,25 @@ Examples:
         #[arg(long, value_name = "DIR")]
         state_dir: Option<PathBuf>,
     },
+    /// Accept a cut of the audit log whose key was lost, so that its alarm ends. Requires root and a stopped server.
+    #[command(
+        after_help = "If `audit.key` is lost after lines of the audit log were removed (audit.keep-days, audit.max-gib), nothing proves
+that the server removed them: the alarm audit-log-broken is raised, and no further line is removed. Restore
+the key from a backup if one has it. Otherwise find out whether somebody has changed the database, then stop
+the server and accept the cut. It is signed again with the present key if the log fits it line by line and
+tells of it. The audit log records who accepted it, and which key had signed it.
+
+Examples:
+  bedplate server accept-audit-cut 18204"
+    )]
+    AcceptAuditCut {
+        /// The last line that was removed, as the alarm names it.
+        #[arg(value_name = "LINE")]
+        line: u64,
+        /// State directory of the server [default: that of the configuration].
+        #[arg(long, value_name = "DIR")]
+        state_dir: Option<PathBuf>,
+    },
     /// Change the owner of the server's files to the user that it runs as. Requires root.
     #[command(
         after_help = "All files of root in the state directory and the site's overlays are given to the user; modes are kept,
@@ -121,6 +140,9 @@ pub(super) async fn run(session: &Session, server: Server) -> anyhow::Result<()>
         Some(Verb::RecoverAdmin { state_dir }) => {
             recover_admin(session, server.config, state_dir).await
         }
+        Some(Verb::AcceptAuditCut { line, state_dir }) => {
+            accept_audit_cut(session, server.config, (line, state_dir)).await
+        }
         Some(Verb::Adopt { user, all }) => {
             session.out.refuse_format("server adopt")?;
             adopt(server.config, &user, all)
@@ -154,6 +176,21 @@ async fn recover_admin(
         None => print_note("tokens of before are still good: `bedplate token list` shows them"),
     }
     Ok(())
+}
+
+async fn accept_audit_cut(
+    session: &Session,
+    config: Option<PathBuf>,
+    (line, state_dir): (u64, Option<PathBuf>),
+) -> anyhow::Result<()> {
+    let state_dir = match state_dir {
+        Some(state_dir) => state_dir,
+        None => Checked::load(config).map_err(with_diagnostics)?.state_dir,
+    };
+    let key = bedplate::server::accept_audit_cut(&state_dir, line).await?;
+    session.out.show(&Done::new("accepted", [format!("lines up to {line}")]), |_| {
+        format!("the cut up to line {line}, which the key {key} had signed, is signed again\n")
+    })
 }
 
 /// What a check of the configuration found.

@@ -8,11 +8,7 @@ use std::{
 };
 
 use access::SessionLimits;
-use api::{
-    channel::MAX_FLEET_SERVERS,
-    problem::Diagnostic,
-    run::{DEFAULT_LOG_MIB, LOG_MIB},
-};
+use api::{channel::MAX_FLEET_SERVERS, problem::Diagnostic};
 use fleet::FleetConfig;
 use image_catalog::ImageLimits;
 use ipnet::Ipv4Net;
@@ -29,6 +25,7 @@ use crate::server::CertificateFiles;
 mod audit;
 mod connections;
 mod files;
+mod jobs;
 mod quotas;
 mod registries;
 mod subnets;
@@ -57,9 +54,8 @@ pub fn check(raw: &Raw, interfaces: &Interfaces) -> (Option<Checked>, Vec<Diagno
     // What the server will have is as much its own as what it has.
     let own: Vec<Ipv4Addr> = addresses.iter().chain(&announced).copied().collect();
     let notes = subnets::notes(raw, &dhcp, &own, &networks, &mut diagnostics);
-    let (log, job_log_bytes) = (log(raw, &mut diagnostics), job_log_bytes(raw, &mut diagnostics));
-    let (job_images, quotas) =
-        (job_images(raw, &mut diagnostics), quotas::check(raw, &mut diagnostics));
+    let (log, jobs) = (log(raw, &mut diagnostics), jobs::check(raw, &mut diagnostics));
+    let quotas = quotas::check(raw, &mut diagnostics);
     check_single_keys(raw, &mut diagnostics);
     let (api_certificate, sessions) =
         (api_certificate(raw, &mut diagnostics), sessions(raw, &mut diagnostics));
@@ -99,9 +95,10 @@ pub fn check(raw: &Raw, interfaces: &Interfaces) -> (Option<Checked>, Vec<Diagno
         fleet_listen: listen(ports.fleet),
         fleet,
         provisioner,
-        job_log_bytes,
+        job_log_bytes: jobs.log_bytes,
+        volume_bytes: jobs.volume_bytes,
         registries,
-        job_images,
+        job_images: jobs.images,
         connections,
         audit_head_file: raw.audit_head_file.as_ref().map(|file| PathBuf::from(&file.value)),
         audit_keep,
@@ -425,40 +422,6 @@ fn dhcp(raw: &Raw, networks: &[Ipv4Net], diagnostics: &mut Vec<Diagnostic>) -> D
     };
     let interfaces = raw.interfaces.iter().map(|name| name.value.clone()).collect();
     DhcpConfig { mode, interfaces, subnets, lease_seconds }
-}
-
-fn job_log_bytes(raw: &Raw, diagnostics: &mut Vec<Diagnostic>) -> u64 {
-    let mib = raw.job_log_mib.as_ref().map_or(DEFAULT_LOG_MIB, |mib| mib.value);
-    if let Some(written) = raw.job_log_mib.as_ref().filter(|mib| !LOG_MIB.contains(&mib.value)) {
-        let message = format!("{mib} is not between {} and {}", LOG_MIB.start(), LOG_MIB.end());
-        let hint = "it is kept in the memory of the node; larger results belong in a file";
-        diagnostics.push(diagnostic(written.at, "jobs.log-mib", message, Some(hint.to_owned())));
-    }
-    u64::from(mib) << 20
-}
-
-fn job_images(raw: &Raw, diagnostics: &mut Vec<Diagnostic>) -> ImageLimits {
-    let keys = [
-        ("image-days", &raw.job_image_days, ImageLimits::DAYS),
-        ("image-gib", &raw.job_image_gib, ImageLimits::GIB),
-    ];
-    for (key, written, range) in keys {
-        if let Some(written) = written.as_ref().filter(|written| !range.contains(&written.value)) {
-            let message =
-                format!("{} is not between {} and {}", written.value, range.start(), range.end());
-            let hint = "leave it out for the default; what workflows use is kept in any case";
-            diagnostics.push(diagnostic(
-                written.at,
-                &format!("jobs.{key}"),
-                message,
-                Some(hint.to_owned()),
-            ));
-        }
-    }
-    ImageLimits {
-        days: raw.job_image_days.as_ref().map_or(ImageLimits::DEFAULT_DAYS, |days| days.value),
-        bytes: raw.job_image_gib.as_ref().map(|gib| u64::from(gib.value) << 30),
-    }
 }
 
 fn log(raw: &Raw, diagnostics: &mut Vec<Diagnostic>) -> Log {

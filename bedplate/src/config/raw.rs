@@ -96,6 +96,8 @@ pub struct Raw {
     pub site_overlays: Option<Placed<String>>,
     /// `jobs.log-mib`: how much is kept of the log of a job, here and on its node, MiB. Default 64.
     pub job_log_mib: Option<Placed<u32>>,
+    /// `jobs.volume-gib`: what an ephemeral volume may hold of which the document does not say it, GiB. Default 32.
+    pub volume_gib: Option<Placed<u32>>,
     /// `registries`: how the registries of node and job images are reached.
     pub registries: RawRegistries,
     /// `jobs.image-days`: how long a job image is kept that no workflow uses, days. Default 7.
@@ -252,9 +254,10 @@ impl Raw {
     }
 
     fn jobs(&mut self, top: &Section<'_>, diagnostics: &mut Vec<Diagnostic>) {
-        let known = ["log-mib", "image-days", "image-gib"];
+        let known = ["log-mib", "volume-gib", "image-days", "image-gib"];
         let Some(jobs) = top.section("jobs", &known, diagnostics) else { return };
         self.job_log_mib = jobs.one("log-mib", "a number of MiB", diagnostics);
+        self.volume_gib = jobs.one("volume-gib", "a number of GiB", diagnostics);
         self.job_image_days = jobs.one("image-days", "a number of days", diagnostics);
         self.job_image_gib = jobs.one("image-gib", "a number of GiB", diagnostics);
     }

@@ -27,13 +27,26 @@ fn one_line_is_enough() {
         assert!(closed.contains(&address.parse().unwrap()), "{address} is not in {closed:?}");
     }
     assert!(!closed.iter().any(|address| address.port() == checked.api_listen.port()));
+    let own = ["192.168.7.1".parse().unwrap(), "2001:db8::7".parse().unwrap()];
+    let text = "interfaces: [eth0]\nregistries: {allow: ['192.168.7.1:9470', '10.1.0.1:9480', 192.168.7.0/24]}";
+    let named = Checked::parse(text, &machine()).unwrap().out_of_reach_of_transfers(&own);
+    let closed = checked.out_of_reach_of_transfers(&own);
+    for address in ["10.1.0.1:9480", "10.1.0.1:9470", "192.168.7.1:9443", "[2001:db8::7]:9480"] {
+        let address = address.parse().unwrap();
+        assert!(closed.contains(&address) && named.contains(&address), "{address}: {closed:?}");
+    }
+    let api = "192.168.7.1:9470".parse().unwrap();
+    assert!(closed.contains(&api) && !named.contains(&api), "{named:?}");
     assert_eq!(checked.fleet_listen, ["10.1.0.1:9443".parse().unwrap()]);
     assert_eq!(checked.provisioner.boot_listen, ["10.1.0.1:9480".parse().unwrap()]);
     assert_eq!(checked.provisioner.dhcp.subnets[0].network, "10.1.0.0/24".parse().unwrap());
     assert_eq!(checked.api_listen, "127.0.0.1:9470".parse().unwrap());
     assert_eq!(checked.state_dir, PathBuf::from("/var/lib/bedplate"));
     assert_eq!(checked.job_log_bytes, 64 << 20);
-    let set = Checked::parse("interfaces: [eth0]\njobs: {log-mib: 256}", &machine()).unwrap();
+    assert_eq!(checked.volume_bytes, 32 << 30);
+    let text = "interfaces: [eth0]\njobs: {log-mib: 256, volume-gib: 2}";
+    let set = Checked::parse(text, &machine()).unwrap();
+    assert_eq!(set.volume_bytes, 2 << 30);
     assert_eq!(set.job_log_bytes, 256 << 20);
 }
 
@@ -100,7 +113,7 @@ fn every_diagnostic_is_told_at_once() {
     diagnostics(
         "interfaces: [eth0, eth7]\nstatedir: /x\nfleet: {port: 9480, heartbeat-seconds: 0}\nboot:\n  tftp: maybe\n\
          dhcp:\n  mode: sometimes\n  lease-seconds: 5\n  subnets:\n  - {gateway: 10.1.0.1}\n  \
-         - {network: 10.1.0.0/24, gateway: 10.2.0.1, pool: 10.1.0.9}\nlog: {format: xml}\njobs:\n  log-mib: 5000\n",
+         - {network: 10.1.0.0/24, gateway: 10.2.0.1, pool: 10.1.0.9}\nlog: {format: xml}\njobs:\n  log-mib: 5000\n  volume-gib: 0\n",
         &expect![[r#"
             1:1: boot.http-port: port 9480 is taken by fleet.port (choose another port)
             1:20: interfaces[1]: there is no interface eth7 (this machine has eth0, eth9, lo)
@@ -114,6 +127,7 @@ fn every_diagnostic_is_told_at_once() {
             11:53: dhcp.subnets[1].pool: "10.1.0.9" is no range of addresses (write pool: 10.1.0.100-10.1.0.199)
             12:15: log.format: "xml" is no format (use text or json)
             14:12: jobs.log-mib: 5000 is not between 1 and 4096 (it is kept in the memory of the node; larger results belong in a file)
+            15:15: jobs.volume-gib: 0 is not between 1 and 1048576 (a workflow that wants another size says so in its document)
         "#]],
     );
 }

@@ -177,7 +177,7 @@ async fn record(access: &Access, replaces: bool) -> Result<(), AccessError> {
 }
 
 /// From now on the process is the owner of the state directory, so that every file that it makes is the server's.
-fn act_as_owner(state_dir: &Path) -> Result<(), RecoverError> {
+pub(super) fn act_as_owner(state_dir: &Path) -> Result<(), RecoverError> {
     let path = || state_dir.to_owned();
     let facts = fs::metadata(state_dir)
         .map_err(|source| RecoverError::StateDir { path: path(), source })?;

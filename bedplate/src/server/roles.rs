@@ -19,7 +19,7 @@ use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 use super::ServerError;
-use crate::config::Checked;
+use crate::config::{self, Checked};
 
 /// Images, nodes and workflows.
 #[derive(Debug, Clone)]
@@ -59,7 +59,9 @@ impl OwnRoles {
         let of_workflows = ControllerConfig {
             state_dir: config.state_dir.clone(),
             forbidden: config.out_of_reach_of_jobs(),
+            transfers_forbidden: config.out_of_reach_of_transfers(&config::machine_addresses()),
             log_limit_bytes: config.job_log_bytes,
+            volume_bytes: config.volume_bytes,
             images: images.job_images().clone(),
         };
         let nodes = (fleet.clone(), hardware.clone());

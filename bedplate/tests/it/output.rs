@@ -129,6 +129,8 @@ const WRITES: &[(&str, &[&str], Outcome)] = &[
     // The last, because what is above knows the token of before.
     ("token rotate", &["--expires", "20d"], Works),
     ("server recover-admin", &["--state-dir", "{folder}/state"], Works),
+    // The server runs.
+    ("server accept-audit-cut", &["7", "--state-dir", "{folder}/state"], Fails),
 ];
 
 /// Commands that have one form of output alone: with `-o` they are used wrongly.

@@ -15,7 +15,7 @@ mod limits;
 mod sink;
 mod whole;
 
-pub(crate) use limits::job as limits;
+pub(crate) use limits::{job as limits, volume_size};
 pub(crate) use sink::{CollectedDiagnostics, DiagnosticSink};
 pub(crate) use whole::{is_small_enough, whole};
 

@@ -79,6 +79,10 @@ fn volume(
         Some(Ingress { path: inside?, source: source?, timeout_seconds, retries })
     });
     let ingress = ingress.collect();
+    let size_bytes = volume.size.as_deref().and_then(units::size);
+    if let Some(bytes) = size_bytes {
+        check::volume_size(bytes, &format!("{path}.size"), notes);
+    }
     let egress = volume.egress.iter().enumerate().filter_map(|(index, transfer)| {
         let path = format!("{path}.egress[{index}]");
         let taken = taken_out(transfer.source.as_ref()?.as_str(), &format!("{path}.source"), notes);
@@ -98,7 +102,7 @@ fn volume(
         let (timeout_seconds, retries) = policy(&transfer.policy, &raw::Policy::default());
         Some(Egress { path: taken?.0, destination: to?, timeout_seconds, retries })
     });
-    Volume { name: name.to_owned(), egress: egress.collect(), ingress }
+    Volume { name: name.to_owned(), size_bytes, egress: egress.collect(), ingress }
 }
 
 /// Time and further attempts.

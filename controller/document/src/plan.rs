@@ -166,6 +166,10 @@ pub enum StageAction {
     Volume {
         /// Its name.
         volume: String,
+        /// What it may hold, bytes. Plans of before have none, and older readers pass it over: the node
+        /// says then what it may hold.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        size_bytes: Option<u64>,
     },
     /// Takes a file into a volume.
     Ingress {

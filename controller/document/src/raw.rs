@@ -158,6 +158,7 @@ pub(crate) struct Volume {
     pub(crate) kind: Option<String>,
     #[serde(rename = "use")]
     pub(crate) provisioner: Option<String>,
+    pub(crate) size: Option<String>,
     pub(crate) ingress: Vec<Transfer>,
     pub(crate) egress: Vec<Transfer>,
 }

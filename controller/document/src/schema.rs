@@ -64,7 +64,7 @@ static VOLUME: Shape = Shape::Object(&[
     field("path", Shape::Later),
     field("namedVolume", Shape::Later),
     field("named-volume", Shape::Later),
-    field("size", Shape::Later),
+    field("size", SIZE),
     field("annotations", Shape::Later),
     field("db", Shape::Later),
 ]);

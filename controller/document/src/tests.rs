@@ -554,7 +554,6 @@ services:
         &expect![[r#"
             2:41: annotations.fuzzball.io/connect/web: annotations of services are not supported yet (leave it out: this version runs no services)
             4:22: volumes.data.reference: not supported yet (ephemeral volumes are there: `reference: volume://user/ephemeral`)
-            4:50: volumes.data.size: not supported yet
             6:18: volumes.other.name: not supported yet (it would be a persistent volume; an ephemeral one has the name of its key)
             7:16: volumes.old.type: not supported yet (ephemeral volumes are there: `reference: volume://user/ephemeral`)
             7:28: volumes.old.namedVolume: not supported yet
@@ -752,6 +751,21 @@ fn the_documented_examples_are_true() {
 }
 
 /// Each of these was accepted once, and failed on the node.
+#[test]
+fn a_volume_has_a_size_or_none_and_not_next_to_nothing() {
+    let text = "version: v4\nvolumes: {small: {size: 10}, data: {size: 10GB}, any: {}}\n\
+                jobs: {a: {image: docker://i, command: [a]}}\n";
+    diagnostics(
+        text,
+        &expect![[r#"
+            2:25: volumes.small.size: a volume of 10 bytes holds next to nothing; at least 1048576 are taken (write the unit too, such as 10GB)
+        "#]],
+    );
+    let workflow = parse(&text.replace("10}", "1MiB}")).unwrap().workflow;
+    let sizes: Vec<Option<u64>> = workflow.volumes.iter().map(|volume| volume.size_bytes).collect();
+    assert_eq!(sizes, [Some(1 << 20), Some(10_000_000_000), None]);
+}
+
 #[test]
 fn what_linux_would_not_run_is_refused() {
     let long = "x".repeat(128 << 10);

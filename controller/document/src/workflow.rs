@@ -39,6 +39,9 @@ impl Workflow {
 pub struct Volume {
     /// Its name.
     pub name: String,
+    /// What it may hold, bytes, where the document says it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub size_bytes: Option<u64>,
     /// Files that are taken into it before jobs mount it.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub ingress: Vec<Ingress>,

@@ -33,7 +33,9 @@ impl WorkflowState {
         let stage = &self.plan.stages[run.stage];
         let work = match &stage.work {
             StageAction::Image { .. } | StageAction::Unknown { .. } => return None,
-            StageAction::Volume { volume } => Work::Volume { volume: volume.clone() },
+            StageAction::Volume { volume, size_bytes } => {
+                Work::Volume { volume: volume.clone(), limit_bytes: *size_bytes }
+            }
             StageAction::Ingress { volume, path, source } => {
                 let source = match source {
                     plan::Source::Http { url } => Source::Http { url: url.clone() },
@@ -58,6 +60,10 @@ impl WorkflowState {
                 Work::Job(Box::new(JobSpec { log_limit_bytes, ..self.job_spec(job, image, run)? }))
             }
         };
+        let forbidden = match &work {
+            Work::Ingress { .. } | Work::Egress { .. } => &surroundings.transfers_forbidden,
+            Work::Volume { .. } | Work::Job(_) | Work::Unknown => &surroundings.forbidden,
+        };
         let owner = &self.owner;
         Some(RunSpec {
             run: id,
@@ -71,7 +77,7 @@ impl WorkflowState {
             },
             work,
             timeout_seconds: stage.timeout_seconds,
-            forbidden: surroundings.forbidden.clone(),
+            forbidden: forbidden.clone(),
             awaits_release: self.attempt_of(run).is_some_and(Attempt::has_barrier),
         })
     }

@@ -64,13 +64,18 @@ fn facts(number: u128, cores: u32, boot: &str) -> NodeFacts {
     }
 }
 
+/// Of jobs and of transfers.
+const OUT_OF_REACH: [&str; 2] = ["192.0.2.1:9480", "192.0.2.1:9470"];
+
 fn engine() -> Engine {
     let mut number = 0;
     let new_run = move || {
         number += 1;
         RunId(uuid::Uuid::from_u128(number))
     };
-    Engine::new(Surroundings::default(), Box::new(new_run))
+    let [forbidden, transfers_forbidden] = OUT_OF_REACH.map(|place| vec![place.parse().unwrap()]);
+    let surroundings = Surroundings { forbidden, transfers_forbidden, log_limit_bytes: None };
+    Engine::new(surroundings, Box::new(new_run))
 }
 
 fn submission(number: u128, text: &str) -> Submission {
@@ -163,6 +168,9 @@ impl Stage {
         let text = match message {
             FromServer::StartRun { spec } => {
                 self.runs.insert(spec.subject.clone(), (spec.run, node));
+                let transfers = matches!(spec.work, Work::Ingress { .. } | Work::Egress { .. });
+                let closed = OUT_OF_REACH[usize::from(transfers)].parse().unwrap();
+                assert_eq!(spec.forbidden, [closed], "{}", spec.subject);
                 let what = match &spec.work {
                     Work::Job(job) => {
                         format!("{:?} on {:?} with {:?}", job.command, job.cpus, job.mems)

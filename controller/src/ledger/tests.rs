@@ -30,7 +30,8 @@ fn only(name: QuotaName, limit: u64) -> QuotaLimits {
 /// A workflow with one of everything, and so many bytes of document.
 fn small(documents: u64) -> Amounts {
     let one = Amounts::default().with(QuotaName::Workflows, 1).with(QuotaName::Tasks, 10);
-    one.with(QuotaName::Volumes, 2).with(QuotaName::Files, 5).with(QuotaName::Documents, documents)
+    let one = one.with(QuotaName::Volumes, 2).with(QuotaName::VolumeBytes, 30);
+    one.with(QuotaName::Files, 5).with(QuotaName::Documents, documents)
 }
 
 #[test]
@@ -39,6 +40,7 @@ fn each_quota_of_submissions_is_refused_by_its_name_and_freed() {
         (QuotaName::Workflows, 1),
         (QuotaName::Tasks, 10),
         (QuotaName::Volumes, 2),
+        (QuotaName::VolumeBytes, 30),
         (QuotaName::Files, 5),
         (QuotaName::Documents, 100),
     ] {
@@ -260,6 +262,7 @@ volumes:
   data:
     use: ephemeral
     ingress: [{source: file://params, destination: file://in}]
+  large: {use: ephemeral, size: 1GB}
 jobs:
   one: {image: docker://a, script: \"#!/bin/sh\\ntrue\\n\", mounts: {/data: data}}
   all: {image: docker://a, script: \"#!/bin/sh\\ntrue\\n\", task-array: {start: 1, end: 100}}
@@ -270,11 +273,15 @@ jobs:
         let number = u8::try_from(contents.len()).unwrap();
         files.insert(key, StoredFile { digest: digest(number), size: contents.len() as u64 });
     }
-    let plan = Plan::of(&workflow, &files).unwrap();
+    let mut plan = Plan::of(&workflow, &files).unwrap();
+    assert_eq!(of_plan(&plan).get(QuotaName::VolumeBytes), 1_000_000_000, "as a plan of before");
+    plan.limit_volumes(7);
+    assert_eq!(Plan::read(&plan.to_json().unwrap()).unwrap(), plan);
     let of = of_plan(&plan);
+    assert_eq!(of.get(QuotaName::VolumeBytes), 1_000_000_007);
     let counted =
         [QuotaName::Workflows, QuotaName::Tasks, QuotaName::Volumes].map(|name| of.get(name));
-    assert_eq!(counted, [1, 101, 1]);
+    assert_eq!(counted, [1, 101, 2]);
     assert_eq!(of.get(QuotaName::Files), 15 + 5, "the same script twice is one file");
 }
 

@@ -83,8 +83,10 @@ pub(super) async fn check(
     let files = files::store(&parsed.workflow, &lease).await;
     let files = files.map_err(|error| Refusal::internal(title.clone(), &error))?;
     // Its files are stored by now: this turn is not refused.
+    let volume_bytes = controller.0.volume_bytes;
     let planning = turns.work(&title, move |_| {
-        let plan = Plan::of(&parsed.workflow, &files)?;
+        let mut plan = Plan::of(&parsed.workflow, &files)?;
+        plan.limit_volumes(volume_bytes);
         Ok::<_, PlanError>((plan.to_json()?, plan))
     });
     let plan = planning.await?;

@@ -60,7 +60,9 @@ impl Site {
         let config = ControllerConfig {
             state_dir: directory.path().to_owned(),
             forbidden: Vec::new(),
+            transfers_forbidden: Vec::new(),
             log_limit_bytes: 1 << 20,
+            volume_bytes: 1 << 30,
             images: job_images(database.clone(), directory.path()),
         };
         crate::migrate(&database).await.unwrap();

@@ -7,25 +7,27 @@ use crate::{
     arming::Arming,
     enrolments::Enrolments,
     lifecycle::{Limits, NodeLifecycle},
+    link::Link,
     store::NodeRow,
 };
 
 /// The status of a node as it was, over the connection that it has now.
 pub(super) fn before(row: &NodeRow, entry: &NodeEntry, limits: &Limits) -> NodeStatus {
-    status(&row.life, &row.arming, &row.enrolments, entry.link.epoch(), limits)
+    status(&row.life, &row.arming, &row.enrolments, &entry.link, limits)
 }
 
-/// What people and programs are shown of a node. `connected`: epoch of its connected agent.
+/// What people and programs are shown of a node.
 pub(super) fn status(
     life: &NodeLifecycle,
     arming: &Arming,
     enrolments: &Enrolments,
-    connected: Option<u64>,
+    link: &Link,
     limits: &Limits,
 ) -> NodeStatus {
     NodeStatus {
         epoch: enrolments.newest_good().unwrap_or_default(),
-        conflict: enrolments.shown(connected),
+        conflict: enrolments.shown(link.epoch()),
+        volumes: link.volumes(),
         ..life.status(arming.is_armed(), &limits.deadlines)
     }
 }

@@ -212,7 +212,7 @@ async fn who_enrolled_while_the_node_was_cut_off_is_seen_when_it_is_back_and_end
     let (status, text) = ask(&port, &node, "GET", "/node/v1/channel").await;
     assert!(status == 403 && text.contains("two claim to be n1"), "{status} {text}");
     is_alarmed(&port, "the agent of enrolment 1 lives").await;
-    pretender.say(FromAgent::Heartbeat { uptime_seconds: 1 }).await;
+    pretender.say(FromAgent::Heartbeat { uptime_seconds: 1, volumes: None }).await;
 
     port.fleet.trust(NODE, 1, "root").await.unwrap();
     let why = loop {
@@ -241,7 +241,7 @@ async fn an_agent_that_comes_back_before_the_thief_has_the_channel_keeps_it() {
     assert_eq!(ask(&port, &thief, "GET", "/node/v1/channel").await.0, 403);
     let report = ask(&port, &thief, "POST", "/node/v1/report").await.0;
     assert_eq!((report, port.fleet.status(NODE).unwrap().phase), (403, Phase::Ready));
-    agent.say(FromAgent::Heartbeat { uptime_seconds: 1 }).await;
+    agent.say(FromAgent::Heartbeat { uptime_seconds: 1, volumes: None }).await;
     port.close().await;
 }
 
@@ -255,7 +255,7 @@ async fn a_token_that_is_used_twice_stops_new_tokens_and_secrets_and_ends_nothin
     assert!(refused.contains("the token was used before"), "{refused}");
     is_alarmed(&port, "the token of enrolment 1 was used again").await;
     // A stranger who has read the token cannot end what runs.
-    agent.say(FromAgent::Heartbeat { uptime_seconds: 1 }).await;
+    agent.say(FromAgent::Heartbeat { uptime_seconds: 1, volumes: None }).await;
     is_alive(&port, &first).await;
     assert_eq!(overlays(&port, &first).await.1, "n1 enrolment 1 in conflict: true");
     drop(agent);
@@ -288,7 +288,7 @@ async fn who_has_read_a_token_makes_no_conflict_about_an_enrolment_that_an_admin
     assert!(refused.contains("the token was used before"), "{refused}");
     assert_eq!(conflict(&port), None);
     assert_eq!(overlays(&port, &node).await.1, "n1 enrolment 1 in conflict: false");
-    agent.say(FromAgent::Heartbeat { uptime_seconds: 1 }).await;
+    agent.say(FromAgent::Heartbeat { uptime_seconds: 1, volumes: None }).await;
     port.close().await;
 }
 

@@ -26,7 +26,7 @@ async fn a_session_of_which_the_agent_may_not_know_does_not_go_on() {
     drop(first);
     let (mut second, resumed) = connect(&port, &identity).await;
     assert!(!resumed, "it may have left before the welcome, and has listed no runs");
-    second.say(FromAgent::Heartbeat { uptime_seconds: 1 }).await;
+    second.say(FromAgent::Heartbeat { uptime_seconds: 1, volumes: None }).await;
     drop(second);
     let (_third, resumed) = connect(&port, &identity).await;
     assert!(resumed, "it has sent something in the session");

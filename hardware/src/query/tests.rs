@@ -50,6 +50,7 @@ fn node() -> AskedNode {
         refuses: None,
         epoch: 0,
         conflict: None,
+        volumes: None,
     };
     let labels = [("rack", "a1"), ("example.org/zone", "north-1"), ("gpu-kind", "h100")];
     let labels = labels.map(|(key, value)| (key.to_owned(), value.to_owned())).into();

@@ -59,11 +59,16 @@ impl Reach {
         self.allowed.iter().any(|allowed| allowed.has(address))
     }
 
+    /// Whether `allowed` names this very port, be it one of the server's own.
+    #[must_use]
+    pub fn names_port(&self, address: SocketAddr) -> bool {
+        self.allowed.iter().any(|allowed| allowed.port.is_some() && allowed.has(address))
+    }
+
     /// `is_trusted`: an admin has named the host.
     fn check(&self, address: SocketAddr, is_trusted: bool) -> Result<(), Refusal> {
         let (ip, port) = (canonical(address.ip()), address.port());
-        let is_exact = |allowed: &AddressPattern| allowed.port.is_some() && allowed.has(address);
-        if self.allowed.iter().any(is_exact) {
+        if self.names_port(address) {
             return Ok(());
         }
         let is_own = || {

@@ -146,6 +146,22 @@ fn links_and_numbers_that_cannot_be_are_refused() {
     assert_refused(&one(&[sparse, file(b"s", b"x")]), "cannot be read");
 }
 
+/// What no program writes, and no rule of the format decides: an image or an error.
+#[test]
+fn entries_that_contradict_themselves_end_in_an_image_or_an_error() {
+    let size = |value: &str| pax([("size".to_owned(), value.as_bytes().to_vec())]);
+    let link = link(b'2', b"q", b"etc");
+    for entries in [
+        vec![size("-5"), file(b"p", b"hello")],
+        vec![size("512"), link, vec![0; 512]],
+        vec![file(b"etc/keep", b"1"), file(b"../../etc/.wh..wh..opq", b"")],
+        vec![file(b"etc/.wh.../../x", b"")],
+    ] {
+        // Whatever it says: `convert` panics where the converter does not say it.
+        let _ = convert(&one(&entries));
+    }
+}
+
 /// 6 MB of layer, which killed the server at 3.5 GiB.
 #[test]
 fn attributes_count_for_the_memory_of_an_image() {
@@ -257,10 +273,35 @@ fn documents_that_nest_without_end_are_refused() {
     let escaping = br#"{"schemaVersion":2,"layers":[],"config":{"mediaType":"x","digest":"sha256:../../etc/passwd","size":1}}"#;
     let error = refused(escaping);
     assert!(matches!(&error, OciError::Document { .. }), "{error:?}");
+    // Also a configuration with megabytes of environment.
+    let error = format!("{:?}", refused(&vec![b' '; (4 << 20) + 1]));
+    assert!(error.contains("at most 4194304 are taken"), "{error}");
+    let error = format!("{:?}", indexes_within_indexes(20));
+    assert!(error.contains("more than 4 indexes lie within each other"), "{error}");
 }
 
-/// A layout whose index leads to these bytes.
-fn layout_of(directory: &Path, manifest: &[u8]) {
+/// What comes of a layout whose index leads to one that leads to one, so many times.
+fn indexes_within_indexes(levels: usize) -> OciError {
+    let directory = tempfile::tempdir().unwrap();
+    let index = "application/vnd.oci.image.index.v1+json";
+    let mut bytes = layout_of(directory.path(), b"{}");
+    let blobs = directory.path().join("layout/blobs/sha256");
+    for _ in 0..levels {
+        fs::write(blobs.join(digest(&bytes).hex()), &bytes).unwrap();
+        let entry =
+            serde_json::json!({"mediaType": index, "digest": digest(&bytes), "size": bytes.len()});
+        let outer =
+            serde_json::json!({"schemaVersion": 2, "mediaType": index, "manifests": [entry]});
+        bytes = outer.to_string().into_bytes();
+    }
+    fs::write(directory.path().join("layout/index.json"), bytes).unwrap();
+    let store = Store::open(directory.path().join("store")).unwrap();
+    let reference = directory.path().join("layout").display().to_string();
+    import_layout(&store, &reference, &Platform::default(), &NoProgress).unwrap_err()
+}
+
+/// A layout whose index leads to these bytes; the index.
+fn layout_of(directory: &Path, manifest: &[u8]) -> Vec<u8> {
     let blobs = directory.join("layout/blobs/sha256");
     fs::create_dir_all(&blobs).unwrap();
     fs::write(blobs.join(digest(manifest).hex()), manifest).unwrap();
@@ -269,5 +310,7 @@ fn layout_of(directory: &Path, manifest: &[u8]) {
         "digest": digest(manifest),
         "size": manifest.len(),
     }]});
-    fs::write(directory.join("layout/index.json"), index.to_string()).unwrap();
+    let index = index.to_string().into_bytes();
+    fs::write(directory.join("layout/index.json"), &index).unwrap();
+    index
 }

@@ -16,7 +16,7 @@ use api::{
     ids::Digest,
     inventory::{Core, Inventory, NumaNode, Package, System, Topology},
     overlay::Generation,
-    run::{Outcome, RunReport},
+    run::{Outcome, RunReport, VolumeUse},
     stream::{self, Control, StreamId, StreamRequest},
 };
 use fastrand::Rng;
@@ -208,6 +208,7 @@ impl Node {
             runs,
             streams,
             uptime: || 1,
+            volumes: watch::channel(VolumeUse::default()).1,
             session: Session::default(),
         };
         let errands = BackgroundTasks {

@@ -1,13 +1,16 @@
 //! Mounting, moving and unmounting file systems.
 
 use std::{
-    ffi::CString,
+    ffi::{CString, OsString},
     fs,
     os::{
         fd::{AsFd as _, AsRawFd as _, BorrowedFd, OwnedFd},
-        unix::fs::{DirBuilderExt, PermissionsExt},
+        unix::{
+            ffi::OsStringExt as _,
+            fs::{DirBuilderExt, PermissionsExt},
+        },
     },
-    path::Path,
+    path::{Path, PathBuf},
 };
 
 use rustix::{
@@ -253,12 +256,117 @@ pub fn unmount(target: &Path) -> Result<()> {
         .map_err(|errno| LinuxError::path("unmount", target, errno))
 }
 
+/// Unmounts `target` as soon as nobody uses it any more; out of sight at once.
+///
+/// # Errors
+/// `EINVAL` if it is no mount point.
+pub fn detach(target: &Path) -> Result<()> {
+    rustix::mount::unmount(target, UnmountFlags::NOFOLLOW | UnmountFlags::DETACH)
+        .map_err(|errno| LinuxError::path("unmount", target, errno))
+}
+
+/// A mounted file system, as `/proc/thread-self/mountinfo` has it (proc(5)).
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Mounted {
+    /// Where it is mounted.
+    pub target: PathBuf,
+    /// Its kind: `tmpfs`.
+    pub kind: String,
+    /// What it was mounted from: a device, or any text where there is none.
+    pub source: String,
+}
+
+/// What is mounted at `directory` and below, in this thread's mount namespace, the last mounted last.
+///
+/// # Errors
+/// `/proc` is not there.
+pub fn below(directory: &Path) -> Result<Vec<Mounted>> {
+    let path = Path::new("/proc/thread-self/mountinfo");
+    let text = fs::read_to_string(path).map_err(|errno| LinuxError::path("read", path, errno))?;
+    let mounted = text.lines().filter_map(mount_of);
+    Ok(mounted.filter(|mount| mount.target.starts_with(directory)).collect())
+}
+
+/// `36 35 98:0 /root /target rw,noatime master:1 - ext3 /dev/root rw`.
+fn mount_of(line: &str) -> Option<Mounted> {
+    let (own, of_file_system) = line.split_once(" - ")?;
+    let target = unescaped(own.split(' ').nth(4)?);
+    let mut words = of_file_system.split(' ');
+    let (kind, source) = (words.next()?.to_owned(), words.next()?);
+    Some(Mounted {
+        target: OsString::from_vec(target).into(),
+        kind,
+        source: String::from_utf8_lossy(&unescaped(source)).into_owned(),
+    })
+}
+
+/// A word of mountinfo: blanks, line ends and backslashes are octal numbers in it.
+fn unescaped(word: &str) -> Vec<u8> {
+    let (mut bytes, mut rest) = (Vec::with_capacity(word.len()), word.as_bytes());
+    while let [first, tail @ ..] = rest {
+        let number = tail.get(..3).filter(|_| *first == b'\\');
+        let number = number.and_then(|digits| std::str::from_utf8(digits).ok());
+        let number = number.and_then(|digits| u8::from_str_radix(digits, 8).ok());
+        bytes.push(number.unwrap_or(*first));
+        rest = if number.is_some() { &tail[3..] } else { tail };
+    }
+    bytes
+}
+
+/// Room of a file system, bytes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Room {
+    /// In all.
+    pub total: u64,
+    /// What can still be written.
+    pub available: u64,
+}
+
+impl Room {
+    /// What it holds.
+    #[must_use]
+    pub fn used(&self) -> u64 {
+        self.total.saturating_sub(self.available)
+    }
+}
+
+/// The room of the file system of `path`.
+///
+/// # Errors
+/// `path` does not exist.
+pub fn room(path: &Path) -> Result<Room> {
+    let stat = rustix::fs::statvfs(path)
+        .map_err(|errno| LinuxError::path("measure the space at", path, errno))?;
+    let bytes = |blocks: u64| blocks.saturating_mul(stat.f_frsize);
+    Ok(Room { total: bytes(stat.f_blocks), available: bytes(stat.f_bavail) })
+}
+
 /// Bytes that can still be written to the file system of `path`.
 ///
 /// # Errors
 /// `path` does not exist.
 pub fn available_bytes(path: &Path) -> Result<u64> {
-    let stat = rustix::fs::statvfs(path)
-        .map_err(|errno| LinuxError::path("measure the space at", path, errno))?;
-    Ok(stat.f_bavail.saturating_mul(stat.f_frsize))
+    Ok(room(path)?.available)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_line_of_mountinfo_is_read_with_its_escapes() {
+        let line = r"36 35 0:42 / /var/a\040b\134c rw,nosuid shared:1 - tmpfs bedplate-volume:7 rw,size=8k";
+        let mounted = mount_of(line).unwrap();
+        assert_eq!(mounted.target, Path::new(r"/var/a b\c"));
+        assert_eq!(
+            (mounted.kind.as_str(), mounted.source.as_str()),
+            ("tmpfs", "bedplate-volume:7")
+        );
+        for damaged in ["", "36 35 0:42 / /x rw", "36 - tmpfs x", "36 35 0:42 / /x rw - tmpfs"] {
+            assert_eq!(mount_of(damaged), None, "{damaged}");
+        }
+        for (word, bytes) in [(r"\04", &br"\04"[..]), (r"\999x", br"\999x"), (r"\377", &[0xff])] {
+            assert_eq!(unescaped(word), bytes, "{word}");
+        }
+    }
 }

@@ -14,7 +14,7 @@ use api::{
     },
     inventory::Inventory,
     overlay::Generation,
-    run::{MAX_RUNS_PER_MESSAGE, RunId, RunReport, RunState},
+    run::{MAX_RUNS_PER_MESSAGE, RunId, RunReport, RunState, VolumeUse},
 };
 use tokio::{
     io::{AsyncRead, AsyncWrite},
@@ -131,6 +131,8 @@ pub struct Channel {
     pub streams: mpsc::Sender<Opening>,
     /// Seconds since boot.
     pub uptime: fn() -> u64,
+    /// What volumes hold in memory; told with heartbeats.
+    pub volumes: watch::Receiver<VolumeUse>,
     /// Numbered messages, which are resent over the next connection until the server acknowledges
     /// them.
     pub session: Session<FromAgent>,
@@ -177,7 +179,8 @@ impl Channel {
                 Some(message) = self.outbox.recv() => self.send_if_supported(&mut line, message).await?,
                 () = sleep_until(beat) => {
                     let uptime_seconds = (self.uptime)();
-                    self.send_message(&mut line, FromAgent::Heartbeat { uptime_seconds }).await?;
+                    let volumes = Some(*self.volumes.borrow()).filter(|all| all.volumes > 0);
+                    self.send_message(&mut line, FromAgent::Heartbeat { uptime_seconds, volumes }).await?;
                 }
                 () = sleep_until(silence) => return Err(line.is_silent()),
             }

@@ -50,12 +50,15 @@ use std::{
 
 use api::{
     channel::FromAgent,
-    run::{MAX_RUNS_PER_MESSAGE, RunId, RunReport, RunSpec, RunState, RunUsage, Work, WorkflowId},
+    run::{
+        MAX_RUNS_PER_MESSAGE, RunId, RunReport, RunSpec, RunState, RunUsage, VolumeUse, Work,
+        WorkflowId,
+    },
 };
 use tokio::{
     sync::{Semaphore, mpsc, oneshot, watch},
     task::AbortHandle,
-    time::{Instant, MissedTickBehavior, interval, sleep_until},
+    time::{Instant, sleep_until},
 };
 
 pub use self::state::ServerRequest;
@@ -133,6 +136,8 @@ pub struct Places {
     pub artifacts: PathBuf,
     /// Volumes of workflows.
     pub volumes: PathBuf,
+    /// Volumes in memory are file systems, which have limits: always on a node.
+    pub limits_volumes: bool,
     /// Certificates of public authorities, PEM.
     pub authorities: PathBuf,
     /// Addresses of special use that transfers go to all the same: none on a node.
@@ -150,6 +155,7 @@ impl Default for Places {
             images: "/run/bedplate/images".into(),
             artifacts: "/var/lib/bedplate/artifacts".into(),
             volumes: "/var/lib/bedplate/volumes".into(),
+            limits_volumes: true,
             authorities: "/etc/ssl/certs/ca-certificates.crt".into(),
             near: Vec::new(),
             site: "/etc/bedplate".into(),
@@ -178,6 +184,8 @@ pub struct Node<C> {
     pub site_programs: SitePrograms,
     /// Devices that runs have.
     pub claims: Claims,
+    /// What volumes hold in memory, as it was looked at last.
+    pub volume_use: watch::Sender<VolumeUse>,
     changes: changes::Changes,
     /// Directories that may still begin to be packed.
     packings: Arc<Semaphore>,
@@ -192,9 +200,11 @@ impl<C> std::fmt::Debug for Node<C> {
 impl<C: Containers> Node<C> {
     /// A node with its things at `places`.
     pub fn new(places: Places, servers: Servers, mounting: Mounting, containers: C) -> Self {
-        let artifacts = Artifacts::new(places.artifacts.clone(), servers.clone());
+        let volume_use = watch::channel(VolumeUse::default()).0;
+        let artifacts =
+            Artifacts::new(places.artifacts.clone(), servers.clone(), volume_use.subscribe());
         let images = Images::new(places.images.clone(), mounting);
-        let volumes = Volumes::new(places.volumes.clone());
+        let volumes = Volumes::new(places.volumes.clone(), places.limits_volumes);
         let directories = vec![places.runs.clone(), places.artifacts.clone()];
         let fitness = Fitness::new(directories, LogRoom::of_node());
         let site_programs = SitePrograms::new(places.site.clone());
@@ -210,6 +220,7 @@ impl<C: Containers> Node<C> {
             fitness,
             site_programs,
             claims,
+            volume_use,
             changes,
             packings,
         }
@@ -271,10 +282,8 @@ pub async fn keep<C: Containers>(
         news_at: None,
     };
     supervisor.adopt()?;
-    let mut sweep = interval(SWEEP_INTERVAL);
-    sweep.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    let mut look = interval(LOOK_INTERVAL);
-    look.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let (mut sweep, mut look) = (clock::every(SWEEP_INTERVAL), clock::every(LOOK_INTERVAL));
+    let mut fit = clock::every(volumes::FIT_INTERVAL);
     loop {
         supervisor.news_at = supervisor
             .core
@@ -311,6 +320,7 @@ pub async fn keep<C: Containers>(
             // A node that can begin jobs looks when one comes.
             _ = look.tick(), if supervisor.refuses => supervisor.look(),
             _ = sweep.tick() => supervisor.sweep(),
+            _ = fit.tick(), if node.places.limits_volumes => supervisor.fit_volumes(),
         }
     }
 }
@@ -469,6 +479,12 @@ impl<C: Containers> RunSupervisor<C> {
             self.node.containers.clean(held.directory.path());
         }
         self.core.advanced(report);
+    }
+
+    /// Holds volumes to what the node has for all of them.
+    fn fit_volumes(&self) {
+        let node = self.node.clone();
+        tokio::task::spawn_blocking(move || node.volume_use.send_replace(node.volumes.fit()));
     }
 
     /// Lets go of images and artifacts that no live run needs.

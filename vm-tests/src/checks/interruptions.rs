@@ -48,6 +48,38 @@ pub(crate) fn agent_away(cluster: &mut Cluster, _: &mut Memory) -> anyhow::Resul
     Ok(())
 }
 
+/// Two jobs fill a volume of 1 MiB, the second one after its agent started again: both get `ENOSPC`, the
+/// node tells what its volumes hold, and nothing is left when the workflow is over.
+pub(crate) fn full_volume(cluster: &mut Cluster, _: &mut Memory) -> anyhow::Result<()> {
+    const MOUNTS: &str = "grep -c bedplate-volume: /proc/mounts || true";
+    let id = workflow::start(cluster, "full")?;
+    let node = begun(cluster, &id, "again")?;
+    let address = address(&node)?;
+    cluster.on_node(address, "systemctl restart bedplate-substrate")?;
+    cluster.wait_until_ready(name(&node)?)?;
+    let limit = cluster.accelerator().stretch(BEGIN_LIMIT);
+    clock::wait_for("the node to tell of its volume", limit, || {
+        let told = cluster.node(name(&node)?)?.status.volumes;
+        Ok(told.is_some_and(|told| told.volumes == 1 && told.left_bytes > 0).then_some(()))
+    })?;
+    let mounts = cluster.on_node(address, MOUNTS)?;
+    ensure!(mounts.trim() == "1", "mounted are {mounts:?} volumes");
+    cluster.on_node(address, "touch /var/lib/bedplate/volumes/*/data/go")?;
+    let ended = workflow::wait(cluster, &id)?;
+    ensure!(ended.summary.state == State::Finished, "it is {:?}", ended.summary);
+    for job in ["fill", "again"] {
+        let log = workflow::log(cluster, &id, job)?;
+        let is_full = log.contains("No space left on device");
+        let written = log.lines().last().and_then(|line| line.trim().parse::<u64>().ok());
+        // The second job's `go` takes no page of its own.
+        ensure!(is_full && written == Some(1 << 20), "the log of {job} is {log:?}");
+    }
+    clock::wait_for("the volume to be gone", limit, || {
+        let left = cluster.on_node(address, &format!("{MOUNTS}; ls /var/lib/bedplate/volumes"))?;
+        Ok((left.trim() == "0").then_some(()))
+    })
+}
+
 /// `kill -9` of the server in the middle of a workflow: it finishes, and no job ran twice.
 pub(crate) fn server_away(cluster: &mut Cluster, _: &mut Memory) -> anyhow::Result<()> {
     let id = workflow::start(cluster, "chain")?;

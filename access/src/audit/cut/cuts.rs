@@ -44,7 +44,9 @@ impl Cuts {
         let AuditCut { number, .. } = self.newest().filter(|_| self.good > 0)?;
         Some(format!(
             "the cut of the audit log up to line {number} is not signed by this server: find out who \
-             changed the database, or restore `audit.key` if it was lost. Until then no line is removed"
+             changed the database, or restore `audit.key` if it was lost. If it was lost and is in no \
+             backup, stop the server, and accept the cut with `bedplate server accept-audit-cut \
+             {number}`. Until then no line is removed"
         ))
     }
 }

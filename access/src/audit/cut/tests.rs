@@ -268,6 +268,65 @@ async fn a_head_and_a_cut_of_a_key_that_was_lost_fit_each_other() {
     assert!(alarm.starts_with("the cut of the audit log up to line 4 is not signed by"), "{alarm}");
 }
 
+#[tokio::test]
+async fn a_cut_of_a_key_that_was_lost_counts_again_when_an_admin_accepts_it() {
+    let directory = tempfile::tempdir().unwrap();
+    let site = Site::open(directory.path(), DAYS_30).await;
+    site.record(5).await;
+    let accept = async |site: &Site, number: u64| {
+        site.access.accept_audit_cut(number, "root", Timestamp(77)).await
+    };
+    assert!(matches!(accept(&site, 4).await, Err(AcceptCutError::NotNeeded)), "there is none");
+    site.access.keep_within_limits(in_days(31), FIRST_AGE_TURN).await.unwrap();
+    assert!(matches!(accept(&site, 4).await, Err(AcceptCutError::NotNeeded)), "it is signed");
+    let old = site.heads.key();
+    std::fs::remove_file(directory.path().join("audit.key")).unwrap();
+
+    let site = Site::open(directory.path(), DAYS_30).await;
+    site.access.note_new_audit_key().await;
+    let alarm = site.access.audit_alarms().broken.unwrap();
+    assert!(alarm.contains("bedplate server accept-audit-cut 4`"), "{alarm}");
+    let other = accept(&site, 3).await;
+    assert!(matches!(other, Err(AcceptCutError::OtherCut { found: 4, wanted: 3 })), "{other:?}");
+    assert_eq!(accept(&site, 4).await.unwrap(), old);
+    assert_eq!(site.access.audit_alarms().broken, None);
+    let told = &site.access.audit(1).await.unwrap()[0];
+    let texts = [&told.principal, &told.action, &told.subject, &told.object];
+    assert_eq!(texts, ["root", "audit-cut-accept", "lines up to 4", &old]);
+
+    // The next server sees what this one saw, and goes on with cuts.
+    let site = Site::open(directory.path(), DAYS_30).await;
+    assert_eq!(site.access.audit_alarms().broken, None);
+    assert_eq!(site.problems().await, [""; 0]);
+    let cut = site.access.audit_cut().unwrap();
+    assert_eq!((cut.number, cut.cut_at), (4, Timestamp(77)));
+    site.record(3).await;
+    site.access.keep_within_limits(in_days(31), FIRST_AGE_TURN).await.unwrap();
+    assert!(site.access.audit_cut().unwrap().number > 4);
+}
+
+#[tokio::test]
+async fn a_cut_that_no_line_tells_of_is_not_accepted() {
+    let directory = tempfile::tempdir().unwrap();
+    let site = Site::open(directory.path(), DAYS_30).await;
+    site.record(5).await;
+    // As somebody makes it who removes lines: it fits the log, and another key signed it.
+    let line = site.access.inner.store.audit_after(2, 1).await.unwrap().pop().unwrap();
+    let other = tempfile::tempdir().unwrap();
+    let other = AuditHeads::open(other.path(), None).unwrap();
+    let cut = sign(&other, &line, Timestamp(1), "audit.keep-days");
+    let site = site.with_cut(directory.path(), &cut).await;
+    let refused = site.access.accept_audit_cut(3, "root", Timestamp(1)).await;
+    assert!(matches!(refused, Err(AcceptCutError::Untold { number: 3 })), "{refused:?}");
+    assert!(site.access.audit_alarms().broken.is_some());
+    // Nor one of a log that does not go on behind it.
+    let gone = AuditCut { hash: "05".repeat(32), ..cut };
+    let gone = AuditCut { number: 4, signature: String::new(), ..gone };
+    let site = site.with_cut(directory.path(), &gone).await;
+    let refused = site.access.accept_audit_cut(4, "root", Timestamp(1)).await;
+    assert!(matches!(refused, Err(AcceptCutError::Log(AccessError::Broken(_)))), "{refused:?}");
+}
+
 /// A cut of a line that never was, signed with this key.
 fn forged(heads: &AuditHeads) -> AuditCut {
     let mut cut = AuditCut {

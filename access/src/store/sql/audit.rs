@@ -265,6 +265,22 @@ impl AuditStore for SqlStore {
         transaction.commit(ACTION).await
     }
 
+    async fn sign_cut_again(&self, cut: &AuditCut) -> Result<(), StoreError> {
+        const ACTION: &str = "sign a cut of the audit log again";
+        let mut transaction = self.database.begin().await?;
+        let text = "UPDATE access_audit_cuts SET cut_at = $1, signing_key = $2, signature = $3
+                     WHERE number = $4 AND hash = $5";
+        statement(ACTION, text)
+            .bind(cut.cut_at.0)
+            .bind(&cut.key)
+            .bind(&cut.signature)
+            .bind(cut.number)
+            .bind(&cut.hash)
+            .execute(&mut transaction)
+            .await?;
+        transaction.commit(ACTION).await
+    }
+
     async fn remove_audit(&self, number: u64, limit: u32) -> Result<u64, StoreError> {
         let text = "DELETE FROM access_audit
                      WHERE number <= $1 AND number < (SELECT MIN(number) FROM access_audit) + $2";

@@ -6,6 +6,7 @@ use api::{
     inventory::Inventory,
     labels,
     machine::{Explained, MachineSpec, Node},
+    run::VolumeUse,
     status::{NodeEnrolment, NodeEvent, NodeStatus},
 };
 use clap::Args;
@@ -20,7 +21,7 @@ use super::{
         error::Usage,
         output::{Rows, print, print_data},
         table::{Cell, Style, cells, pairs, table},
-        words::{age, or_dash},
+        words::{age, or_dash, size},
     },
     Nodes,
     devices::{self, device_counts},
@@ -73,6 +74,12 @@ fn next(node: &Node) -> String {
         (Some(runs), Some(next)) if runs == next => "same".to_owned(),
         (_, Some(next)) => next.clone(),
     }
+}
+
+/// What ephemeral volumes hold in the node's memory.
+fn volumes(all: &VolumeUse) -> String {
+    let (used, left) = (size(all.used_bytes), size(all.left_bytes));
+    format!("{} in memory, which hold {used} and may take {left} more", all.volumes)
 }
 
 fn first_address(spec: &MachineSpec) -> Option<std::net::IpAddr> {
@@ -255,6 +262,7 @@ fn one(style: Style, node: &Node, devices: &[GrantableDevice], now: Timestamp) -
     add("labels", Some(labels::line(&node.labels)).filter(|_| !node.labels.is_empty()));
     add("devices", Some(device_counts(devices)).filter(|counts| !counts.is_empty()));
     add("agent", status.agent_version.clone());
+    add("volumes", status.volumes.as_ref().map(volumes));
     add("last boot", status.boot_ms.map(|ms| format!("{}.{} s", ms / 1000, ms % 1000 / 100)));
     let unproven = status.unproven.as_ref().map(|unproven| {
         let ago = age(unproven.since, now);
@@ -371,6 +379,7 @@ pub(super) mod tests {
             refuses: None,
             epoch: 0,
             conflict: None,
+            volumes: None,
         }
     }
 
@@ -496,6 +505,7 @@ pub(super) mod tests {
             boot_ms: Some(12_345),
             armed: true,
             image: Some("debian@2".to_owned()),
+            volumes: Some(VolumeUse { volumes: 2, used_bytes: 3 << 29, left_bytes: 4 << 30 }),
             ..status(Phase::Ready)
         };
         let all = [
@@ -519,6 +529,7 @@ pub(super) mod tests {
               last seen   2026-11-23T19:59:58Z (2s ago)
               runs        debian@2
               boots next  debian@3 (not what it runs)
+              volumes     2 in memory, which hold 1.5 GiB and may take 4 GiB more
               last boot   12.3 s
               armed       yes: it may enrol
               id          6f1c1f0e-52a1-4a53-9f0b-6f5f6d1f2d11

@@ -28,6 +28,7 @@ const PRINTED: &[(&str, &[&str], &[&str])] = &[
             "token delete",
             "token rotate",
             "server recover-admin",
+            "server accept-audit-cut",
             "context remove",
         ],
         columns::DONE,

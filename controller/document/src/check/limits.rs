@@ -18,6 +18,19 @@ const MAX_WORDS_BYTES: usize = 1 << 20;
 /// Bytes of a word besides its text: its zero byte and its pointer.
 const WORD_OVERHEAD: usize = 9;
 
+/// Least size of a volume, bytes: with less somebody has forgotten the unit.
+const MIN_VOLUME_BYTES: u64 = 1 << 20;
+
+/// Holds the size of a volume against what is of use.
+pub(crate) fn volume_size(bytes: u64, path: &str, notes: &mut DiagnosticSink<'_>) {
+    if bytes < MIN_VOLUME_BYTES {
+        let message = format!(
+            "a volume of {bytes} bytes holds next to nothing; at least {MIN_VOLUME_BYTES} are taken"
+        );
+        notes.hint(path, &message, "write the unit too, such as 10GB");
+    }
+}
+
 /// Holds a job against what Linux takes.
 pub(crate) fn job(job: &Job, path: &str, notes: &mut DiagnosticSink<'_>) {
     memory(job, path, notes);

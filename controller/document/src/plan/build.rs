@@ -76,6 +76,17 @@ struct VolumeSets {
     names: Vec<usize>,
 }
 
+impl Plan {
+    /// Gives a size, bytes, to volumes of which the document says none.
+    pub fn limit_volumes(&mut self, default: u64) {
+        for stage in &mut self.stages {
+            if let StageAction::Volume { size_bytes, .. } = &mut stage.work {
+                size_bytes.get_or_insert(default);
+            }
+        }
+    }
+}
+
 impl VolumeSets {
     fn new(count: usize) -> Self {
         Self { parents: (0..count).collect(), sizes: vec![1; count], names: (0..count).collect() }
@@ -147,7 +158,8 @@ impl<'a> Builder<'a> {
     fn add_volumes(&mut self) -> Vec<StageId> {
         let mut stages = Vec::with_capacity(self.workflow.volumes.len());
         for (number, volume) in self.workflow.volumes.iter().enumerate() {
-            let work = StageAction::Volume { volume: volume.name.clone() };
+            let work =
+                StageAction::Volume { volume: volume.name.clone(), size_bytes: volume.size_bytes };
             let group = Some(self.groups.of[number]);
             stages.push(self.push(volume.name.clone(), Vec::new(), group, work));
         }

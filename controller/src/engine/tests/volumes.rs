@@ -22,7 +22,7 @@ jobs: {a: {image: docker://a, command: [x], mounts: {data: {location: /d}}}, b: 
         1   VOLUME_STORAGE_INFO data: volumes go to n2
         1   STAGE_STARTED data: started
         1   RESOURCES_ALLOCATED data: volume data goes to n2
-        1   -> n2 start volume data Volume { volume: "data" }
+        1   -> n2 start volume data Volume { volume: "data", limit_bytes: None }
         1   IMAGE_CACHE_HIT docker://a: sha256:0808080808080808080808080808080808080808080808080808080808080808 was here already, 4096 bytes
         1   STAGE_FINISHED docker://a: finished
         2   VOLUME_CREATE_STARTED data: volume data runs on n2
@@ -99,7 +99,7 @@ fn volumes_do_not_outlive_their_node() {
         1   VOLUME_STORAGE_INFO d: volumes go to n1
         1   STAGE_STARTED d: started
         1   RESOURCES_ALLOCATED d: volume d goes to n1
-        1   -> n1 start volume d Volume { volume: "d" }
+        1   -> n1 start volume d Volume { volume: "d", limit_bytes: None }
         1   IMAGE_CACHE_HIT docker://a: sha256:0808080808080808080808080808080808080808080808080808080808080808 was here already, 4096 bytes
         1   STAGE_FINISHED docker://a: finished
         2   VOLUME_CREATE_STARTED d: volume d runs on n1

@@ -49,7 +49,7 @@ impl Channel {
         let fleet = self.port.fleet.clone();
         match message {
             FromAgent::Hello { .. } => return Err(DisconnectReason::protocol("a second hello")),
-            FromAgent::Heartbeat { .. } => {}
+            FromAgent::Heartbeat { volumes, .. } => fleet.volumes_told(self.node.id, volumes)?,
             FromAgent::Inventory { inventory } => {
                 fleet.store_inventory(self.node.id, &inventory).await?;
             }

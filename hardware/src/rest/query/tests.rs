@@ -31,6 +31,7 @@ fn batch(count: usize) -> Vec<NodeAnswer> {
             refuses: None,
             epoch: 0,
             conflict: None,
+            volumes: None,
         };
         let name = format!("n{number}").parse().unwrap();
         let labels = api::labels::Labels::new();

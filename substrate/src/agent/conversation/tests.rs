@@ -4,7 +4,7 @@ use api::{
     channel::{Agreement, MAX_PROTOCOL},
     ids::Timestamp,
     inventory::PciDevice,
-    run::{RunId, RunState, WorkflowId},
+    run::{RunId, RunState, VolumeUse, WorkflowId},
 };
 use futures_util::{SinkExt as _, StreamExt as _};
 use tokio::{io::DuplexStream, task::JoinHandle, time::Instant};
@@ -63,6 +63,7 @@ impl Rig {
             runs,
             streams,
             uptime: || 42,
+            volumes: watch::channel(VolumeUse::default()).1,
             session: Session::default(),
         };
         Self {
@@ -193,7 +194,7 @@ fn inventory(seq: u64, ack: u64, name: &str) -> Frame<FromAgent> {
 }
 
 fn heartbeat(seq: u64) -> Frame<FromAgent> {
-    Frame { seq, ack: 0, message: Some(FromAgent::Heartbeat { uptime_seconds: 42 }) }
+    Frame { seq, ack: 0, message: Some(FromAgent::Heartbeat { uptime_seconds: 42, volumes: None }) }
 }
 
 /// A new session without runs begins with this.

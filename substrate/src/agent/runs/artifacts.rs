@@ -15,13 +15,16 @@ use std::{
 
 use api::{
     ids::Digest,
-    run::{RunSpec, Source, Work},
+    run::{RunSpec, Source, VolumeUse, Work},
 };
 use reqwest::{StatusCode, header::RANGE};
 use ring::digest::{Context, SHA256};
-use tokio::io::AsyncWriteExt;
+use tokio::{io::AsyncWriteExt, sync::watch};
 
-use super::servers::{Servers, ServersError};
+use super::{
+    servers::{Servers, ServersError},
+    volumes::is_in_memory,
+};
 use crate::{
     agent::backoff::{agent_backoff, jitter},
     clock,
@@ -151,6 +154,8 @@ type Locks = Mutex<BTreeMap<Digest, Arc<tokio::sync::Mutex<()>>>>;
 pub struct Artifacts {
     directory: PathBuf,
     servers: Servers,
+    /// What volumes hold in memory, as it was looked at last.
+    volumes: watch::Receiver<VolumeUse>,
     /// Held while one is fetched. There are as many as digests are being waited for.
     fetching: Locks,
     /// Held while files are looked for or deleted.
@@ -160,8 +165,9 @@ pub struct Artifacts {
 impl Artifacts {
     /// Files of these servers in this directory.
     #[must_use]
-    pub fn new(directory: PathBuf, servers: Servers) -> Self {
-        Self { directory, servers, fetching: Mutex::default(), shelf: Mutex::default() }
+    pub fn new(directory: PathBuf, servers: Servers, volumes: watch::Receiver<VolumeUse>) -> Self {
+        let (fetching, shelf) = (Mutex::default(), Mutex::default());
+        Self { directory, servers, volumes, fetching, shelf }
     }
 
     /// The file, fetched if it is not there.
@@ -201,6 +207,10 @@ impl Artifacts {
         fs::create_dir_all(&self.directory).map_err(write)?;
         let available =
             linux::mount::available_bytes(&self.directory).map_err(|error| write(error.errno))?;
+        // In memory, what volumes hold is taken from the same: the root's file system does not know it.
+        let in_memory = is_in_memory(&self.directory);
+        let held = if in_memory { self.volumes.borrow().used_bytes } else { 0 };
+        let available = available.saturating_sub(held);
         let needed = size.saturating_add(SPACE_TO_SPARE);
         if available < needed {
             return Err(ArtifactError::Space {

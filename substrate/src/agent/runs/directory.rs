@@ -340,7 +340,7 @@ mod tests {
             workflow: WorkflowId(uuid::Uuid::from_u128(8)),
             subject: "volume v".into(),
             user: RunUser { name: "u".into(), uid: 1000, gid: 1000, groups: Vec::new() },
-            work: Work::Volume { volume: "v".into() },
+            work: Work::Volume { volume: "v".into(), limit_bytes: None },
             timeout_seconds: 10,
             forbidden: Vec::new(),
             awaits_release: false,

@@ -11,6 +11,7 @@ use super::{
     job::{self, Containers},
     report::{RunProgress, RunReporter, end, stop_ordered},
     transfer::{Progress, Transfer, TransferError},
+    volumes::VolumeError,
 };
 use crate::{
     clock,
@@ -96,8 +97,8 @@ fn usage_of(work: &Work, moved_bytes: u64) -> Usage {
 
 async fn work<C: Containers>(node: &Node<C>, progress: &Progress<'_>, spec: &RunSpec) -> Outcome {
     let done = match &spec.work {
-        Work::Volume { volume } => {
-            node.volumes.create(spec.workflow, volume, &spec.user).map_err(Into::into)
+        Work::Volume { volume, limit_bytes } => {
+            node.volumes.create(spec.workflow, volume, &spec.user, *limit_bytes).map_err(Into::into)
         }
         Work::Ingress { volume, path, source } => {
             Transfer::new(node, spec, progress, volume, path).fetch(source).await
@@ -112,6 +113,10 @@ async fn work<C: Containers>(node: &Node<C>, progress: &Progress<'_>, spec: &Run
         Ok(()) => Outcome::Exited { code: 0 },
         // It is no failure of the work: it waits for an agent that can do it.
         Err(error @ TransferError::UnknownKind) => Outcome::Refused { why: error.to_string() },
+        // Nor is what other volumes of the node keep from it.
+        Err(TransferError::Volume(error @ VolumeError::TooManyVolumes(_))) => {
+            Outcome::Refused { why: error.to_string() }
+        }
         Err(error) => {
             let transient = error.is_transient();
             Outcome::Failed { why: format!("{:#}", anyhow::Error::from(error)), transient }

@@ -31,7 +31,7 @@ const LOOKUP_ATTEMPTS: usize = 2;
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum Forbidden {
     /// A port of the server's.
-    #[error("{0} is a port that nodes boot and enrol by: no transfer goes there")]
+    #[error("{0} is a port of the server: no transfer goes there")]
     ServerPort(SocketAddr),
     /// An address that is no peer's.
     #[error("{address} is {use_of}: no transfer goes there")]
@@ -173,7 +173,7 @@ mod tests {
         let error = reach.check_found("HEAD", &found).unwrap_err();
         assert_eq!(
             error.to_string(),
-            "192.0.2.1:9480 is a port that nodes boot and enrol by: no transfer goes there"
+            "192.0.2.1:9480 is a port of the server: no transfer goes there"
         );
     }
 

@@ -208,6 +208,8 @@ impl Rig {
             images: at("images"),
             artifacts: at("artifacts"),
             volumes: at("volumes"),
+            // Nothing is mounted on the machine that runs tests.
+            limits_volumes: false,
             authorities: at("none.pem"),
             // Where the stores of these tests are; of the rest of loopback nothing.
             near: vec!["127.0.0.1".parse().unwrap()],
@@ -281,6 +283,11 @@ impl Rig {
 
 /// What no transfer may reach.
 const FORBIDDEN: &str = "127.0.0.1:9480";
+
+/// Makes the volume `v`.
+fn volume_work() -> Work {
+    Work::Volume { volume: "v".into(), limit_bytes: None }
+}
 
 fn spec(number: u128, work: Work) -> RunSpec {
     let (uid, gid) = linux::root::own_ids();
@@ -723,7 +730,7 @@ async fn files_go_through_a_volume_and_jobs_need_theirs() {
     };
     assert_eq!(why, "the volume v is not on this node; it was removed, or the node was rebooted");
     let volume = || "v".to_owned();
-    assert!(agent.run(spec(2, Work::Volume { volume: volume() })).await.outcome.is_success());
+    assert!(agent.run(spec(2, volume_work())).await.outcome.is_success());
     let (digest, size) = rig.artifact(b"contents");
     let source = Source::Artifact { digest, size };
     let ingress = Work::Ingress { volume: volume(), path: "a/b".into(), source };
@@ -768,7 +775,7 @@ async fn what_does_not_exist_fails_and_what_takes_too_long_times_out() {
     );
     assert_eq!(*rig.world.launched.lock().unwrap(), []);
 
-    assert!(agent.run(spec(2, Work::Volume { volume: "v".into() })).await.outcome.is_success());
+    assert!(agent.run(spec(2, volume_work())).await.outcome.is_success());
     // Nobody listens there, so it is tried again and again.
     let source = Source::Http { url: "http://user:secret@127.0.0.1:9/x?key=secret".into() };
     let ingress = Work::Ingress { volume: "v".into(), path: "f".into(), source };
@@ -800,7 +807,11 @@ async fn what_does_not_exist_fails_and_what_takes_too_long_times_out() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_download_that_breaks_off_goes_on_and_wrong_bytes_are_refused() {
     let rig = Rig::new().await;
-    let artifacts = Artifacts::new(rig.places().artifacts, Servers::new(rig.identity.subscribe()));
+    let artifacts = Artifacts::new(
+        rig.places().artifacts,
+        Servers::new(rig.identity.subscribe()),
+        watch::channel(VolumeUse::default()).1,
+    );
     let content: Vec<u8> = (0..=255).cycle().take(100_000).collect();
     let (digest, size) = rig.artifact(&content);
     *rig.shelf.cut.lock().unwrap() = Some(40_000);
@@ -835,7 +846,7 @@ async fn a_download_that_breaks_off_goes_on_and_wrong_bytes_are_refused() {
 async fn no_transfer_reaches_the_servers_own_ports_or_the_node_itself() {
     let rig = Rig::new().await;
     let mut agent = rig.start();
-    assert!(agent.run(spec(1, Work::Volume { volume: "v".into() })).await.outcome.is_success());
+    assert!(agent.run(spec(1, volume_work())).await.outcome.is_success());
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
     let elsewhere = listener.local_addr().unwrap();
     tokio::spawn(async move {

@@ -25,8 +25,7 @@ use tokio_util::io::ReaderStream;
 
 use super::{
     Node,
-    artifacts::{ArtifactError, SPACE_TO_SPARE, is_passing},
-    fitness,
+    artifacts::{ArtifactError, is_passing},
     public_http::{self, Direction, PublicHttpError},
     reach::{Forbidden, Reach},
     servers::ServersError,
@@ -39,6 +38,7 @@ use crate::{
 
 mod directory;
 mod progress;
+mod room;
 
 pub use progress::Progress;
 
@@ -132,6 +132,17 @@ pub enum TransferError {
     /// The node's disk is nearly full.
     #[error("the node has {0} bytes left for volumes")]
     Space(u64),
+    /// The volume holds as much as it may.
+    #[error(
+        "the volume {volume} is full: it may hold {limit} bytes (its `size` in the document; `jobs.volume-gib` \
+         of the server where it has none)"
+    )]
+    VolumeFull {
+        /// The volume.
+        volume: String,
+        /// What it may hold, bytes.
+        limit: u64,
+    },
     /// What the agent writes where volumes are in memory counts as no job's.
     #[error("the node has no memory to spare for volumes: {0}")]
     Memory(String),
@@ -147,9 +158,11 @@ impl TransferError {
         match self {
             Self::Volume(error) => error.is_transient(),
             Self::Artifact(error) => error.is_transient(),
-            Self::Client(_) | Self::UnknownKind | Self::NoDirectory { .. } | Self::Changed(_) => {
-                false
-            }
+            Self::Client(_)
+            | Self::UnknownKind
+            | Self::NoDirectory { .. }
+            | Self::Changed(_)
+            | Self::VolumeFull { .. } => false,
             Self::Status { status, .. } => is_passing(*status),
             Self::Http { source, .. } => {
                 !source.is_builder() && !source.is_redirect() && !is_out_of_reach(source)
@@ -348,47 +361,32 @@ impl<'a, C> Transfer<'a, C> {
     async fn get(&self, client: &reqwest::Client, url: &str) -> Result<u64, TransferError> {
         let moved = self.progress.begins(format!("GET {}", shown(url)));
         let mut response = answer(client.get(url).send().await, url)?;
-        let available = self.node.volumes.available_bytes();
-        if response
-            .content_length()
-            .is_some_and(|length| length.saturating_add(SPACE_TO_SPARE) > available)
-        {
-            return Err(TransferError::Space(available));
-        }
-        self.check_room()?;
+        self.check_room(0)?;
+        // Before its length is held against the room: what a try of before left makes room.
         let mut file = tokio::fs::File::from_std(self.create()?);
+        self.check_room(response.content_length().unwrap_or(0))?;
         let (mut length, mut measured) = (0_u64, 0_u64);
         while let Some(chunk) = response.chunk().await.map_err(broken(url))? {
-            file.write_all(&chunk).await.map_err(cannot("write"))?;
+            file.write_all(&chunk).await.map_err(|error| self.not_written(error))?;
             length += chunk.len() as u64;
             moved.store(length, Ordering::Relaxed);
             if length - measured >= MEASURE_EVERY {
                 measured = length;
-                self.check_room()?;
+                self.check_room(0)?;
             }
         }
-        file.flush().await.map_err(cannot("write"))?;
+        file.flush().await.map_err(|error| self.not_written(error))?;
         self.progress.succeeded();
         Ok(length)
-    }
-
-    /// Whether volumes can take more.
-    fn check_room(&self) -> Result<(), TransferError> {
-        let available = self.node.volumes.available_bytes();
-        if available < SPACE_TO_SPARE {
-            return Err(TransferError::Space(available));
-        }
-        let Node { places, volumes, .. } = self.node;
-        fitness::memory_shortage(&places.machine, volumes.is_in_memory())
-            .map_or(Ok(()), |short| Err(TransferError::Memory(short)))
     }
 
     async fn copy(&self, artifact: &Path) -> Result<u64, TransferError> {
         let mut file = tokio::fs::File::from_std(self.create()?);
         let mut artifact =
             tokio::fs::File::open(artifact).await.map_err(cannot("read the contents of"))?;
-        let length = tokio::io::copy(&mut artifact, &mut file).await.map_err(cannot("write"))?;
-        file.flush().await.map_err(cannot("write"))?;
+        let copied = tokio::io::copy(&mut artifact, &mut file).await;
+        let length = copied.map_err(|error| self.not_written(error))?;
+        file.flush().await.map_err(|error| self.not_written(error))?;
         Ok(length)
     }
 

@@ -1,4 +1,5 @@
-//! Ephemeral volumes: `VOLUMES/WORKFLOW/NAME`, owned by the user, mode 0700, on this node alone.
+//! Ephemeral volumes: `VOLUMES/WORKFLOW/NAME`, owned by the user, mode 0700, on this node alone. In memory
+//! each is a file system of its own, which has a limit ([`room`]); on a disk it is a directory.
 //!
 //! Whatever is in a volume was written by jobs. So paths in it are resolved by the kernel beneath the volume, without
 //! symbolic links and without crossing mounts (`openat2`), and only regular files are opened.
@@ -15,6 +16,7 @@ use std::{
 };
 
 use api::run::{RunUser, WorkflowId};
+use linux::LinuxError;
 use nix::{
     errno::Errno,
     fcntl::{OFlag, OpenHow, ResolveFlag, openat2},
@@ -26,8 +28,10 @@ use nix::{
 };
 
 pub use directory::{Listing, MAX_DEPTH, MAX_ENTRIES, VolumeDirectory};
+pub use room::{FIT_INTERVAL, MAX_MOUNTED, VolumeRoom};
 
 mod directory;
+mod room;
 
 /// Longest name of a volume, bytes: that of a file.
 const MAX_NAME_BYTES: usize = 255;
@@ -72,6 +76,18 @@ pub enum VolumeError {
         /// How many are taken.
         limit: usize,
     },
+    /// The node has as many volumes as it can have.
+    #[error("cannot make the volume {0}: the node has {MAX_MOUNTED} already")]
+    TooManyVolumes(String),
+    /// It cannot be made a file system of its own.
+    #[error("cannot limit the volume {volume}")]
+    Limit {
+        /// The volume.
+        volume: String,
+        /// Why.
+        #[source]
+        source: LinuxError,
+    },
     /// The system refused.
     #[error("cannot {step} {path} in the volume {volume}{hint}")]
     System {
@@ -95,6 +111,8 @@ impl VolumeError {
     pub fn is_transient(&self) -> bool {
         match self {
             Self::System { source, .. } => is_transient(source),
+            Self::Limit { source, .. } => is_transient(&source.errno),
+            Self::TooManyVolumes(_) => true,
             _ => false,
         }
     }
@@ -115,6 +133,14 @@ pub fn is_transient(error: &io::Error) -> bool {
     error.raw_os_error().is_some_and(|raw| passing.contains(&Errno::from_raw(raw)))
 }
 
+/// Whether what is written to a directory stays in memory: it is on a tmpfs, or on the node's root, whose
+/// writable layer stage 1 makes in one.
+#[must_use]
+pub fn is_in_memory(directory: &Path) -> bool {
+    let kind = statfs(directory).map(|found| found.filesystem_type());
+    kind.is_ok_and(|kind| kind == TMPFS_MAGIC || kind == OVERLAYFS_SUPER_MAGIC)
+}
+
 /// What a transfer out of a volume takes.
 #[derive(Debug)]
 pub enum Kept {
@@ -128,13 +154,15 @@ pub enum Kept {
 #[derive(Debug, Clone)]
 pub struct Volumes {
     directory: PathBuf,
+    /// Those in memory become file systems.
+    has_limits: bool,
 }
 
 impl Volumes {
-    /// Volumes below this directory.
+    /// Volumes below this directory. `has_limits`: those in memory have limits, as on a node.
     #[must_use]
-    pub fn new(directory: PathBuf) -> Self {
-        Self { directory }
+    pub fn new(directory: PathBuf, has_limits: bool) -> Self {
+        Self { directory, has_limits }
     }
 
     /// Where a volume is, or would be.
@@ -163,7 +191,8 @@ impl Volumes {
         Err(VolumeError::Missing(volume.to_owned()))
     }
 
-    /// Makes a volume of the user's. One that exists stays as it is, with its contents.
+    /// Makes a volume of the user's that may hold `limit` bytes; without a limit, what the node's root
+    /// has in all. One that exists stays as it is, with its contents.
     ///
     /// # Errors
     /// [`VolumeError`].
@@ -172,6 +201,7 @@ impl Volumes {
         workflow: WorkflowId,
         volume: &str,
         user: &RunUser,
+        limit: Option<u64>,
     ) -> Result<(), VolumeError> {
         let path = self.path(workflow, volume)?;
         let make = || {
@@ -183,9 +213,16 @@ impl Volumes {
                 Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
                 made => made?,
             }
-            chown(&path, Some(user.uid), Some(user.gid))
+            chown(&path, Some(user.uid), Some(user.gid))?;
+            // What an agent of before made may hold something that a mount would hide.
+            fs::read_dir(&path).map(|mut entries| entries.next().is_none())
         };
-        make().map_err(|source| self.system("make", volume, "the directory", source))
+        let is_empty =
+            make().map_err(|source| self.system("make", volume, "the directory", source))?;
+        if self.has_limits && is_empty && self.is_in_memory() {
+            self.limit(&path, volume, user, limit)?;
+        }
+        Ok(())
     }
 
     /// An empty file for writing, the user's; directories on the way are made, the user's too.
@@ -254,18 +291,10 @@ impl Volumes {
         Ok(Kept::File(file, length))
     }
 
-    /// Bytes that volumes can still take.
-    #[must_use]
-    pub fn available_bytes(&self) -> u64 {
-        linux::mount::available_bytes(&self.directory).unwrap_or(u64::MAX)
-    }
-
-    /// Whether what is written to volumes stays in memory: they are on a tmpfs, or on the node's root,
-    /// whose writable layer stage 1 makes in one.
+    /// Whether what is written to volumes stays in memory.
     #[must_use]
     pub fn is_in_memory(&self) -> bool {
-        let kind = statfs(&self.directory).map(|found| found.filesystem_type());
-        kind.is_ok_and(|kind| kind == TMPFS_MAGIC || kind == OVERLAYFS_SUPER_MAGIC)
+        is_in_memory(&self.directory)
     }
 
     /// Workflows that have volumes here, as far as their directory can be read.
@@ -275,8 +304,10 @@ impl Volumes {
         entries.filter_map(|entry| entry.file_name().to_str()?.parse().ok()).collect()
     }
 
-    /// Deletes all volumes of a workflow: out of sight at once, off the disk soon, also after a restart of the agent.
+    /// Deletes all volumes of a workflow: out of sight at once, off the disk soon, also after a restart of the agent. What is
+    /// a file system gives its memory back when the last who uses it is gone.
     pub fn remove(&self, workflow: WorkflowId) {
+        room::detach_below(&self.directory.join(workflow.to_string()));
         let (from, to) = (
             self.directory.join(workflow.to_string()),
             self.directory.join(format!("{workflow}.old")),
@@ -300,9 +331,12 @@ impl Volumes {
         tokio::task::spawn_blocking(move || {
             let Ok(entries) = fs::read_dir(&directory) else { return };
             for path in entries.flatten().map(|entry| entry.path()) {
-                if path.extension() == Some(OsStr::new("old"))
-                    && let Err(error) = delete(&path)
-                {
+                if path.extension() != Some(OsStr::new("old")) {
+                    continue;
+                }
+                // Of an agent of before, which knew no volumes that are file systems.
+                room::detach_below(&path);
+                if let Err(error) = delete(&path) {
                     tracing::error!(path = %path.display(), %error, "cannot delete removed volumes");
                 }
             }

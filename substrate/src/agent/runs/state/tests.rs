@@ -16,7 +16,7 @@ fn spec(number: u8) -> Box<RunSpec> {
         workflow: WorkflowId(uuid::Uuid::from_bytes([1; 16])),
         subject: format!("job j{number}"),
         user: RunUser { name: "u".into(), uid: 1000, gid: 1000, groups: Vec::new() },
-        work: Work::Volume { volume: "v".into() },
+        work: Work::Volume { volume: "v".into(), limit_bytes: None },
         timeout_seconds: 10,
         forbidden: Vec::new(),
         awaits_release: false,

@@ -115,7 +115,7 @@ impl Agent {
 async fn with_volume() -> (Rig, Agent, PathBuf) {
     let rig = Rig::new().await;
     let mut agent = rig.start();
-    let volume = spec(1, Work::Volume { volume: "v".into() });
+    let volume = spec(1, volume_work());
     let path = rig.places().volumes.join(volume.workflow.to_string()).join("v");
     assert!(agent.run(volume).await.outcome.is_success());
     (rig, agent, path)

@@ -5,6 +5,8 @@ use std::{
     os::unix::fs::symlink,
 };
 
+use linux::mount;
+
 use super::*;
 
 fn workflow() -> WorkflowId {
@@ -18,8 +20,8 @@ fn me() -> RunUser {
 
 fn rig() -> (tempfile::TempDir, Volumes, PathBuf) {
     let place = tempfile::tempdir().unwrap();
-    let volumes = Volumes::new(place.path().join("volumes"));
-    volumes.create(workflow(), "data", &me()).unwrap();
+    let volumes = Volumes::new(place.path().join("volumes"), false);
+    volumes.create(workflow(), "data", &me(), None).unwrap();
     let path = volumes.existing(workflow(), "data").unwrap();
     (place, volumes, path)
 }
@@ -45,7 +47,7 @@ fn a_file_goes_in_and_comes_out() {
         assert_eq!((found.as_str(), length), (content, content.len() as u64));
     }
     // Made once more, it keeps what it holds.
-    volumes.create(workflow(), "data", &me()).unwrap();
+    volumes.create(workflow(), "data", &me(), None).unwrap();
     assert!(path.join("in/deep/er.txt").exists());
 }
 
@@ -57,7 +59,7 @@ async fn workflows_with_volumes_are_told_until_they_are_removed() {
     fs::create_dir(own_directory.join("something else")).unwrap();
     volumes.remove(workflow());
     assert_eq!(volumes.workflows(), []);
-    assert_eq!(Volumes::new("/nonexistent".into()).workflows(), []);
+    assert_eq!(Volumes::new("/nonexistent".into(), true).workflows(), []);
 }
 
 #[test]
@@ -177,7 +179,7 @@ fn names_that_are_none() {
     let (_place, volumes, _) = rig();
     for name in ["", ".", "..", "a/b", &"n".repeat(256)] {
         assert!(
-            matches!(volumes.create(workflow(), name, &me()), Err(VolumeError::Name(_))),
+            matches!(volumes.create(workflow(), name, &me(), None), Err(VolumeError::Name(_))),
             "{name}"
         );
     }
@@ -200,5 +202,83 @@ async fn removal_takes_links_and_not_what_they_lead_to() {
     }
     assert!(kept.join("file").exists());
     // Nothing of it is in the way of a new one.
-    volumes.create(workflow(), "data", &me()).unwrap();
+    volumes.create(workflow(), "data", &me(), None).unwrap();
+}
+
+/// Root only: a tmpfs in the place of a node's root, in a mount namespace of this thread.
+#[test]
+fn privileged_a_volume_in_memory_holds_its_limit_and_no_more() {
+    let place = tempfile::tempdir().unwrap();
+    std::thread::scope(|scope| {
+        let test = scope.spawn(|| {
+            linux::namespace::enter_private_mounts().unwrap();
+            let options = format!("size={}", 96 << 20);
+            let (root, flags) = (place.path(), mount::Flags::empty());
+            mount::mount(Path::new("tmpfs"), root, "tmpfs", flags, &options).unwrap();
+            let runtime =
+                tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+            runtime.block_on(limits_in_memory(&root.join("volumes")));
+            mount::unmount(root).unwrap();
+        });
+        test.join().unwrap();
+    });
+    assert_eq!(fs::read_dir(place.path()).unwrap().count(), 0, "only in the thread's namespace");
+}
+
+/// Writes `mib` MiB into a file of a volume, as a job does.
+fn fill(path: &Path, name: &str, mib: usize) -> io::Result<()> {
+    let mut file = File::options().create(true).append(true).open(path.join(name))?;
+    file.write_all(&vec![7; mib << 20])
+}
+
+async fn limits_in_memory(directory: &Path) {
+    let volumes = Volumes::new(directory.to_owned(), true);
+    let make = |volumes: &Volumes, name: &str, limit: Option<u64>| {
+        volumes.create(workflow(), name, &me(), limit).unwrap();
+        volumes.existing(workflow(), name).unwrap()
+    };
+    let small = make(&volumes, "small", Some(1 << 20));
+    assert_eq!(fs::metadata(&small).unwrap().permissions().mode() & 0o777, 0o700);
+    let full = fill(&small, "file", 2).unwrap_err();
+    assert_eq!(full.raw_os_error(), Some(libc::ENOSPC));
+    // Nor do empty files take the kernel's memory without end.
+    let many = (0..2_000).find_map(|number| File::create(small.join(number.to_string())).err());
+    assert_eq!(many.unwrap().raw_os_error(), Some(libc::ENOSPC));
+
+    // 96 MiB, of which 64 are left alone and 1 is taken: whoever has no limit has the rest.
+    let large = make(&volumes, "large", None);
+    let other = make(&volumes, "other", Some(1 << 40));
+    assert_eq!(volumes.room(workflow(), "other").limit, Some(1 << 40));
+    assert_eq!(fill(&large, "file", 64).unwrap_err().raw_os_error(), Some(libc::ENOSPC));
+    let used = volumes.fit();
+    assert!(used.volumes == 3 && used.left_bytes < 64 << 10, "{used:?}");
+    let full = fill(&other, "file", 1).unwrap_err();
+    assert_eq!(full.raw_os_error(), Some(libc::ENOSPC), "the node has no more for any of them");
+    assert!(fill(directory, "of the node", 16).is_ok(), "the root has its own room");
+    fs::remove_file(directory.join("of the node")).unwrap();
+
+    // An agent that starts finds them, with their limits; what they hold is not covered by a mount.
+    let volumes = Volumes::new(directory.to_owned(), true);
+    for volume in [&large, &other] {
+        fs::remove_file(volume.join("file")).unwrap();
+    }
+    let _ = volumes.fit();
+    fill(&other, "file", 8).unwrap();
+    make(&volumes, "other", Some(1));
+    assert_eq!(fs::metadata(other.join("file")).unwrap().len(), 8 << 20);
+    assert_eq!(volumes.room(workflow(), "other").limit, Some(1 << 40));
+    let before = directory.join(workflow().to_string()).join("before");
+    fs::create_dir(&before).unwrap();
+    fill(&before, "file", 1).unwrap();
+    make(&volumes, "before", None);
+    assert!(before.join("file").exists(), "an agent of before made it");
+    assert_eq!(volumes.room(workflow(), "before").limit, None);
+
+    let open = File::open(large.join(".")).unwrap();
+    volumes.remove(workflow());
+    assert_eq!(room::limited(directory).unwrap(), [], "also one that is in use");
+    drop(open);
+    while fs::read_dir(directory).unwrap().count() > 0 {
+        tokio::time::sleep(std::time::Duration::from_millis(5)).await;
+    }
 }
