@@ -10,7 +10,6 @@ use std::{
 use access::SessionLimits;
 use api::{channel::MAX_FLEET_SERVERS, problem::Diagnostic};
 use fleet::FleetConfig;
-use image_catalog::ImageLimits;
 use ipnet::Ipv4Net;
 use provisioner::{DhcpConfig, DhcpMode, DhcpSubnet, FirmwareFiles, ProvisionerConfig, is_domain};
 use tracing_subscriber::filter::{LevelFilter, Targets};

@@ -4,7 +4,7 @@ use api::{
     problem::Diagnostic,
     run::{DEFAULT_LOG_MIB, DEFAULT_VOLUME_GIB, LOG_MIB, VOLUME_GIB},
 };
-use controller::ImageLimits;
+use image_catalog::ImageLimits;
 
 use super::super::raw::{Raw, diagnostic};
 
