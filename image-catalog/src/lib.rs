@@ -155,8 +155,16 @@ impl ImageCatalog {
     /// once.
     pub async fn serve(&self, shutdown: CancellationToken) {
         self.os.resume();
-        let removing = removal::remove_unused_for_ever(&self.os, &self.jobs, self.job_limits);
-        let _stopped = shutdown.run_until_cancelled(removing).await;
+        let (os, jobs) = (self.os.clone(), self.jobs.clone());
+        let mut removing = tokio::spawn(removal::remove_unused_for_ever(os, jobs, self.job_limits));
+        tokio::select! {
+            () = shutdown.cancelled() => removing.abort(),
+            // Files that stay are no reason to stop what serves nodes and jobs.
+            Err(error) = &mut removing => {
+                tracing::error!("unused images are removed no more: {error}");
+                shutdown.cancelled().await;
+            }
+        }
         self.os.close();
     }
 }

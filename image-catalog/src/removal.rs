@@ -4,7 +4,7 @@
 //! at the start            OS images: what a killed import left, unless it goes on
 //! after a minute          both; what was being fetched when the server ended is taken up by then
 //! then every hour         both; what one removal could not do, the next one does
-//! a fetch has failed      both, a minute after the removal before at the earliest
+//! a fetch has failed      job images, a minute after the removal before at the earliest
 //! an import has failed,   OS images, at once ([`crate::os`])
 //! a version is deleted
 //! ```
@@ -59,8 +59,8 @@ pub(crate) async fn remove_all_but(
 /// Removes what nothing needs, now and again. Dropped, it begins nothing new; a removal of files
 /// that goes on then comes to its end.
 pub(crate) async fn remove_unused_for_ever(
-    os: &OsImages,
-    jobs: &JobImages,
+    os: OsImages,
+    jobs: JobImages,
     limits: ImageLimits,
 ) -> Infallible {
     os.remove_unused().await;
@@ -68,11 +68,14 @@ pub(crate) async fn remove_unused_for_ever(
     // A new warning is a line of the log; the same one every hour is none.
     let mut told = None;
     loop {
-        tokio::select! {
-            () = tokio::time::sleep(pause) => {}
-            () = jobs.failed(), if pause == EVERY => {}
+        // Users' fetches may fail as often as they like: OS images are not looked through for them.
+        let is_time = tokio::select! {
+            () = tokio::time::sleep(pause) => true,
+            () = jobs.failed(), if pause == EVERY => false,
+        };
+        if is_time {
+            os.remove_unused().await;
         }
-        os.remove_unused().await;
         match jobs.remove_unused(clock::now(), limits).await {
             Ok(None) => told = None,
             Ok(Some(unknown)) if told.as_ref() == Some(&unknown) => {}

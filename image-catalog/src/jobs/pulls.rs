@@ -174,9 +174,12 @@ impl Pulls {
         words.collect()
     }
 
-    /// How many wait for their turn.
+    /// How many wait for their turn. Imports, which are converted in turn with them, are not counted.
     pub(super) fn queued(&self) -> usize {
-        self.transfers.waiting() + self.conversions.waiting()
+        let is_queued = |pull: &&Pull| {
+            pull.transfer.standing().or_else(|| pull.conversion.standing()).is_some()
+        };
+        self.lock().pulls.values().filter(is_queued).count()
     }
 
     fn lock(&self) -> MutexGuard<'_, Board> {

@@ -19,15 +19,18 @@ use image_store::{
     oci::{Document, MAX_DOCUMENT_BYTES, digest_of},
 };
 
-use super::{ImagesInUse, JobImages, causes};
+use super::{ImagesInUse, JobImageUsers, JobImages, causes};
 use crate::{
     removal::{RemovalError, remove_all_but},
-    store::{KeptImage, Write},
+    store::{KeptImage, StoreError, Write},
 };
 
 /// Time that its user has to name an image that was brought, where they have no room for others,
 /// seconds.
 const NAMED_WITHIN_SECONDS: i64 = 600;
+
+/// Images that one transaction writes: far from [`database::MAX_TRANSACTION`], also on a slow disk.
+const MAX_WRITES_AT_ONCE: usize = 256;
 
 /// A day, seconds.
 const DAY_SECONDS: i64 = 86_400;
@@ -105,26 +108,51 @@ impl JobImages {
             Ok((needed, gone, converted))
         });
         let (needed, gone, converted) = looking.await??;
-        let mut writes = touched;
-        writes.extend(converted);
-        writes.extend(gone.iter().map(|manifest| Write::ForgetJobImage(*manifest)));
-        // What goes makes room, also for the next try of this.
-        match self.store.commit(&writes).await {
-            Ok(()) => {
-                self.forget_uses(&recent);
-                gone.iter().for_each(|manifest| users.release(manifest));
-            }
+        // Files go whether or not this is kept: that makes room, also for the next try.
+        if let Err(error) = self.forget_rows(&gone, users.as_ref()).await {
+            tracing::warn!("removed job images stay in their table: {}", causes(&error));
+        }
+        let writes = touched.into_iter().chain(converted);
+        let stays = |write: &Write| match write {
+            Write::PutJobImage { image, .. } => !gone.contains(&image.manifest),
+            _ => true,
+        };
+        let writes: Vec<Write> = writes.filter(stays).collect();
+        match self.commit_in_chunks(&writes).await {
+            Ok(()) => self.forget_uses(&recent),
             Err(error) => tracing::warn!("uses of job images are not kept: {}", causes(&error)),
         }
         let Removed { blobs, partial, bytes } = remove_all_but(removal, needed).await?;
         if blobs + partial > 0 || !gone.is_empty() {
             tracing::info!(
-                "removed {} job images that no workflow has used for long, with {blobs} files that \
+                "removed {} job images that nobody has used for long, with {blobs} files that \
                  nothing needs and {partial} broken downloads, {bytes} bytes",
                 gone.len()
             );
         }
         Ok(None)
+    }
+
+    /// Forgets images, and then those who are charged with them are so no more.
+    async fn forget_rows(
+        &self,
+        gone: &BTreeSet<Digest>,
+        users: &dyn JobImageUsers,
+    ) -> Result<(), StoreError> {
+        let gone: Vec<&Digest> = gone.iter().collect();
+        for some in gone.chunks(MAX_WRITES_AT_ONCE) {
+            let writes: Vec<Write> = some.iter().map(|one| Write::ForgetJobImage(**one)).collect();
+            self.store.commit(&writes).await?;
+            some.iter().for_each(|manifest| users.release(manifest));
+        }
+        Ok(())
+    }
+
+    async fn commit_in_chunks(&self, writes: &[Write]) -> Result<(), StoreError> {
+        for some in writes.chunks(MAX_WRITES_AT_ONCE) {
+            self.store.commit(some).await?;
+        }
+        Ok(())
     }
 
     /// Uses that are on disk; an image that was used again since has another time.

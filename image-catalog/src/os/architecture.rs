@@ -1,7 +1,7 @@
 //! What this server boots, and images for other machines.
 //!
 //! Stage 1 and the agent of every node are the substrate program, so its header says what machines
-//! this server boots: [`booted_by`] is the one place that does. OsImages of other architectures are
+//! this server boots: [`booted_by`] is the one place that does. Images of other architectures are
 //! kept without kernels and stage 1. If the substrate program is another one day, they get theirs
 //! as every image does ([`super::import::rebuild_all`]).
 

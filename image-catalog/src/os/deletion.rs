@@ -1,7 +1,7 @@
 //! The deletion of versions that nobody uses: no boot chooses one meanwhile, and nobody else
 //! changes which there are. Who uses them says [`NodeImages`].
 
-use std::{error::Error, fmt, pin::pin, sync::Arc, time::Duration};
+use std::{error::Error, fmt, sync::Arc, time::Duration};
 
 use api::ids::ImageName;
 use async_trait::async_trait;
@@ -91,6 +91,8 @@ pub enum DeleteError {
 pub(crate) struct Deleting {
     choosing: OwnedRwLockWriteGuard<()>,
     numbering: OwnedMutexGuard<()>,
+    /// [`NodeImages::turn`].
+    turn: Option<OwnedMutexGuard<()>>,
 }
 
 impl OsImages {
@@ -120,42 +122,18 @@ impl OsImages {
         if there().is_empty() {
             return Err(unknown());
         }
-        let deleting = self.deleting().await.ok_or(DeletionRefused::Busy)?;
+        let mut deleting = self.deleting().await.ok_or(DeletionRefused::Busy)?;
         // An import or another deletion may have ended while it was waited for.
         let versions = there();
         if versions.is_empty() {
             return Err(unknown());
         }
         users.check_unused(&name, &versions)?;
-        Ok(self.carry_out(turn, name, versions, deleting).await?)
-    }
-
-    /// Deletes versions, and gives the turn back once nobody can be given them any more: changes of
-    /// who uses what wait for no transaction of it.
-    async fn carry_out(
-        &self,
-        turn: OwnedMutexGuard<()>,
-        name: ImageName,
-        versions: Vec<u32>,
-        deleting: Deleting,
-    ) -> Result<(), DeleteError> {
+        // It goes with the deletion, which goes on when nobody waits for it any more.
+        deleting.turn = Some(turn);
         let numbers: Vec<String> = versions.iter().map(u32::to_string).collect();
         access::record_object(&format!("image {name}@{}", numbers.join(",")));
-        let mut table = self.watch();
-        let (of, gone) = (name.clone(), versions.clone());
-        let mut deletion = pin!(self.delete(name, versions, deleting));
-        let are_gone = async {
-            let _ = table
-                .wait_for(|table| !table.versions(&of).any(|version| gone.contains(&version)))
-                .await;
-        };
-        tokio::select! {
-            biased;
-            done = &mut deletion => return done,
-            () = are_gone => {}
-        }
-        drop(turn);
-        deletion.await
+        Ok(self.delete(name, versions, deleting).await?)
     }
 
     /// Keeps boots from choosing a version while one is looked at and deleted. `None` if they take
@@ -164,7 +142,8 @@ impl OsImages {
         let both = async {
             // First: an import that holds it waits for the database, and boots must not.
             let numbering = self.0.numbering.clone().lock_owned().await;
-            Deleting { choosing: self.0.choosing.clone().write_owned().await, numbering }
+            let choosing = self.0.choosing.clone().write_owned().await;
+            Deleting { choosing, numbering, turn: None }
         };
         timeout(BOOT_PATIENCE, both).await.ok()
     }
@@ -196,10 +175,11 @@ impl OsImages {
         deleting: Deleting,
     ) -> Result<(), StoreError> {
         // Else an import or a new stage 1 that read the table before brings one back.
-        let Deleting { choosing, numbering: _turn } = deleting;
+        let Deleting { choosing, numbering: _numbering, turn } = deleting;
         let before = self.table();
         self.0.table.send_replace(Arc::new(before.without(name, versions)));
-        drop(choosing);
+        // Nobody can be given them any more, and changes of who uses what wait for no transaction.
+        drop((choosing, turn));
         let (mut gone, mut outcome) = (0, Ok(()));
         for some in versions.chunks(MAX_DELETED_AT_ONCE) {
             let delete =

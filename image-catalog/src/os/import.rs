@@ -2,7 +2,7 @@
 
 mod error;
 
-use std::sync::Arc;
+use std::{pin::pin, sync::Arc, time::Duration};
 
 use api::{
     ids::ImageName,
@@ -11,7 +11,7 @@ use api::{
 };
 use database::outbox;
 use image_store::{BuildOptions, Built, OciImage, Progress, progress::stoppable};
-use oci_pull::{Audience, Claim, PullOptions};
+use oci_pull::{Audience, Claim, Permit, PullOptions};
 use tokio::{sync::watch, time::Instant};
 use tokio_util::sync::CancellationToken;
 
@@ -22,6 +22,9 @@ use crate::{
 };
 
 pub(super) use error::ImportError;
+
+/// How often the place in the queue of conversions is looked at.
+const LOOK_AT_QUEUE: Duration = Duration::from_secs(1);
 
 /// What came of an import.
 pub(super) enum Outcome {
@@ -86,9 +89,9 @@ struct Job {
     operation: watch::Sender<Operation>,
     bars: Arc<Bars>,
     cancelled: CancellationToken,
-    /// For a place among the pulls, and one among the builds.
+    /// For a place among the pulls, and one among the conversions.
     pull: Claim,
-    build: Claim,
+    conversion: Claim,
 }
 
 impl Job {
@@ -101,8 +104,30 @@ impl Job {
             bars: Arc::new(Bars::new(operation.clone(), cancelled.clone())),
             cancelled: cancelled.clone(),
             pull: images.0.pulls.claim(by),
-            build: images.0.conversions.claim(by),
+            conversion: images.0.conversions.claim(by),
         })
+    }
+}
+
+impl Job {
+    /// Waits for a place among the conversions, and shows what is before it meanwhile: images of
+    /// jobs may be, which no list of operations has.
+    async fn converting(&self) -> Permit {
+        let mut permit = pin!(self.conversion.permit());
+        let mut look = tokio::time::interval(LOOK_AT_QUEUE);
+        let permit = loop {
+            tokio::select! {
+                biased;
+                permit = &mut permit => break permit,
+                _ = look.tick() => self.bars.waits_for(
+                    self.conversion
+                        .standing()
+                        .map(|at| format!("in the queue of conversions: {}", at.told("this user"))),
+                ),
+            }
+        };
+        self.bars.waits_for(None);
+        permit
     }
 }
 
@@ -175,7 +200,7 @@ async fn fetch(
         }
         Source::Layout(reference) => {
             // A copy of what is on the disk here, which nobody can interrupt.
-            let place = job.build.permit().await;
+            let place = job.converting().await;
             blocking(move || {
                 let _place = place;
                 Ok(image_store::oci::import_layout(&blobs, &reference, &platform, bars.as_ref())?)
@@ -209,7 +234,7 @@ async fn build(
     let converter = images.0.converter.clone();
     // With this future goes the work.
     let (bars, _waiting) = stoppable(job.bars.clone());
-    let place = job.build.permit().await;
+    let place = job.converting().await;
     if image.architecture != images.0.boots.architecture() {
         // Our stage 1 could not run on its kernels.
         return blocking(move || {

@@ -58,15 +58,22 @@ impl Progress for Bars {
     }
 }
 
-impl Waits for Bars {
-    fn waits(&self, wait: Option<&Wait>) {
+impl Bars {
+    /// Shows what the import waits for, for people; `None`: for nothing.
+    pub(super) fn waits_for(&self, what: Option<String>) {
         if self.dropped.load(Ordering::Acquire) {
             return;
         }
         self.operation.send_modify(|operation| {
             if let OperationState::Running { waiting, .. } = &mut operation.state {
-                *waiting = wait.map(ToString::to_string);
+                *waiting = what;
             }
         });
+    }
+}
+
+impl Waits for Bars {
+    fn waits(&self, wait: Option<&Wait>) {
+        self.waits_for(wait.map(ToString::to_string));
     }
 }

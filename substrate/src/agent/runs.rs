@@ -31,6 +31,7 @@ pub mod job;
 pub mod life;
 pub mod log;
 pub mod node_containers;
+mod places;
 pub mod public_http;
 pub mod reach;
 pub mod report;
@@ -42,8 +43,6 @@ pub mod volumes;
 
 use std::{
     collections::{BTreeMap, VecDeque},
-    net::IpAddr,
-    path::PathBuf,
     sync::Arc,
     time::Duration,
 };
@@ -61,7 +60,6 @@ use tokio::{
     time::{Instant, sleep_until},
 };
 
-pub use self::state::ServerRequest;
 use self::{
     artifacts::Artifacts,
     devices::Claims,
@@ -75,6 +73,7 @@ use self::{
     state::{Core, Effect},
     volumes::Volumes,
 };
+pub use self::{places::Places, state::ServerRequest};
 use crate::{
     clock,
     container::log_room::LogRoom,
@@ -123,45 +122,6 @@ pub struct Listed {
     pub paused: Vec<RunId>,
     /// Workflows that have volumes here.
     pub volumes: Vec<WorkflowId>,
-}
-
-/// Where everything lies: fixed paths on a node, directories in tests.
-#[derive(Debug, Clone)]
-pub struct Places {
-    /// Directories of runs, on tmpfs.
-    pub runs: PathBuf,
-    /// Mount points of images.
-    pub images: PathBuf,
-    /// Artifacts that were fetched.
-    pub artifacts: PathBuf,
-    /// Volumes of workflows.
-    pub volumes: PathBuf,
-    /// Volumes in memory are file systems, which have limits: always on a node.
-    pub limits_volumes: bool,
-    /// Certificates of public authorities, PEM.
-    pub authorities: PathBuf,
-    /// Addresses of special use that transfers go to all the same: none on a node.
-    pub near: Vec<IpAddr>,
-    /// The site's programs before and after jobs.
-    pub site: PathBuf,
-    /// The machine's root, for its devices and the CDI specs of these.
-    pub machine: PathBuf,
-}
-
-impl Default for Places {
-    fn default() -> Self {
-        Self {
-            runs: "/run/bedplate/runs".into(),
-            images: "/run/bedplate/images".into(),
-            artifacts: "/var/lib/bedplate/artifacts".into(),
-            volumes: "/var/lib/bedplate/volumes".into(),
-            limits_volumes: true,
-            authorities: "/etc/ssl/certs/ca-certificates.crt".into(),
-            near: Vec::new(),
-            site: "/etc/bedplate".into(),
-            machine: "/".into(),
-        }
-    }
 }
 
 /// What all runs of a node share.
