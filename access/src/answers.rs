@@ -1,5 +1,6 @@
-//! What every route answers, whatever it is for, put into the OpenAPI document: refusals of the layer in
-//! front, of the extractors, and of the pool of work. A route's own `responses` name the others.
+//! What every route answers, whatever it is for, put into the OpenAPI document: refusals of
+//! the layer in front, of the extractors, and of the pool of work. A route's own `responses`
+//! name the others.
 //!
 //! | status | of which operations |
 //! |---|---|
@@ -32,9 +33,9 @@ const JSON_TYPE: &str = "application/json";
 /// What is sent as it is. Rust's `Vec<u8>` would be described as a list of numbers.
 const BYTES_TYPES: [&str; 2] = ["application/octet-stream", "application/x-tar"];
 
-/// Completes the document of a router: the answers that all routes share, `application/problem+json` for
-/// every refusal, bytes as bytes, and path templates as OpenAPI has them: a parameter that takes in
-/// slashes is `{path}` there, and `{*path}` to the router.
+/// Completes the document of a router: the answers that all routes share,
+/// `application/problem+json` for every refusal, bytes as bytes, and path templates as OpenAPI has
+/// them: a parameter that takes in slashes is `{path}` there, and `{*path}` to the router.
 ///
 /// What is keyed by the router's own templates must be made of the document before.
 pub fn document_answers(document: &mut OpenApi) {

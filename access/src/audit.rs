@@ -1,17 +1,17 @@
 //! The chain of the audit log: how rows are hashed, and how a chain is checked.
 //!
-//! `hash(n) = SHA-256(hash(n-1) ‖ mark ‖ number ‖ at ‖ len(text) ‖ text …)`; `hash(0)` is 32 zero bytes; numbers and
-//! lengths are 8 bytes, big endian. The texts, by the form of the row:
+//! `hash(n) = SHA-256(hash(n-1) ‖ mark ‖ number ‖ at ‖ len(text) ‖ text …)`; `hash(0)` is 32 zero
+//! bytes; numbers and lengths are 8 bytes, big endian. The texts, by the form of the row:
 //!
 //! | form | mark | texts |
 //! |---|---|---|
 //! | 1, until 2026-12 | none | principal, action, subject, outcome |
 //! | 2 | 2^64-1 and 2 | those, object, difference, source, token |
 //!
-//! No row has the number 2^64-1, so no row of one form is one of the other. No row of form 1 follows one of form 2.
-//! So no row can be changed, removed from the middle or put in without every later hash changing. That the newest
-//! rows were cut off, or that the whole chain was rewritten, shows only beside a [`SignedHead`] that was kept
-//! elsewhere.
+//! No row has the number 2^64-1, so no row of one form is one of the other. No row of form 1
+//! follows one of form 2. So no row can be changed, removed from the middle or put in without every
+//! later hash changing. That the newest rows were cut off, or that the whole chain was rewritten,
+//! shows only beside a [`SignedHead`] that was kept elsewhere.
 //!
 //! | module | |
 //! |---|---|

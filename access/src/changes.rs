@@ -13,10 +13,12 @@ use rest::Refusal;
 
 use crate::{Access, Principal, clock};
 
-/// Requests that a full bucket lets through at once: a script that starts or deletes thousands of workflows.
+/// Requests that a full bucket lets through at once: a script that starts or deletes
+/// thousands of workflows.
 const BURST: i64 = 6_000;
 
-/// Requests that come back to a bucket each second. A user who never rests writes 1.7 million lines a day.
+/// Requests that come back to a bucket each second. A user who never rests writes 1.7
+/// million lines a day.
 const REFILL_PER_SECOND: i64 = 20;
 
 /// Time in which one request comes back, microseconds.
@@ -28,7 +30,8 @@ const FULL_MICROS: i64 = BURST * EACH_MICROS;
 /// After how many seconds to ask again: one is back in 50 ms, and the header counts seconds.
 const RETRY_AFTER_SECONDS: u64 = 1;
 
-/// Buckets that are remembered, some 150 B each: more users do not change things within five minutes.
+/// Buckets that are remembered, some 150 B each: more users do not change things
+/// within five minutes.
 const MAX_BUCKETS: usize = 10_000;
 
 /// The user has sent too many requests that change something.

@@ -13,7 +13,8 @@ use crate::{
     tokens::TokenInUse,
 };
 
-/// What a request proved who asks with. In its extensions, for the routes that begin and end sessions.
+/// What a request proved who asks with. In its extensions, for the routes that begin
+/// and end sessions.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Credential {
     /// The token itself.

@@ -1,5 +1,5 @@
-//! The layer in front of the REST API: who asks, and the line in the audit log. What one may do is decided behind
-//! it, by the action of the route.
+//! The layer in front of the REST API: who asks, and the line in the audit log. What one may do is
+//! decided behind it, by the action of the route.
 //!
 //! | credential | for | beside it |
 //! |---|---|---|
@@ -29,7 +29,8 @@ use crate::{
     sessions,
 };
 
-/// What is sent to be looked at and changes nothing: it leaves nothing behind that the limit of changes is for.
+/// What is sent to be looked at and changes nothing: it leaves nothing behind that the limit of
+/// changes is for.
 const CHECKS: [&str; 2] = ["/v1/workflows/validate", "/v1/workflows/render"];
 
 /// Where a request came from. In its extensions.
@@ -41,18 +42,18 @@ pub(crate) struct Origin {
     pub(crate) token: String,
 }
 
-/// Axum middleware: demands a credential, puts [`Principal`] into the request's extensions, tells by a header if the
-/// token ends soon, and gives each mutation (every method but GET, HEAD and OPTIONS) a row of the audit log, which is
-/// written by the transaction that makes the change. What changed nothing is recorded too, within limits: see
-/// `audit/unchanged.rs`.
+/// Axum middleware: demands a credential, puts [`Principal`] into the request's extensions, tells
+/// by a header if the token ends soon, and gives each mutation (every method but GET, HEAD and
+/// OPTIONS) a row of the audit log, which is written by the transaction that makes the change. What
+/// changed nothing is recorded too, within limits: see `audit/unchanged.rs`.
 ///
 /// Use: `router.layer(axum::middleware::from_fn_with_state(access, access::layer))`.
 ///
 /// Who is no admin and sends too many mutations, or opens too many streams, is refused before any
 /// of them runs: see `changes.rs`.
 ///
-/// A mutation runs to its end and is recorded even if the client goes away in the middle; work of it that
-/// only looks may end then ([`rest::detached`]).
+/// A mutation runs to its end and is recorded even if the client goes away in the middle; work of
+/// it that only looks may end then ([`rest::detached`]).
 pub async fn layer(State(access): State<Access>, mut request: Request, next: Next) -> Response {
     let (source, now) = (logins::source(&request), clock::now());
     let Identity { principal, credential, token } = match identify(&access, &mut request).await {

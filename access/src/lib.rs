@@ -1,10 +1,10 @@
 //! Users, API tokens, rights and the audit log: who may do what, and who did.
 //!
-//! `bedplate server` opens one [`Access`] on the shared database, makes its REST API of [`Routes`] alone,
-//! [`Access::rest`] among them, and puts [`layer()`] in front.
+//! `bedplate server` opens one [`Access`] on the shared database, makes its REST API of [`Routes`]
+//! alone, [`Access::rest`] among them, and puts [`layer()`] in front.
 //!
-//! Invariants: no secret is kept, only hashes; a change and its row in the audit log are one transaction; no
-//! route is without an action, and what [`authorize`] does not grant is denied.
+//! Invariants: no secret is kept, only hashes; a change and its row in the audit log are one
+//! transaction; no route is without an action, and what [`authorize`] does not grant is denied.
 
 mod answers;
 mod audit;
@@ -237,15 +237,16 @@ impl Access {
         Self { session_limits, ..self }
     }
 
-    /// The same that signs heads of the audit log. From now on only cuts that this key signed count.
+    /// The same that signs heads of the audit log. From now on only cuts that this
+    /// key signed count.
     #[must_use]
     pub fn with_audit_heads(self, heads: AuditHeads) -> Self {
         self.judge_cuts(&heads);
         Self { audit_heads: Some(heads), ..self }
     }
 
-    /// Makes the user `admin` and a token for it, without an end, if there is no admin yet. The token is returned this
-    /// once.
+    /// Makes the user `admin` and a token for it, without an end, if there is no admin yet. The
+    /// token is returned this once.
     ///
     /// # Errors
     /// [`AccessError::Store`], [`AccessError::Randomness`].
@@ -272,8 +273,8 @@ impl Access {
         Ok(Ticket { ticket, expires: expires.map_err(AccessError::Ticket)? })
     }
 
-    /// Whose ticket this is, if it is good for this request; it is used up. Its token and the user's record are read
-    /// again: rights that were taken away meanwhile are gone.
+    /// Whose ticket this is, if it is good for this request; it is used up. Its token and the
+    /// user's record are read again: rights that were taken away meanwhile are gone.
     pub(crate) async fn redeem(
         &self,
         secret: &str,

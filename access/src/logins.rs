@@ -1,7 +1,9 @@
-//! Requests whose credentials are not good: counted by what they showed and by where they came from, and held off.
+//! Requests whose credentials are not good: counted by what they showed and by where they came
+//! from, and held off.
 //!
-//! A source that fails too often is answered 429 instead of 401, over a connection that ends with it. A credential
-//! that is good is let in from anywhere, also from there: behind one address are many, and nobody locks out others.
+//! A source that fails too often is answered 429 instead of 401, over a connection that ends with
+//! it. A credential that is good is let in from anywhere, also from there: behind one address are
+//! many, and nobody locks out others.
 
 use std::{
     net::IpAddr,
@@ -21,8 +23,8 @@ use rest::{FailureLimit, Failures, Refusal, shell::Peer};
 
 use crate::layer::not_authenticated;
 
-/// What one source may fail. A page of a browser whose session has ended asks a few times; a program with a wrong token
-/// that tries each second is held off.
+/// What one source may fail. A page of a browser whose session has ended asks a few times; a
+/// program with a wrong token that tries each second is held off.
 const LIMIT: FailureLimit = FailureLimit { failures: 30, window_seconds: 60 };
 
 /// What a request showed that was not good.
@@ -74,7 +76,8 @@ impl Default for Logins {
 }
 
 impl Logins {
-    /// The answer to a request of whom nobody knows who asks. It is counted; no line is logged for it.
+    /// The answer to a request of whom nobody knows who asks. It is counted; no line
+    /// is logged for it.
     pub(crate) fn refuse(
         &self,
         source: Option<IpAddr>,
@@ -112,7 +115,8 @@ impl Logins {
         }
     }
 
-    /// How long the source has to wait, if it has failed too often. Otherwise this is one more failure.
+    /// How long the source has to wait, if it has failed too often. Otherwise this is
+    /// one more failure.
     fn wait_seconds(&self, source: IpAddr, now: Timestamp) -> Option<u64> {
         let mut failures = self.failures.lock().unwrap_or_else(PoisonError::into_inner);
         let wait = failures.wait_seconds(source, now);

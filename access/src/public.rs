@@ -14,8 +14,9 @@
 //! read those of all nodes in `/etc/hosts`.
 //!
 //! Each type is taken apart whole, so that a new field is a mistake of the compiler until somebody
-//! has said who reads it. Who may change nodes reads all of it. Every route that tells of nodes goes
-//! through [`Visibility`], and so does what questions are asked of: what is not told cannot be asked for.
+//! has said who reads it. Who may change nodes reads all of it. Every route that tells of nodes
+//! goes through [`Visibility`], and so does what questions are asked of: what is not told
+//! cannot be asked for.
 
 mod history;
 mod inventory;

@@ -1,14 +1,14 @@
-//! What each user may have at the server: limits, and what is counted here. What other roles hold of
-//! users they tell by [`Holdings`].
+//! What each user may have at the server: limits, and what is counted here. What other roles hold
+//! of users they tell by [`Holdings`].
 //!
 //! ```text
 //! limit of a user: own (access_quotas) ─ else, for an admin: none ─ else: of everybody (configuration)
 //! ```
-//! Limits are read from the database once and kept until the user's record or limits change; that another
-//! process has made the user an admin is seen with the user's next request. Nothing
-//! that is used is stored as a number: it is counted where it is, and sums are made again at each
-//! start. A limit that is lowered below what is there takes nothing away; nothing is added until
-//! there is room.
+//! Limits are read from the database once and kept until the user's record or limits change;
+//! that another process has made the user an admin is seen with the user's next request. Nothing
+//! that is used is stored as a number: it is counted where it is, and sums are made again at
+//! each start. A limit that is lowered below what is there takes nothing away; nothing is added
+//! until there is room.
 
 use std::{
     collections::{BTreeMap, HashMap},
@@ -138,8 +138,9 @@ impl QuotaExceeded {
         }
     }
 
-    /// The answer to a request. `title`: what failed. What is stored can be freed by the user, hence 409
-    /// (RFC 9110, section 15.5.10); what runs ends by itself, hence 429 (RFC 6585, section 4).
+    /// The answer to a request. `title`: what failed. What is stored can be freed by the
+    /// user, hence 409 (RFC 9110, section 15.5.10); what runs ends by itself, hence 429 (RFC
+    /// 6585, section 4).
     #[must_use]
     pub fn refusal(&self, title: &str) -> Refusal {
         let status = match self.name {
@@ -240,8 +241,9 @@ impl Quotas {
     }
 }
 
-/// A request that is being answered, or the stream that it became; it is counted until the last clone
-/// is dropped. An extractor: a handler whose work outlives its answer (a WebSocket) keeps one.
+/// A request that is being answered, or the stream that it became; it is counted until the
+/// last clone is dropped. An extractor: a handler whose work outlives its answer (a
+/// WebSocket) keeps one.
 #[derive(Debug, Clone, Default)]
 pub struct RunningRequest(#[allow(dead_code, reason = "it is held")] Option<Arc<Counted>>);
 

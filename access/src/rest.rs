@@ -65,7 +65,8 @@ struct TokenOwner {
 }
 
 impl TokenOwner {
-    /// The user, if the caller may do the route's action to what is that user's. `title`: what fails otherwise.
+    /// The user, if the caller may do the route's action to what is that user's. `title`: what
+    /// fails otherwise.
     async fn owner(self, access: &Access, caller: &Caller, title: &str) -> Result<String, Refusal> {
         let own = &caller.principal.name;
         let owner = self.user.unwrap_or_else(|| own.clone());
@@ -104,8 +105,8 @@ async fn list_tokens(
     paging.cut("tokens", rows, |token| token.name.clone(), |name, after| name > after)
 }
 
-/// Makes a token for the caller, or by an admin for another user. The secret is shown this once. Its scope is not
-/// wider than that of the token that asks.
+/// Makes a token for the caller, or by an admin for another user. The secret is shown this once.
+/// Its scope is not wider than that of the token that asks.
 #[utoipa::path(
     post, path = "/v1/tokens", tag = "access", request_body = CreateToken,
     responses((status = CREATED, body = CreatedToken), (status = BAD_REQUEST, body = Problem),
@@ -128,8 +129,9 @@ async fn create_token(
         .map_err(|error| refuse(title(), &error))
 }
 
-/// Revokes one of the caller's tokens, or for admins of another user's. It stops working at once, with the sessions
-/// and tickets that were got with it. The last one with which an admin can ask stays.
+/// Revokes one of the caller's tokens, or for admins of another user's. It stops working at
+/// once, with the sessions and tickets that were got with it. The last one with which an
+/// admin can ask stays.
 #[utoipa::path(
     delete, path = "/v1/tokens/{name}", tag = "access",
     params(("name" = String, Path, description = "Name of the token"),
@@ -259,8 +261,8 @@ async fn change_user(
     access.change_user(&user).await.map(|()| Json(user)).map_err(|error| refuse(title, &error))
 }
 
-/// Removes a user with tokens, sessions and the workflows that are over; refused while workflows of that user
-/// are not over. For admins.
+/// Removes a user with tokens, sessions and the workflows that are over; refused while workflows of
+/// that user are not over. For admins.
 #[utoipa::path(
     delete, path = "/v1/users/{name}", tag = "access",
     params(("name" = String, Path, description = "Name of the user")),

@@ -1,7 +1,9 @@
-//! Who may do what: one pure function over principal, action and resource. What is not granted is denied.
+//! Who may do what: one pure function over principal, action and resource. What is not
+//! granted is denied.
 //!
-//! [`granted`] is the whole table; the scope of a token takes away from it and never adds. Every route asks it by [`crate::Routes`], every handler that finds whose a
-//! thing is by [`authorize`], every list by [`visible`], and `GET /v1/whoami` by [`permitted`].
+//! [`granted`] is the whole table; the scope of a token takes away from it and never adds. Every
+//! route asks it by [`crate::Routes`], every handler that finds whose a thing is by [`authorize`],
+//! every list by [`visible`], and `GET /v1/whoami` by [`permitted`].
 
 use std::sync::Arc;
 
@@ -26,7 +28,8 @@ pub struct Principal {
     pub groups: Vec<String>,
     /// The numbers that its jobs run with.
     pub account: Option<Account>,
-    /// The actions that its token is for; it may do no others, whatever its roles permit. `None`: all.
+    /// The actions that its token is for; it may do no others, whatever its roles
+    /// permit. `None`: all.
     pub scope: Option<Arc<[Action]>>,
 }
 
@@ -247,7 +250,8 @@ pub fn authorize(
     }
 }
 
-/// Which rows a list of things with owners has for the principal: those that [`authorize`] permits it.
+/// Which rows a list of things with owners has for the principal: those that
+/// [`authorize`] permits it.
 ///
 /// # Errors
 /// [`Denied`] if there can be none.

@@ -1,4 +1,5 @@
-//! Routes that name their actions. The server's router is made of these alone, so none is without one.
+//! Routes that name their actions. The server's router is made of these alone, so none
+//! is without one.
 
 use api::rights::Action;
 use axum::{
@@ -19,7 +20,8 @@ use crate::{
 /// The key of an operation in the OpenAPI document that holds its action.
 pub const ACTION_KEY: &str = "x-action";
 
-/// Routes of a role, each with its action: the word in the OpenAPI document is the one that is enforced.
+/// Routes of a role, each with its action: the word in the OpenAPI document is the one
+/// that is enforced.
 #[derive(Clone)]
 pub struct Routes<S = ()>(OpenApiRouter<S>);
 
@@ -44,8 +46,8 @@ impl<S: Clone + Send + Sync + 'static> Routes<S> {
 
     /// Adds handlers that all do `action`, as `routes!` puts them together.
     ///
-    /// Who may not do it at all is refused before anything of the request is read. The handlers are given a
-    /// [`Caller`]; where things have owners they ask it once they know whose the thing is.
+    /// Who may not do it at all is refused before anything of the request is read. The handlers are
+    /// given a [`Caller`]; where things have owners they ask it once they know whose the thing is.
     #[must_use]
     pub fn route(self, action: Action, handlers: UtoipaMethodRouter<S>) -> Self {
         let (schemas, mut paths, methods) = handlers;
@@ -60,8 +62,8 @@ impl<S: Clone + Send + Sync + 'static> Routes<S> {
         Self(self.0.routes((schemas, paths, methods)))
     }
 
-    /// Lets requests to the routes that are here so far have bodies of at most so many bytes; axum's own limit is
-    /// 2 MB.
+    /// Lets requests to the routes that are here so far have bodies of at most so many bytes;
+    /// axum's own limit is 2 MB.
     #[must_use]
     pub fn with_body_limit(self, bytes: usize) -> Self {
         Self(self.0.layer(DefaultBodyLimit::max(bytes)))
@@ -79,7 +81,8 @@ impl<S: Clone + Send + Sync + 'static> Routes<S> {
         Routes(self.0.with_state(state))
     }
 
-    /// The router and the document that describes it, on top of `head`. Put [`layer()`](crate::layer()) in front.
+    /// The router and the document that describes it, on top of `head`. Put
+    /// [`layer()`](crate::layer()) in front.
     pub fn into_parts(self, head: OpenApi) -> (axum::Router<S>, OpenApi) {
         OpenApiRouter::with_openapi(head).merge(self.0).split_for_parts()
     }

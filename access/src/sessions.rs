@@ -1,4 +1,5 @@
-//! Sessions of browsers: a cookie that no script can read stands for the token that it was got with.
+//! Sessions of browsers: a cookie that no script can read stands for the token that
+//! it was got with.
 //!
 //! ```text
 //! POST /v1/session with a bearer token ──► begun ──► used, again and again
@@ -6,8 +7,9 @@
 //!               unused for [`SessionLimits::idle`] · older than [`SessionLimits::life`] ·
 //!               as many newer ones as the user's quota `sessions` allows
 //! ```
-//! Only the hash of a cookie is kept. A browser sends a cookie by itself, whatever page makes it do so; therefore
-//! [`same_origin`] is demanded where a request changes something or opens a WebSocket.
+//! Only the hash of a cookie is kept. A browser sends a cookie by itself, whatever page
+//! makes it do so; therefore [`same_origin`] is demanded where a request changes something
+//! or opens a WebSocket.
 
 use std::time::Duration;
 
@@ -24,12 +26,12 @@ use crate::{
     tokens::{TokenInUse, in_use},
 };
 
-/// Name of the cookie. Browsers take one of this prefix only over TLS, without `Domain`, and with `Path=/`: no other
-/// host, and no plain HTTP, can put one in its place.
+/// Name of the cookie. Browsers take one of this prefix only over TLS, without `Domain`, and with
+/// `Path=/`: no other host, and no plain HTTP, can put one in its place.
 const COOKIE: &str = "__Host-bedplate";
 
-/// When a session is written down as used again, so that reading does not write each time. An idle session may end
-/// by so much earlier.
+/// When a session is written down as used again, so that reading does not write each time. An idle
+/// session may end by so much earlier.
 const TOUCH_AFTER: Duration = Duration::from_secs(60);
 
 /// How long sessions are good. `bedplate server` sets it from its configuration.
@@ -86,7 +88,8 @@ impl Access {
         })
     }
 
-    /// Who asks with a session: it does what its token may do, and is over with it. A failing database is logged.
+    /// Who asks with a session: it does what its token may do, and is over with it. A failing
+    /// database is logged.
     pub(crate) async fn show_session(
         &self,
         hash: TokenHash,
@@ -116,7 +119,8 @@ impl Access {
         Ok(shown)
     }
 
-    /// Ends one session of a user and forgets the user's tickets, which it may have asked for. `false` if it was over.
+    /// Ends one session of a user and forgets the user's tickets, which it may have asked for.
+    /// `false` if it was over.
     pub(crate) async fn end_session(
         &self,
         user: &str,
@@ -126,7 +130,8 @@ impl Access {
         Ok(self.inner.store.end_session(hash).await?)
     }
 
-    /// Ends all sessions of a user and forgets the user's tickets. Returns how many sessions there were.
+    /// Ends all sessions of a user and forgets the user's tickets. Returns how many
+    /// sessions there were.
     ///
     /// # Errors
     /// [`AccessError::UnknownUser`], [`AccessError::Store`].
@@ -176,8 +181,8 @@ pub(crate) enum OriginError {
     Other { origin: String, host: String },
 }
 
-/// Was the request made by a page of this server? `Origin` (RFC 6454) cannot be set by a page, `Host` is where the
-/// browser sent the request to.
+/// Was the request made by a page of this server? `Origin` (RFC 6454) cannot be set by a page,
+/// `Host` is where the browser sent the request to.
 pub(crate) fn same_origin(headers: &HeaderMap, host: Option<&str>) -> Result<(), OriginError> {
     let text = |value: Option<&HeaderValue>| {
         value.and_then(|value| value.to_str().ok()).map(str::to_owned)

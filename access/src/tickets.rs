@@ -1,11 +1,12 @@
-//! One-time tickets, for clients that cannot send headers: a browser's `EventSource` and `WebSocket`.
+//! One-time tickets, for clients that cannot send headers: a browser's `EventSource`
+//! and `WebSocket`.
 //!
 //! ```text
 //! POST /v1/tickets {method, path} ──► issued ──GET path?ticket=…, once──► used
 //!                                        └── 30 s ──► forgotten
 //! ```
-//! They live in the memory of the process that issued them. Only their hashes are kept, and the layer takes the
-//! parameter out of the request before anything behind it can log it.
+//! They live in the memory of the process that issued them. Only their hashes are kept, and the
+//! layer takes the parameter out of the request before anything behind it can log it.
 
 use std::{collections::HashMap, time::Duration};
 
@@ -17,7 +18,8 @@ use crate::token::TokenHash;
 /// How long a ticket is good: a browser opens the connection as soon as it has it.
 pub(crate) const TICKET_LIFE: Duration = Duration::from_secs(30);
 
-/// Tickets of one user that wait at once: a page opens a few streams, a script gone wild is stopped.
+/// Tickets of one user that wait at once: a page opens a few streams, a script gone
+/// wild is stopped.
 pub(crate) const MAX_TICKETS_PER_USER: usize = 100;
 
 /// Tickets that wait at once, of all users: at some 200 bytes each, 2 MB.
@@ -62,8 +64,8 @@ struct Ticket {
 }
 
 impl Tickets {
-    /// Keeps the hash of `secret`, good once for `user` on GET of `path` until [`TICKET_LIFE`] from now. `token`: what
-    /// it was asked for with.
+    /// Keeps the hash of `secret`, good once for `user` on GET of `path` until [`TICKET_LIFE`] from
+    /// now. `token`: what it was asked for with.
     pub(crate) fn issue(
         &mut self,
         secret: &str,
@@ -93,8 +95,8 @@ impl Tickets {
         Ok(expires)
     }
 
-    /// The token that a ticket was asked for with, if it is good for GET of `path`. It is used up by being shown, for
-    /// whatever path.
+    /// The token that a ticket was asked for with, if it is good for GET of `path`. It is used up
+    /// by being shown, for whatever path.
     pub(crate) fn take(&mut self, secret: &str, path: &str, now: Timestamp) -> Option<TokenHash> {
         let ticket = self.0.remove(&hash(secret))?;
         (ticket.expires > now && ticket.path == path).then_some(ticket.token)

@@ -1,5 +1,6 @@
-//! Secrets: a prefix and 32 random bytes in base64url without padding. Only the SHA-256 of a secret is kept, so it is
-//! found by its hash: comparing secrets byte by byte, whose time could be measured, does not happen.
+//! Secrets: a prefix and 32 random bytes in base64url without padding. Only the SHA-256 of a secret
+//! is kept, so it is found by its hash: comparing secrets byte by byte, whose time could be
+//! measured, does not happen.
 //!
 //! The prefixes let scanners find leaked secrets, and keep one kind from being taken for another.
 

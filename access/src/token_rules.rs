@@ -19,12 +19,14 @@ const SHORTEST_LIFE: Duration = Duration::from_secs(60);
 /// Longest life of a token that ends at all: ten years, as the certificate authority.
 const LONGEST_LIFE: Duration = Duration::from_secs(3_650 * DAY_SECONDS);
 
-/// How long tokens are good that are made from now on. `bedplate server` sets it from its configuration.
+/// How long tokens are good that are made from now on. `bedplate server` sets it from
+/// its configuration.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct TokenLimits {
     /// Life of a token where nobody says how long.
     pub default_life: Duration,
-    /// No token is made that lives longer, and none without an end. `None`: whoever makes one may choose.
+    /// No token is made that lives longer, and none without an end. `None`: whoever makes
+    /// one may choose.
     pub longest_life: Option<Duration>,
 }
 
@@ -124,8 +126,8 @@ pub(crate) fn ends(
     }
 }
 
-/// The actions that a token is for, in the order of the API's list; `None`: all that its user may do. `maker`: the
-/// scope of the token that makes it.
+/// The actions that a token is for, in the order of the API's list; `None`: all that its user may
+/// do. `maker`: the scope of the token that makes it.
 pub(crate) fn scope(
     wanted: &CreateToken,
     maker: Option<&[Action]>,

@@ -48,7 +48,8 @@ pub struct TokensToMend {
     pub counts: TokenCounts,
 }
 
-/// The token that a request is made with, itself or by a session or ticket of it. In the request's extensions.
+/// The token that a request is made with, itself or by a session or ticket of it. In the
+/// request's extensions.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct TokenInUse {
     pub(crate) name: String,
@@ -92,20 +93,21 @@ pub(crate) fn in_use(
 }
 
 impl Access {
-    /// The same with other limits of tokens that are made from now on; the default is 90 days where nobody says how
-    /// long.
+    /// The same with other limits of tokens that are made from now on; the default is 90 days where
+    /// nobody says how long.
     #[must_use]
     pub fn with_token_limits(self, token_limits: TokenLimits) -> Self {
         Self { token_limits, ..self }
     }
 
-    /// Makes a token for a user, as `maker` wants it: its scope is not wider than that of the token that `maker` asks
-    /// with, which ends at `maker_ends` (`None`: never). Whether `maker` may make tokens for that user is the caller's
-    /// to decide.
+    /// Makes a token for a user, as `maker` wants it: its scope is not wider than that of the token
+    /// that `maker` asks with, which ends at `maker_ends` (`None`: never). Whether `maker` may make
+    /// tokens for that user is the caller's to decide.
     ///
     /// # Errors
     /// [`AccessError::TokenName`], [`AccessError::TokenRule`], [`AccessError::TokenExists`],
-    /// [`AccessError::UnknownUser`], [`AccessError::Quota`], [`AccessError::Store`], [`AccessError::Randomness`].
+    /// [`AccessError::UnknownUser`], [`AccessError::Quota`], [`AccessError::Store`],
+    /// [`AccessError::Randomness`].
     pub async fn create_token(
         &self,
         user: &str,
@@ -127,11 +129,12 @@ impl Access {
         Ok(CreatedToken { name: kept.name, token: secret, expires })
     }
 
-    /// Makes a token without an end and without a scope, in the place of one of that name if there is one: for the
-    /// server's own file on this machine.
+    /// Makes a token without an end and without a scope, in the place of one of that name if there
+    /// is one: for the server's own file on this machine.
     ///
     /// # Errors
-    /// [`AccessError::TokenName`], [`AccessError::UnknownUser`], [`AccessError::Store`], [`AccessError::Randomness`].
+    /// [`AccessError::TokenName`], [`AccessError::UnknownUser`], [`AccessError::Store`],
+    /// [`AccessError::Randomness`].
     pub async fn replace_token(&self, user: &str, name: &str) -> Result<CreatedToken, AccessError> {
         let NewToken { kept, hash, secret } = self.new_token(user, name, None, None).await?;
         self.tickets().forget(user);
@@ -170,7 +173,8 @@ impl Access {
         Ok(NewToken { kept, hash, secret })
     }
 
-    /// A user's tokens, without their secrets, and with the last use of each as far as this server knows it.
+    /// A user's tokens, without their secrets, and with the last use of each as far as this
+    /// server knows it.
     ///
     /// # Errors
     /// [`AccessError::Store`].
@@ -235,8 +239,8 @@ impl Access {
         Ok(self.inner.store.remove_token(user, name).await?)
     }
 
-    /// Whose token this is; `None` if nobody's, or if it has ended. A failing database is logged and answered with
-    /// `None`.
+    /// Whose token this is; `None` if nobody's, or if it has ended. A failing database is logged
+    /// and answered with `None`.
     pub async fn authenticate(&self, bearer: &str) -> Option<Principal> {
         let hash = token::hash(token::PREFIX, bearer)?;
         self.show_token(hash, BadCredential::Token).await.ok().map(|(principal, _)| principal)
@@ -258,7 +262,8 @@ impl Access {
         }
     }
 
-    /// Notes, to the minute, that a token was used from an address; who asks does not wait for the disk.
+    /// Notes, to the minute, that a token was used from an address; who asks does not
+    /// wait for the disk.
     pub(crate) fn note_use(&self, token: TokenHash, source: Option<IpAddr>) {
         let minute = |at: Timestamp| Timestamp(at.0 - at.0.rem_euclid(60_000_000));
         let last = LastUse { at: minute(clock::now()), source };

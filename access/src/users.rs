@@ -72,7 +72,8 @@ impl Access {
     /// Changes a user; its name stays.
     ///
     /// # Errors
-    /// [`AccessError::UserRecord`], [`AccessError::UnknownUser`], [`AccessError::LastAdmin`], [`AccessError::Store`].
+    /// [`AccessError::UserRecord`], [`AccessError::UnknownUser`], [`AccessError::LastAdmin`],
+    /// [`AccessError::Store`].
     pub async fn change_user(&self, user: &User) -> Result<(), AccessError> {
         check(user)?;
         let _turn = self.inner.users_lock.lock().await;
@@ -88,8 +89,8 @@ impl Access {
         Err(AccessError::UnknownUser { user: user.name.clone() })
     }
 
-    /// Removes a user with all that other roles hold of it ([`crate::Holdings`]); its tokens are refused
-    /// from now on.
+    /// Removes a user with all that other roles hold of it ([`crate::Holdings`]); its tokens are
+    /// refused from now on.
     ///
     /// # Errors
     /// [`AccessError::UnknownUser`], [`AccessError::LastAdmin`], [`AccessError::LastAdminEmptied`],
@@ -117,7 +118,8 @@ impl Access {
         Err(AccessError::UnknownUser { user: name.to_owned() })
     }
 
-    /// Refuses what would leave no admin who can ask: one with a token that has not ended and has no scope.
+    /// Refuses what would leave no admin who can ask: one with a token that has not ended
+    /// and has no scope.
     async fn require_an_admin(&self, but: &str) -> Result<(), AccessError> {
         let is_admin = self.inner.store.user(but).await?.is_some_and(|user| user.admin);
         if !is_admin {

@@ -1,5 +1,5 @@
-//! When and from where each token was used last. Kept in memory, and written down once in a while: reading writes
-//! nothing. Pure.
+//! When and from where each token was used last. Kept in memory, and written down once in a while:
+//! reading writes nothing. Pure.
 
 use std::{collections::HashMap, net::IpAddr, time::Duration};
 
@@ -7,10 +7,12 @@ use api::ids::Timestamp;
 
 use crate::{tickets::after, token::TokenHash};
 
-/// A use is written down if the last one that was is so long ago. A server that ends forgets what came since.
+/// A use is written down if the last one that was is so long ago. A server that ends forgets
+/// what came since.
 pub(crate) const WRITE_AFTER: Duration = Duration::from_secs(300);
 
-/// Tokens that are remembered, some 100 B each. Only good ones get here; one that is forgotten costs a write.
+/// Tokens that are remembered, some 100 B each. Only good ones get here; one that is
+/// forgotten costs a write.
 const MAX_TOKENS: usize = 16_384;
 
 /// A use of a token.

@@ -22,11 +22,12 @@ pub struct Whoami {
     /// Names of the groups that the user is in. No groups are built yet, so it is empty.
     #[serde(default)]
     pub groups: Vec<String>,
-    /// What the user may do, by the order of the API's list of actions; what is not here is refused.
+    /// What the user may do, by the order of the API's list of actions; what is not
+    /// here is refused.
     #[serde(default)]
     pub actions: Vec<Permitted>,
-    /// Name of the token that asks, itself or by a session or ticket that was got with it. A server of before
-    /// 2026-12 tells none.
+    /// Name of the token that asks, itself or by a session or ticket that was got with it. A server
+    /// of before 2026-12 tells none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub token: Option<String>,
     /// When that token ends, by the server's clock. `None`: never.
@@ -82,7 +83,8 @@ pub enum TokenLife {
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(rename_all = "kebab-case", deny_unknown_fields)]
 pub struct CreateToken {
-    /// What the token is for: 1 to 63 lower-case letters, digits and hyphens. Unique among the user's tokens.
+    /// What the token is for: 1 to 63 lower-case letters, digits and hyphens. Unique among
+    /// the user's tokens.
     pub name: String,
     /// Whose it is; default: the caller's. Admins only.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -90,8 +92,8 @@ pub struct CreateToken {
     /// When it ends; default: after `api.token-days` of the server's configuration.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub expires: Option<TokenLife>,
-    /// Actions that it is for, of those that its user may do. Default: all of them, or those of the token that makes
-    /// it. `who-am-i` is always among them.
+    /// Actions that it is for, of those that its user may do. Default: all of them, or those of the
+    /// token that makes it. `who-am-i` is always among them.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub scope: Option<Vec<Action>>,
     /// It is for the actions that read what is no secret, and for those of `scope`.
@@ -130,7 +132,8 @@ pub struct Token {
     /// The actions that it is for. `None`: all that its user may do.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub scope: Option<Vec<Action>>,
-    /// When it was used last, to the minute. `None`: never, or before the server kept this (2026-12).
+    /// When it was used last, to the minute. `None`: never, or before the server kept
+    /// this (2026-12).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub last_used: Option<Timestamp>,
     /// The address that it was used from then.
@@ -141,15 +144,17 @@ pub struct Token {
 /// A token is told to end soon so long before at most, seconds: two weeks.
 pub const TOKEN_NOTICE_SECONDS: i64 = 14 * 86_400;
 
-/// From when on a token that was made and ends at these times is told to end soon: two weeks before, and a quarter of
-/// its life before where it lives shorter, so that what is renewed in time raises no alarm.
+/// From when on a token that was made and ends at these times is told to end soon: two weeks
+/// before, and a quarter of its life before where it lives shorter, so that what is renewed in time
+/// raises no alarm.
 #[must_use]
 pub fn token_notice_from(created: Timestamp, expires: Timestamp) -> Timestamp {
     let quarter = (expires.0.saturating_sub(created.0) / 4).max(0);
     Timestamp(expires.plus_seconds(-TOKEN_NOTICE_SECONDS).0.max(expires.0.saturating_sub(quarter)))
 }
 
-/// Title of the refusal of a token that has ended: its detail says whose it is, since when, and what to do.
+/// Title of the refusal of a token that has ended: its detail says whose it is, since when,
+/// and what to do.
 pub const TOKEN_EXPIRED: &str = "the token has expired";
 
 /// A session that was begun by `POST /v1/session`. Its secret is in the cookie alone.
@@ -211,15 +216,15 @@ pub struct AuditEntry {
     pub action: String,
     /// To what: `/v1/nodes/n1`.
     pub subject: String,
-    /// How it ended: an HTTP status code, or a word. `committed`: it is done, and the server ended before it had
-    /// answered; `begun`: the server ended in the middle of it.
+    /// How it ended: an HTTP status code, or a word. `committed`: it is done, and the server ended
+    /// before it had answered; `begun`: the server ended in the middle of it.
     pub outcome: String,
-    /// What was changed: names, identifiers. Empty: the subject says it all, or a release of before 2026-12 wrote the
-    /// line.
+    /// What was changed: names, identifiers. Empty: the subject says it all, or a release of before
+    /// 2026-12 wrote the line.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub object: String,
-    /// How it was changed, where that is told: a JSON object of the values before and after, by their paths; several
-    /// of them for several objects. Secrets are left out.
+    /// How it was changed, where that is told: a JSON object of the values before and after, by
+    /// their paths; several of them for several objects. Secrets are left out.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub difference: String,
     /// The address that the request came from.
@@ -244,8 +249,8 @@ fn is_first_form(form: &u32) -> bool {
     *form == 1
 }
 
-/// `GET /v1/audit/head`: the last line of the audit log, signed by the server. Kept outside of the server it proves
-/// later that the log up to this line is still the same.
+/// `GET /v1/audit/head`: the last line of the audit log, signed by the server. Kept outside of the
+/// server it proves later that the log up to this line is still the same.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(rename_all = "kebab-case")]
@@ -258,8 +263,8 @@ pub struct AuditHead {
     pub hash: String,
     /// The server's public key for this, Ed25519, 64 hexadecimal digits.
     pub key: String,
-    /// Ed25519 over `bedplate audit head 1`, a line feed, number, time (microseconds since 1970) and hash; the
-    /// numbers as 8 bytes, big endian. 128 hexadecimal digits.
+    /// Ed25519 over `bedplate audit head 1`, a line feed, number, time (microseconds since 1970)
+    /// and hash; the numbers as 8 bytes, big endian. 128 hexadecimal digits.
     pub signature: String,
 }
 

@@ -1,12 +1,12 @@
 //! Addresses that are nobody's on a network: those of the machine itself, of its links, of groups,
 //! and of the services that tell a machine its secrets.
 //!
-//! The server (pulls of images) and the agent (transfers of volumes) connect to what users name. What
-//! answers at these addresses trusts whoever can reach it, and only the machine itself was meant to.
-//! Both hold every address that they connect to against this one list.
+//! The server (pulls of images) and the agent (transfers of volumes) connect to what users name.
+//! What answers at these addresses trusts whoever can reach it, and only the machine itself was
+//! meant to. Both hold every address that they connect to against this one list.
 //!
-//! Private networks (RFC 1918, RFC 4193, RFC 6598) are not on it: the registries and stores of a site
-//! are there, and whoever may start jobs reaches them from a job anyway.
+//! Private networks (RFC 1918, RFC 4193, RFC 6598) are not on it: the registries and stores of a
+//! site are there, and whoever may start jobs reaches them from a job anyway.
 
 use std::{
     fmt,
@@ -98,9 +98,10 @@ impl fmt::Display for SpecialUse {
     }
 }
 
-/// The IPv4 address that an IPv6 address stands for, wherever a host or a router of the way may send
-/// the packet to it: IPv4-mapped and IPv4-compatible (RFC 4291, section 2.5.5), IPv4-translated
-/// (RFC 2765), NAT64 (RFC 6052, RFC 8215), 6to4 (RFC 3056), and the client of Teredo (RFC 4380).
+/// The IPv4 address that an IPv6 address stands for, wherever a host or a router of the way may
+/// send the packet to it: IPv4-mapped and IPv4-compatible (RFC 4291, section 2.5.5),
+/// IPv4-translated (RFC 2765), NAT64 (RFC 6052, RFC 8215), 6to4 (RFC 3056), and the client of
+/// Teredo (RFC 4380).
 #[must_use]
 pub fn embedded(address: Ipv6Addr) -> Option<Ipv4Addr> {
     let segments = address.segments();

@@ -13,7 +13,8 @@ pub enum AlarmKind {
     TokenWithoutEnd,
     /// A token that expires soon: within two weeks, and within the last quarter of its life.
     TokenExpires,
-    /// A certificate that ends soon, or has ended, or begins only later: then the server's clock is wrong.
+    /// A certificate that ends soon, or has ended, or begins only later: then the server's
+    /// clock is wrong.
     Certificate,
     /// The audit log does not fit the heads of it that were kept.
     AuditLogBroken,
@@ -63,7 +64,8 @@ impl AlarmKind {
 pub struct Alarm {
     /// The condition that the alarm reports.
     pub alarm: AlarmKind,
-    /// Of what: `ann/laptop` for a token of a user, `authority` for a certificate, `server` for itself.
+    /// Of what: `ann/laptop` for a token of a user, `authority` for a certificate,
+    /// `server` for itself.
     pub subject: String,
     /// When it ends, if it does.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -77,8 +79,8 @@ pub struct Alarm {
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(rename_all = "kebab-case")]
 pub struct Certificate {
-    /// Which: `authority` (the CA), `server` (what its ports present), `site` (`api.certificate`), `nodes` (those that it
-    /// issues to agents). The words are those of the metric.
+    /// Which: `authority` (the CA), `server` (what its ports present), `site` (`api.certificate`),
+    /// `nodes` (those that it issues to agents). The words are those of the metric.
     pub certificate: String,
     /// SHA-256 of its DER form. `None` for `nodes`, which has many.
     #[serde(default, skip_serializing_if = "Option::is_none")]

@@ -1,22 +1,25 @@
-//! The frames between a running agent and the server: one WebSocket per node, dialled by the node, mutual TLS.
+//! The frames between a running agent and the server: one WebSocket per node, dialled by the
+//! node, mutual TLS.
 //!
-//! Each text message is one [`Frame`] in JSON. The first frame of each side is its hello ([`FromAgent::Hello`],
-//! [`FromServer::Welcome`]) with `seq` 0; they agree on a version and on capabilities ([`negotiation`]). After it every
-//! frame that carries a message has the next `seq` of its sender, counted from 1 over the life of the *session*, and
-//! `ack` = the highest `seq` received in order. A sender keeps what is not acknowledged (at most
-//! [`MAX_UNACKNOWLEDGED`]) and resends it after a reconnect that resumes the session; the receiver drops what it has
-//! seen ([`session`]). A session ends when the agent's `boot-id` or `instance` changes, or when the server does not know
-//! it: both sides then start from 1.
+//! Each text message is one [`Frame`] in JSON. The first frame of each side is its hello
+//! ([`FromAgent::Hello`], [`FromServer::Welcome`]) with `seq` 0; they agree on a version and on
+//! capabilities ([`negotiation`]). After it every frame that carries a message has the next `seq`
+//! of its sender, counted from 1 over the life of the *session*, and `ack` = the highest `seq`
+//! received in order. A sender keeps what is not acknowledged (at most [`MAX_UNACKNOWLEDGED`]) and
+//! resends it after a reconnect that resumes the session; the receiver drops what it has seen
+//! ([`session`]). A session ends when the agent's `boot-id` or `instance` changes, or when the
+//! server does not know it: both sides then start from 1.
 //!
 //! # What outlives a release
 //!
-//! - Unknown fields are ignored, everywhere in a message. A new field has a default that means what its absence meant.
+//! - Unknown fields are ignored, everywhere in a message. A new field has a default that means what
+//!   its absence meant.
 //! - Every enum has a variant `Unknown` for what a later release may say. It is never sent.
-//! - An unknown *report* is acknowledged, counted and ignored ([`FromAgent::Unknown`]). An unknown *command* is
-//!   acknowledged and answered with [`FromAgent::Unsupported`]; a run, a transfer or a stream of an unknown kind is refused
-//!   as a run or stream is.
-//! - What a side of [`MIN_PROTOCOL`] would not understand needs a [`Capability`], and is never sent to a side that did not
-//!   offer it.
+//! - An unknown *report* is acknowledged, counted and ignored ([`FromAgent::Unknown`]). An unknown
+//!   *command* is acknowledged and answered with [`FromAgent::Unsupported`]; a run, a transfer or a
+//!   stream of an unknown kind is refused as a run or stream is.
+//! - What a side of [`MIN_PROTOCOL`] would not understand needs a [`Capability`], and is never sent
+//!   to a side that did not offer it.
 
 pub mod negotiation;
 pub mod session;
@@ -40,10 +43,12 @@ use crate::{
     stream::{StreamId, StreamRequest},
 };
 
-/// Frames that a side keeps for resending. Past it the connection is dropped: the peer is not acknowledging.
+/// Frames that a side keeps for resending. Past it the connection is dropped: the peer is
+/// not acknowledging.
 pub const MAX_UNACKNOWLEDGED: usize = 1024;
 
-/// Most addresses at which one node looks for the servers: a dead one costs up to 15 s each time round.
+/// Most addresses at which one node looks for the servers: a dead one costs up to 15 s
+/// each time round.
 pub const MAX_FLEET_SERVERS: usize = 16;
 
 /// Largest text message, bytes: an inventory of a node with 1,024 PUs is about 1 MiB.
@@ -62,8 +67,9 @@ pub struct Frame<M> {
     pub message: Option<M>,
 }
 
-/// Longest [`FromAgent::Topology::xml`], bytes: hwloc's XML of a node with 1,024 PUs and 100 PCI devices is about 2 MiB.
-/// Quotes and line ends grow by one byte each in JSON, so a frame of it stays below [`MAX_MESSAGE_BYTES`].
+/// Longest [`FromAgent::Topology::xml`], bytes: hwloc's XML of a node with 1,024 PUs and 100 PCI
+/// devices is about 2 MiB. Quotes and line ends grow by one byte each in JSON, so a frame of it
+/// stays below [`MAX_MESSAGE_BYTES`].
 pub const MAX_TOPOLOGY_BYTES: usize = 8 << 20;
 
 /// Messages from an agent to the server.
@@ -90,8 +96,8 @@ pub enum FromAgent {
     Heartbeat {
         /// Seconds since boot.
         uptime_seconds: u64,
-        /// What volumes hold in the node's memory. `None`: there are none, they are on a disk, or the
-        /// agent is of before.
+        /// What volumes hold in the node's memory. `None`: there are none, they are on a disk, or
+        /// the agent is of before.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         volumes: Option<VolumeUse>,
     },
@@ -100,11 +106,11 @@ pub enum FromAgent {
         /// The facts.
         inventory: Box<Inventory>,
     },
-    /// The topology as hwloc writes it, after each inventory whose topology is another than before. The server keeps the
-    /// newest.
+    /// The topology as hwloc writes it, after each inventory whose topology is another than before.
+    /// The server keeps the newest.
     Topology {
-        /// hwloc's XML (version 2 of its format), at most [`MAX_TOPOLOGY_BYTES`]; a longer one is dropped with a line in the
-        /// node's history.
+        /// hwloc's XML (version 2 of its format), at most [`MAX_TOPOLOGY_BYTES`]; a longer one is
+        /// dropped with a line in the node's history.
         xml: String,
     },
     /// A runtime overlay archive was applied, or could not be.
@@ -123,15 +129,16 @@ pub enum FromAgent {
         /// `true` for a reboot.
         reboot: bool,
     },
-    /// All runs that the agent holds, at the beginning of each session, in as many messages as it takes.
+    /// All runs that the agent holds, at the beginning of each session, in as many
+    /// messages as it takes.
     Runs {
         /// Their states.
         runs: Vec<RunReport>,
         /// Those of them that the node was told to pause.
         #[serde(default, skip_serializing_if = "Vec::is_empty")]
         paused: Vec<RunId>,
-        /// Workflows that have volumes on the node, all in the last of these messages. The server has those removed that it
-        /// does not run any more.
+        /// Workflows that have volumes on the node, all in the last of these messages. The server
+        /// has those removed that it does not run any more.
         #[serde(default, skip_serializing_if = "Vec::is_empty")]
         volumes: Vec<WorkflowId>,
         /// `true` in the last of these messages: what was not told is not here.
@@ -149,12 +156,14 @@ pub enum FromAgent {
         /// The event to report.
         news: RunNews,
     },
-    /// The node begins no jobs, or does so again. Said when it changes, and at the start of a session if there is a reason.
+    /// The node begins no jobs, or does so again. Said when it changes, and at the start of a
+    /// session if there is a reason.
     Refusing {
         /// What it lacks; `None` if nothing.
         reason: Option<String>,
     },
-    /// The agent could not become what [`FromServer::UpgradeAgent`] wanted. One that could comes back as it.
+    /// The agent could not become what [`FromServer::UpgradeAgent`] wanted. One that could
+    /// comes back as it.
     UpgradeFailed {
         /// Cause of the failure, for people.
         why: String,
@@ -223,11 +232,11 @@ pub enum FromServer {
         /// Its size, bytes.
         size: u64,
     },
-    /// Where the servers are from now on; the agent keeps it for as long as the node runs. Said at the start of a session.
-    /// Needs [`Capability::ServerAddresses`].
+    /// Where the servers are from now on; the agent keeps it for as long as the node runs. Said at
+    /// the start of a session. Needs [`Capability::ServerAddresses`].
     Servers {
-        /// Their fleet ports, in the order in which they are to be tried, at most [`MAX_FLEET_SERVERS`]; an empty list
-        /// changes nothing.
+        /// Their fleet ports, in the order in which they are to be tried, at most
+        /// [`MAX_FLEET_SERVERS`]; an empty list changes nothing.
         fleet_servers: Vec<SocketAddr>,
     },
     /// Send the inventory again.
@@ -237,8 +246,9 @@ pub enum FromServer {
         /// Specification of the run.
         spec: Box<RunSpec>,
     },
-    /// Start the process of a run that awaits it ([`RunSpec::awaits_release`]): all members of its attempt
-    /// are prepared. Nothing happens if it was released before. Needs [`Capability::Attempts`].
+    /// Start the process of a run that awaits it ([`RunSpec::awaits_release`]): all members of its
+    /// attempt are prepared. Nothing happens if it was released before. Needs
+    /// [`Capability::Attempts`].
     ReleaseRun {
         /// The prepared run, which the server ordered before ([`Self::StartRun`]).
         run: RunId,
@@ -278,8 +288,9 @@ pub enum FromServer {
         /// The workflow whose volumes the agent deletes.
         workflow: WorkflowId,
     },
-    /// Dial `GET /node/v1/streams/STREAM` and do there what a user wants of a run ([`crate::stream`]). Said once: a user
-    /// does not wait longer than [`crate::stream::DIAL_SECONDS`].
+    /// Dial `GET /node/v1/streams/STREAM` and do there what a user wants of a run
+    /// ([`crate::stream`]). Said once: a user does not wait longer than
+    /// [`crate::stream::DIAL_SECONDS`].
     OpenStream {
         /// The stream that the agent dials.
         stream: StreamId,
@@ -288,7 +299,8 @@ pub enum FromServer {
         /// The operation that the user asked for.
         request: StreamRequest,
     },
-    /// What a later release may command. Acknowledged and answered with [`FromAgent::Unsupported`]; never sent.
+    /// What a later release may command. Acknowledged and answered with
+    /// [`FromAgent::Unsupported`]; never sent.
     #[serde(other, skip_serializing)]
     Unknown,
 }
@@ -308,8 +320,8 @@ impl Message for FromServer {
 /// Characters of an unknown `type` that are kept for logs and answers: a name of ours has some 20.
 pub const MAX_KIND_CHARS: usize = 64;
 
-/// The `type` of the message in a frame, for logs and answers about unknown ones; at most [`MAX_KIND_CHARS`] characters,
-/// without control characters. Empty if there is none.
+/// The `type` of the message in a frame, for logs and answers about unknown ones; at most
+/// [`MAX_KIND_CHARS`] characters, without control characters. Empty if there is none.
 #[must_use]
 pub fn kind_of_message(text: &str) -> String {
     #[derive(Deserialize)]

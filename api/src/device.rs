@@ -1,10 +1,12 @@
-//! Devices that jobs are granted: their kinds and their names, as the Container Device Interface spells them.
+//! Devices that jobs are granted: their kinds and their names, as the Container Device
+//! Interface spells them.
 //!
 //! ```text
 //! nvidia.com/gpu=0      KIND=NAME; a kind is VENDOR/CLASS
 //! ```
-//! Documents count kinds (`resource.devices`), nodes offer names ([`crate::inventory::Inventory::devices`]), and a run is
-//! granted names ([`crate::run::JobSpec::devices`]).
+//! Documents count kinds (`resource.devices`), nodes offer names
+//! ([`crate::inventory::Inventory::devices`]), and a run is granted names
+//! ([`crate::run::JobSpec::devices`]).
 
 use std::{fmt, str::FromStr};
 

@@ -9,8 +9,9 @@
 //! | `GET /node/v1/overlays/runtime` | client | → tar |
 //! | `GET /node/v1/channel` | client | → WebSocket, see [`crate::channel`] |
 //!
-//! Errors are [`crate::problem::Problem`]. Node and server may be of different releases: unknown fields are ignored, and the node
-//! sends the protocol versions that it speaks in a header of each request ([`crate::channel::negotiation::HEADER`]).
+//! Errors are [`crate::problem::Problem`]. Node and server may be of different releases: unknown
+//! fields are ignored, and the node sends the protocol versions that it speaks in a header of each
+//! request ([`crate::channel::negotiation::HEADER`]).
 
 use serde::{Deserialize, Serialize};
 
@@ -27,7 +28,8 @@ pub struct Enroll {
     pub id: NodeId,
     /// The one-time boot token.
     pub token: String,
-    /// PKCS #10 certificate signing request, PEM, for a P-256 key. Its names are ignored: the server sets them.
+    /// PKCS #10 certificate signing request, PEM, for a P-256 key. Its names are ignored: the
+    /// server sets them.
     pub csr: String,
 }
 
@@ -107,7 +109,8 @@ impl From<BootPhase> for Option<Phase> {
     }
 }
 
-/// What stage 1 leaves for the agent in `/run/bedplate/agent.json`, mode 0600, in a directory of mode 0700.
+/// What stage 1 leaves for the agent in `/run/bedplate/agent.json`, mode 0600, in a
+/// directory of mode 0700.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub struct AgentIdentity {

@@ -1,12 +1,14 @@
 //! Host lists: `n[0001-1024],login1` expands to names, and names compress to a host list.
 //!
-//! Grammar: items separated by commas outside brackets; an item is text with any number of bracket groups; a group is
-//! numbers and ranges separated by commas. A number that starts with `0` and has more digits fixes the width.
-//! Used by the REST routes that take names, the documents of apply and the command line.
+//! Grammar: items separated by commas outside brackets; an item is text with any number of bracket
+//! groups; a group is numbers and ranges separated by commas. A number that starts with `0` and has
+//! more digits fixes the width. Used by the REST routes that take names, the documents of apply and
+//! the command line.
 
 use std::collections::BTreeMap;
 
-/// Names that one host list may expand to: larger than any cluster known, small enough to hold and to print.
+/// Names that one host list may expand to: larger than any cluster known, small enough to
+/// hold and to print.
 pub const MAX_NAMES: usize = 65_536;
 
 /// Longest name that a list may make, characters: four times what the name of a node has.
@@ -84,7 +86,8 @@ fn expand_counted(list: &str, steps: &mut u64) -> Result<Vec<String>, HostListEr
     Ok(names)
 }
 
-/// How many names a host list has, without making any: `n[1-999999999]` costs what it has characters.
+/// How many names a host list has, without making any: `n[1-999999999]` costs what it
+/// has characters.
 ///
 /// # Errors
 /// See [`HostListError`]; never [`HostListError::TooMany`].
@@ -121,7 +124,8 @@ fn count_counted(list: &str, steps: &mut u64) -> Result<usize, HostListError> {
     Ok(names)
 }
 
-/// Compresses names to a host list that expands to the same set. Names are sorted by prefix and number.
+/// Compresses names to a host list that expands to the same set. Names are sorted by
+/// prefix and number.
 pub fn compress<'a>(names: impl IntoIterator<Item = &'a str>) -> String {
     let mut plain: Vec<&str> = Vec::new();
     let mut runs: BTreeMap<(&str, &str), Vec<(usize, u64)>> = BTreeMap::new();
@@ -246,7 +250,8 @@ fn split_number(name: &str) -> Option<(&str, &str, u64, &str)> {
     Some((&name[..start], digits, digits.parse().ok()?, &name[end..]))
 }
 
-/// Sorted ranges; `numbers` are (digits written, value). Numbers without a leading zero join over digit counts.
+/// Sorted ranges; `numbers` are (digits written, value). Numbers without a leading zero join
+/// over digit counts.
 fn compress_numbers(mut numbers: Vec<(usize, u64)>) -> Vec<String> {
     let written = |(width, number): (usize, u64)| format!("{number:0width$}");
     numbers.sort_unstable();

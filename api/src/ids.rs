@@ -185,7 +185,8 @@ impl FromStr for MacAddr {
 }
 string_serde!(MacAddr, "52:54:00:12:34:56");
 
-/// A SHA-256 digest. Prints as `sha256:` and 64 hexadecimal digits, as in the OCI image specification.
+/// A SHA-256 digest. Prints as `sha256:` and 64 hexadecimal digits, as in the OCI
+/// image specification.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Digest(pub [u8; 32]);
 

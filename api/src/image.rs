@@ -154,7 +154,8 @@ pub struct ImageVersion {
     pub root: Artifact,
     /// Kernels, newest first. An image of an architecture that the server does not boot has none.
     pub kernels: Vec<KernelArtifact>,
-    /// What the admin should know: ACLs that squashfs cannot hold, firmware that modules ask for and the image lacks.
+    /// What the admin should know: ACLs that squashfs cannot hold, firmware that modules ask for
+    /// and the image lacks.
     #[serde(default)]
     pub warnings: Vec<String>,
 }
@@ -191,7 +192,8 @@ pub struct KernelArtifact {
     pub kernel: Artifact,
     /// The initramfs.
     pub stage1: Artifact,
-    /// Bytes of the initramfs once a kernel has unpacked it; not known of those of earlier releases.
+    /// Bytes of the initramfs once a kernel has unpacked it; not known of those of
+    /// earlier releases.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub stage1_unpacked: Option<u64>,
 }
@@ -201,7 +203,8 @@ pub struct KernelArtifact {
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(rename_all = "kebab-case", deny_unknown_fields)]
 pub struct ImportImage {
-    /// `docker://HOST[:PORT]/REPOSITORY[:TAG|@DIGEST]`, or `oci:DIR[:TAG]` (a directory on the server).
+    /// `docker://HOST[:PORT]/REPOSITORY[:TAG|@DIGEST]`, or `oci:DIR[:TAG]` (a directory
+    /// on the server).
     pub source: String,
     /// Name of the image; default: the last part of the repository or directory.
     #[serde(default)]

@@ -1,4 +1,5 @@
-//! Hardware facts of a node. Sizes in bytes unless the name says otherwise; absent = the node cannot tell.
+//! Hardware facts of a node. Sizes in bytes unless the name says otherwise; absent = the
+//! node cannot tell.
 
 mod connection;
 mod fault;

@@ -1,7 +1,7 @@
 //! Wire types of Bedplate: everything that crosses a process boundary, and nothing else.
 //!
-//! Used by every other crate. Holds no behaviour beyond parsing, printing and checking a single value; there is
-//! no I/O, no clock and no randomness here (ring 0).
+//! Used by every other crate. Holds no behaviour beyond parsing, printing and checking a single
+//! value; there is no I/O, no clock and no randomness here (ring 0).
 //!
 //! | module | crosses |
 //! |---|---|

@@ -29,9 +29,9 @@ use std::{
     str::FromStr,
 };
 
-/// Header of the answer to a request for the last lines (`tail`) or for what was written since a time
-/// (`since`): the offset of the first byte of the answer, from which a reader who is cut off counts on. A
-/// server of before, which knows neither, sends the whole log and no such header.
+/// Header of the answer to a request for the last lines (`tail`) or for what was written since a
+/// time (`since`): the offset of the first byte of the answer, from which a reader who is cut off
+/// counts on. A server of before, which knows neither, sends the whole log and no such header.
 pub const FROM_HEADER: &str = "bedplate-log-from";
 
 /// Longest reason in a header, characters: some proxies refuse headers of more than 4 KiB together.

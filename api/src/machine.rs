@@ -1,10 +1,11 @@
 //! Nodes and profiles as a person declares them, and where each resolved value came from.
 //!
-//! A profile holds the same fields as a node. A node lists profiles; later ones win, the node wins over all; lists
-//! of kernel arguments, overlays, groups and profiles append, and an element `~x` removes `x`; maps merge by key.
+//! A profile holds the same fields as a node. A node lists profiles; later ones win, the node wins
+//! over all; lists of kernel arguments, overlays, groups and profiles append, and an element `~x`
+//! removes `x`; maps merge by key.
 //!
-//! Stage 1 reads a [`MachineSpec`] that a later release may have rendered, so its types ignore unknown fields. What
-//! people write is read with [`crate::strict`], which refuses them.
+//! Stage 1 reads a [`MachineSpec`] that a later release may have rendered, so its types ignore
+//! unknown fields. What people write is read with [`crate::strict`], which refuses them.
 
 use std::{collections::BTreeMap, net::IpAddr};
 
@@ -15,7 +16,8 @@ use crate::{
     status::NodeStatus,
 };
 
-/// What a person wants of a node, or of every node that lists a profile. Every field may be left out.
+/// What a person wants of a node, or of every node that lists a profile. Every field
+/// may be left out.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(rename_all = "kebab-case", default)]
@@ -56,8 +58,8 @@ pub struct MachineSpec {
     /// Groups, for use in overlays and in selections.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub groups: Vec<String>,
-    /// Public facts of the node, which jobs can ask for ([`crate::labels`]). A key `~KEY` takes away
-    /// the label that a profile brings.
+    /// Public facts of the node, which jobs can ask for ([`crate::labels`]). A key `~KEY` takes
+    /// away the label that a profile brings.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub labels: BTreeMap<String, String>,
     /// Free values for templates, which only admins read.
@@ -154,8 +156,8 @@ pub struct Node {
     pub spec: MachineSpec,
     /// Present state of the node, as the server observes it.
     pub status: NodeStatus,
-    /// Image version that it boots next: `debian-node@3`. Absent if it has no image or one that is not
-    /// there, and from a server of before. What it runs is in its status.
+    /// Image version that it boots next: `debian-node@3`. Absent if it has no image or one that is
+    /// not there, and from a server of before. What it runs is in its status.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub next_image: Option<String>,
     /// Its labels, those of its profiles among them; absent where its profiles cannot be applied.
@@ -213,8 +215,8 @@ pub struct Explained {
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(rename_all = "kebab-case", deny_unknown_fields)]
 pub struct AddNodes {
-    /// A host list: `n1`, `n[1-8]`, `n[0001-1024],login1`. With several names, an address counts up from the one
-    /// given, and a `mac` is refused.
+    /// A host list: `n1`, `n[1-8]`, `n[0001-1024],login1`. With several names, an address counts up
+    /// from the one given, and a `mac` is refused.
     pub names: String,
     /// The specification.
     #[serde(default)]
@@ -238,7 +240,8 @@ pub struct PatchNodes {
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(rename_all = "kebab-case", deny_unknown_fields)]
 pub struct Apply {
-    /// The document: top-level maps `profiles:` and `nodes:`, each from name (host lists allowed) to [`MachineSpec`].
+    /// The document: top-level maps `profiles:` and `nodes:`, each from name (host lists allowed)
+    /// to [`MachineSpec`].
     pub document: String,
     /// Tell what would change, and change nothing.
     #[serde(default)]

@@ -1,11 +1,11 @@
 //! Overlays over REST, and the archive that carries rendered files to a node.
 //!
-//! The archive is an uncompressed POSIX tar (`application/x-tar`) of directories, regular files and symbolic links
-//! with numeric owners and modes, paths relative to the root of the node's file system, parents first, names sorted,
-//! mtime 0: the same input gives the same bytes.
+//! The archive is an uncompressed POSIX tar (`application/x-tar`) of directories, regular files and
+//! symbolic links with numeric owners and modes, paths relative to the root of the node's file
+//! system, parents first, names sorted, mtime 0: the same input gives the same bytes.
 //!
-//! What an archive holds is named by its *generation*: a hash over the hashes of its files ([`ListedEntry`]), so that a large
-//! file that all nodes have is hashed once for all of them.
+//! What an archive holds is named by its *generation*: a hash over the hashes of its files
+//! ([`ListedEntry`]), so that a large file that all nodes have is hashed once for all of them.
 
 use serde::{Deserialize, Serialize};
 
@@ -30,8 +30,8 @@ pub struct Overlay {
     pub summary: String,
     /// Its files, as far as they can be read.
     pub files: Vec<OverlayFile>,
-    /// What of it cannot be read or used, each with its file. While there is any, nodes that use the
-    /// overlay stay as they are.
+    /// What of it cannot be read or used, each with its file. While there is any, nodes that use
+    /// the overlay stay as they are.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub problems: Vec<String>,
 }
@@ -67,7 +67,8 @@ pub struct RenderedFile {
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(rename_all = "kebab-case")]
 pub struct Generation {
-    /// SHA-256 over the list of what the archive holds: each [`ListedEntry::write`], in the order of the bytes of their paths.
+    /// SHA-256 over the list of what the archive holds: each [`ListedEntry::write`], in the order
+    /// of the bytes of their paths.
     pub digest: Digest,
     /// Size of the archive in bytes.
     pub size: u64,
@@ -100,9 +101,9 @@ pub enum ListedContent<'a> {
 }
 
 impl ListedEntry<'_> {
-    /// Adds its line to the list: `d`, `f` or `l`, mode, owner and group (32 bits each, big-endian), the path and a zero byte; of a
-    /// file the 32 bytes of its digest, of a link the target and a zero byte. No path or target holds a zero byte, so no two
-    /// lists are the same.
+    /// Adds its line to the list: `d`, `f` or `l`, mode, owner and group (32 bits each,
+    /// big-endian), the path and a zero byte; of a file the 32 bytes of its digest, of a link the
+    /// target and a zero byte. No path or target holds a zero byte, so no two lists are the same.
     pub fn write(&self, list: &mut Vec<u8>) {
         list.push(match self.content {
             ListedContent::Directory => b'd',

@@ -98,7 +98,8 @@ impl QuotaName {
         }
     }
 
-    /// What is counted, for people, behind "ann has 5 bytes of" or "ann has 5": `logs at the server`.
+    /// What is counted, for people, behind "ann has 5 bytes of" or "ann has 5":
+    /// `logs at the server`.
     #[must_use]
     pub fn things(self) -> &'static str {
         match self {

@@ -1,4 +1,5 @@
-//! REST: what can be permitted. Every route names one [`Action`]; `access::authorize` says who may do it.
+//! REST: what can be permitted. Every route names one [`Action`]; `access::authorize`
+//! says who may do it.
 
 use serde::{Deserialize, Serialize};
 
@@ -68,8 +69,8 @@ pub struct Permitted {
 /// Declares [`Action`]: variant, its word in JSON, and what follows "cannot" in a refusal.
 macro_rules! actions {
     ($($(#[$doc:meta])* $name:ident = $word:literal, $phrase:literal;)*) => {
-        /// One kind of act on the cluster. Each route of the REST API names one: `x-action` in the OpenAPI
-        /// document.
+        /// One kind of act on the cluster. Each route of the REST API names one: `x-action` in the
+        /// OpenAPI document.
         #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
         #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
         pub enum Action {
@@ -223,7 +224,8 @@ actions! {
     WorkflowDelete = "workflow-delete", "delete the workflow";
     /// Pause a workflow, or let it go on.
     WorkflowPause = "workflow-pause", "pause or resume the workflow";
-    /// Run a program in a running job, attach to it, forward a port of it, copy files from or to it.
+    /// Run a program in a running job, attach to it, forward a port of it, copy
+    /// files from or to it.
     WorkflowEnter = "workflow-enter", "enter the job";
 }
 
@@ -234,15 +236,16 @@ impl Action {
         Self::ALL.iter().copied().find(|action| action.as_str() == word)
     }
 
-    /// May a token be limited to actions of which this is one? Who changes users can make any of them an admin, so a
-    /// token that may do that is limited to nothing.
+    /// May a token be limited to actions of which this is one? Who changes users can make any of
+    /// them an admin, so a token that may do that is limited to nothing.
     #[must_use]
     pub fn fits_a_scope(self) -> bool {
         !matches!(self, Self::UserAdd | Self::UserEdit | Self::UserDelete | Self::Unlisted)
     }
 
-    /// Does it change nothing, and tell no secret? A ticket is for reading alone. What may hold secrets (overlays as
-    /// nodes get them, files of overlays, documents of workflows) is not among these.
+    /// Does it change nothing, and tell no secret? A ticket is for reading alone. What may
+    /// hold secrets (overlays as nodes get them, files of overlays, documents of workflows) is
+    /// not among these.
     #[must_use]
     pub fn only_reads(self) -> bool {
         matches!(

@@ -1,11 +1,13 @@
 //! Runs: what a node is told to do for a workflow, and what it says became of it.
 //!
-//! A *run* is one member of an attempt of a task, or one transfer into or out of a volume, on one node. The server makes its
-//! [`RunId`] and never uses it again; an agent that is told of a run it knows does nothing. So no run happens twice.
+//! A *run* is one member of an attempt of a task, or one transfer into or out of a volume, on one
+//! node. The server makes its [`RunId`] and never uses it again; an agent that is told of a run it
+//! knows does nothing. So no run happens twice.
 //!
-//! The agent keeps a run, with its log and its end, until the server says [`crate::channel::FromServer::ForgetRuns`]:
-//! then the server has its end on disk. Each new session begins with all runs that the agent holds
-//! ([`crate::channel::FromAgent::Runs`]), and the server tells again what the agent does not know.
+//! The agent keeps a run, with its log and its end, until the server says
+//! [`crate::channel::FromServer::ForgetRuns`]: then the server has its end on disk. Each new
+//! session begins with all runs that the agent holds ([`crate::channel::FromAgent::Runs`]), and the
+//! server tells again what the agent does not know.
 //!
 //! On the fleet port, with the node's certificate:
 //!
@@ -44,7 +46,8 @@ pub const LOG_MIB: std::ops::RangeInclusive<u32> = 1..=4096;
 /// What is kept of a log unless the server's configuration says otherwise, MiB.
 pub const DEFAULT_LOG_MIB: u32 = 64;
 
-/// What an ephemeral volume may hold of which the document does not say it, GiB, as the server may set it.
+/// What an ephemeral volume may hold of which the document does not say it, GiB, as the
+/// server may set it.
 pub const VOLUME_GIB: std::ops::RangeInclusive<u32> = 1..=1_048_576;
 
 /// The same where the server's configuration does not set it, GiB. Nodes keep volumes in memory: a
@@ -117,7 +120,8 @@ pub struct RunSpec {
     pub work: Work,
     /// The run is ended after this time, seconds from its start.
     pub timeout_seconds: u64,
-    /// Addresses and ports that neither job nor transfer may reach: the server's boot and enrolment ports.
+    /// Addresses and ports that neither job nor transfer may reach: the server's boot and
+    /// enrolment ports.
     pub forbidden: Vec<SocketAddr>,
     /// It is one of several members of an attempt: the agent prepares it, reports
     /// [`RunState::Prepared`], and starts its process when the server releases it
@@ -149,9 +153,10 @@ pub enum Work {
     Volume {
         /// Its name in the workflow.
         volume: String,
-        /// What it may hold, bytes, on a node that keeps volumes in memory: at most what the node has
-        /// for all of them, whichever is less. `None` from a server of before, and of a workflow that it
-        /// accepted: all of that. An agent of before makes a directory, which has no limit of its own.
+        /// What it may hold, bytes, on a node that keeps volumes in memory: at most what the node
+        /// has for all of them, whichever is less. `None` from a server of before, and of a
+        /// workflow that it accepted: all of that. An agent of before makes a directory, which has
+        /// no limit of its own.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         limit_bytes: Option<u64>,
     },
@@ -181,8 +186,8 @@ pub enum Work {
 }
 
 impl Work {
-    /// `false` if this release does not know the work, or where a file of it comes from or goes to: the agent refuses
-    /// the run.
+    /// `false` if this release does not know the work, or where a file of it comes from or goes to:
+    /// the agent refuses the run.
     #[must_use]
     pub fn is_known(&self) -> bool {
         let is_unknown = matches!(
@@ -227,8 +232,9 @@ pub enum Destination {
     },
     /// To the server, which keeps it for the client: `PUT /node/v1/runs/RUN/file`.
     Client {
-        /// The server takes a directory too, as the stream of the crate `copy-tree`, if the request says so
-        /// ([`DIRECTORY_QUERY`]). `false` from a server of before: it would keep the stream as a file.
+        /// The server takes a directory too, as the stream of the crate `copy-tree`, if the
+        /// request says so ([`DIRECTORY_QUERY`]). `false` from a server of before: it would keep
+        /// the stream as a file.
         #[serde(default, skip_serializing_if = "is_false")]
         #[serde(rename = "takes-folders")]
         takes_directories: bool,
@@ -285,8 +291,8 @@ pub struct JobSpec {
     /// server of before, which knows no gaps: the log is cut at [`UNTOLD_LOG_BYTES`].
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub log_limit_bytes: Option<u64>,
-    /// The server takes time marks of the log with its bytes ([`crate::log::times`]). `false` from a
-    /// server of before.
+    /// The server takes time marks of the log with its bytes ([`crate::log::times`]). `false` from
+    /// a server of before.
     #[serde(default, skip_serializing_if = "is_false")]
     pub log_times: bool,
 }
@@ -331,8 +337,9 @@ pub struct RunReport {
 pub enum RunState {
     /// Accepted; image, volume or cgroup are being made.
     Preparing {},
-    /// All that its process needs is there, and it waits for [`crate::channel::FromServer::ReleaseRun`]
-    /// ([`RunSpec::awaits_release`]). Needs [`crate::channel::Capability::Attempts`].
+    /// All that its process needs is there, and it waits for
+    /// [`crate::channel::FromServer::ReleaseRun`] ([`RunSpec::awaits_release`]). Needs
+    /// [`crate::channel::Capability::Attempts`].
     Prepared {},
     /// Its process runs, or its bytes flow.
     Running {
@@ -347,7 +354,8 @@ pub enum RunState {
     },
     /// It is over.
     Ended(Box<RunEnd>),
-    /// What an agent of a later release may report between these: the run is on the node and not over.
+    /// What an agent of a later release may report between these: the run is on the
+    /// node and not over.
     #[serde(other)]
     Unknown,
 }
@@ -362,8 +370,8 @@ pub struct RunEnd {
     pub ended: Timestamp,
     /// How the run ended.
     pub outcome: Outcome,
-    /// Length of its log, bytes, with what is left out of it. The log is complete when the server has
-    /// it up to here.
+    /// Length of its log, bytes, with what is left out of it. The log is complete when the server
+    /// has it up to here.
     pub log_bytes: u64,
     /// Resources that the run used in all.
     pub usage: Usage,
@@ -393,8 +401,8 @@ pub enum Outcome {
     TimedOut {
         /// The timeout, seconds.
         seconds: u64,
-        /// Of a transfer: what kept it, such as why its last try failed. `None` of a job, and from an
-        /// agent of before.
+        /// Of a transfer: what kept it, such as why its last try failed. `None` of a job, and from
+        /// an agent of before.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         cause: Option<String>,
     },
@@ -418,12 +426,14 @@ pub enum Outcome {
         #[serde(default)]
         rebooted: bool,
     },
-    /// The node did not begin it: it is short of something. That is no attempt; it waits, or goes elsewhere.
+    /// The node did not begin it: it is short of something. That is no attempt; it waits, or
+    /// goes elsewhere.
     Refused {
         /// The resource that the node is short of, for people.
         why: String,
     },
-    /// What an agent of a later release may report: the run is over, and this release cannot tell how. A failure.
+    /// What an agent of a later release may report: the run is over, and this release cannot tell
+    /// how. A failure.
     #[serde(other)]
     Unknown,
 }

@@ -1,5 +1,6 @@
-//! Sources and URLs as they may be stored and shown: without users, passwords and queries, which are
-//! often keys (`?X-Amz-Signature=…`). Logins have a place of their own, the server's configuration.
+//! Sources and URLs as they may be stored and shown: without users, passwords and queries,
+//! which are often keys (`?X-Amz-Signature=…`). Logins have a place of their own, the
+//! server's configuration.
 //!
 //! ```text
 //! docker://user:password@host/repository:1   ->  docker://…@host/repository:1

@@ -1,7 +1,8 @@
 //! What stage 1 must know before it can trust anybody: the one file of the per-node initrd.
 //!
-//! The provisioner appends a second cpio archive (newc, padded to 4 bytes) to the boot of each node; it holds this
-//! document as [`PATH`], mode 0600. It is never on the kernel command line. Stage 1 deletes it after reading.
+//! The provisioner appends a second cpio archive (newc, padded to 4 bytes) to the boot of each
+//! node; it holds this document as [`PATH`], mode 0600. It is never on the kernel command line.
+//! Stage 1 deletes it after reading.
 
 use std::net::{IpAddr, SocketAddr};
 
@@ -15,7 +16,8 @@ use crate::{
 /// Path of the document in the initramfs.
 pub const PATH: &str = "/bedplate/stage1.json";
 
-/// Largest document that stage 1 reads, bytes: a node with a hundred interfaces needs a tenth of it.
+/// Largest document that stage 1 reads, bytes: a node with a hundred interfaces
+/// needs a tenth of it.
 pub const MAX_BYTES: u64 = 1 << 20;
 
 /// Everything that stage 1 is told.
@@ -34,14 +36,15 @@ pub struct Stage1 {
     pub fleet_servers: Vec<SocketAddr>,
     /// SHA-256 of the DER of the CA certificate that the fleet ports' chains must end in.
     pub ca_fingerprint: Digest,
-    /// One-time boot token. Absent if the node is not armed: stage 1 then says so on the console and retries by a
-    /// reboot after a pause.
+    /// One-time boot token. Absent if the node is not armed: stage 1 then says so on the console
+    /// and retries by a reboot after a pause.
     pub token: Option<String>,
     /// The root image.
     pub root: RootImage,
     /// The node's resolved interfaces, DNS and root settings; other fields are left empty.
     pub machine: MachineSpec,
-    /// The address that the server's DHCP gives this node on the boot interface, for use where DHCP does not answer.
+    /// The address that the server's DHCP gives this node on the boot interface, for use where DHCP
+    /// does not answer.
     pub fallback_address: Option<FallbackAddress>,
 }
 

@@ -79,8 +79,8 @@ pub struct NodeStatus {
     /// Stuck: in this phase for longer than the phase's deadline, which is this many seconds.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub overdue_seconds: Option<u64>,
-    /// What somebody fetched in its name, which proves nothing. `phase` is `firmware` by this word alone
-    /// where nothing else is known of the boot, and what it was before where something is.
+    /// What somebody fetched in its name, which proves nothing. `phase` is `firmware` by this word
+    /// alone where nothing else is known of the boot, and what it was before where something is.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub unproven: Option<UnprovenProgress>,
     /// A boot token may be issued to it.
@@ -101,9 +101,9 @@ pub struct NodeStatus {
     /// Nothing new begins on it, whatever its phase.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub drain: Option<Drain>,
-    /// What keeps it from booting, or its runtime overlays from following: why, and which part; that
-    /// a boot token of it was refused, or that its machine has too little memory. Gone as soon as the
-    /// cause is.
+    /// What keeps it from booting, or its runtime overlays from following: why, and which part;
+    /// that a boot token of it was refused, or that its machine has too little memory. Gone as soon
+    /// as the cause is.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub held: Option<String>,
     /// What its agent says that it lacks for jobs: it begins none until that is over.
@@ -117,8 +117,8 @@ pub struct NodeStatus {
     /// Two claim to be this node: it gets no overlays and no new jobs until an admin decides.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub conflict: Option<NodeConflict>,
-    /// What ephemeral volumes hold in its memory, as its agent said with its last heartbeat. Absent: there
-    /// are none, they are on a disk, its agent is of before, or it is not connected.
+    /// What ephemeral volumes hold in its memory, as its agent said with its last heartbeat.
+    /// Absent: there are none, they are on a disk, its agent is of before, or it is not connected.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub volumes: Option<VolumeUse>,
 }
@@ -196,8 +196,8 @@ pub struct RevokeNode {
     pub epoch: Option<u64>,
 }
 
-/// A boot as it is claimed: somebody fetched its files in the node's name. Nothing proves that it was
-/// the node before its stage 1 has traded its token for a certificate.
+/// A boot as it is claimed: somebody fetched its files in the node's name. Nothing proves that it
+/// was the node before its stage 1 has traded its token for a certificate.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(rename_all = "kebab-case")]
@@ -285,7 +285,8 @@ impl Severity {
     }
 }
 
-/// One message of `GET /v1/nodes/watch` (server-sent events): the status of one node after a change.
+/// One message of `GET /v1/nodes/watch` (server-sent events): the status of one node
+/// after a change.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(rename_all = "kebab-case")]

@@ -1,12 +1,13 @@
-//! Streams: what a user has of a running job beside its log. A program started in it, its output as it comes, its ports,
-//! its files. Each stream is one WebSocket from the user to the server and one from the node to the server; the server
-//! passes messages on and reads none of them.
+//! Streams: what a user has of a running job beside its log. A program started in it, its output as
+//! it comes, its ports, its files. Each stream is one WebSocket from the user to the server and one
+//! from the node to the server; the server passes messages on and reads none of them.
 //!
 //! ```text
 //! user ── GET /v1/workflows/ID/streams?request=… ──► server ── OpenStream over the channel ──► agent
 //!                                                       ◄── GET /node/v1/streams/STREAM ─────────┘
 //! ```
-//! The request is [`StreamRequest`] in JSON. A binary message is data, a text message is a [`Control`] in JSON:
+//! The request is [`StreamRequest`] in JSON. A binary message is data, a text message is a
+//! [`Control`] in JSON:
 //!
 //! ```text
 //! binary   channel (1 byte: 0 input, 1 output, 2 errors) · data, 1 to MAX_DATA_BYTES bytes
@@ -21,11 +22,12 @@
 //! | copy-out | | a tar stream | |
 //! | copy-in | a tar stream | | |
 //!
-//! Each side sends at most [`WINDOW_BYTES`] of data that the other has not yet told to have [`Control::Taken`]. So each side
-//! always reads its socket: a program that takes no input holds up neither its output nor the end ([`FlowWindow`]).
+//! Each side sends at most [`WINDOW_BYTES`] of data that the other has not yet told to have
+//! [`Control::Taken`]. So each side always reads its socket: a program that takes no input holds up
+//! neither its output nor the end ([`FlowWindow`]).
 //!
-//! The node says how it went ([`Control::Ended`], [`Control::Failed`]) and closes. A user's connection that is gone ends what
-//! the stream started.
+//! The node says how it went ([`Control::Ended`], [`Control::Failed`]) and closes. A user's
+//! connection that is gone ends what the stream started.
 
 use std::{fmt, str::FromStr};
 
@@ -36,7 +38,8 @@ use crate::{
     run::Outcome,
 };
 
-/// Most data in one message, bytes: large enough that headers do not count, small enough that a resize does not wait long.
+/// Most data in one message, bytes: large enough that headers do not count, small enough that a
+/// resize does not wait long.
 pub const MAX_DATA_BYTES: usize = 64 << 10;
 
 /// Largest message, bytes: data with its channel. A control is smaller.
@@ -117,8 +120,8 @@ pub enum StreamRequest {
         /// Its name where the path is a directory.
         name: String,
     },
-    /// What a server of a later release may pass on; the agent answers that it does not know it. Never sent, and refused
-    /// from users ([`Self::parse`]).
+    /// What a server of a later release may pass on; the agent answers that it does not know it.
+    /// Never sent, and refused from users ([`Self::parse`]).
     #[serde(other)]
     Unknown,
 }
@@ -176,8 +179,8 @@ impl StreamRequest {
             |error: serde_json::Error| InvalidRequest::NoStream { why: error.to_string() };
         let given: serde_json::Value = serde_json::from_str(json).map_err(no_stream)?;
         let request: Self = serde_json::from_str(json).map_err(no_stream)?;
-        // `crate::strict` cannot look into an enum with a tag inside. All fields of this one are always written, so what
-        // is given and not written again is unknown.
+        // `crate::strict` cannot look into an enum with a tag inside. All fields of this one are
+        // always written, so what is given and not written again is unknown.
         let known = serde_json::to_value(&request).map_err(no_stream)?;
         if let Some(field) = unknown_field(&given, &known) {
             return Err(InvalidRequest::UnknownField(field.to_owned()));
@@ -428,7 +431,8 @@ impl FlowWindow {
 
     /// Data has gone where it should. Some: to be told to the other side now.
     pub fn took(&mut self, bytes: usize) -> Option<Control> {
-        // What was never held (a key of our own for a terminal) is nothing that the other side waits for.
+        // What was never held (a key of our own for a terminal) is nothing that the other
+        // side waits for.
         let bytes = bytes.min(self.held);
         self.held -= bytes;
         self.untold += bytes;
@@ -550,7 +554,8 @@ mod tests {
     }
 
     proptest! {
-        /// Two sides that keep to their rooms never break the other's window, and never stand still.
+        /// Two sides that keep to their rooms never break the other's window, and
+        /// never stand still.
         #[test]
         fn a_flow_neither_breaks_nor_stands_still(steps in proptest::collection::vec((1_usize..200_000, 1_usize..200_000), 1..200)) {
             let (mut sender, mut receiver) = (FlowWindow::default(), FlowWindow::default());

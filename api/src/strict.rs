@@ -1,5 +1,6 @@
-//! Reading JSON that a person or a client sent: a field that the type doesn't have is an error here, though the same types
-//! ignore it where two releases meet. So a mistyped `imgae` is never taken for "no image".
+//! Reading JSON that a person or a client sent: a field that the type doesn't have is an error
+//! here, though the same types ignore it where two releases meet. So a mistyped `imgae` is never
+//! taken for "no image".
 
 use serde::de::DeserializeOwned;
 

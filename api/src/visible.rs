@@ -1,9 +1,9 @@
-//! Text of others as it may stand in a line for people: no character of it moves a cursor, changes a
-//! screen, begins a line, or turns what is read round.
+//! Text of others as it may stand in a line for people: no character of it moves a cursor, changes
+//! a screen, begins a line, or turns what is read round.
 //!
 //! It comes from nodes, jobs, images and users, and goes to terminals and logs. Such characters are
-//! shown, not dropped: `\n`, `\x1b`, `\u{202e}`. JSON and YAML keep them, because their encoders escape
-//! them and programs want what is.
+//! shown, not dropped: `\n`, `\x1b`, `\u{202e}`. JSON and YAML keep them, because their encoders
+//! escape them and programs want what is.
 
 use std::{
     borrow::Cow,

@@ -51,8 +51,8 @@ pub struct Checked {
     pub warnings: Vec<Diagnostic>,
 }
 
-/// How a workflow, stage or task is. There will be no other words than these: clients of before read
-/// no others. What a workflow is doing in more detail is [`WorkflowStatus`].
+/// How a workflow, stage or task is. There will be no other words than these: clients of before
+/// read no others. What a workflow is doing in more detail is [`WorkflowStatus`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(rename_all = "kebab-case")]
@@ -95,7 +95,8 @@ impl State {
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(rename_all = "kebab-case")]
 pub enum WorkflowStatus {
-    /// Nothing of it is on a node: it waits for images, for nodes, or for the next attempt of a task.
+    /// Nothing of it is on a node: it waits for images, for nodes, or for the next
+    /// attempt of a task.
     Waiting,
     /// A job, a transfer or a volume of it is on a node.
     Running,
@@ -185,8 +186,8 @@ impl StageKind {
     }
 }
 
-/// What a list of workflows is sorted by: `sort` of `GET /v1/workflows`. Of equals, the newest comes
-/// first.
+/// What a list of workflows is sorted by: `sort` of `GET /v1/workflows`. Of equals, the
+/// newest comes first.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub enum WorkflowSort {
     /// When it was handed in, the newest first.
@@ -255,8 +256,9 @@ pub struct WorkflowSummary {
 }
 
 impl WorkflowSummary {
-    /// What it is doing: the server's word. Of a server, or a record, of before it is what the other
-    /// fields tell, which don't know `stopping`, and call a workflow running that began and waits.
+    /// What it is doing: the server's word. Of a server, or a record, of before it is what
+    /// the other fields tell, which don't know `stopping`, and call a workflow running that
+    /// began and waits.
     #[must_use]
     pub fn status(&self) -> WorkflowStatus {
         if let Some(status) = self.status {
@@ -418,7 +420,8 @@ pub struct ClientFile {
     pub destination: String,
     /// Its size, bytes; absent until it is here. Of a directory: of the tar that it comes as.
     pub size: Option<u64>,
-    /// It is a directory, and comes as a tar (GNU): `copy`, what is below it, and at last an empty `end`.
+    /// It is a directory, and comes as a tar (GNU): `copy`, what is below it, and at last
+    /// an empty `end`.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     #[serde(rename = "folder")]
     pub directory: bool,

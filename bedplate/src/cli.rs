@@ -1,6 +1,7 @@
 //! The command line: what it looks like, and the way from arguments to an exit status.
 //!
-//! One module a verb. Verbs ask the server through `client` and hand a value and its text to [`Session::show`].
+//! One module a verb. Verbs ask the server through `client` and hand a value and its text to
+//! [`Session::show`].
 
 mod access;
 mod apply;
@@ -44,8 +45,8 @@ use self::{
 /// Heading of the options that every verb has.
 const EVERYWHERE: &str = "Everywhere";
 
-/// Takes bare metal to running workflows: boots nodes over the network from OCI images, keeps them in step, and runs jobs
-/// on them.
+/// Takes bare metal to running workflows: boots nodes over the network from OCI images, keeps them
+/// in step, and runs jobs on them.
 #[derive(Debug, Parser)]
 #[command(
     name = "bedplate",

@@ -1,7 +1,9 @@
-//! The configuration of `bedplate server`: read from YAML, checked as a whole, printed by `server check-config`.
+//! The configuration of `bedplate server`: read from YAML, checked as a whole, printed by
+//! `server check-config`.
 //!
-//! Two forms: [`Raw`] is the file, every key optional, each with its default; [`Checked`] is what the roles get. The
-//! check reads no file and binds no port: what the network interfaces look like is an argument.
+//! Two forms: [`Raw`] is the file, every key optional, each with its default; [`Checked`] is what
+//! the roles get. The check reads no file and binds no port: what the network interfaces look like
+//! is an argument.
 
 mod check;
 mod connections;
@@ -31,7 +33,8 @@ pub const DEFAULT_PATH: &str = "/etc/bedplate/server.yaml";
 /// Largest file that is read, bytes: a configuration with a thousand subnets needs a tenth of it.
 pub const MAX_BYTES: u64 = 1 << 20;
 
-/// What a job could pretend with to be a machine that boots: DHCP (RFC 2131), TFTP (RFC 1350), PXE (section 2.2.3).
+/// What a job could pretend with to be a machine that boots: DHCP (RFC 2131), TFTP (RFC 1350), PXE
+/// (section 2.2.3).
 const BOOT_PORTS: [u16; 3] = [67, 69, 4011];
 
 /// IPv4 addresses of the machine's network interfaces, by name.
@@ -123,7 +126,8 @@ fn listed(diagnostics: &[Diagnostic]) -> String {
 }
 
 impl Checked {
-    /// Reads and checks a file. Without a path, [`DEFAULT_PATH`]; if that does not exist, the defaults.
+    /// Reads and checks a file. Without a path, [`DEFAULT_PATH`]; if that does not
+    /// exist, the defaults.
     ///
     /// # Errors
     /// All mistakes at once.
@@ -175,7 +179,8 @@ impl Checked {
         }
     }
 
-    /// What no job may reach: the ports that nodes boot and enrol by, at this server's addresses and by broadcast.
+    /// What no job may reach: the ports that nodes boot and enrol by, at this server's addresses
+    /// and by broadcast.
     #[must_use]
     pub fn out_of_reach_of_jobs(&self) -> Vec<SocketAddr> {
         let provisioner = &self.provisioner;
@@ -189,8 +194,8 @@ impl Checked {
             .collect()
     }
 
-    /// What no transfer on a node may reach: what no job may, and this server's TCP ports at each address
-    /// of its machine (`own`) that `registries.allow` does not name with the port.
+    /// What no transfer on a node may reach: what no job may, and this server's TCP ports at each
+    /// address of its machine (`own`) that `registries.allow` does not name with the port.
     #[must_use]
     pub fn out_of_reach_of_transfers(&self, own: &[IpAddr]) -> Vec<SocketAddr> {
         let ports =
@@ -210,8 +215,8 @@ impl Checked {
     }
 }
 
-/// All addresses of this machine's interfaces but loopback's, as they are now. Where the kernel does not
-/// tell them there are none.
+/// All addresses of this machine's interfaces but loopback's, as they are now. Where the kernel
+/// does not tell them there are none.
 #[must_use]
 pub fn machine_addresses() -> Vec<IpAddr> {
     let found = nix::ifaddrs::getifaddrs().into_iter().flatten();

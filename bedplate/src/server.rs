@@ -1,5 +1,5 @@
-//! `bedplate server`: opens the roles on one database and one certificate authority, and serves them until told to
-//! stop.
+//! `bedplate server`: opens the roles on one database and one certificate authority, and serves
+//! them until told to stop.
 //!
 //! | port | what | protection |
 //! |---|---|---|
@@ -198,7 +198,8 @@ pub enum ServerError {
     Broken(#[source] JoinError),
 }
 
-/// Runs the server until `shutdown`, or until a part of it fails. `converter` reads what images hold.
+/// Runs the server until `shutdown`, or until a part of it fails. `converter` reads
+/// what images hold.
 ///
 /// # Errors
 /// See [`ServerError`].
@@ -240,8 +241,8 @@ pub async fn run(
     served
 }
 
-/// Each agent, download and TFTP transfer is an open file, and a shell lets a process have 1,024 where the system would
-/// let it have more (getrlimit(2)). Returns how many there may be.
+/// Each agent, download and TFTP transfer is an open file, and a shell lets a process have 1,024
+/// where the system would let it have more (getrlimit(2)). Returns how many there may be.
 fn allow_open_files() -> usize {
     let limit = getrlimit(Resource::Nofile);
     let most = Rlimit { current: limit.maximum, ..limit };
@@ -305,7 +306,8 @@ async fn serve(
     all_ended(parts, &stop).await
 }
 
-/// Waits until all parts have ended: with the first one the others are stopped. Fails as the first that failed.
+/// Waits until all parts have ended: with the first one the others are stopped. Fails as the
+/// first that failed.
 async fn all_ended(
     mut parts: JoinSet<Result<(), ServerError>>,
     stop: &CancellationToken,
@@ -319,8 +321,8 @@ async fn all_ended(
     outcome
 }
 
-/// The TLS of the REST port, with the site's certificate if there is one. Until `stop` its files are followed, and
-/// what wants attention of certificates and tokens is told.
+/// The TLS of the REST port, with the site's certificate if there is one. Until `stop` its files
+/// are followed, and what wants attention of certificates and tokens is told.
 fn follow_certificates(
     fleet: &Fleet,
     files: Option<CertificateFiles>,
@@ -405,7 +407,8 @@ fn bind(address: SocketAddr, setting: &'static str) -> Result<TcpListener, Serve
     Ok(listener)
 }
 
-/// What `bedplate server` does: reads the configuration, starts the log, and runs until SIGTERM or SIGINT.
+/// What `bedplate server` does: reads the configuration, starts the log, and runs until
+/// SIGTERM or SIGINT.
 ///
 /// # Errors
 /// Mistakes of the configuration, or what ended the server.

@@ -1,7 +1,8 @@
-//! DHCP: exchanges of four packets by ISC's `perfdhcp`, which acts as a relay, beside Kea and dnsmasq.
+//! DHCP: exchanges of four packets by ISC's `perfdhcp`, which acts as a relay, beside
+//! Kea and dnsmasq.
 //!
-//! Clients are 10,000 machines that boot by PXE: registered nodes to us, unknown machines to the others. All get an address of a pool of the
-//! same range, a gateway and the same boot file.
+//! Clients are 10,000 machines that boot by PXE: registered nodes to us, unknown machines to the
+//! others. All get an address of a pool of the same range, a gateway and the same boot file.
 
 use std::{fmt::Write as _, fs, io::ErrorKind, net::Ipv4Addr, path::PathBuf, time::Duration};
 
@@ -24,7 +25,8 @@ mod probe;
 
 use perfdhcp::Exchanges;
 
-/// Exchanges a second that are offered where completed ones are counted: more than any of them has done here.
+/// Exchanges a second that are offered where completed ones are counted: more than any of
+/// them has done here.
 const OFFERED: u32 = 20_000;
 
 /// Machines that ask, each again and again.
@@ -97,7 +99,8 @@ struct Server {
 }
 
 impl Bench<'_> {
-    /// A fresh server each: the highest rate without loss, how late it answers, how much it does of too much.
+    /// A fresh server each: the highest rate without loss, how late it answers, how much it
+    /// does of too much.
     fn turn(&self, start: impl Fn(&Self) -> anyhow::Result<Server>) -> anyhow::Result<Samples> {
         let mut samples = Vec::new();
         {
@@ -148,8 +151,8 @@ impl Bench<'_> {
         self.perfdhcp(rate, seconds, &[], perfdhcp::parse)
     }
 
-    /// How late the ACKs come, but for the latest hundredth, ms. Each client asks once, so that each
-    /// lease is a new one.
+    /// How late the ACKs come, but for the latest hundredth, ms. Each client asks once, so that
+    /// each lease is a new one.
     fn p99(&self) -> anyhow::Result<f64> {
         let seconds = self.frame.size(CLIENTS / TIMED, 1);
         self.perfdhcp(TIMED, seconds, &perfdhcp::TIMES, |text| {
@@ -277,8 +280,8 @@ impl Bench<'_> {
     }
 }
 
-/// The MAC address that perfdhcp gives its client of this number: each byte of the number is added to a byte of 00:0c:01:02:03:04,
-/// from the last on, without carry.
+/// The MAC address that perfdhcp gives its client of this number: each byte of the number is added
+/// to a byte of 00:0c:01:02:03:04, from the last on, without carry.
 fn mac(client: u32) -> MacAddr {
     let mut bytes = [0, 0x0c, 1, 2, 3, 4];
     for (byte, add) in bytes.iter_mut().rev().zip(client.to_le_bytes()) {

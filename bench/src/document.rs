@@ -1,4 +1,5 @@
-//! `docs/benchmarks.md`: what is between markers is written again by `--write`; what stands around them is people's and stays.
+//! `docs/benchmarks.md`: what is between markers is written again by `--write`; what stands around
+//! them is people's and stays.
 //!
 //! ```text
 //! <!-- bench: NAME -->

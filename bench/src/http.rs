@@ -1,6 +1,8 @@
-//! HTTP boot: a root image to one and to 64 clients, and small answers, plain and over TLS, beside nginx with sendfile.
+//! HTTP boot: a root image to one and to 64 clients, and small answers, plain and over TLS, beside
+//! nginx with sendfile.
 //!
-//! nginx serves the very file of our store (a hard link), and what our server answered once, as files.
+//! nginx serves the very file of our store (a hard link), and what our server answered
+//! once, as files.
 
 use std::{
     fs,
@@ -139,7 +141,8 @@ impl<'a> Bench<'a> {
         Ok(bench)
     }
 
-    /// Files for nginx: the blob itself, the script as it is, the answer of the API, the agent's program.
+    /// Files for nginx: the blob itself, the script as it is, the answer of the API, the
+    /// agent's program.
     fn lay_out(&mut self, blob: &Path, json: &[u8]) -> anyhow::Result<()> {
         let script = self.script.clone();
         let fetched =

@@ -1,5 +1,6 @@
-//! From a registry to what boots: our import, beside skopeo, umoci, and cpio with zstd or gzip. `import` begins with nothing; `rebuild` has
-//! imported the image before, and its last, small layer has changed.
+//! From a registry to what boots: our import, beside skopeo, umoci, and cpio with zstd or gzip.
+//! `import` begins with nothing; `rebuild` has imported the image before, and its last, small
+//! layer has changed.
 //!
 //! Everything lies in memory (tmpfs) on both sides, registry included.
 

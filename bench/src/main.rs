@@ -1,5 +1,5 @@
-//! `bench run NAME…|all`: benchmarks beside the peers, started by `cargo xtask bench`. `bench measure NAME --out FILE` is one of them, started by
-//! the former.
+//! `bench run NAME…|all`: benchmarks beside the peers, started by `cargo xtask bench`.
+//! `bench measure NAME --out FILE` is one of them, started by the former.
 //!
 //! | module | holds |
 //! |---|---|

@@ -1,4 +1,5 @@
-//! How much memory processes take: anonymous pages, which the kernel cannot drop. Pages of files count on neither side.
+//! How much memory processes take: anonymous pages, which the kernel cannot drop. Pages of files
+//! count on neither side.
 
 use std::{
     fs,

@@ -1,7 +1,8 @@
-//! Two network namespaces of this checkout, joined by a veth pair of MTU 1500: servers on one side, clients on the other.
+//! Two network namespaces of this checkout, joined by a veth pair of MTU 1500: servers on one side,
+//! clients on the other.
 //!
-//! The whole program enters the servers' side. Nothing of the machine's network is touched. What a crashed run left, processes too,
-//! is removed by the next.
+//! The whole program enters the servers' side. Nothing of the machine's network is touched. What a
+//! crashed run left, processes too, is removed by the next.
 
 use std::{fs::File, net::Ipv4Addr, path::Path, thread};
 
@@ -47,7 +48,8 @@ impl Network {
         remove(&clients)
     }
 
-    /// Makes the namespaces and moves the calling thread, and so all that it starts from now on, into the servers'.
+    /// Makes the namespaces and moves the calling thread, and so all that it starts from now on,
+    /// into the servers'.
     ///
     /// # Errors
     /// If `ip` fails, or without the right to make namespaces.

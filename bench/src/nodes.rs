@@ -1,4 +1,5 @@
-//! Nodes that have enrolled, and their connections: mutual TLS to the fleet port, each from the node's own address on the clients' side.
+//! Nodes that have enrolled, and their connections: mutual TLS to the fleet port, each from the
+//! node's own address on the clients' side.
 //!
 //! HTTP is written by hand, so that the client costs little beside the server that is measured.
 

@@ -1,4 +1,5 @@
-//! Our side: the optimised `bedplate server` with a state of its own, and the two ways to talk to it.
+//! Our side: the optimised `bedplate server` with a state of its own, and the two
+//! ways to talk to it.
 
 use std::{
     fs,
@@ -49,7 +50,8 @@ pub(crate) struct BedplateServer {
 }
 
 impl BedplateServer {
-    /// Starts it with all that it has in `directory`, which may be that of an earlier one, and waits until it answers on all its TCP ports.
+    /// Starts it with all that it has in `directory`, which may be that of an earlier one, and
+    /// waits until it answers on all its TCP ports.
     ///
     /// # Errors
     /// If it does not answer in time; the last lines of its log are in the message.

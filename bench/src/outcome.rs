@@ -1,7 +1,8 @@
 //! What a benchmark found, as it lies in the file of `--json` and `--out`, and how it reads.
 //!
-//! A row is one quantity, sampled once per round on each side, or several times. All figures shown are medians with least and most.
-//! A ratio over 1 says that ours is ahead, whichever way is better.
+//! A row is one quantity, sampled once per round on each side, or several times. All
+//! figures shown are medians with least and most. A ratio over 1 says that ours is ahead,
+//! whichever way is better.
 
 use std::fmt::{self, Display};
 
@@ -171,7 +172,8 @@ impl Row {
         })
     }
 
-    /// How far ours is ahead of the best peer: over 1 is ahead. None without samples of both, or with a median of 0.
+    /// How far ours is ahead of the best peer: over 1 is ahead. None without samples of both, or
+    /// with a median of 0.
     #[must_use]
     pub fn ratio(&self) -> Option<f64> {
         let ours = Spread::of(&self.ours)?.median;

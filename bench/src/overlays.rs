@@ -1,4 +1,5 @@
-//! Overlays: the rendered files of 1,000 nodes, beside one `cpio | gzip` for each node over files that are rendered already.
+//! Overlays: the rendered files of 1,000 nodes, beside one `cpio | gzip` for each node over files
+//! that are rendered already.
 
 use std::{fmt::Write as _, fs, net::Ipv4Addr, path::PathBuf};
 

@@ -1,4 +1,5 @@
-//! Where the peers are: `cargo xtask peers` installs most of them, and unpacks what cannot be installed beside another.
+//! Where the peers are: `cargo xtask peers` installs most of them, and unpacks what cannot be
+//! installed beside another.
 
 use std::{fs, path::PathBuf};
 

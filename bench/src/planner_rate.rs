@@ -198,7 +198,8 @@ fn nodes_of(nodes: u32, in_racks: bool) -> Vec<Node> {
     (0..nodes).map(node).collect()
 }
 
-/// Cores, GPUs, GiB of memory and affinity of the jobs, in turn: arrays of single cores, and now and then something large.
+/// Cores, GPUs, GiB of memory and affinity of the jobs, in turn: arrays of single cores, and now
+/// and then something large.
 const SHAPES: [(u32, u32, u64, Affinity); 6] = [
     (1, 0, 2, Affinity::Core),
     (4, 0, 8, Affinity::Core),

@@ -1,6 +1,7 @@
 //! The home of child processes: commands that end, and services that live until they are dropped.
 //!
-//! Every child dies with this program (`setpriv --pdeathsig`), so it must be started by a thread that lives as long as it.
+//! Every child dies with this program (`setpriv --pdeathsig`), so it must be started by a thread
+//! that lives as long as it.
 
 use std::{
     ffi::OsStr,
@@ -49,7 +50,8 @@ pub(crate) fn output<S: AsRef<OsStr>>(
 /// Runs a command that must succeed and returns what it printed.
 ///
 /// # Errors
-/// If it cannot be started or ends with another status than 0; names the command and its last words.
+/// If it cannot be started or ends with another status than 0; names the command and
+/// its last words.
 pub(crate) fn run<S: AsRef<OsStr>>(
     program: impl AsRef<OsStr>,
     arguments: &[S],
@@ -74,7 +76,8 @@ pub(crate) struct Cost {
     pub(crate) peak_mib: f64,
 }
 
-/// Runs a bash script with `pipefail` that must succeed, and measures it. `arguments` are `$1`, `$2`….
+/// Runs a bash script with `pipefail` that must succeed, and measures it. `arguments`
+/// are `$1`, `$2`….
 ///
 /// # Errors
 /// As [`run`]; the script's last words are in the message.
@@ -107,7 +110,8 @@ pub(crate) enum End {
     Stopped,
 }
 
-/// Runs a command that prints to where this program prints, for so long at most, and until somebody wants this program to end.
+/// Runs a command that prints to where this program prints, for so long at most, and until somebody
+/// wants this program to end.
 ///
 /// # Errors
 /// If it cannot be started or waited for.

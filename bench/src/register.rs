@@ -1,7 +1,8 @@
-//! The register: 10,000 nodes with three profiles each. Beside it a YAML file that a script of 30 lines reads, merges and writes
-//! (`register/peer.py`, with libyaml), as site scripts do.
+//! The register: 10,000 nodes with three profiles each. Beside it a YAML file that a script of 30
+//! lines reads, merges and writes (`register/peer.py`, with libyaml), as site scripts do.
 //!
-//! Both sides are programs started once for each act, and both have made a change durable when they end.
+//! Both sides are programs started once for each act, and both have made a change
+//! durable when they end.
 
 mod bars;
 

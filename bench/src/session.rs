@@ -1,4 +1,5 @@
-//! A run of benchmarks: each in a child process of its own with a limit, so that one that hangs or falls harms no other.
+//! A run of benchmarks: each in a child process of its own with a limit, so that one that hangs or
+//! falls harms no other.
 
 use std::{ffi::OsString, fs, path::PathBuf};
 

@@ -1,4 +1,5 @@
-//! TFTP: boot files to many clients at once, and one large file with a window (RFC 7440), beside atftpd, tftpd-hpa and dnsmasq.
+//! TFTP: boot files to many clients at once, and one large file with a window (RFC 7440), beside
+//! atftpd, tftpd-hpa and dnsmasq.
 
 use std::{fs, path::PathBuf, sync::Barrier, thread, time::Duration};
 

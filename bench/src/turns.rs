@@ -1,4 +1,5 @@
-//! Rounds: each side has its turn in each, and the order rotates, so that no side always comes first or after the same other.
+//! Rounds: each side has its turn in each, and the order rotates, so that no side always comes
+//! first or after the same other.
 
 use bench::outcome::Outcome;
 use indicatif::{ProgressBar, ProgressStyle};
@@ -31,8 +32,8 @@ impl std::fmt::Debug for Side<'_> {
     }
 }
 
-/// Lets all sides have their turns and puts what they measure into the rows of `outcome`, which must be there. A side that fails is left
-/// out from then on, and the outcome says so.
+/// Lets all sides have their turns and puts what they measure into the rows of `outcome`, which
+/// must be there. A side that fails is left out from then on, and the outcome says so.
 pub(crate) fn take(outcome: &mut Outcome, rounds: u32, sides: Vec<Side<'_>>) {
     let bar = progress(&outcome.name, rounds, &sides);
     let mut sides: Vec<Option<Side<'_>>> = sides.into_iter().map(Some).collect();

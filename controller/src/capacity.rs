@@ -3,15 +3,16 @@
 use api::{device::GrantableDevice, inventory::Inventory};
 use planner::{Capacity, Core, Device, NumaMemory};
 
-/// Memory that a node keeps for its system and the root image in RAM: a part of all of it, and at least so much, bytes.
+/// Memory that a node keeps for its system and the root image in RAM: a part of all of it, and at
+/// least so much, bytes.
 const SYSTEM_SHARE: u64 = 8;
 const SYSTEM_LEAST_BYTES: u64 = 512 << 20;
 
 /// Memory of a GPU that the kernel shows as a NUMA node (Grace Hopper): its GPU's, not the jobs'.
 const GPU_MEMORY: &str = "GPUMemory";
 
-/// The cores with their PUs, the memory of each NUMA node less what the system keeps of it, and the devices, marked if they
-/// are out of service. PUs that are switched off are in no core.
+/// The cores with their PUs, the memory of each NUMA node less what the system keeps of it, and the
+/// devices, marked if they are out of service. PUs that are switched off are in no core.
 pub(crate) fn of(inventory: &Inventory) -> Capacity {
     let topology = &inventory.topology;
     let core = |core: &api::inventory::Core| {

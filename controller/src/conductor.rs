@@ -1,8 +1,8 @@
-//! The one task that owns the engine: takes orders and what nodes say, commits, publishes what people
-//! see ([`crate::views`]), and only then answers and tells.
+//! The one task that owns the engine: takes orders and what nodes say, commits, publishes what
+//! people see ([`crate::views`]), and only then answers and tells.
 //!
-//! Everything that arrived while a batch was being written goes into the next batch, so the disk is synced once for many
-//! events.
+//! Everything that arrived while a batch was being written goes into the next batch, so the disk is
+//! synced once for many events.
 
 mod capacities;
 mod commit;
@@ -59,8 +59,8 @@ const MAX_BATCH: usize = 1_024;
 /// How often the conductor looks at the clock.
 const TICK: Duration = Duration::from_secs(1);
 
-/// Workflows that are over are kept until there are so many: a year of a busy group. Then the oldest
-/// go, of those users who have most.
+/// Workflows that are over are kept until there are so many: a year of a busy group. Then the
+/// oldest go, of those users who have most.
 const MAX_KEPT: u32 = 10_000;
 
 /// How often older ones are looked for: each time at most a thousand of a user go.
@@ -97,13 +97,15 @@ pub(crate) struct Conductor {
     pub(crate) sender: mpsc::Sender<Command>,
     /// Workflows that look different now.
     pub(crate) changed: broadcast::Sender<WorkflowId>,
-    /// Runs that a node listed in this session, and whether they are paused, until its list is complete.
+    /// Runs that a node listed in this session, and whether they are paused, until its
+    /// list is complete.
     pub(crate) lists: BTreeMap<NodeId, BTreeMap<RunId, bool>>,
     /// What jobs may use of each node, and of which [`Fleet::inventory_revision`] that is.
     pub(crate) capacities: BTreeMap<NodeId, (u64, planner::Capacity)>,
     /// Labels of nodes, as last told by the fleet.
     pub(crate) labels: Arc<NodeLabels>,
-    /// Runs that are over and whose logs are here, until the next look at the clock: nodes are told of many at once.
+    /// Runs that are over and whose logs are here, until the next look at the clock: nodes are told
+    /// of many at once.
     pub(crate) done: Vec<(NodeId, Option<WorkflowId>, RunId)>,
     /// Rows that are committed with the next batch.
     pub(crate) told: Vec<OutboxRow>,
@@ -121,8 +123,8 @@ impl Conductor {
         let mut labels = self.fleet.labels();
         self.labels = labels.borrow_and_update().clone();
         self.see_all_nodes().await;
-        // The first commit may be long in coming, if the disk is full. Nodes are no rows of ours, so
-        // readers see them now; workflows as they are on disk.
+        // The first commit may be long in coming, if the disk is full. Nodes are no rows of ours,
+        // so readers see them now; workflows as they are on disk.
         let on_disk = self.publisher.readers().latest();
         self.publisher.publish(self.engine.view(clock::now()).with_workflows_of(&on_disk));
         let mut tick = tokio::time::interval(TICK);
@@ -284,8 +286,8 @@ impl Conductor {
         answers.push(PendingReply::Plain(done));
     }
 
-    /// Commits what the engine wants, publishes it, then does it. `false`: the server stops, and the
-    /// database does not take it; nobody was told of any of it then, and nobody reads it.
+    /// Commits what the engine wants, publishes it, then does it. `false`: the server stops, and
+    /// the database does not take it; nobody was told of any of it then, and nobody reads it.
     async fn commit_and_dispatch(
         &mut self,
         answers: &mut Vec<PendingReply>,
@@ -326,7 +328,8 @@ impl Conductor {
             tokio::spawn(async move {
                 // Nothing comes if the workflow was stopped.
                 let Ok(delivery) = delivered.await else { return };
-                // The conductor is gone only with the server; the image is fetched again at its next start.
+                // The conductor is gone only with the server; the image is fetched again at
+                // its next start.
                 let _ = sender
                     .send(Command::Image { workflow, stage, delivery: Box::new(delivery) })
                     .await;
@@ -339,8 +342,8 @@ impl Conductor {
         }
     }
 
-    /// Syncs the logs of runs that are over, then lets their nodes forget them. A node whose server is killed before lists them
-    /// to the next one, which does it then.
+    /// Syncs the logs of runs that are over, then lets their nodes forget them. A node whose server
+    /// is killed before lists them to the next one, which does it then.
     fn forget_done(&mut self) {
         if self.done.is_empty() {
             return;

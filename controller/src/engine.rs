@@ -1,12 +1,13 @@
-//! All workflows that are not over, and what to do next. Pure: events and `now` in, [`Effects`] out.
+//! All workflows that are not over, and what to do next. Pure: events and `now` in,
+//! [`Effects`] out.
 //!
-//! The [`crate::conductor`] owns the one [`Engine`], calls its verbs, commits [`Effects::writes`] in one
-//! transaction, and only then does the rest. So nothing is sent to a node that a `kill -9` could make
-//! the server forget.
+//! The [`crate::conductor`] owns the one [`Engine`], calls its verbs, commits [`Effects::writes`]
+//! in one transaction, and only then does the rest. So nothing is sent to a node that a `kill -9`
+//! could make the server forget.
 //!
 //! A workflow is a graph of stages ([`document::plan`]); a stage is a number of tasks (one, but for
-//! arrays); a task is tried in one or more *attempts*; an attempt has a *run* on a node for each of its
-//! members (one, but for stages whose plan says more).
+//! arrays); a task is tried in one or more *attempts*; an attempt has a *run* on a node for each of
+//! its members (one, but for stages whose plan says more).
 //!
 //! ```text
 //! stage:   pending ─ what it waits for has happened, first run placed ─▶ started ─▶ finished | failed
@@ -80,10 +81,12 @@ pub(crate) use workflow_states::WorkflowStates;
 
 use crate::record::{ToldFetchError, Write};
 
-/// A node that does not answer for so long is given up, with its runs, seconds. Long enough for a switch to be replaced.
+/// A node that does not answer for so long is given up, with its runs, seconds. Long enough for a
+/// switch to be replaced.
 pub(crate) const LOST_AFTER_SECONDS: i64 = 900;
 
-/// Time that the rest of a log has to come after its run ended. Then the run is forgotten without it.
+/// Time that the rest of a log has to come after its run ended. Then the run is
+/// forgotten without it.
 pub(crate) const LOG_PATIENCE: Duration = Duration::from_secs(600);
 
 /// What the server knows of itself that runs must know.
@@ -115,9 +118,11 @@ pub(crate) struct Engine {
     surroundings: Surroundings,
     /// Makes identities that were never used.
     new_run: Box<dyn FnMut() -> RunId + Send>,
-    /// Place and stage of the oldest job that waits, if it could have begun and others did: it is next.
+    /// Place and stage of the oldest job that waits, if it could have begun and others
+    /// did: it is next.
     passed_over: Option<(u64, StageId)>,
-    /// A run ended, a node came or changed, a stage went on, or a task became due: placing again may bring something.
+    /// A run ended, a node came or changed, a stage went on, or a task became due: placing again
+    /// may bring something.
     stale: bool,
     effects: Effects,
 }
@@ -163,7 +168,8 @@ impl Engine {
         self.adopt(workflow_state);
     }
 
-    /// Takes a workflow that the last run of the server left. Call [`Self::proceed`] when all are in.
+    /// Takes a workflow that the last run of the server left. Call [`Self::proceed`]
+    /// when all are in.
     pub(crate) fn adopt(&mut self, workflow_state: WorkflowState) {
         for run in workflow_state.runs.values() {
             self.runs.insert(run.id, workflow_state.sequence);
@@ -197,8 +203,8 @@ impl Engine {
         true
     }
 
-    /// Forgets workflows that are over, if none of them is here any more. `false`: one is, and nothing
-    /// is forgotten.
+    /// Forgets workflows that are over, if none of them is here any more. `false`: one is, and
+    /// nothing is forgotten.
     pub(crate) fn forget(&mut self, ids: &[WorkflowId]) -> bool {
         if ids.iter().any(|id| self.workflow_states.of(*id).is_some()) {
             return false;

@@ -1,5 +1,5 @@
-//! Identities of workflows and runs: UUIDs by time (RFC 9562, version 7) whose random part is the operating system's; of
-//! streams: random. The one place of this crate that asks for randomness.
+//! Identities of workflows and runs: UUIDs by time (RFC 9562, version 7) whose random part is the
+//! operating system's; of streams: random. The one place of this crate that asks for randomness.
 
 use api::{
     run::{RunId, WorkflowId},

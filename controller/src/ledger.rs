@@ -1,8 +1,8 @@
 //! What the server holds of each user: workflows, their documents, logs and files, and job images.
 //!
-//! Kept in memory alone, and made again from the database and the disk when the server starts, so it
-//! cannot drift. Everything that adds to it asks first and is counted in the same moment, under one
-//! lock: of two requests that would be past a limit together, one is refused.
+//! Kept in memory alone, and made again from the database and the disk when the server starts, so
+//! it cannot drift. Everything that adds to it asks first and is counted in the same moment, under
+//! one lock: of two requests that would be past a limit together, one is refused.
 //!
 //! | counted | from | until |
 //! |---|---|---|
@@ -335,9 +335,9 @@ impl QuotaLedger {
         book.release(&owner, &less);
     }
 
-    /// Users who have more workflows that are over than their share of `most`, and how many of them stay:
-    /// as many for each as fit, where who has fewer leaves the rest to the others. The database has
-    /// those that are being removed no more: they take no place from those that stay.
+    /// Users who have more workflows that are over than their share of `most`, and how many of them
+    /// stay: as many for each as fit, where who has fewer leaves the rest to the others. The
+    /// database has those that are being removed no more: they take no place from those that stay.
     pub(crate) fn users_over_share(&self, most: u32) -> Vec<(Arc<str>, u32)> {
         let mut counts: HashMap<Arc<str>, u32> = HashMap::new();
         let book = self.book();
@@ -400,8 +400,8 @@ impl QuotaLedger {
     }
 }
 
-/// A workflow that is counted and not handed over yet. Dropped before [`Self::keep`], it is counted no
-/// more: nobody else would know that it never began.
+/// A workflow that is counted and not handed over yet. Dropped before [`Self::keep`], it is counted
+/// no more: nobody else would know that it never began.
 #[derive(Debug)]
 pub(crate) struct SubmissionCharge {
     ledger: QuotaLedger,

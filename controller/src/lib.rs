@@ -1,6 +1,6 @@
-//! Workflows: from a document to results. `bedplate server` opens one [`Controller`] on the shared database, merges
-//! [`Controller::rest`] into the REST API and [`Controller::node_routes`] into the fleet port, and lets it
-//! [`Controller::serve`].
+//! Workflows: from a document to results. `bedplate server` opens one [`Controller`] on the shared
+//! database, merges [`Controller::rest`] into the REST API and [`Controller::node_routes`] into the
+//! fleet port, and lets it [`Controller::serve`].
 //!
 //! | module | is |
 //! |---|---|
@@ -17,8 +17,8 @@
 //! | `rest`, `node_routes` | the doors |
 //! | `restore` | what the last run of the server left |
 //!
-//! Invariants: nothing is acknowledged to a client or told to a node before it is on disk; no run is used twice; which
-//! roles beside the fleet there are is not known here.
+//! Invariants: nothing is acknowledged to a client or told to a node before it is on disk; no run
+//! is used twice; which roles beside the fleet there are is not known here.
 
 mod capacity;
 mod clock;
@@ -153,8 +153,8 @@ impl std::fmt::Debug for Inner {
 }
 
 impl Controller {
-    /// Opens the controller on a database whose tables are up to date ([`migrate`]), and what the last
-    /// run of the server left undone.
+    /// Opens the controller on a database whose tables are up to date ([`migrate`]), and what the
+    /// last run of the server left undone.
     ///
     /// # Errors
     /// [`ControllerError`].
@@ -243,8 +243,8 @@ impl Controller {
         self.0.images.close();
     }
 
-    /// How much the owner of a workflow may have; `None`: no limit. Where the database does not say,
-    /// nothing is refused.
+    /// How much the owner of a workflow may have; `None`: no limit. Where the database does not
+    /// say, nothing is refused.
     async fn limit_of_owner(&self, workflow: WorkflowId, name: QuotaName) -> Option<u64> {
         let owner = self.0.results.ledger().owner(workflow)?;
         let limit = self.0.access.quota(&owner, name).await;

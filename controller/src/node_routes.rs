@@ -1,5 +1,5 @@
-//! What nodes ask of the controller on the fleet port: artifacts, where logs and files go, and streams. Protocols:
-//! [`api::run`], [`api::stream`].
+//! What nodes ask of the controller on the fleet port: artifacts, where logs and files go, and
+//! streams. Protocols: [`api::run`], [`api::stream`].
 
 use std::time::Duration;
 
@@ -34,7 +34,8 @@ use crate::{
     streams::bridge::NodeSocket,
 };
 
-/// Largest file that goes to a client through the server, bytes. Larger results belong on a store of their own.
+/// Largest file that goes to a client through the server, bytes. Larger results belong on a
+/// store of their own.
 const MAX_CLIENT_FILE_BYTES: u64 = 16 << 30;
 
 /// How long the rest of a file that is refused is read and thrown away: a node reads the answer and

@@ -1,5 +1,5 @@
-//! What is kept of workflows: rows, the values in their columns, and the writes that change them. The
-//! engine makes them, the store writes and reads them; neither knows the other.
+//! What is kept of workflows: rows, the values in their columns, and the writes that change them.
+//! The engine makes them, the store writes and reads them; neither knows the other.
 //!
 //! | type | is |
 //! |---|---|
@@ -198,7 +198,8 @@ pub(crate) struct AttemptRow {
     pub(crate) released: Option<Timestamp>,
     /// When its last member was over.
     pub(crate) ended: Option<Timestamp>,
-    /// How it ended: as its first member that ended badly. Known from then on, before the others are over.
+    /// How it ended: as its first member that ended badly. Known from then on, before the
+    /// others are over.
     pub(crate) outcome: Option<Outcome>,
 }
 
@@ -318,8 +319,9 @@ impl WorkflowRow {
     }
 }
 
-/// What a workflow is doing: the one place that says so. `stop`, `paused` and `blocked`: why it shall
-/// stop, who paused it, why it cannot go on. `is_on_nodes`: a run of it is placed and not over.
+/// What a workflow is doing: the one place that says so. `stop`, `paused` and `blocked`:
+/// why it shall stop, who paused it, why it cannot go on. `is_on_nodes`: a run of it is
+/// placed and not over.
 pub(crate) fn workflow_status(
     state: State,
     stop: Option<&String>,

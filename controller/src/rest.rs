@@ -1,8 +1,8 @@
-//! The REST routes of workflows, each with its action. `bedplate server` puts `access::layer` in front, which tells
-//! who asks.
+//! The REST routes of workflows, each with its action. `bedplate server` puts `access::layer` in
+//! front, which tells who asks.
 //!
-//! A workflow is found by [`find`] alone, which asks whether the caller may do what the route is for. One that
-//! somebody may not see is not there for them.
+//! A workflow is found by [`find`] alone, which asks whether the caller may do what the route is
+//! for. One that somebody may not see is not there for them.
 
 mod delete;
 mod document;
@@ -115,8 +115,8 @@ async fn start(
     Ok((StatusCode::CREATED, Json(view.summary)))
 }
 
-/// A workflow that was on disk as not over, and that no view had soon: it came and ended between two
-/// looks, and the store has its end.
+/// A workflow that was on disk as not over, and that no view had soon: it came and ended between
+/// two looks, and the store has its end.
 async fn ended_meanwhile(
     controller: &Controller,
     id: WorkflowId,
@@ -132,7 +132,8 @@ async fn ended_meanwhile(
     }
 }
 
-/// A workflow by its id, or the newest one of a name, if the caller may do to it what the route is for.
+/// A workflow by its id, or the newest one of a name, if the caller may do to it what
+/// the route is for.
 async fn find(
     controller: &Controller,
     caller: &Caller,
@@ -338,8 +339,8 @@ async fn attempts(
     Ok(paging.fetched(&list, rows, limit, RunRow::key).map(|row| row.attempt()))
 }
 
-/// A file or directory that was taken out of a volume for the client. A directory comes as a tar (GNU): `copy`, what is below it, and
-/// at last an empty `end`, without which it is not whole.
+/// A file or directory that was taken out of a volume for the client. A directory comes as a tar
+/// (GNU): `copy`, what is below it, and at last an empty `end`, without which it is not whole.
 #[utoipa::path(
     get, path = "/v1/workflows/{id}/files/{stage}", tag = "workflows",
     params(("id" = String, Path, description = "Id, or a name: the newest workflow of it"),

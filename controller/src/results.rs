@@ -1,4 +1,5 @@
-//! What runs leave behind at the server: logs, and files that go to clients. Blocking; called in `spawn_blocking`.
+//! What runs leave behind at the server: logs, and files that go to clients. Blocking; called in
+//! `spawn_blocking`.
 //!
 //! ```text
 //! state-dir/logs/WORKFLOW/RUN          a log, as long as it is known: its head
@@ -8,10 +9,11 @@
 //! state-dir/files/WORKFLOW/STAGE.part-N  and as long as attempt N brings it
 //! state-dir/files/WORKFLOW/STAGE.directory  a directory for the client, as the stream of the crate `copy-tree`
 //! ```
-//! A log may be shorter than it was after a crash of the machine: the node keeps its copy until the server has synced
-//! its own, and goes on where the server's ends. Past `jobs.log-mib` what lies between head and tail
-//! is dropped here too; a node whose job writes faster than its log travels leaves it out. Times that
-//! are lost, in a crash or on a full disk, make answers longer and no log shorter.
+//! A log may be shorter than it was after a crash of the machine: the node keeps its copy until
+//! the server has synced its own, and goes on where the server's ends. Past `jobs.log-mib` what
+//! lies between head and tail is dropped here too; a node whose job writes faster than its log
+//! travels leaves it out. Times that are lost, in a crash or on a full disk, make answers longer
+//! and no log shorter.
 
 mod held;
 
@@ -187,9 +189,9 @@ impl Results {
     }
 
     /// Takes bytes of a log. Says where it ends now: what was here before is passed over, and
-    /// nothing is taken that would leave a gap, but for what the node does not have. `limit`: bytes of
-    /// all logs of the workflow's owner. Past it the log goes on without the piece, with a gap, and
-    /// what there is of its tail goes too.
+    /// nothing is taken that would leave a gap, but for what the node does not have. `limit`: bytes
+    /// of all logs of the workflow's owner. Past it the log goes on without the piece, with a gap,
+    /// and what there is of its tail goes too.
     pub(crate) fn append(
         &self,
         workflow: WorkflowId,

@@ -81,15 +81,16 @@ pub(crate) trait Store: Send + Sync + std::fmt::Debug {
         name: &str,
         owner: Option<&str>,
     ) -> Result<Option<WorkflowId>, StoreError>;
-    /// Workflows of a name with the names of their owners, where those can be read; of one owner or of
-    /// any, the newest first, at most `limit`.
+    /// Workflows of a name with the names of their owners, where those can be read; of one owner or
+    /// of any, the newest first, at most `limit`.
     async fn named(
         &self,
         name: &str,
         owner: Option<&str>,
         limit: u32,
     ) -> Result<Vec<(WorkflowId, Option<String>)>, StoreError>;
-    /// Workflows that are over beyond the newest `keep`, of one owner or of all, at most a thousand.
+    /// Workflows that are over beyond the newest `keep`, of one owner or of all, at
+    /// most a thousand.
     async fn outdated(&self, owner: Option<&str>, keep: u32)
     -> Result<Vec<WorkflowId>, StoreError>;
     /// One workflow.
@@ -103,25 +104,25 @@ pub(crate) trait Store: Send + Sync + std::fmt::Debug {
     async fn without_plan(&self) -> Result<(u64, u64), StoreError>;
     /// Names of the stages that a workflow's history is about, each once.
     async fn stage_names(&self, id: WorkflowId) -> Result<Vec<(StageId, String)>, StoreError>;
-    /// All workflows, for their owners' quotas, and whether these are all: one whose id cannot be read
-    /// is logged and left out.
+    /// All workflows, for their owners' quotas, and whether these are all: one whose id cannot be
+    /// read is logged and left out.
     async fn held(&self) -> Result<(Vec<HeldWorkflow>, bool), StoreError>;
-    /// Workflows that were forgotten ([`Write::Forget`]) and of which it was not told yet that their
-    /// logs and files are gone.
+    /// Workflows that were forgotten ([`Write::Forget`]) and of which it was not told yet that
+    /// their logs and files are gone.
     async fn forgotten(&self) -> Result<Vec<WorkflowId>, StoreError>;
     /// Logs and files of forgotten workflows are gone.
     async fn removed(&self, workflows: &[WorkflowId]) -> Result<(), StoreError>;
     /// The place for the next workflow.
     async fn next_sequence(&self) -> Result<u64, StoreError>;
-    /// Stages and runs of a workflow that were written and can be read; of runs all, or those that ended
-    /// at `ended_since` or later.
+    /// Stages and runs of a workflow that were written and can be read; of runs all, or those that
+    /// ended at `ended_since` or later.
     async fn rows(
         &self,
         id: WorkflowId,
         ended_since: Option<Timestamp>,
     ) -> Result<Rows, StoreError>;
-    /// Runs of a workflow by stage, task, attempt and member, of one stage or of all, those behind `after`,
-    /// at most `limit`. One that cannot be read is logged and left out.
+    /// Runs of a workflow by stage, task, attempt and member, of one stage or of all, those behind
+    /// `after`, at most `limit`. One that cannot be read is logged and left out.
     async fn runs(
         &self,
         id: WorkflowId,

@@ -1,5 +1,5 @@
-//! What `bedplate server check` says of rows of workflows that the server will read, and which files
-//! those need.
+//! What `bedplate server check` says of rows of workflows that the server will read, and which
+//! files those need.
 
 use api::run::RunId;
 use database::{Database, DatabaseError};
@@ -15,7 +15,8 @@ use crate::{
 /// What the tables say.
 #[derive(Debug, Default)]
 pub struct StoredWorkflows {
-    /// What cannot be read of workflows that are not over, a line each. The server starts without it.
+    /// What cannot be read of workflows that are not over, a line each. The server
+    /// starts without it.
     pub problems: Vec<String>,
     /// Files in the store of job images: inline files of workflows that are not over.
     pub files: Vec<ExpectedBlob>,

@@ -1,11 +1,12 @@
-//! Streams of users to running jobs: a user's WebSocket and the one that the node dials for it, bridged. Protocol:
-//! [`api::stream`]; doors: `rest/stream.rs` and `node_routes.rs`.
+//! Streams of users to running jobs: a user's WebSocket and the one that the node dials for it,
+//! bridged. Protocol: [`api::stream`]; doors: `rest/stream.rs` and `node_routes.rs`.
 //!
 //! ```text
 //! expect ──► waiting ──take, by its node, once──► open ──both sides are gone──► forgotten
 //!               └── nobody within the deadline ──► forgotten
 //! ```
-//! A [`StreamSlot`] is held for as long as a stream waits or is open; what it was counted in is free when it is dropped.
+//! A [`StreamSlot`] is held for as long as a stream waits or is open; what it was counted in is
+//! free when it is dropped.
 
 pub(crate) mod bridge;
 
@@ -97,7 +98,8 @@ impl<S> Streams<S> {
         Ok((StreamSlot { streams: self.clone(), stream, run, node }, arrival))
     }
 
-    /// Takes the stream that `node` dials; `None` if it is not for this node, was taken, or nobody waits for it any more.
+    /// Takes the stream that `node` dials; `None` if it is not for this node, was taken, or nobody
+    /// waits for it any more.
     pub(crate) fn take(&self, stream: StreamId, node: NodeId) -> Option<oneshot::Sender<S>> {
         match self.known().waiting.entry(stream) {
             Entry::Occupied(entry) if entry.get().node == node => Some(entry.remove().arrived),

@@ -1,5 +1,6 @@
 //! What readers read: the view of all workflows that was published last. The conductor publishes
-//! one after each commit, before it answers who asked for the change; nobody who reads waits for it.
+//! one after each commit, before it answers who asked for the change; nobody who
+//! reads waits for it.
 //!
 //! Whoever reads the store too takes the view first. What is not in it any more was on disk before
 //! it was published, so the store has it; what the store has beside it is at most newer.

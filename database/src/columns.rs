@@ -51,7 +51,8 @@ impl<T: Type<DB>, DB: Database> Type<DB> for Kept<T> {
         T::type_info()
     }
 
-    // What has another type than it should is damaged, and takes no row with it: the decoder says so.
+    // What has another type than it should is damaged, and takes no row with it: the
+    // decoder says so.
     fn compatible(_: &DB::TypeInfo) -> bool {
         true
     }

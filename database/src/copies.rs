@@ -1,8 +1,8 @@
 //! The copy that is kept before tables change: `NAME.before-VERSION` beside the database.
 //!
 //! VERSION is the number of steps that the release knows, of all roles together, so each release
-//! that changes tables has another one. A copy is written as `….part`, synced, and renamed: what has
-//! its final name is whole. A server that was killed in a migration finds the copy of the state
+//! that changes tables has another one. A copy is written as `….part`, synced, and renamed: what
+//! has its final name is whole. A server that was killed in a migration finds the copy of the state
 //! before it and does not overwrite it. The newest [`MAX_COPIES`] stay.
 
 use std::{

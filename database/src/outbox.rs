@@ -1,8 +1,9 @@
 //! Rows of an outbox: what tells of a change is committed in the transaction of the change.
 //!
-//! Whoever begins some work (a request that a person makes) puts its row into a [`scope`]. The first
-//! transaction that is committed in the scope takes the row with it: both are on disk, or neither.
-//! A transaction that is rolled back or fails leaves the row for the next one; a row is written once.
+//! Whoever begins some work (a request that a person makes) puts its row into a [`scope`]. The
+//! first transaction that is committed in the scope takes the row with it: both are on disk, or
+//! neither. A transaction that is rolled back or fails leaves the row for the next one; a row
+//! is written once.
 //!
 //! ```text
 //! scope(rows) ─▶ begin … statements … commit: INSERT of each row that waits, then COMMIT
@@ -139,7 +140,8 @@ fn locked(state: &Mutex<State>) -> MutexGuard<'_, State> {
     state.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// Rows in a transaction that is being committed. Dropped before [`AttachedRows::written`] they wait again.
+/// Rows in a transaction that is being committed. Dropped before [`AttachedRows::written`]
+/// they wait again.
 #[derive(Debug)]
 #[must_use = "rows that nobody says to be written are written again"]
 pub(crate) struct AttachedRows(Vec<OutboxRow>);
@@ -183,12 +185,14 @@ impl Drop for AttachedRows {
     }
 }
 
-/// Runs `work` so that its first commit writes these rows. Rows of a scope around it are not its own.
+/// Runs `work` so that its first commit writes these rows. Rows of a scope around it
+/// are not its own.
 pub fn scope<F: Future>(rows: Vec<OutboxRow>, work: F) -> impl Future<Output = F::Output> {
     ROWS.scope(rows, work)
 }
 
-/// Runs `work` so that its commits write no rows: housekeeping that a request only happens to cause.
+/// Runs `work` so that its commits write no rows: housekeeping that a request only
+/// happens to cause.
 pub fn alone<F: Future>(work: F) -> impl Future<Output = F::Output> {
     scope(Vec::new(), work)
 }
@@ -210,7 +214,8 @@ pub(crate) fn has_waiting() -> bool {
     ROWS.try_with(waits).unwrap_or_default()
 }
 
-/// Writes the rows of this scope now: before a change that is none of the database, such as a file's.
+/// Writes the rows of this scope now: before a change that is none of the database,
+/// such as a file's.
 ///
 /// # Errors
 /// [`DatabaseError`]: nothing is written, and the change must not be made.

@@ -241,9 +241,9 @@ impl Statement {
         self
     }
 
-    /// Appends `VALUES (…), (…)` with the values of some rows, and then `rest`. The statement has no
-    /// other values. Texts differ by the number of rows, and each is prepared by itself: cut what is
-    /// hot into pieces of few lengths. SQLite takes 32,766 values in all.
+    /// Appends `VALUES (…), (…)` with the values of some rows, and then `rest`. The statement has
+    /// no other values. Texts differ by the number of rows, and each is prepared by itself: cut
+    /// what is hot into pieces of few lengths. SQLite takes 32,766 values in all.
     pub fn rows<const COLUMNS: usize>(
         mut self,
         rows: impl IntoIterator<Item = [Value; COLUMNS]>,

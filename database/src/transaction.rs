@@ -3,8 +3,9 @@
 //! A transaction that did not end well leaves its connection in a state that nobody knows: SQLite
 //! ends some transactions by itself (a full disk, `ON CONFLICT ROLLBACK`), a call that was given up
 //! half way may or may not have been carried out, and what the next user of the connection writes
-//! would then be part of a transaction that nobody commits. So such a connection is closed, never returned to the pool: after a statement
-//! failed or was cancelled, after COMMIT or ROLLBACK failed, and when a transaction is dropped.
+//! would then be part of a transaction that nobody commits. So such a connection is closed, never
+//! returned to the pool: after a statement failed or was cancelled, after COMMIT or ROLLBACK
+//! failed, and when a transaction is dropped.
 
 use std::{
     sync::Arc,

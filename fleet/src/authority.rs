@@ -1,8 +1,9 @@
 //! The certificate authority: made at first start, kept in `ca/authority.pem`, mode 0600.
 //!
-//! The file holds the certificate and then the private key (PKCS #8), both PEM, so that the two can never come apart.
-//! It is written under another name, synced and renamed: after a `kill -9` there is either no authority or a whole
-//! one. A file that cannot be read is an error and never replaced: all nodes would be locked out.
+//! The file holds the certificate and then the private key (PKCS #8), both PEM, so that the two can
+//! never come apart. It is written under another name, synced and renamed: after a `kill -9` there
+//! is either no authority or a whole one. A file that cannot be read is an error and never
+//! replaced: all nodes would be locked out.
 
 pub(crate) mod client_log;
 pub(crate) mod dates;
@@ -40,19 +41,22 @@ const FILE: &str = "authority.pem";
 /// Largest file that is read, bytes. It has about 1 KB.
 const MAX_FILE_BYTES: u64 = 64 << 10;
 
-/// Life of the authority, seconds: ten years. Nodes pin its fingerprint at each boot, so a new one needs no roll-out.
+/// Life of the authority, seconds: ten years. Nodes pin its fingerprint at each boot, so a new one
+/// needs no roll-out.
 const AUTHORITY_SECONDS: i64 = 10 * 365 * 86_400;
 
 /// Life of a node's certificate, seconds. The agent renews after half of it.
 pub(crate) const CLIENT_SECONDS: i64 = 86_400;
 
-/// Certificates are valid from this much before they are made, for clocks that are a little behind, seconds.
+/// Certificates are valid from this much before they are made, for clocks that are a little
+/// behind, seconds.
 const BACKDATE_SECONDS: i64 = 300;
 
 /// What precedes the number of the enrolment in the URI of a node's certificate.
 pub(crate) const EPOCH_URN: &str = "urn:bedplate:epoch:";
 
-/// 2026-01-01. A clock before it was never set; an authority made then would have expired when it is set.
+/// 2026-01-01. A clock before it was never set; an authority made then would have expired
+/// when it is set.
 const EARLIEST: Timestamp = Timestamp(1_767_225_600_000_000);
 
 /// Largest certificate signing request, bytes of PEM. One for a P-256 key has about 500.
@@ -241,7 +245,8 @@ impl Authority {
         self.dates.problem(now)
     }
 
-    /// The seal of boot tokens: its key comes from the authority's, so that it is the same after a restart.
+    /// The seal of boot tokens: its key comes from the authority's, so that it is the same
+    /// after a restart.
     pub(crate) fn seal(&self) -> Seal {
         Seal::new(&self.issuer.key().serialize_der())
     }
@@ -272,8 +277,8 @@ impl Authority {
         &self.certificate
     }
 
-    /// A node's certificate for the key of its request. Names, life and use are the server's choice.
-    /// `epoch`: which enrolment of the node it is of; 0 is not told.
+    /// A node's certificate for the key of its request. Names, life and use are the server's
+    /// choice. `epoch`: which enrolment of the node it is of; 0 is not told.
     pub(crate) fn issue(
         &self,
         node: NodeId,

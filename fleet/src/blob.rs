@@ -1,5 +1,5 @@
-//! Blobs over HTTP: immutable, by digest, from memory, with ranges (RFC 9110, section 14). Used by every role that serves
-//! files to nodes.
+//! Blobs over HTTP: immutable, by digest, from memory, with ranges (RFC 9110, section 14). Used by
+//! every role that serves files to nodes.
 
 use std::ops::Range;
 
@@ -11,8 +11,8 @@ use axum::{
 };
 use bytes::Bytes;
 
-/// Answers a GET or HEAD for the blob `digest`, whose content is `bytes`: whole, in part, or not at all if the client has
-/// it.
+/// Answers a GET or HEAD for the blob `digest`, whose content is `bytes`: whole, in part, or not at
+/// all if the client has it.
 #[must_use]
 pub fn answer(method: &Method, headers: &HeaderMap, digest: &Digest, bytes: Bytes) -> Response {
     let etag = format!("\"{digest}\"");

@@ -14,12 +14,14 @@ pub struct FleetConfig {
     pub state_dir: PathBuf,
     /// Addresses that nodes reach this server at; they become IP SANs of the server's certificate.
     pub server_addresses: Vec<IpAddr>,
-    /// Fleet ports that agents are told to keep, in the order in which they are to be tried: at most
-    /// [`api::channel::MAX_FLEET_SERVERS`]. Empty: agents keep those that they booted with.
+    /// Fleet ports that agents are told to keep, in the order in which they are to be tried: at
+    /// most [`api::channel::MAX_FLEET_SERVERS`]. Empty: agents keep those that they booted with.
     pub fleet_servers: Vec<SocketAddr>,
-    /// Further DNS names for the certificate: the host's own names. `bedplate` and `localhost` are always in it.
+    /// Further DNS names for the certificate: the host's own names. `bedplate` and `localhost`
+    /// are always in it.
     pub server_names: Vec<String>,
-    /// Heartbeat interval of the agents, seconds, at least 1. After three without a word a node counts as gone.
+    /// Heartbeat interval of the agents, seconds, at least 1. After three without a word a node
+    /// counts as gone.
     pub heartbeat_seconds: u32,
     /// When a node counts as stuck.
     pub deadlines: Deadlines,
@@ -52,8 +54,8 @@ pub struct Deadlines {
     pub offered_seconds: u64,
     /// From the first file to stage 1: boot file, script, kernel and initramfs.
     pub firmware_seconds: u64,
-    /// From the node's initrd, the last file of a boot, to the first word of its stage 1. Past it the
-    /// node's status says what may be the cause.
+    /// From the node's initrd, the last file of a boot, to the first word of its stage 1. Past it
+    /// the node's status says what may be the cause.
     pub silence_seconds: u64,
     /// From stage 1's certificate to its first byte of the root image.
     pub stage1_seconds: u64,

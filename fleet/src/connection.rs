@@ -1,4 +1,5 @@
-//! What the rest of fleet holds of a connected agent: the ways to its connection's task (`port/channel.rs`).
+//! What the rest of fleet holds of a connected agent: the ways to its connection's task
+//! (`port/channel.rs`).
 
 use api::{
     channel::{Frame, FromServer},

@@ -20,7 +20,8 @@ impl Fleet {
     }
 
     /// Revokes the certificates of a node up to this enrolment, or all of them: they are dead at
-    /// once, on every route. With the last one the node is disarmed: it boots again when it is armed.
+    /// once, on every route. With the last one the node is disarmed: it boots again
+    /// when it is armed.
     ///
     /// # Errors
     /// As [`Self::trust`].

@@ -1,5 +1,6 @@
-//! Labels of nodes: the provisioner says what they are, the controller places jobs by them. The fleet
-//! keeps neither meaning nor copy on disk; it stands between two roles that do not know each other.
+//! Labels of nodes: the provisioner says what they are, the controller places jobs by them.
+//! The fleet keeps neither meaning nor copy on disk; it stands between two roles that do not
+//! know each other.
 
 use std::{cmp::Ordering, collections::BTreeMap, sync::Arc};
 
@@ -13,8 +14,8 @@ use crate::Fleet;
 pub type NodeLabels = RedBlackTreeMapSync<NodeId, Arc<Labels>>;
 
 impl Fleet {
-    /// Says which labels nodes have now, all of them; who watches is told if they are others. Not kept
-    /// over a restart.
+    /// Says which labels nodes have now, all of them; who watches is told if they are others. Not
+    /// kept over a restart.
     pub fn set_labels(&self, labels: NodeLabels) {
         self.inner.labels.send_if_modified(|known| {
             let is_other = **known != labels;
@@ -25,8 +26,8 @@ impl Fleet {
         });
     }
 
-    /// Says which labels some nodes have now, and that others have none any more; who watches is told
-    /// if they are others.
+    /// Says which labels some nodes have now, and that others have none any more; who watches is
+    /// told if they are others.
     pub fn change_labels(&self, changes: BTreeMap<NodeId, Option<Arc<Labels>>>) {
         self.inner.labels.send_if_modified(|known| {
             let mut labels = (**known).clone();

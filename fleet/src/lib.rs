@@ -1,8 +1,10 @@
-//! The fleet: certificate authority, boot tokens, enrolment, the nodes' channel, presence, and its REST routes.
+//! The fleet: certificate authority, boot tokens, enrolment, the nodes' channel, presence, and
+//! its REST routes.
 //!
-//! `bedplate server` opens one [`Fleet`] on the shared database and lets it [`Fleet::serve`] the fleet port. The
-//! provisioner registers nodes ([`Fleet::edit_nodes`]), tells what it sees of their boots ([`Fleet::observe`]), asks for boot tokens and says
-//! which runtime overlays a node should have.
+//! `bedplate server` opens one [`Fleet`] on the shared database and lets it [`Fleet::serve`]
+//! the fleet port. The provisioner registers nodes ([`Fleet::edit_nodes`]), tells what it sees
+//! of their boots ([`Fleet::observe`]), asks for boot tokens and says which runtime overlays a
+//! node should have.
 //!
 //! | module | |
 //! |---|---|
@@ -23,9 +25,9 @@
 //! | `stored` | what of the database cannot be read, for a check |
 //! | [`blob`] | files to nodes, by digest |
 //!
-//! Invariants: no image, overlay or boot protocol is known here; no token is issued while the node's agent is
-//! connected; no route but enrolment is reached with a certificate that was not checked in memory; what was
-//! acknowledged to a node is on disk.
+//! Invariants: no image, overlay or boot protocol is known here; no token is issued while the
+//! node's agent is connected; no route but enrolment is reached with a certificate that was not
+//! checked in memory; what was acknowledged to a node is on disk.
 
 mod arming;
 mod authority;
@@ -96,11 +98,12 @@ use registry::{Change, Registry, Ticket};
 use store::{Store, sql::SqlStore};
 use token::Seal;
 
-/// Nodes that came online and were not yet dealt with by a slow listener before it must ask for the full list.
+/// Nodes that came online and were not yet dealt with by a slow listener before it must ask
+/// for the full list.
 const MAX_ONLINE: usize = 4_096;
 
-/// What is wrong with the clock of this machine or the dates of the CA in this state directory, if it has one:
-/// for `server check`, which starts no fleet.
+/// What is wrong with the clock of this machine or the dates of the CA in this state directory, if
+/// it has one: for `server check`, which starts no fleet.
 ///
 /// # Errors
 /// The CA cannot be read.
@@ -112,8 +115,9 @@ pub fn date_problem(state_dir: &std::path::Path) -> Result<Option<DateProblem>, 
 /// What the provisioner sees of a node's boot.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Observation {
-    /// Its firmware or iPXE was offered an address. Only for clients that say that they boot (`PXEClient`,
-    /// `HTTPClient`, iPXE) from port 68: an ordinary user of a node must not be able to cause it.
+    /// Its firmware or iPXE was offered an address. Only for clients that say that they boot
+    /// (`PXEClient`, `HTTPClient`, iPXE) from port 68: an ordinary user of a node must not be
+    /// able to cause it.
     Offered {
         /// The address.
         address: IpAddr,
@@ -139,9 +143,9 @@ pub enum Observation {
 pub struct ImageUse {
     /// Name of the node.
     pub node: NodeName,
-    /// The version that it runs or is booting: `debian-node@2`. `None` if it may run any: what was known
-    /// of it could not be read, and it has not spoken since; or it may have begun to boot before the server
-    /// was started, less than ten minutes ago.
+    /// The version that it runs or is booting: `debian-node@2`. `None` if it may run any: what was
+    /// known of it could not be read, and it has not spoken since; or it may have begun to boot
+    /// before the server was started, less than ten minutes ago.
     pub image: Option<String>,
 }
 
@@ -172,9 +176,9 @@ struct Inner {
 }
 
 impl Fleet {
-    /// Opens the fleet: makes or reads the certificate authority, brings the tables up to date, starts the clock and
-    /// the writer. Nodes that were connected get three heartbeats to come back before they count as lost.
-    /// `hardware` is given what agents report of their hardware.
+    /// Opens the fleet: makes or reads the certificate authority, brings the tables up to date,
+    /// starts the clock and the writer. Nodes that were connected get three heartbeats to come back
+    /// before they count as lost. `hardware` is given what agents report of their hardware.
     ///
     /// # Errors
     /// [`FleetError::Authority`], [`FleetError::Migrate`], [`FleetError::Store`].
@@ -234,7 +238,8 @@ impl Fleet {
         Ok(Self { inner: Arc::new(inner) })
     }
 
-    /// Writes what is not yet on disk (the times of the last words) and stops the clock. Call it last.
+    /// Writes what is not yet on disk (the times of the last words) and stops the
+    /// clock. Call it last.
     pub async fn close(&self) {
         self.inner.stop.cancel();
         self.inner.registry.closed().await;
@@ -267,15 +272,15 @@ impl Fleet {
         self.inner.authority.pem().to_owned()
     }
 
-    /// TLS for a listener of this server. With `client_certificates` a client may present a node's certificate. The
-    /// server's own certificate renews itself inside it.
+    /// TLS for a listener of this server. With `client_certificates` a client may present a node's
+    /// certificate. The server's own certificate renews itself inside it.
     #[must_use]
     pub fn server_tls(&self, client_certificates: bool) -> Arc<rustls::ServerConfig> {
         self.inner.tls[usize::from(client_certificates)].clone()
     }
 
-    /// Takes what the provisioner saw of a node's boot. Known at once; what is no more than a claim of
-    /// whoever asked, a file that was fetched, is never on disk.
+    /// Takes what the provisioner saw of a node's boot. Known at once; what is no more than a claim
+    /// of whoever asked, a file that was fetched, is never on disk.
     ///
     /// # Errors
     /// [`FleetError::UnknownNode`].
@@ -292,7 +297,8 @@ impl Fleet {
         self.registry().observe(id, clock::now(), event).ok_or(FleetError::UnknownNode { id })
     }
 
-    /// Arms a node for its next boot, even after misuse. A connected node stays unarmed until its channel is gone.
+    /// Arms a node for its next boot, even after misuse. A connected node stays unarmed until its
+    /// channel is gone.
     ///
     /// # Errors
     /// [`FleetError::UnknownNode`], [`FleetError::Store`].
@@ -355,28 +361,30 @@ impl Fleet {
         self.registry().connected()
     }
 
-    /// Says which runtime overlays a node should have. Its agent is told now if it is connected and has others, and
-    /// again at each connect. Not kept over a restart.
+    /// Says which runtime overlays a node should have. Its agent is told now if it is connected and
+    /// has others, and again at each connect. Not kept over a restart.
     pub fn set_runtime_overlays(&self, id: NodeId, generation: Generation) {
         // A node that was forgotten in this moment needs no overlays.
         let _ = self.registry().link(id, |link| link.want_overlays(generation));
     }
 
-    /// Says what on the server holds a node, in one line; `None`: nothing. The node's status has it,
-    /// its history when it changes. Not kept over a restart.
+    /// Says what on the server holds a node, in one line; `None`: nothing. The node's status has
+    /// it, its history when it changes. Not kept over a restart.
     pub fn set_held(&self, id: NodeId, cause: Option<String>) {
         // A node that was forgotten in this moment is held by nothing.
         let _ = self.change(id, |change| change.apply_event(Event::Held { cause }));
     }
 
-    /// Writes a warning into a node's history: what is no cause to hold it. The caller bounds how often.
+    /// Writes a warning into a node's history: what is no cause to hold it. The caller
+    /// bounds how often.
     pub fn warn(&self, id: NodeId, message: String) {
         // A node that was forgotten in this moment has no history.
         let _ = self.change(id, |change| change.record(Severity::Warning, &message));
     }
 
     /// The newest events of a node, newest first, each with its number in the node's history, which
-    /// counts from 1. With `before` only those of smaller numbers. The store has up to 1,100 of a node.
+    /// counts from 1. With `before` only those of smaller numbers. The store has up to
+    /// 1,100 of a node.
     ///
     /// # Errors
     /// [`FleetError::Store`].
@@ -389,8 +397,8 @@ impl Fleet {
         Ok(self.inner.store.history(id, before, limit).await?)
     }
 
-    /// Serves the fleet port until `shutdown`, within the limits of `shell`: the routes of [`api::enroll`] and
-    /// `extra`, whose requests carry a [`NodeIdentity`] in their extensions.
+    /// Serves the fleet port until `shutdown`, within the limits of `shell`: the routes of
+    /// [`api::enroll`] and `extra`, whose requests carry a [`NodeIdentity`] in their extensions.
     ///
     /// # Errors
     /// [`FleetError::Listen`].

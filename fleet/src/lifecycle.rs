@@ -20,10 +20,11 @@
 //! | `TokenRefused` | all, unless the agent is connected | no change of phase; it is held until it gets a token or a certificate, or is armed |
 //! | `ServerStarted` | all | no change of phase: agents get the grace to come back |
 //!
-//! While the agent is connected, requests that only claim to come from this node change nothing; they make fleet ask
-//! the agent for a sign of life ([`Effect::Probe`]), because a machine that was reset asks for an address while its
-//! old connection still looks alive. If there is none and the connection ends, that request begins a boot: nobody waits
-//! out the grace of an agent whose machine is at its firmware.
+//! While the agent is connected, requests that only claim to come from this node change nothing;
+//! they make fleet ask the agent for a sign of life ([`Effect::Probe`]), because a machine that was
+//! reset asks for an address while its old connection still looks alive. If there is none and the
+//! connection ends, that request begins a boot: nobody waits out the grace of an agent whose
+//! machine is at its firmware.
 
 use std::net::IpAddr;
 
@@ -46,8 +47,8 @@ pub(crate) use images::BootFile;
 use images::Unproven;
 use silence::Stage1Silence;
 
-/// A connection that ends so soon after its machine asked for an address ended with that machine: the agent has a few
-/// seconds to answer the probe.
+/// A connection that ends so soon after its machine asked for an address ended with that machine:
+/// the agent has a few seconds to answer the probe.
 const PROBED_SECONDS: i64 = 10;
 
 /// Everything that is known of a node's boot and presence.
@@ -153,8 +154,8 @@ pub(crate) enum Effect {
     Arming(arming::Event),
     /// Ask the agent for a sign of life.
     Probe,
-    /// Tell who watches nodes, though the status may be the same: jobs are placed by what the inventory
-    /// says, and by what the agent knows.
+    /// Tell who watches nodes, though the status may be the same: jobs are placed by what the
+    /// inventory says, and by what the agent knows.
     Tell,
 }
 
@@ -270,7 +271,8 @@ impl NodeLifecycle {
             }
             Event::Fetched { .. } if connected => vec![Effect::Probe],
             Event::Reported { .. } if connected => Vec::new(),
-            // Any user of the node could fetch a file while its agent restarts. The grace will tell.
+            // Any user of the node could fetch a file while its agent restarts. The
+            // grace will tell.
             Event::Fetched { .. } if self.may_come_back() => Vec::new(),
             Event::Offered { address } => self.offered(address, now, limits),
             Event::Fetched { file, address } => {
@@ -478,8 +480,8 @@ impl NodeLifecycle {
         effects
     }
 
-    /// Whether it has been in its phase for longer than that may last. A boot whose firmware fetches files
-    /// may be at its firmware for as long as that, once: who fetches proves nothing.
+    /// Whether it has been in its phase for longer than that may last. A boot whose firmware
+    /// fetches files may be at its firmware for as long as that, once: who fetches proves nothing.
     fn is_late(&self, now: Timestamp, limits: &Limits) -> bool {
         let is_over = |phase, since: Timestamp| {
             let deadline =

@@ -33,8 +33,8 @@ pub(crate) struct Link {
     session: Session<FromServer>,
     /// A session has begun, and nothing of it was dropped.
     resumable: bool,
-    /// The agent sent something in this session. Until then it may not even know that it has begun: its
-    /// connection may have broken before the welcome, and it would never list its runs.
+    /// The agent sent something in this session. Until then it may not even know that it has begun:
+    /// its connection may have broken before the welcome, and it would never list its runs.
     joined: bool,
     connection: Option<Connection>,
     /// Held by the connection whose frames are dealt with: there is only one at a time.
@@ -58,8 +58,8 @@ impl Link {
         self.connection.is_some()
     }
 
-    /// Whether the connected agent and this server have agreed on a capability; `None` while it is away:
-    /// another one may come back.
+    /// Whether the connected agent and this server have agreed on a capability; `None` while it is
+    /// away: another one may come back.
     pub(crate) fn knows(&self, capability: Capability) -> Option<bool> {
         self.is_connected().then(|| self.session.has_agreed(capability))
     }
@@ -76,8 +76,8 @@ impl Link {
         }
     }
 
-    /// Takes a new connection, whose agent said hello. It goes on with the session if the agent does
-    /// (`same_agent`) and acknowledges what was sent in it; else both begin a new one. Returns
+    /// Takes a new connection, whose agent said hello. It goes on with the session if the agent
+    /// does (`same_agent`) and acknowledges what was sent in it; else both begin a new one. Returns
     /// whether the session goes on.
     pub(crate) fn connect(
         &mut self,
@@ -153,9 +153,9 @@ impl Link {
         Err(NotSent::Stalled)
     }
 
-    /// As [`Self::send`]; for an agent that is away the message waits for its return. If the session goes
-    /// on, it is sent then; if another begins, the agent reports at once what it has, and is sent
-    /// what it lacks.
+    /// As [`Self::send`]; for an agent that is away the message waits for its return. If the
+    /// session goes on, it is sent then; if another begins, the agent reports at once what it has,
+    /// and is sent what it lacks.
     pub(crate) fn enqueue(&mut self, message: FromServer) {
         let sent = match (&self.connection, self.resumable) {
             (Some(_), _) => self.send(message),
@@ -180,10 +180,12 @@ impl Link {
         self.session.abandon();
     }
 
-    /// Tells the connected agent where the servers are, if it can keep that; a session is told once.
+    /// Tells the connected agent where the servers are, if it can keep that; a
+    /// session is told once.
     pub(crate) fn send_servers(&mut self, fleet_servers: &[SocketAddr]) {
         if !fleet_servers.is_empty() {
-            // An agent of before keeps those that it booted with. One that takes nothing is told again when it is back.
+            // An agent of before keeps those that it booted with. One that takes nothing is told
+            // again when it is back.
             let _ = self.send(FromServer::Servers { fleet_servers: fleet_servers.to_vec() });
         }
     }

@@ -57,8 +57,9 @@ impl Fleet {
         self.durable(ticket).await
     }
 
-    /// Tells a node's agent to fetch the program of this digest and size, bytes, from `GET /node/v1/agent`, and to go on as it.
-    /// Jobs run on meanwhile. Who asked for it is written down before, as of [`Self::reboot`].
+    /// Tells a node's agent to fetch the program of this digest and size, bytes, from
+    /// `GET /node/v1/agent`, and to go on as it. Jobs run on meanwhile. Who asked for it is written
+    /// down before, as of [`Self::reboot`].
     ///
     /// # Errors
     /// As [`Self::reboot`].

@@ -1,4 +1,5 @@
-//! The fleet port: TLS, client certificate optional at the TLS level and demanded on every route but enrolment.
+//! The fleet port: TLS, client certificate optional at the TLS level and demanded on every
+//! route but enrolment.
 
 mod channel;
 mod enroll;
@@ -23,7 +24,8 @@ use crate::{Fleet, FleetError};
 use hello::PendingHellos;
 pub use identity::NodeIdentity;
 
-/// Largest body of the routes of this crate, bytes. Overlays flow the other way, inventories over the channel.
+/// Largest body of the routes of this crate, bytes. Overlays flow the other way, inventories
+/// over the channel.
 const MAX_BODY_BYTES: usize = 64 << 10;
 
 /// TLS whose failed handshakes the fleet counts.

@@ -1,8 +1,8 @@
 //! All nodes in memory, and what of them is not yet on disk.
 //!
-//! Every change runs under one short lock: the pure cores decide, the entry is updated, watchers are told, and the
-//! node is put on the list of what must be written. `writer.rs` writes that list in batches; whoever must not answer
-//! before his change is on disk waits for his [`Ticket`].
+//! Every change runs under one short lock: the pure cores decide, the entry is updated, watchers
+//! are told, and the node is put on the list of what must be written. `writer.rs` writes that list
+//! in batches; whoever must not answer before his change is on disk waits for his [`Ticket`].
 
 use std::{
     collections::{BTreeMap, HashMap},
@@ -119,8 +119,8 @@ impl NodeEntry {
         status::status(&self.life, &self.arming, &self.enrolments, &self.link, limits)
     }
 
-    /// Whether nothing differs from `row` that is worth a write: some things change all the time. They are made equal in
-    /// `row`, which spares a copy of it.
+    /// Whether nothing differs from `row` that is worth a write: some things change all the time.
+    /// They are made equal in `row`, which spares a copy of it.
     fn is_saved_as(&self, row: &mut NodeRow) -> bool {
         row.life.last_seen = self.life.last_seen;
         row.life.percent = self.life.percent;
@@ -179,8 +179,8 @@ impl Registry {
         self.lock().nodes.get(&id).map(look)
     }
 
-    /// Uses the link to a node's agent. What is on disk, and what watchers see, does not change by it. `None` if the
-    /// node is not registered.
+    /// Uses the link to a node's agent. What is on disk, and what watchers see, does not change by
+    /// it. `None` if the node is not registered.
     pub(crate) fn link<T>(&self, id: NodeId, act: impl FnOnce(&mut Link) -> T) -> Option<T> {
         self.lock().nodes.get_mut(&id).map(|entry| act(&mut entry.link))
     }
@@ -198,7 +198,8 @@ impl Registry {
         Some(act(&mut entry.link))
     }
 
-    /// Does what is due at all nodes now: a node whose grace and deadlines are not over costs a look and no more.
+    /// Does what is due at all nodes now: a node whose grace and deadlines are not over costs a
+    /// look and no more.
     pub(crate) fn tick(&self, now: Timestamp) {
         let mut due = Vec::new();
         for entry in self.lock().nodes.values_mut() {
@@ -292,8 +293,8 @@ impl Registry {
             pending.events.retain(|(_, event)| nodes.contains_key(&event.id));
         }
         let mut named = Vec::with_capacity(change.added.len() + change.renamed.len());
-        // Two may have swapped their names, and a new node may have taken one: all old ones go before
-        // a new one comes.
+        // Two may have swapped their names, and a new node may have taken one: all old ones go
+        // before a new one comes.
         for (id, _) in &change.renamed {
             if let Some(entry) = nodes.get(id) {
                 names.remove(&entry.name);

@@ -17,7 +17,8 @@ const MAX_RUN_MESSAGES: usize = 1_024;
 /// Answers about usage that wait for a slow listener before it misses some.
 pub(crate) const MAX_USAGES: usize = 256;
 
-/// What an agent says of its runs. The agent's frame is acknowledged when `done` is used, or dropped.
+/// What an agent says of its runs. The agent's frame is acknowledged when `done` is
+/// used, or dropped.
 #[derive(Debug)]
 pub struct RunMessage {
     /// Node whose agent sent it.
@@ -30,7 +31,8 @@ pub struct RunMessage {
     pub paused: Vec<RunId>,
     /// Workflows that have volumes on the node; only in the last message of a list.
     pub volumes: Vec<WorkflowId>,
-    /// `true` if no run is on the node but those told in this session up to now; only in the last message of a list.
+    /// `true` if no run is on the node but those told in this session up to now; only in the last
+    /// message of a list.
     pub complete: bool,
     /// `true` if the list begins with a session; `false` if a run went forward.
     pub list: bool,
@@ -48,8 +50,8 @@ pub struct NodeUsage {
 }
 
 impl Fleet {
-    /// What agents say of their runs from now on, for the one who gives them runs. A second call takes the place of the
-    /// first. Until there is one, it is acknowledged and dropped.
+    /// What agents say of their runs from now on, for the one who gives them runs. A second call
+    /// takes the place of the first. Until there is one, it is acknowledged and dropped.
     #[must_use]
     pub fn run_messages(&self) -> mpsc::Receiver<RunMessage> {
         let (sender, receiver) = mpsc::channel(MAX_RUN_MESSAGES);
@@ -57,21 +59,24 @@ impl Fleet {
         receiver
     }
 
-    /// Puts a message on its way to a connected agent. `false` if it is not connected or takes nothing: say it again when
-    /// [`Self::online`] tells that it is back. A message may come twice, or never, if the connection ends.
+    /// Puts a message on its way to a connected agent. `false` if it is not connected or takes
+    /// nothing: say it again when [`Self::online`] tells that it is back. A message may come twice,
+    /// or never, if the connection ends.
     #[must_use]
     pub fn try_send(&self, id: NodeId, message: FromServer) -> bool {
         self.registry().link(id, |link| link.send(message)).is_some_and(|sent| sent.is_ok())
     }
 
-    /// Leaves a message for an agent, which gets it now or when its session goes on, perhaps twice. If another session begins
-    /// before it has the message, it never comes, and the agent lists its runs ([`api::channel::FromAgent::Runs`]).
+    /// Leaves a message for an agent, which gets it now or when its session goes on, perhaps twice.
+    /// If another session begins before it has the message, it never comes, and the agent lists its
+    /// runs ([`api::channel::FromAgent::Runs`]).
     pub fn enqueue(&self, id: NodeId, message: FromServer) {
         // A node that was forgotten in this moment needs no message.
         let _ = self.registry().link(id, |link| link.enqueue(message));
     }
 
-    /// The boot that a node's agent runs in (`/proc/sys/kernel/random/boot_id`), if it ever was connected.
+    /// The boot that a node's agent runs in (`/proc/sys/kernel/random/boot_id`), if it
+    /// ever was connected.
     #[must_use]
     pub fn boot_of(&self, id: NodeId) -> Option<String> {
         self.read(id, |entry| entry.life.agent.as_ref().map(|agent| agent.boot_id.clone()))
@@ -79,14 +84,15 @@ impl Fleet {
             .flatten()
     }
 
-    /// Whether a node's connected agent and this server have agreed on a capability; `None` while it is not
-    /// connected.
+    /// Whether a node's connected agent and this server have agreed on a capability; `None` while
+    /// it is not connected.
     #[must_use]
     pub fn agent_knows(&self, id: NodeId, capability: Capability) -> Option<bool> {
         self.registry().link(id, |link| link.knows(capability)).flatten()
     }
 
-    /// What agents tell of the use of their runs from now on, when they are asked ([`FromServer::SendUsage`]).
+    /// What agents tell of the use of their runs from now on, when they are asked
+    /// ([`FromServer::SendUsage`]).
     #[must_use]
     pub fn usages(&self) -> broadcast::Receiver<Arc<NodeUsage>> {
         self.inner.usages.subscribe()

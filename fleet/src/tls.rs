@@ -1,4 +1,5 @@
-//! TLS of the server's listeners: ring only, the fleet's own certificate, client certificates of the fleet's nodes.
+//! TLS of the server's listeners: ring only, the fleet's own certificate, client certificates of
+//! the fleet's nodes.
 
 use std::sync::Arc;
 
@@ -9,8 +10,8 @@ use crate::authority::{
     server_certificate::ServerCertificate,
 };
 
-/// A configuration for a listener. With `client_certificates` a client may present one, which must then be good;
-/// whether it must present one is decided per route.
+/// A configuration for a listener. With `client_certificates` a client may present one, which must
+/// then be good; whether it must present one is decided per route.
 pub(crate) fn server_config(
     authority: &Authority,
     certificate: Arc<ServerCertificate>,

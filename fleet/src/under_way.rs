@@ -13,8 +13,8 @@ const MAX_ENROLMENTS: usize = 8;
 pub(crate) struct UnderWay(BTreeMap<u64, CancellationToken>);
 
 impl UnderWay {
-    /// Cancelled when the certificates of this epoch are revoked. `holder`: the epoch whose the channel
-    /// is in a conflict, which goes on however many newer ones there are.
+    /// Cancelled when the certificates of this epoch are revoked. `holder`: the epoch whose the
+    /// channel is in a conflict, which goes on however many newer ones there are.
     pub(crate) fn of(&mut self, epoch: u64, holder: Option<u64>) -> CancellationToken {
         let revoked = self.0.entry(epoch).or_default().clone();
         if self.0.len() > MAX_ENROLMENTS {

@@ -1,4 +1,5 @@
-//! Writes what changed, in batches: one transaction for all changes that gathered while the last one ran.
+//! Writes what changed, in batches: one transaction for all changes that gathered while
+//! the last one ran.
 
 use std::{sync::Arc, time::Duration};
 

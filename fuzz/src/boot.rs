@@ -20,10 +20,12 @@ const SERVER: Ipv4Addr = Ipv4Addr::new(10, 1, 0, 1);
 /// First and last address of the pool: fewer than there are nodes without an address of their own.
 const POOL: (Ipv4Addr, Ipv4Addr) = (Ipv4Addr::new(10, 1, 0, 100), Ipv4Addr::new(10, 1, 0, 101));
 
-/// Last bytes of the MAC addresses of the nodes: the first has an address, the others are of the pool.
+/// Last bytes of the MAC addresses of the nodes: the first has an address, the others
+/// are of the pool.
 const NODES: std::ops::RangeInclusive<u8> = 0x56..=0x59;
 
-/// What one packet may cause, with what waits for the disk: an event, a record, a packet and some more.
+/// What one packet may cause, with what waits for the disk: an event, a record, a
+/// packet and some more.
 const MAX_EFFECTS: usize = 8;
 
 /// What is sent fits into one frame of Ethernet, headers of IP and UDP off (1500 - 28).
@@ -159,7 +161,8 @@ fn mac_of(packet: &[u8]) -> Option<[u8; 6]> {
     packet.get(28..34)?.try_into().ok()
 }
 
-/// Size of the file that is asked for, bytes: several windows of the smallest blocks, and an odd end.
+/// Size of the file that is asked for, bytes: several windows of the smallest blocks,
+/// and an odd end.
 const FILE_BYTES: u64 = 100_003;
 
 /// What a transfer may take to end when its client says nothing more, in its own timeouts.

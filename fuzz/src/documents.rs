@@ -9,14 +9,15 @@ use yaml_tree::{Kind, MAX_DIAGNOSTICS, Tree};
 /// Nodes that aliases copy, as `yaml_tree` bounds them, keys counted too.
 const MAX_COPIED: usize = 400_000;
 
-/// Steps for each byte that a document of a cluster may take, beside those for what aliases copy and for
-/// the nodes of host lists.
+/// Steps for each byte that a document of a cluster may take, beside those for what aliases copy
+/// and for the nodes of host lists.
 const MAX_STEPS_PER_BYTE: usize = 64;
 
 /// Nodes of a document that is exported and read again; more take a fuzzer's time and show no more.
 const MAX_EXPORTED: usize = 1_000;
 
-/// The tree alone: every node is at a place of the text, and what is copied by aliases stays within bounds.
+/// The tree alone: every node is at a place of the text, and what is copied by aliases
+/// stays within bounds.
 pub(crate) fn yaml(input: &[u8]) -> bool {
     let Ok(text) = std::str::from_utf8(input) else { return false };
     let lines = text.split(['\n', '\r', '\u{85}', '\u{2028}', '\u{2029}']).count() as u64;

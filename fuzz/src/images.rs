@@ -13,7 +13,8 @@ const BUDGET_BYTES: u64 = 32 << 20;
 /// Contents that are read of one input, bytes.
 const MAX_CONTENT_BYTES: u64 = 8 << 20;
 
-/// Two layers: the first has the length that the first four bytes say (big-endian), the second the rest.
+/// Two layers: the first has the length that the first four bytes say (big-endian), the
+/// second the rest.
 pub(crate) fn layers(input: &[u8]) -> bool {
     let Some((length, rest)) = input.split_first_chunk::<4>() else { return false };
     let length = usize::try_from(u32::from_be_bytes(*length)).unwrap_or(usize::MAX).min(rest.len());

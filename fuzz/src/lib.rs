@@ -1,10 +1,13 @@
-//! What must hold of each parser of strangers' input, whatever comes: the bodies of the fuzz targets.
+//! What must hold of each parser of strangers' input, whatever comes: the bodies of
+//! the fuzz targets.
 //!
-//! `fuzz/runner` runs them under cargo-fuzz (`cargo xtask fuzz NAME`), `fuzz/tests/replay.rs` replays
-//! `fuzz/corpus/NAME` on every run of the unit lane. A target panics where something does not hold.
+//! `fuzz/runner` runs them under cargo-fuzz (`cargo xtask fuzz NAME`),
+//! `fuzz/tests/replay.rs` replays `fuzz/corpus/NAME` on every run of the unit lane. A target
+//! panics where something does not hold.
 //!
-//! A target is more than "it does not panic": what is read and written again must be the same, what comes
-//! out is bounded by what went in, steps stay within their limit, and nothing leaves its place.
+//! A target is more than "it does not panic": what is read and written again must be the same,
+//! what comes out is bounded by what went in, steps stay within their limit, and nothing
+//! leaves its place.
 
 mod boot;
 mod copy;
@@ -19,7 +22,8 @@ mod wire;
 pub struct Target {
     /// Its name: that of the corpus's directory, and of the program of `fuzz/runner`.
     pub name: &'static str,
-    /// Tries one input. True if it got past the parser: a corpus without such an input tests little.
+    /// Tries one input. True if it got past the parser: a corpus without such an
+    /// input tests little.
     ///
     /// # Panics
     /// If something does not hold.
@@ -55,8 +59,8 @@ pub fn run(name: &str, input: &[u8]) {
     (target.run)(input);
 }
 
-/// Cuts an input into parts, each with its length before it (16 bits, big-endian). What is left at the end,
-/// or shorter than its length says, is a part as well.
+/// Cuts an input into parts, each with its length before it (16 bits, big-endian). What is left at
+/// the end, or shorter than its length says, is a part as well.
 fn parts(mut input: &[u8]) -> Vec<&[u8]> {
     let mut parts = Vec::new();
     while let [high, low, rest @ ..] = input {

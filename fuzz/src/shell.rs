@@ -1,4 +1,5 @@
-//! The HTTP shell of all listeners, over a real connection on loopback: bytes as a stranger sends them.
+//! The HTTP shell of all listeners, over a real connection on loopback: bytes as a
+//! stranger sends them.
 
 use std::{
     io::{self, Read as _, Write as _},
@@ -20,17 +21,19 @@ use rest::shell::{Limits, Listener, Opened, Shell, Transport};
 use serde_json::Value;
 use tokio_util::sync::CancellationToken;
 
-/// What a client waits for the end of its connection: a server that is sane ends it at once, since the client
-/// says that it sends no more.
+/// What a client waits for the end of its connection: a server that is sane ends it at once, since
+/// the client says that it sends no more.
 const PATIENCE: Duration = Duration::from_secs(60);
 
 /// What comes back of an input at most, bytes: heads of answers, and what was sent.
 const MAX_ANSWER_BYTES: usize = 1 << 20;
 
-/// After so long without an answer a request is not whole, most likely, and the client hangs up in part.
+/// After so long without an answer a request is not whole, most likely, and the client
+/// hangs up in part.
 const SILENCE: Duration = Duration::from_millis(5);
 
-/// Tries to get a port of this machine's. A fuzzer uses them up, and each is free again after a minute.
+/// Tries to get a port of this machine's. A fuzzer uses them up, and each is free again
+/// after a minute.
 const MAX_TRIES: usize = 700;
 
 /// HTTP over TCP.
@@ -100,8 +103,8 @@ fn connect(address: SocketAddr) -> io::Result<TcpStream> {
     }
 }
 
-/// Everything that comes back until the server ends the connection. After `silence` the client says that it
-/// sends no more.
+/// Everything that comes back until the server ends the connection. After `silence` the client says
+/// that it sends no more.
 fn answer(address: SocketAddr, input: &[u8], silence: Duration) -> io::Result<Vec<u8>> {
     let mut tcp = connect(address)?;
     tcp.set_read_timeout(Some(silence))?;

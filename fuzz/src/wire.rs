@@ -64,8 +64,8 @@ pub(crate) fn enroll(input: &[u8]) -> bool {
     true
 }
 
-/// A path, and lines of headers: what comes of a range lies in the blob, and names in a path are read as
-/// they are written.
+/// A path, and lines of headers: what comes of a range lies in the blob, and names in a path are
+/// read as they are written.
 pub(crate) fn http(input: &[u8]) -> bool {
     let mut lines = input.split(|byte| *byte == b'\n');
     let path = String::from_utf8_lossy(lines.next().unwrap_or_default());

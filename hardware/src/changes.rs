@@ -1,14 +1,17 @@
-//! What is new in an inventory: two inventories in, lines for the node's history out. Pure; called by `inventories`.
+//! What is new in an inventory: two inventories in, lines for the node's history out. Pure; called
+//! by `inventories`.
 //!
-//! Things are matched by what stays the same when names move: serial number or world wide name of a disk, hardware and
-//! PCI address of a card, GUID of an adapter, PCI address of a GPU. A fact that one side does not tell is no change. Of
-//! what depends on another (the PCI device of a network card, the GPU behind a grantable device) the nearest to a person is told alone.
+//! Things are matched by what stays the same when names move: serial number or world wide name of a
+//! disk, hardware and PCI address of a card, GUID of an adapter, PCI address of a GPU. A fact that
+//! one side does not tell is no change. Of what depends on another (the PCI device of a network
+//! card, the GPU behind a grantable device) the nearest to a person is told alone.
 //!
-//! **Boot order.** The first inventory of an agent ([`InventoryMoment::Start`]) may come before the last driver is loaded, the last
-//! link is up or the last CDI spec is written. What is then missing of adapters and grantable devices while their PCI device is there, and each
-//! link that is not up, is told as information ("not there yet"), not as a warning; what is really gone takes its PCI
-//! device with it. Versions of drivers that are not loaded yet are compared with the last that were told
-//! ([`remembered`]). Faults are the agent's own judgement and are told as such at any time.
+//! **Boot order.** The first inventory of an agent ([`InventoryMoment::Start`]) may come before the
+//! last driver is loaded, the last link is up or the last CDI spec is written. What is then missing
+//! of adapters and grantable devices while their PCI device is there, and each link that is not up,
+//! is told as information ("not there yet"), not as a warning; what is really gone takes its PCI
+//! device with it. Versions of drivers that are not loaded yet are compared with the last that were
+//! told ([`remembered`]). Faults are the agent's own judgement and are told as such at any time.
 
 mod devices;
 mod machine;
@@ -22,12 +25,12 @@ use api::{
 };
 use fleet::InventoryMoment;
 
-/// Lines about one inventory. A node that loses a whole tray of GPUs with their devices has some 20; more push older
-/// events out of the history.
+/// Lines about one inventory. A node that loses a whole tray of GPUs with their devices has some
+/// 20; more push older events out of the history.
 const MAX_LINES: usize = 20;
 
-/// What is new in `after`, the worst first; at most [`MAX_LINES`] and one that counts the rest. Empty if only counters
-/// moved, or what has no line of its own.
+/// What is new in `after`, the worst first; at most [`MAX_LINES`] and one that counts the rest.
+/// Empty if only counters moved, or what has no line of its own.
 pub(crate) fn changes(
     before: &Inventory,
     after: &Inventory,
@@ -61,8 +64,8 @@ fn without_counters(inventory: &Inventory) -> Inventory {
     still
 }
 
-/// The newest of these inventories (they come newest first), with what an older one said of GPUs of which it says nothing
-/// because their driver was not loaded yet.
+/// The newest of these inventories (they come newest first), with what an older one said of GPUs of
+/// which it says nothing because their driver was not loaded yet.
 pub(crate) fn remembered(newest_first: Vec<Inventory>) -> Option<Inventory> {
     let mut inventories = newest_first.into_iter();
     let mut newest = inventories.next()?;
@@ -122,7 +125,8 @@ impl ChangeLines {
         self.lines.push((Severity::Warning, line));
     }
 
-    /// Something that ought to be there is not. `name` as in the subjects of faults; `pci`: what it hangs on.
+    /// Something that ought to be there is not. `name` as in the subjects of faults; `pci`:
+    /// what it hangs on.
     fn missing(&mut self, name: &str, what: &str, pci: Option<&str>) {
         self.told_pci.extend(pci.map(str::to_owned));
         self.missing.insert(name.to_owned());
@@ -229,7 +233,8 @@ impl ChangeLines {
 /// A thing as it was and as it is.
 type Pair<'a, T> = (Option<&'a T>, Option<&'a T>);
 
-/// Pairs things of two lists by a key; those with the same key (duplicate serial numbers) in their order.
+/// Pairs things of two lists by a key; those with the same key (duplicate serial numbers)
+/// in their order.
 fn paired<'a, T>(before: &'a [T], after: &'a [T], key: impl Fn(&T) -> String) -> Vec<Pair<'a, T>> {
     let mut pairs: BTreeMap<(String, usize), Pair<'a, T>> = BTreeMap::new();
     for (list, is_after) in [(before, false), (after, true)] {

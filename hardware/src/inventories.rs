@@ -42,8 +42,8 @@ impl Hardware {
     }
 
     /// The newest inventory of each of the nodes that come behind one, by their ids, or why it
-    /// cannot be read; a page of [`PAGE`] at most, and an empty one at the end. Nodes that never sent
-    /// one are left out.
+    /// cannot be read; a page of [`PAGE`] at most, and an empty one at the end. Nodes that never
+    /// sent one are left out.
     ///
     /// # Errors
     /// [`StoreError`]: the page cannot be read.

@@ -1,5 +1,5 @@
-//! Names of PCI devices out of `pci.ids`, put into inventories when they are asked for: the agent sends numbers only, so that names
-//! are those of the server's file and not of each image.
+//! Names of PCI devices out of `pci.ids`, put into inventories when they are asked for: the agent
+//! sends numbers only, so that names are those of the server's file and not of each image.
 //!
 //! The file, as pciutils describes it (`pci.ids(5)`), one tab for each level:
 //!
@@ -91,7 +91,8 @@ impl PciNames {
         names
     }
 
-    /// A line with one tab; those with two, subsystems and programming interfaces, begin with another.
+    /// A line with one tab; those with two, subsystems and programming interfaces,
+    /// begin with another.
     fn second_level(&mut self, section: Section, line: &str) {
         let Some((number, name)) = entry(line) else { return };
         match section {
@@ -145,7 +146,8 @@ fn fill(name: &mut Option<String>, known: Option<&str>) {
     }
 }
 
-/// The name of the PCI device, in it what is in brackets: `H100 SXM5 80GB` of `GH100 [H100 SXM5 80GB]`.
+/// The name of the PCI device, in it what is in brackets: `H100 SXM5 80GB` of
+/// `GH100 [H100 SXM5 80GB]`.
 fn model(gpu: &Gpu, pci: &[PciDevice]) -> Option<String> {
     let name = pci.iter().find(|device| device.address == gpu.pci)?.device_name.as_deref()?;
     let inner =

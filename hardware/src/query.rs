@@ -1,8 +1,10 @@
-//! Questions about the hardware of all nodes: an expression that says which, columns that say what of it. Pure; asked
-//! through `GET /v1/inventory`.
+//! Questions about the hardware of all nodes: an expression that says which, columns that say what
+//! of it. Pure; asked through `GET /v1/inventory`.
 //!
-//! Fields are called as in the JSON of [`api::inventory::Inventory`] and [`api::status::NodeStatus`], with `_` for `-`,
-//! because `-` means minus in CEL. Labels keep their keys: `labels["example.org/zone"]`. What a node does not tell is absent, not null, so that `has()` says whether it is there.
+//! Fields are called as in the JSON of [`api::inventory::Inventory`] and
+//! [`api::status::NodeStatus`], with `_` for `-`, because `-` means minus in CEL. Labels keep their
+//! keys: `labels["example.org/zone"]`. What a node does not tell is absent, not null, so that
+//! `has()` says whether it is there.
 
 mod columns;
 mod fields;

@@ -13,7 +13,8 @@ use api::ids::{Digest, NodeId, Timestamp};
 use async_trait::async_trait;
 use fleet::StoreError;
 
-/// Inventories kept of one node, to see what changed. One is some 20 KB as JSON, of the largest nodes 100 KB.
+/// Inventories kept of one node, to see what changed. One is some 20 KB as JSON, of the
+/// largest nodes 100 KB.
 pub(crate) const MAX_INVENTORIES: u64 = 8;
 
 /// An inventory as it is kept.

@@ -1,4 +1,5 @@
-//! hwloc's XML of a node, compressed for the store: pure. A zlib stream (RFC 1950); XML of 2 MiB becomes some 100 KB.
+//! hwloc's XML of a node, compressed for the store: pure. A zlib stream (RFC 1950); XML of 2 MiB
+//! becomes some 100 KB.
 
 use std::io::{self, Read as _, Write as _};
 

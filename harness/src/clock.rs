@@ -36,7 +36,8 @@ pub fn pause(time: Duration) {
     thread::sleep(time);
 }
 
-/// Looks every `poll` until there is something, or the limit has passed; the error names what was waited for.
+/// Looks every `poll` until there is something, or the limit has passed; the error names what
+/// was waited for.
 ///
 /// # Errors
 /// Those of `look` at once; otherwise that `what` did not come in time.

@@ -1,5 +1,5 @@
-//! A private PostgreSQL server for one test: in a directory of the caller's, on a Unix socket alone,
-//! under a user without rights, ended when it is dropped.
+//! A private PostgreSQL server for one test: in a directory of the caller's, on a Unix socket
+//! alone, under a user without rights, ended when it is dropped.
 //!
 //! ```text
 //! DIRECTORY/data/           the cluster

@@ -18,7 +18,8 @@ pub fn root() -> anyhow::Result<PathBuf> {
     Ok(root.to_owned())
 }
 
-/// Makes sure that this is the only run that has this file in its directory, for as long as the result lives.
+/// Makes sure that this is the only run that has this file in its directory, for as long as
+/// the result lives.
 ///
 /// # Errors
 /// If another run is under way, or the file cannot be made.

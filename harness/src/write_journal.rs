@@ -2,8 +2,8 @@
 //! roll-back of those that the program had not synced.
 //!
 //! `SIGKILL` leaves everything that a program wrote, for the kernel still has it. `drop-writes`
-//! (`LD_PRELOAD`) writes down what each write is about to replace, before it happens; after the kill
-//! [`roll_back`] puts that back wherever no `fsync` came after it.
+//! (`LD_PRELOAD`) writes down what each write is about to replace, before it happens; after the
+//! kill [`roll_back`] puts that back wherever no `fsync` came after it.
 //!
 //! ```text
 //! DIRECTORY/journal   records, one after the other; one that was cut off was never acted upon

@@ -104,7 +104,8 @@ async fn show(
     })
 }
 
-/// Deletes an image with all its versions. Refused while a node runs one, is booting one, or boots one next.
+/// Deletes an image with all its versions. Refused while a node runs one, is booting one, or
+/// boots one next.
 #[utoipa::path(
     delete, path = "/v1/images/{name}", tag = "images",
     params(("name" = inline(ImageName), Path, description = "Name of the image")),
@@ -181,8 +182,8 @@ async fn show_operation(
     Ok(Json(operation))
 }
 
-/// Ends a long operation that waits or runs, and answers with how it ended: as failed, `cancelled by …`. What it
-/// has pulled is removed as after any failure.
+/// Ends a long operation that waits or runs, and answers with how it ended: as failed,
+/// `cancelled by …`. What it has pulled is removed as after any failure.
 #[utoipa::path(
     post, path = "/v1/operations/{id}/cancel", tag = "operations",
     params(("id" = u64, Path, description = "Number of the operation")),
@@ -207,7 +208,8 @@ async fn cancel_operation(
     }
 }
 
-/// An operation now, at each step, and at its end; then the stream ends. With `Last-Event-ID` from the step after that.
+/// An operation now, at each step, and at its end; then the stream ends. With `Last-Event-ID` from
+/// the step after that.
 #[utoipa::path(
     get, path = "/v1/operations/{id}/events", tag = "operations",
     params(("id" = u64, Path, description = "Number of the operation"),
@@ -258,7 +260,8 @@ fn unknown_operation(id: u64) -> Refusal {
 }
 
 fn event(operation: &Operation) -> Event {
-    // Serialising the API's own types into memory does not fail; a comment would be ignored by clients.
+    // Serialising the API's own types into memory does not fail; a comment would be
+    // ignored by clients.
     Event::default()
         .json_data(operation)
         .unwrap_or_else(|error| Event::default().comment(error.to_string()))

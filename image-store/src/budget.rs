@@ -1,6 +1,6 @@
 //! What the conversion of one image may hold in memory and how far it may walk. Charged where the
-//! memory is kept: by `scan` for entries, by [`crate::tree`] for inodes and names, by [`crate::build()`]
-//! for what goes into stage 1.
+//! memory is kept: by `scan` for entries, by [`crate::tree`] for inodes and names, by
+//! [`crate::build()`] for what goes into stage 1.
 //!
 //! Bytes are an upper estimate: the text itself, and for each thing what the allocator and the maps
 //! around it take.

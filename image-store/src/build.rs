@@ -1,6 +1,8 @@
-//! From layers in the store to boot artifacts in the store: the order of the work. Called by `provisioner`.
+//! From layers in the store to boot artifacts in the store: the order of the work. Called
+//! by `provisioner`.
 //!
-//! The work is in [`crate::convert`]. An error or a cancellation leaves nothing behind but artifacts that are whole.
+//! The work is in [`crate::convert`]. An error or a cancellation leaves nothing behind but
+//! artifacts that are whole.
 
 use std::{
     fs,
@@ -133,8 +135,8 @@ impl Artifacts for IntoStore<'_> {
     }
 }
 
-/// Makes the boot artifacts of an image in this process. Blocking; takes about as long as `tar2sqfs` alone.
-/// What strangers made is converted by [`crate::Converter`] instead.
+/// Makes the boot artifacts of an image in this process. Blocking; takes about as long as
+/// `tar2sqfs` alone. What strangers made is converted by [`crate::Converter`] instead.
 ///
 /// # Errors
 /// Any [`BuildError`]. Cancellation is [`LayerError::Cancelled`].
@@ -152,8 +154,8 @@ pub fn build(
     Ok(Built { root, kernels: kernels.into_iter().map(KernelArtifact::from).collect(), warnings })
 }
 
-/// Makes the root file system of containers from an image, in this process: no kernel is asked for, and none is
-/// taken out.
+/// Makes the root file system of containers from an image, in this process: no kernel is asked for,
+/// and none is taken out.
 ///
 /// # Errors
 /// [`BuildError::Layer`], [`BuildError::Squashfs`], [`BuildError::Store`].
@@ -167,7 +169,8 @@ pub fn build_job_root(
     Ok(with_root(store, layers, |root| convert_job_root(&image, root))?.1)
 }
 
-/// Makes kernels and stage 1 again, in this process, for a new substrate program; the root image stays as it is.
+/// Makes kernels and stage 1 again, in this process, for a new substrate program; the root image
+/// stays as it is.
 ///
 /// # Errors
 /// As [`build()`].

@@ -1,8 +1,10 @@
-//! The conversion itself: from open layers to a squashfs, kernels and stage 1. Called by [`crate::build()`] in this
-//! process and by the converter in its jail; it opens no file and knows no store.
+//! The conversion itself: from open layers to a squashfs, kernels and stage 1. Called by
+//! [`crate::build()`] in this process and by the converter in its jail; it opens no file and
+//! knows no store.
 //!
-//! Names of all layers → merged tree → kernels and the modules to carry → squashfs; what stage 1 needs is copied aside
-//! from the stream of contents on its way → firmware, where the modules declare any that the image has → stage 1.
+//! Names of all layers → merged tree → kernels and the modules to carry → squashfs; what stage 1
+//! needs is copied aside from the stream of contents on its way → firmware, where the modules
+//! declare any that the image has → stage 1.
 
 use std::{
     borrow::Cow,
@@ -168,8 +170,8 @@ impl Stage1FileCollector {
     }
 }
 
-/// Adds a chunk to its file, which was charged: the room for all of it is taken with its first chunk, so that
-/// it takes no more than was charged.
+/// Adds a chunk to its file, which was charged: the room for all of it is taken with its first
+/// chunk, so that it takes no more than was charged.
 fn append(files: &mut FileContents, tree: &Tree, chunk: &Chunk) {
     let whole = || {
         let size = content_size(tree, chunk.inode);
@@ -179,7 +181,8 @@ fn append(files: &mut FileContents, tree: &Tree, chunk: &Chunk) {
 }
 
 impl<'a> BuildInProgress<'a> {
-    /// Reads all names, finds the kernels and chooses modules: everything that can be refused is refused here.
+    /// Reads all names, finds the kernels and chooses modules: everything that can be refused
+    /// is refused here.
     fn begin(image: &'a Image<'a>) -> Result<Self, BuildError> {
         let substrate = image.substrate.len() as u64;
         image.budget.charge(substrate).map_err(too_large(&image.budget, substrate))?;

@@ -1,11 +1,12 @@
-//! Conversion in a process of its own, in a jail: what a stranger made is read by nobody else. Called by
-//! `provisioner` and `controller`; blocking.
+//! Conversion in a process of its own, in a jail: what a stranger made is read by nobody else.
+//! Called by `provisioner` and `controller`; blocking.
 //!
-//! The server opens its own program when it starts, and executes that very file again for each image,
-//! whatever an upgrade has put in its place meanwhile. The child gets the layers, the file for the root image
-//! and the substrate program as open descriptors, has an empty environment but for `PATH`, shuts itself in
-//! ([`jail`]), and says over a pipe how far it is and what came of it ([`protocol`]). The server believes none
-//! of it: it bounds what it takes and hashes every artifact itself.
+//! The server opens its own program when it starts, and executes that very file again for each
+//! image, whatever an upgrade has put in its place meanwhile. The child gets the layers, the file
+//! for the root image and the substrate program as open descriptors, has an empty environment but
+//! for `PATH`, shuts itself in ([`jail`]), and says over a pipe how far it is and what came of it
+//! ([`protocol`]). The server believes none of it: it bounds what it takes and hashes every
+//! artifact itself.
 //!
 //! | file | what |
 //! |---|---|
@@ -102,8 +103,9 @@ struct ConversionRequest<'a> {
 }
 
 impl Converter {
-    /// The converter of the program that runs, whose `subcommand` calls [`main`]. Crashes are counted in
-    /// `tries`, a directory that is made when it is needed. Call it at the start of the program.
+    /// The converter of the program that runs, whose `subcommand` calls [`main`]. Crashes are
+    /// counted in `tries`, a directory that is made when it is needed. Call it at the start
+    /// of the program.
     ///
     /// # Errors
     /// `/proc` is not mounted.
@@ -126,7 +128,8 @@ impl Converter {
         Ok(Self::by(ConverterMode::Jail { program, tries }))
     }
 
-    /// Converts in this process, without a jail: for tests and simulations, whose images are their own.
+    /// Converts in this process, without a jail: for tests and simulations, whose
+    /// images are their own.
     #[must_use]
     pub fn in_this_process() -> Self {
         Self::by(ConverterMode::Here)
@@ -145,7 +148,8 @@ impl Converter {
         }
     }
 
-    /// Makes the boot artifacts of an image; see [`build()`]. `image` is the digest of its manifest.
+    /// Makes the boot artifacts of an image; see [`build()`]. `image` is the digest
+    /// of its manifest.
     ///
     /// # Errors
     /// [`ConvertError`].

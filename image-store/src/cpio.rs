@@ -1,10 +1,11 @@
-//! Writes `newc` cpio archives, the format of an initramfs. Pure. Used for stage 1, and by `provisioner` for the
-//! per-node initrd.
+//! Writes `newc` cpio archives, the format of an initramfs. Pure. Used for stage 1, and by
+//! `provisioner` for the per-node initrd.
 //!
-//! Layout of an entry (kernel document `driver-api/early-userspace/buffer-format.rst`): `070701`, thirteen fields of
-//! eight hexadecimal digits (inode, mode, uid, gid, nlink, mtime, size, dev major/minor, rdev major/minor, name size,
-//! check), the name with a NUL, padding to 4 bytes, the content, padding to 4 bytes. The archive ends with an entry
-//! `TRAILER!!!` and is padded to 4 bytes, so that another archive can follow. Times, owners are 0: same input, same bytes.
+//! Layout of an entry (kernel document `driver-api/early-userspace/buffer-format.rst`): `070701`,
+//! thirteen fields of eight hexadecimal digits (inode, mode, uid, gid, nlink, mtime, size, dev
+//! major/minor, rdev major/minor, name size, check), the name with a NUL, padding to 4 bytes, the
+//! content, padding to 4 bytes. The archive ends with an entry `TRAILER!!!` and is padded to 4
+//! bytes, so that another archive can follow. Times, owners are 0: same input, same bytes.
 
 use std::{
     collections::BTreeSet,
@@ -30,7 +31,8 @@ impl<W: Write> Writer<W> {
         Self { out, inode: 0, directories: BTreeSet::new() }
     }
 
-    /// A directory, `path` without a leading slash, `mode` the permission bits. One that was written before is left alone.
+    /// A directory, `path` without a leading slash, `mode` the permission bits. One that was
+    /// written before is left alone.
     ///
     /// # Errors
     /// What `W` says.
@@ -47,7 +49,8 @@ impl<W: Write> Writer<W> {
     /// A regular file.
     ///
     /// # Errors
-    /// What `W` says; [`io::ErrorKind::InvalidInput`] for 4 GiB and more, which the format cannot hold.
+    /// What `W` says; [`io::ErrorKind::InvalidInput`] for 4 GiB and more, which the
+    /// format cannot hold.
     pub fn file(&mut self, path: &str, mode: u32, content: &[u8]) -> io::Result<()> {
         self.parents(path)?;
         self.entry(path, REGULAR | (mode & 0o7777), content, (0, 0))

@@ -1,5 +1,5 @@
-//! Reads the `.modinfo` section of a kernel module: NUL-separated `key=value` strings (kernel document
-//! `kbuild/modules.rst`) in a little-endian ELF-64 file.
+//! Reads the `.modinfo` section of a kernel module: NUL-separated `key=value` strings (kernel
+//! document `kbuild/modules.rst`) in a little-endian ELF-64 file.
 
 use object::{
     LittleEndian,

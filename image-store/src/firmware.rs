@@ -13,12 +13,14 @@ const MAX_NAMED: usize = 8;
 /// The firmware of one kernel.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(crate) struct Firmware {
-    /// Name as the kernel asks for it → file in the image, and its name there (which tells how it is compressed).
+    /// Name as the kernel asks for it → file in the image, and its name there (which tells how it
+    /// is compressed).
     pub found: BTreeMap<String, (InodeId, String)>,
     pub missing: BTreeSet<String>,
 }
 
-/// Looks for `names` where the kernel `release` would (kernel document `firmware/fw_search_path.rst`).
+/// Looks for `names` where the kernel `release` would (kernel document
+/// `firmware/fw_search_path.rst`).
 pub(crate) fn find<'a>(
     tree: &Tree,
     release: &str,

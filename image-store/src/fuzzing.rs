@@ -1,5 +1,5 @@
-//! What fuzz targets and their replay (`fuzz/`) see of the reading of layers: the two passes as the converter
-//! makes them, without jail, kernels and squashfs. Nothing that ships calls it.
+//! What fuzz targets and their replay (`fuzz/`) see of the reading of layers: the two passes as the
+//! converter makes them, without jail, kernels and squashfs. Nothing that ships calls it.
 
 use std::{fs::File, io::Write as _, sync::Arc};
 

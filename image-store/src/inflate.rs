@@ -1,11 +1,13 @@
-//! Decompresses kernel modules and firmware files found in an image: `.xz`, `.zst`, `.gz`, told by the ending.
+//! Decompresses kernel modules and firmware files found in an image: `.xz`, `.zst`, `.gz`,
+//! told by the ending.
 
 use std::{
     borrow::Cow,
     io::{self, Read},
 };
 
-/// Largest module or firmware file, bytes unpacked. GPU firmware, the largest there is, has some 60 MB.
+/// Largest module or firmware file, bytes unpacked. GPU firmware, the largest there is,
+/// has some 60 MB.
 pub(crate) const MAX_INFLATED_BYTES: u64 = 256 << 20;
 
 /// Memory that xz may take for its dictionary, KiB. `xz -9` needs 64 MiB.
@@ -36,7 +38,8 @@ pub(crate) fn plain_name(name: &str) -> &str {
     ENDINGS.iter().find_map(|ending| name.strip_suffix(ending)).unwrap_or(name)
 }
 
-/// Reads all of it. What it takes meanwhile is no more than `most`, and a byte; in the end, what it has.
+/// Reads all of it. What it takes meanwhile is no more than `most`, and a byte; in the
+/// end, what it has.
 fn limited<'a>(mut reader: impl Read, most: u64) -> io::Result<Cow<'a, [u8]>> {
     let limit = usize::try_from(most).unwrap_or(usize::MAX).saturating_add(1);
     let mut plain = Vec::new();

@@ -79,8 +79,8 @@ impl Inspection {
         found.map(|metadata| metadata.len()).sum()
     }
 
-    /// What is not as it should be, a line each. With `read` the bytes are held against the digest, and it
-    /// is told how many have been read since it was told last. Blocking.
+    /// What is not as it should be, a line each. With `read` the bytes are held against the digest,
+    /// and it is told how many have been read since it was told last. Blocking.
     pub fn problems(&self, mut read: Option<&mut dyn FnMut(u64)>) -> Vec<String> {
         let mut lines = Vec::new();
         for (digest, BlobPurpose { what, others, size }) in &self.blobs {

@@ -12,17 +12,20 @@ use serde::{Deserialize, Serialize};
 
 use crate::store::{Store, StoreError};
 
-/// Largest layer, bytes of tar. Against decompression bombs; a root image that is larger could not be held in RAM.
+/// Largest layer, bytes of tar. Against decompression bombs; a root image that is larger could not
+/// be held in RAM.
 pub const MAX_LAYER_BYTES: u64 = 64 << 30;
 
 /// Most layers of an image; Docker's own limit is 127.
 pub const MAX_LAYERS: usize = 512;
 
-/// Largest window of a layer that zstd compressed, as a power of two: 32 MiB, which each layer that is
-/// read holds in memory. What makes images uses 8 MiB and less; `zstd --long` and levels past 20 more.
+/// Largest window of a layer that zstd compressed, as a power of two: 32 MiB, which each layer
+/// that is read holds in memory. What makes images uses 8 MiB and less; `zstd --long` and
+/// levels past 20 more.
 const MAX_ZSTD_WINDOW_LOG: u32 = 25;
 
-/// What an image version records of each of its layers, lowest first: enough to build it again from the store.
+/// What an image version records of each of its layers, lowest first: enough to build it again
+/// from the store.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub struct Layer {

@@ -1,4 +1,5 @@
-//! A blob mapped into memory: the one home of `unsafe` in this crate. Made by [`crate::Store::map`].
+//! A blob mapped into memory: the one home of `unsafe` in this crate. Made by
+//! [`crate::Store::map`].
 #![allow(unsafe_code)]
 
 use std::{
@@ -27,9 +28,9 @@ impl Mapped {
     /// # Errors
     /// What `mmap(2)` says.
     fn of(file: File) -> io::Result<Self> {
-        // SAFETY: the file is a published blob of the store. Blobs are written under another name, renamed into place,
-        // given mode 0400 and never written or truncated again (removal unlinks them), so the mapping cannot change
-        // or shrink beneath the slice.
+        // SAFETY: the file is a published blob of the store. Blobs are written under another name,
+        // renamed into place, given mode 0400 and never written or truncated again (removal unlinks
+        // them), so the mapping cannot change or shrink beneath the slice.
         let map = unsafe { memmap2::Mmap::map(&file) }?;
         Ok(Self(Arc::new(Blob { map, file })))
     }
@@ -49,7 +50,8 @@ impl Mapped {
     }
 }
 
-/// What is mapped now. All who read a blob at once share one mapping: the kernel enters its pages for the first of them only.
+/// What is mapped now. All who read a blob at once share one mapping: the kernel enters its pages
+/// for the first of them only.
 #[derive(Debug, Default)]
 pub(crate) struct Mappings(Mutex<HashMap<Digest, Weak<Blob>>>);
 

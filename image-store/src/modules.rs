@@ -1,7 +1,9 @@
-//! Chooses the kernel modules that stage 1 carries: by the rules below, with everything they depend on. Pure.
+//! Chooses the kernel modules that stage 1 carries: by the rules below, with everything they
+//! depend on. Pure.
 //!
-//! `modules.dep` has one line for each module: `PATH: DEPENDENCY…`, paths relative to `/lib/modules/RELEASE`, each
-//! dependency before those that need it read from right to left (depmod(8), modules.dep(5)). `modules.softdep` has lines `softdep NAME pre: NAME… post: NAME…`,
+//! `modules.dep` has one line for each module: `PATH: DEPENDENCY…`, paths relative to
+//! `/lib/modules/RELEASE`, each dependency before those that need it read from right to left
+//! (depmod(8), modules.dep(5)). `modules.softdep` has lines `softdep NAME pre: NAME… post: NAME…`,
 //! `modules.alias` lines `alias PATTERN NAME`, `modules.builtin` paths of what is compiled in.
 
 use std::{
@@ -11,8 +13,8 @@ use std::{
 
 use crate::inflate::plain_name;
 
-/// Beginnings of the paths that are taken, below `kernel/`: what a node can need before it has its root image, or to
-/// find a local disk. Dependencies come by themselves.
+/// Beginnings of the paths that are taken, below `kernel/`: what a node can need before it has its
+/// root image, or to find a local disk. Dependencies come by themselves.
 const TAKEN: &[&str] = &[
     // Network cards of all buses, with their PHYs; bonds and VLANs; packets and IPv6.
     "drivers/net/",
@@ -51,7 +53,8 @@ const TAKEN: &[&str] = &[
     "crypto/crc",
 ];
 
-/// Beginnings of paths that are not taken though a rule above says so; a dependency brings them all the same.
+/// Beginnings of paths that are not taken though a rule above says so; a dependency brings
+/// them all the same.
 const LEFT: &[&str] = &[
     // Links that no node boots over.
     "drivers/net/appletalk/",
@@ -190,7 +193,8 @@ impl ModuleIndex {
                 if !followed.insert(wanted) {
                     continue;
                 }
-                // A soft dependency names a module or an alias of modules; what is neither is compiled in or absent.
+                // A soft dependency names a module or an alias of modules; what is neither is
+                // compiled in or absent.
                 todo.extend(by_name.get(wanted));
                 let names = by_alias.get(wanted).into_iter().flatten();
                 todo.extend(names.filter_map(|name| by_name.get(&name.replace('-', "_"))));

@@ -1,8 +1,9 @@
 //! OCI images: manifests, the choice of a platform, and image layouts on disk (`oci:DIR[:TAG]`).
 //!
-//! An image layout (OCI image-spec, `image-layout.md`) is a directory with `oci-layout`, `index.json` and
-//! `blobs/sha256/HEX`. [`import_layout`] copies manifest, config and layers of one image into the store, verified.
-//! `oci-pull` uses [`Document`], [`choose`] and [`describe`] on what a registry sends.
+//! An image layout (OCI image-spec, `image-layout.md`) is a directory with `oci-layout`,
+//! `index.json` and `blobs/sha256/HEX`. [`import_layout`] copies manifest, config and layers of one
+//! image into the store, verified. `oci-pull` uses [`Document`], [`choose`] and [`describe`] on
+//! what a registry sends.
 
 use std::{
     fs::{self, File},
@@ -22,7 +23,7 @@ use crate::{
     store::{CHUNK_BYTES, Store, StoreError},
 };
 
-/// Largest manifest, index or config, bytes: the distribution specification asks registries to take 4 MiB.
+/// Largest manifest, index or config, bytes: registries are to take 4 MiB (distribution-spec).
 pub const MAX_DOCUMENT_BYTES: u64 = 4 << 20;
 
 /// Indexes within indexes that are followed; one level is common, more is rare.
@@ -40,8 +41,8 @@ const REF_NAME: &str = "org.opencontainers.image.ref.name";
 pub struct OciImage {
     /// Digest of its manifest.
     pub manifest: Digest,
-    /// Indexes of the store that led to the manifest, the outermost first. None where it was named itself,
-    /// and of an image layout, whose index is a file beside its blobs.
+    /// Indexes of the store that led to the manifest, the outermost first. None where it was named
+    /// itself, and of an image layout, whose index is a file beside its blobs.
     #[serde(default)]
     pub indexes: Vec<Digest>,
     /// `amd64`, `arm64`…
@@ -51,7 +52,8 @@ pub struct OciImage {
     pub variant: Option<String>,
     /// Its layers, lowest first.
     pub layers: Vec<Layer>,
-    /// How a container of it runs by default. Images that were taken before this was kept have none.
+    /// How a container of it runs by default. Images that were taken before this was
+    /// kept have none.
     #[serde(default)]
     pub run: RunConfig,
 }
@@ -212,7 +214,8 @@ fn stated(entry: &Descriptor) -> Option<Platform> {
 /// Digest of a descriptor.
 ///
 /// # Errors
-/// [`OciError::Document`] for anything but SHA-256; `parent` is the document that holds the descriptor.
+/// [`OciError::Document`] for anything but SHA-256; `parent` is the document that holds
+/// the descriptor.
 pub fn digest_of(parent: &Digest, descriptor: &Descriptor) -> Result<Digest, OciError> {
     let text = descriptor.digest().to_string();
     text.parse().map_err(|_| OciError::Document {
@@ -351,9 +354,9 @@ struct Layout {
 }
 
 impl Layout {
-    /// Splits `DIR[:TAG]` at the first colon, as skopeo does: a tag is any reference name, and those
-    /// of the image-spec hold `/` and `:` (`registry.example/site/node:12`). A directory whose own
-    /// name has a colon is found by being there.
+    /// Splits `DIR[:TAG]` at the first colon, as skopeo does: a tag is any reference name, and
+    /// those of the image-spec hold `/` and `:` (`registry.example/site/node:12`). A directory
+    /// whose own name has a colon is found by being there.
     fn of(reference: &str) -> Self {
         let colons = reference.match_indices(':').map(|(at, _)| at);
         let ends: Vec<usize> = colons.chain([reference.len()]).collect();

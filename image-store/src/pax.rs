@@ -1,5 +1,5 @@
-//! Writes tar headers for `tar2sqfs`: POSIX ustar, with a PAX header before those that need one (long names, large
-//! numbers, extended attributes).
+//! Writes tar headers for `tar2sqfs`: POSIX ustar, with a PAX header before those that need one
+//! (long names, large numbers, extended attributes).
 
 use std::io::{self, Write};
 

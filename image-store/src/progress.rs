@@ -13,18 +13,20 @@ pub trait Progress: Send + Sync {
     /// A pull waits for its registry, and has no turn meanwhile.
     fn pauses(&self) {}
 
-    /// A pull's registry has said which image it is, by the digest of its manifest. Told in each try.
+    /// A pull's registry has said which image it is, by the digest of its manifest.
+    /// Told in each try.
     fn found(&self, _manifest: &api::ids::Digest) {}
 
-    /// All layers of a pull have so many bytes together, those that are in the store among them. Told
-    /// in each try, before any of them advances.
+    /// All layers of a pull have so many bytes together, those that are in the store among them.
+    /// Told in each try, before any of them advances.
     fn layers(&self, _total: u64) {}
 
-    /// `done` of `total` bytes of the part named `label` ("layer 1a2b3c4d", "squashfs"). `total` is 0 where unknown.
+    /// `done` of `total` bytes of the part named `label` ("layer 1a2b3c4d", "squashfs"). `total` is
+    /// 0 where unknown.
     fn advance(&self, label: &str, done: u64, total: u64);
 
-    /// `true` if the work should stop: it then ends with an error and leaves the store as it was, but for layers that
-    /// are whole and partial downloads, which a later import takes up.
+    /// `true` if the work should stop: it then ends with an error and leaves the store as it was,
+    /// but for layers that are whole and partial downloads, which a later import takes up.
     fn cancelled(&self) -> bool {
         false
     }

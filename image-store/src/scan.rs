@@ -1,5 +1,6 @@
-//! The two passes over the layers of an image: [`scan`] reads names and metadata of all layers at once and merges
-//! them; [`contents`] streams the contents that the merged tree still names, in the order of the layers.
+//! The two passes over the layers of an image: [`scan`] reads names and metadata of all layers at
+//! once and merges them; [`contents`] streams the contents that the merged tree still names, in the
+//! order of the layers.
 
 use std::{
     cell::Cell,
@@ -31,10 +32,12 @@ pub(crate) const MAX_ENTRIES: u64 = 2 << 20;
 /// Layers that are decompressed at the same time. More threads than cores only take memory.
 const MAX_THREADS: usize = 8;
 
-/// Chunks that wait for the writer, per layer: 4 MiB, so that the next layer's start is ready when it is wanted.
+/// Chunks that wait for the writer, per layer: 4 MiB, so that the next layer's start is ready
+/// when it is wanted.
 const CHUNKS_AHEAD: usize = 16;
 
-/// Largest text file that is kept during the first pass, bytes. Debian's `modules.alias` has 1.5 MB.
+/// Largest text file that is kept during the first pass, bytes. Debian's
+/// `modules.alias` has 1.5 MB.
 const MAX_TEXT_BYTES: u64 = 16 << 20;
 
 /// Passes over the layers for text files alone. A kernel whose index is a link to a file elsewhere
@@ -48,7 +51,8 @@ type EntryPosition = (usize, usize);
 #[derive(Debug)]
 pub(crate) struct Scanned {
     pub tree: Tree,
-    /// The texts that the build needs before it can choose modules, so that no pass is spent on them.
+    /// The texts that the build needs before it can choose modules, so that no pass
+    /// is spent on them.
     texts: BTreeMap<EntryPosition, Vec<u8>>,
     /// What kernels in `boot` call themselves.
     releases: BTreeMap<EntryPosition, String>,
@@ -246,7 +250,8 @@ fn is_text(entry: &Entry) -> bool {
     }
 }
 
-/// `boot/vmlinuz*`, whatever stands behind: the name need not be the release (Alpine's `vmlinuz-lts`).
+/// `boot/vmlinuz*`, whatever stands behind: the name need not be the release (Alpine's
+/// `vmlinuz-lts`).
 fn is_kernel_in_boot(entry: &Entry) -> bool {
     let parts = parts(&entry.path);
     entry.kind == Kind::File
@@ -259,7 +264,8 @@ impl Scanned {
         self.releases.get(&(content.layer, content.ordinal)).map(String::as_str)
     }
 
-    /// The inodes with content that are to be found at their places, for [`contents`]; empty files are left out.
+    /// The inodes with content that are to be found at their places, for [`contents`]; empty
+    /// files are left out.
     pub(crate) fn files(&self) -> WantedFiles {
         let mut wanted = WantedFiles::default();
         self.tree.each_name(|place| wanted.insert(&self.tree, place.inode));
@@ -281,7 +287,8 @@ impl Scanned {
         Ok(Some(String::from_utf8_lossy(&bytes).into_owned()))
     }
 
-    /// Reads one file that the first pass did not keep (a hard link or symbolic link of another name).
+    /// Reads one file that the first pass did not keep (a hard link or symbolic link
+    /// of another name).
     fn read_one(
         &self,
         layers: &[LayerFile],
@@ -346,8 +353,9 @@ impl WantedFiles {
     }
 }
 
-/// Streams the wanted contents into `sink`, layer by layer, in the order of each layer's entries. Chunks of a file
-/// follow each other. The layers that come next are decompressed ahead, in threads.
+/// Streams the wanted contents into `sink`, layer by layer, in the order of each layer's
+/// entries. Chunks of a file follow each other. The layers that come next are decompressed
+/// ahead, in threads.
 pub(crate) fn contents<E: From<LayerError>>(
     layers: &[LayerFile],
     wanted: &WantedFiles,

@@ -1,10 +1,10 @@
-//! Writes the merged tree as squashfs: one tar stream, put together here, into `tar2sqfs` of squashfs-tools-ng as a
-//! child process. Called by [`crate::build()`].
+//! Writes the merged tree as squashfs: one tar stream, put together here, into `tar2sqfs` of
+//! squashfs-tools-ng as a child process. Called by [`crate::build()`].
 //!
-//! Order of the stream: the root, all directories, what has no content (each in byte order of the paths), contents in the
-//! order of the layers, hard links last. So no layer must be read twice or out of order, and the same layers give the
-//! same bytes. squashfs holds extended attributes of `user.`, `trusted.` and `security.` only; others are dropped and
-//! counted.
+//! Order of the stream: the root, all directories, what has no content (each in byte order of the
+//! paths), contents in the order of the layers, hard links last. So no layer must be read twice or
+//! out of order, and the same layers give the same bytes. squashfs holds extended attributes of
+//! `user.`, `trusted.` and `security.` only; others are dropped and counted.
 
 use std::{
     collections::BTreeMap,
@@ -30,10 +30,12 @@ use crate::{
 /// The program, found through `PATH`.
 pub const PROGRAM: &str = "tar2sqfs";
 
-/// Compression level of zstd: 3 writes a 700 MB tree in 1.3 s on two cores; 15 saves 6 % and takes 20 times as long.
+/// Compression level of zstd: 3 writes a 700 MB tree in 1.3 s on two cores; 15 saves 6 % and takes
+/// 20 times as long.
 const ZSTD_LEVEL: &str = "level=3";
 
-/// Bytes in the pipe to the child, where the kernel grants it: the default of 64 KiB makes both sides wait in turns.
+/// Bytes in the pipe to the child, where the kernel grants it: the default of 64 KiB makes both
+/// sides wait in turns.
 const PIPE_BYTES: usize = 1 << 20;
 
 /// What is kept of the child's messages, bytes: its last words name the reason.
@@ -45,8 +47,8 @@ const XATTR_SPACES: [&[u8]; 3] = [b"user.", b"trusted.", b"security."];
 /// Threads of the program at most: each holds blocks and the state of a compressor.
 const MAX_JOBS: usize = 8;
 
-/// How often `tar2sqfs` may look at a name in a list, for all names of an image: some 400 s of a core.
-/// One directory of almost 200,000 names needs so many; OS images need some 10^8.
+/// How often `tar2sqfs` may look at a name in a list, for all names of an image: some 400 s of a
+/// core. One directory of almost 200,000 names needs so many; OS images need some 10^8.
 const MAX_LOOKUPS: u64 = 40_000_000_000;
 
 /// Names of attributes that are told to be dropped, at most.
@@ -127,8 +129,8 @@ impl<'s> RootImage<'s> {
         &self.temporary
     }
 
-    /// What to tell of a program that could not write: of a full disk it says no more than "I/O error".
-    /// What was written is removed, and what is told of room is true afterwards.
+    /// What to tell of a program that could not write: of a full disk it says no more than "I/O
+    /// error". What was written is removed, and what is told of room is true afterwards.
     pub(crate) fn full(&self) -> Option<StoreError> {
         let written = self.temporary.file().metadata().map_or(0, |facts| facts.len());
         let needed = self.estimate.max(written).saturating_add(RESERVED_BYTES);
@@ -196,7 +198,8 @@ impl Tar2sqfs {
         let Some(stdin) = self.child.stdin.take() else {
             return Err(SquashfsError::Pipe(io::ErrorKind::BrokenPipe.into()));
         };
-        // Not before: between start and feeding the converter's jail is shut, for the threads of then.
+        // Not before: between start and feeding the converter's jail is shut, for the
+        // threads of then.
         self.messages =
             self.child.stderr.take().map(|stderr| thread::spawn(move || last_words(stderr)));
         // Only speed depends on it: an unprivileged user may have used up his share of pipe memory.
@@ -301,7 +304,8 @@ fn is_kept(xattr: &[u8]) -> bool {
     XATTR_SPACES.iter().any(|space| xattr.starts_with(space))
 }
 
-/// What goes into the stream, in order. Holds no paths: they are put together when they are written.
+/// What goes into the stream, in order. Holds no paths: they are put together when
+/// they are written.
 struct Plan<'t> {
     tree: &'t Tree,
     /// First name of each inode that has one: its directory, and its name there.
@@ -419,8 +423,8 @@ impl<'t> Plan<'t> {
     }
 }
 
-/// How often `tar2sqfs` will look at a name: it keeps a directory as a list, and walks it for each part of
-/// each path.
+/// How often `tar2sqfs` will look at a name: it keeps a directory as a list, and walks it for each
+/// part of each path.
 #[derive(Debug, Default)]
 struct NameLookups {
     /// Lengths of the lists on the way to the directory at each depth, together.

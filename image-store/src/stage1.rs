@@ -26,11 +26,13 @@ const ZSTD_LEVEL: i32 = 6;
 /// Level of gzip, for kernels that know no zstd.
 const GZIP_LEVEL: u32 = 6;
 
-/// The node's own archive follows, and the kernel looks for one only at multiples of 4. iPXE fills up in between where
-/// it lays them into memory itself (BIOS); the kernel's EFI stub, which reads them from iPXE's files, does not.
+/// The node's own archive follows, and the kernel looks for one only at multiples of 4. iPXE fills
+/// up in between where it lays them into memory itself (BIOS); the kernel's EFI stub, which reads
+/// them from iPXE's files, does not.
 const ALIGNMENT: u64 = 4;
 
-/// Threads that compress, at most: each holds some 25 MB, which are not charged to the image's budget.
+/// Threads that compress, at most: each holds some 25 MB, which are not charged to the
+/// image's budget.
 const MAX_WORKERS: usize = 2;
 
 /// What the kernel can unpack.
@@ -41,7 +43,8 @@ pub(crate) enum Packing {
 }
 
 impl Packing {
-    /// zstd where the kernel's configuration says that it can; gzip, which every kernel can, where it does not say.
+    /// zstd where the kernel's configuration says that it can; gzip, which every kernel can, where
+    /// it does not say.
     pub(crate) fn of(config: Option<&str>) -> Self {
         let zstd =
             config.is_some_and(|config| config.lines().any(|line| line == "CONFIG_RD_ZSTD=y"));
@@ -83,7 +86,8 @@ impl Stage1<'_> {
         match self.packing {
             Packing::Zstd => {
                 let mut encoder = Encoder::new(out, ZSTD_LEVEL)?;
-                // With one worker or more, the bytes do not depend on how many there are; with none they differ.
+                // With one worker or more, the bytes do not depend on how many there are; with
+                // none they differ.
                 let cores = std::thread::available_parallelism().map_or(1, usize::from);
                 let workers = cores.min(MAX_WORKERS);
                 encoder.multithread(u32::try_from(workers).unwrap_or(1))?;

@@ -1,4 +1,5 @@
-//! The content-addressed store. Used by everything in this crate, by `oci-pull`, and by `provisioner` to serve blobs.
+//! The content-addressed store. Used by everything in this crate, by `oci-pull`, and by
+//! `provisioner` to serve blobs.
 //!
 //! ```text
 //! DIR/blobs/sha256/HH/HEX     a whole blob, mode 0400, never changed; HH = first two digits of HEX
@@ -6,8 +7,8 @@
 //! DIR/partial/HEX-N           the same, of somebody who did not wait for who writes HEX; N from 1
 //! DIR/partial/tmp-N-N         an artifact being made; locked likewise; swept at the next open after a crash
 //! ```
-//! A blob appears by `rename` after it was written, verified (digest and size) and synced, and the directory is synced
-//! after the rename. Several threads and processes can use one store.
+//! A blob appears by `rename` after it was written, verified (digest and size) and synced, and the
+//! directory is synced after the rename. Several threads and processes can use one store.
 
 mod blob_writer;
 mod error;
@@ -37,10 +38,12 @@ pub use self::{
 };
 use crate::mapped::{Mapped, Mappings};
 
-/// Unit of copying and hashing, bytes: large enough that system calls do not count, small enough for a CPU cache.
+/// Unit of copying and hashing, bytes: large enough that system calls do not count, small enough
+/// for a CPU cache.
 pub(crate) const CHUNK_BYTES: usize = 256 << 10;
 
-/// Free space that is left alone, bytes: the server's database lives on the same file system and must go on.
+/// Free space that is left alone, bytes: the server's database lives on the same file system
+/// and must go on.
 pub(crate) const RESERVED_BYTES: u64 = 16 << 20;
 
 /// Where a blob is in the store of a directory.
@@ -66,7 +69,8 @@ pub struct Store {
 }
 
 impl Store {
-    /// Opens the store in `dir`, makes it if it is not there, and sweeps temporary files of processes that died.
+    /// Opens the store in `dir`, makes it if it is not there, and sweeps temporary files of
+    /// processes that died.
     ///
     /// # Errors
     /// [`StoreError::Io`].
@@ -96,8 +100,8 @@ impl Store {
         &self.root
     }
 
-    /// Bytes that [`BlobWriter`]s have written since the store was opened: layers that were pulled or
-    /// copied, those of pulls that failed among them.
+    /// Bytes that [`BlobWriter`]s have written since the store was opened: layers that were pulled
+    /// or copied, those of pulls that failed among them.
     #[must_use]
     pub fn brought_bytes(&self) -> u64 {
         self.brought.get()
@@ -157,8 +161,8 @@ impl Store {
         })
     }
 
-    /// The mapped blob that these bytes are a part of, and where they begin in it, bytes: whoever was handed a slice can
-    /// so have the kernel copy from the file instead.
+    /// The mapped blob that these bytes are a part of, and where they begin in it, bytes: whoever
+    /// was handed a slice can so have the kernel copy from the file instead.
     #[must_use]
     pub fn source(&self, part: &[u8]) -> Option<(Mapped, u64)> {
         self.mappings.source(part)
@@ -194,7 +198,8 @@ impl Store {
         Ok((digest, size))
     }
 
-    /// A new empty file in the store's file system, for a program that makes an artifact; removed when dropped.
+    /// A new empty file in the store's file system, for a program that makes an artifact;
+    /// removed when dropped.
     ///
     /// # Errors
     /// [`StoreError::Io`], [`StoreError::NoSpace`].
@@ -242,8 +247,8 @@ impl Store {
         Ok((digest, size))
     }
 
-    /// Removes a blob, and what is left of a broken download of it; `true` if the blob was there. Mappings of it
-    /// stay good.
+    /// Removes a blob, and what is left of a broken download of it; `true` if the blob was there.
+    /// Mappings of it stay good.
     ///
     /// # Errors
     /// [`StoreError::Io`].
@@ -327,8 +332,8 @@ impl Store {
         }
         fs::rename(path, &target).map_err(|e| failed("rename into place", &target, e))?;
         sync_directory(&directory)?;
-        // Only now: while it is in `partial`, other writers open it for writing before they wait. The blob is
-        // in the store, and that its owner may write to it harms nobody.
+        // Only now: while it is in `partial`, other writers open it for writing before they wait.
+        // The blob is in the store, and that its owner may write to it harms nobody.
         if let Err(error) = file.set_permissions(Permissions::from_mode(0o400)) {
             tracing::warn!("{} stays writable for its owner: {error}", target.display());
         }

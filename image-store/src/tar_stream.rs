@@ -1,11 +1,12 @@
-//! Reads the tar stream of a layer entry by entry, without holding contents. Called by `scan` (names) and, for the
-//! contents, by `scan::Contents`.
+//! Reads the tar stream of a layer entry by entry, without holding contents. Called by `scan`
+//! (names) and, for the contents, by `scan::Contents`.
 //!
-//! Names and kinds are read by the `tar` crate; numbers, framing and extended headers are done here, because they come
-//! from strangers and must stay within limits: POSIX PAX (`x`; global ones, `g`, hold only comments in layers and are
-//! skipped), GNU long names and links (`L`, `K`), `SCHILY.xattr.*`, and sparse files in all spellings of GNU tar
-//! ([`sparse`]), whose holes are read as zeros. What Go's `archive/tar` takes, which containerd, umoci and skopeo read
-//! layers with, is taken here.
+//! Names and kinds are read by the `tar` crate; numbers, framing and extended headers are done
+//! here, because they come from strangers and must stay within limits: POSIX PAX (`x`; global ones,
+//! `g`, hold only comments in layers and are skipped), GNU long names and links (`L`, `K`),
+//! `SCHILY.xattr.*`, and sparse files in all spellings of GNU tar ([`sparse`]), whose holes are
+//! read as zeros. What Go's `archive/tar` takes, which containerd, umoci and skopeo read layers
+//! with, is taken here.
 
 mod number;
 mod sparse;
@@ -278,7 +279,7 @@ impl<R: Read> TarStream<R> {
         Ok(())
     }
 
-    /// The next header block; `None` at the end, which is a block of zeros or the end of the stream.
+    /// The next header block; `None` at a block of zeros or the end of the stream.
     fn header(&mut self) -> io::Result<Option<Header>> {
         if self.ended {
             return Ok(None);
@@ -428,7 +429,7 @@ fn entry(header: &Header, stored: u64, extensions: Extensions) -> io::Result<Ent
 }
 
 impl Extensions {
-    /// Records of `LENGTH KEYWORD=VALUE\n`, POSIX.1-2017 `pax`. Length is decimal and counts the whole record.
+    /// Records of `LENGTH KEYWORD=VALUE\n` (POSIX.1-2017 `pax`); `LENGTH` is that of the record.
     fn read_pax(&mut self, mut records: &[u8]) -> io::Result<()> {
         while !records.is_empty() {
             let broken = || invalid("a PAX header is broken");

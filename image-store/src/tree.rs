@@ -1,8 +1,8 @@
-//! The file tree of an image in memory: names and metadata, no contents. Built by `merge`, read by `squashfs`,
-//! `kernel`, `modules`, `firmware`.
+//! The file tree of an image in memory: names and metadata, no contents. Built by `merge`, read by
+//! `squashfs`, `kernel`, `modules`, `firmware`.
 //!
-//! Inodes lie in one vector; directories map names to inodes, so that hard links are two names with one inode. Symbolic
-//! links are followed only inside the tree: `..` at the root stays at the root.
+//! Inodes lie in one vector; directories map names to inodes, so that hard links are two names with
+//! one inode. Symbolic links are followed only inside the tree: `..` at the root stays at the root.
 
 pub(crate) mod merge;
 
@@ -24,13 +24,14 @@ const MAX_DEPTH: usize = 2048;
 const MAX_LINKS_FOLLOWED: usize = 40;
 
 /// Steps that may be made along paths and symbolic links of one image, one for each part of a path:
-/// some 5 s of a core. An OS image of 70,000 files takes a million. Without it, a link of 4,096 bytes
-/// in each of 300,000 paths would keep a core busy for hours.
+/// some 5 s of a core. An OS image of 70,000 files takes a million. Without it, a link of 4,096
+/// bytes in each of 300,000 paths would keep a core busy for hours.
 pub(crate) const MAX_STEPS: u64 = 1 << 26;
 
-/// Parts that symbolic links may put on the ways of one image: some 3 s of a core, for each is copied
-/// before it is walked. An OS image takes some 100,000, one of a million files behind `/lib` two
-/// million. [`MAX_LINKS_FOLLOWED`] of 64 parts on the way to each of 60,000 files would be 150 million.
+/// Parts that symbolic links may put on the ways of one image: some 3 s of a core, for each is
+/// copied before it is walked. An OS image takes some 100,000, one of a million files behind
+/// `/lib` two million. [`MAX_LINKS_FOLLOWED`] of 64 parts on the way to each of 60,000 files would
+/// be 150 million.
 pub(crate) const MAX_LINK_STEPS: u64 = 1 << 23;
 
 /// Number of an inode in [`Tree::inodes`]; 0 is the root.
@@ -105,8 +106,8 @@ pub(crate) struct TreeName<'t> {
     pub depth: usize,
 }
 
-/// A path split into its parts: empty ones and `.` are dropped, `..` takes away what stands before it, and none leads
-/// out of the root.
+/// A path split into its parts: empty ones and `.` are dropped, `..` takes away what stands before
+/// it, and none leads out of the root.
 pub(crate) fn parts(path: &[u8]) -> Vec<&[u8]> {
     let mut parts = Vec::new();
     for part in path.split(|byte| *byte == b'/') {
@@ -137,8 +138,8 @@ impl Tree {
         self.steps.get()
     }
 
-    /// Counts steps; `false` when there were more than [`MAX_STEPS`], or more than [`MAX_LINK_STEPS`] of
-    /// links.
+    /// Counts steps; `false` when there were more than [`MAX_STEPS`], or more than
+    /// [`MAX_LINK_STEPS`] of links.
     pub(crate) fn step(&self, steps: u64) -> bool {
         self.steps.set(self.steps.get().saturating_add(steps));
         self.steps.get() <= MAX_STEPS && self.link_steps.get() <= MAX_LINK_STEPS

@@ -1,4 +1,5 @@
-//! The image converter of the tests: the one that ships, and things that it does on demand inside of its jail.
+//! The image converter of the tests: the one that ships, and things that it does on demand
+//! inside of its jail.
 
 #![allow(clippy::disallowed_methods, clippy::unwrap_used)]
 
@@ -45,8 +46,8 @@ fn use_up_memory() -> Vec<String> {
     }
 }
 
-/// What the budget allows, and what eight threads take that read layers packed by zstd, all at once. Nothing
-/// is written to it: the limit is one of address space.
+/// What the budget allows, and what eight threads take that read layers packed by zstd, all at
+/// once. Nothing is written to it: the limit is one of address space.
 fn hold_what_an_image_may() -> Vec<String> {
     let size = usize::try_from(image_store::budget::MAX_HELD_BYTES).unwrap_or(usize::MAX);
     let held = vec![0_u8; size];

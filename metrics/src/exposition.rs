@@ -1,4 +1,5 @@
-//! The text of a scrape: OpenMetrics 1.0 (the format of Prometheus with units, `_total` and an end).
+//! The text of a scrape: OpenMetrics 1.0 (the format of Prometheus with units,
+//! `_total` and an end).
 //!
 //! ```text
 //! # HELP bedplate_http_requests Requests that were answered.

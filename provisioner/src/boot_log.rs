@@ -1,5 +1,5 @@
-//! Where boot events go: a line in the log, if there is room for it, and a message to the state of the
-//! nodes. Called by [`crate::dhcp`] and [`crate::tftp`].
+//! Where boot events go: a line in the log, if there is room for it, and a message to the state of
+//! the nodes. Called by [`crate::dhcp`] and [`crate::tftp`].
 
 use std::sync::Arc;
 
@@ -11,8 +11,9 @@ use crate::{
     refusals::{Refusals, Sender},
 };
 
-/// Events that wait for the state of the nodes; beyond it they are dropped with a line in the log, because a boot server
-/// that waits for a database answers too late. A burst of 1,000 nodes that boot at once makes four each.
+/// Events that wait for the state of the nodes; beyond it they are dropped with a line in the log,
+/// because a boot server that waits for a database answers too late. A burst of 1,000 nodes that
+/// boot at once makes four each.
 pub const MAX_WAITING_EVENTS: usize = 8192;
 
 /// The way of boot events. Clones share everything.

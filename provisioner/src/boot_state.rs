@@ -47,7 +47,8 @@ impl Provisioner {
         }
     }
 
-    /// Passes on what was seen of a node. One that was deleted in this moment is of no interest any more.
+    /// Passes on what was seen of a node. One that was deleted in this moment is of no
+    /// interest any more.
     pub(crate) fn record_observation(&self, id: NodeId, observation: Observation) {
         if let Err(error) = self.0.fleet.observe(id, observation) {
             tracing::debug!("not taken by the fleet: {error}");

@@ -1,9 +1,11 @@
-//! What is wrong with nodes and profiles: every rule that a change must keep, over the whole cluster at once.
+//! What is wrong with nodes and profiles: every rule that a change must keep, over the whole
+//! cluster at once.
 //!
-//! Pure. [`check_cluster`] returns all mistakes; the caller refuses a change that adds one. A change cannot be refused
-//! for a mistake that was there before it (an overlay directory that somebody removed, say). A change of one node among
-//! thousands costs what it changes: [`recheck`] takes over what an earlier check found of all others
-//! ([decision 0014](../../docs/decisions/0014-register.md)).
+//! Pure. [`check_cluster`] returns all mistakes; the caller refuses a change that adds one. A
+//! change cannot be refused for a mistake that was there before it (an overlay directory that
+//! somebody removed, say). A change of one node among thousands costs what it changes: [`recheck`]
+//! takes over what an earlier check found of all others ([decision
+//! 0014](../../docs/decisions/0014-register.md)).
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -76,8 +78,8 @@ impl fmt::Display for Finding {
     }
 }
 
-/// What the nodes of one change may come to with their profiles, bytes as JSON: 65,536 nodes with 16 KiB
-/// each. A large profile has little weight in its document, and much in a cluster.
+/// What the nodes of one change may come to with their profiles, bytes as JSON: 65,536 nodes with
+/// 16 KiB each. A large profile has little weight in its document, and much in a cluster.
 pub(crate) const MAX_RESOLVED_BYTES: usize = 1 << 30;
 
 /// What one check makes at most.

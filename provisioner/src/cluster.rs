@@ -1,9 +1,9 @@
 //! All nodes and profiles at one moment, resolved; and a draft of the next moment.
 //!
-//! Pure. The provisioner holds one [`Cluster`], makes a [`Draft`] of it for each change, has it checked, writes
-//! what differs in one transaction and then shows the new cluster to everybody. Both share all that did not change,
-//! so that a change of one node among 10,000 costs what one among ten does
-//! ([decision 0014](../../docs/decisions/0014-register.md)).
+//! Pure. The provisioner holds one [`Cluster`], makes a [`Draft`] of it for each change, has it
+//! checked, writes what differs in one transaction and then shows the new cluster to everybody.
+//! Both share all that did not change, so that a change of one node among 10,000 costs what one
+//! among ten does ([decision 0014](../../docs/decisions/0014-register.md)).
 
 mod draft;
 
@@ -27,8 +27,8 @@ use crate::{
 /// Nodes that one cluster may have: what the host lists of one request can name.
 pub(crate) const MAX_NODES: usize = hostlist::MAX_NAMES;
 
-/// New mistakes with which a change is refused unseen: each costs some hundred bytes, and a specification
-/// of a few bytes for many nodes has one for each.
+/// New mistakes with which a change is refused unseen: each costs some hundred bytes, and a
+/// specification of a few bytes for many nodes has one for each.
 const MAX_NEW_DIAGNOSTICS: usize = 10_000;
 
 /// Nodes, and profiles, that one message names.
@@ -211,8 +211,8 @@ impl Cluster {
     /// Checks a draft of this cluster and says what must be written.
     ///
     /// # Errors
-    /// [`ChangeError::Diagnostics`] with every mistake that this cluster does not have already, or with many
-    /// of them if there are more than 10,000.
+    /// [`ChangeError::Diagnostics`] with every mistake that this cluster does not have already, or
+    /// with many of them if there are more than 10,000.
     pub(crate) fn finish(&self, draft: Draft, known: &Known) -> Result<Next, ChangeError> {
         if draft.nodes.size() > MAX_NODES {
             return Err(ChangeError::TooMany);
@@ -467,7 +467,8 @@ mod tests {
         assert!(told[0].starts_with("nodes.n50.profiles: up to here"), "{told:?}");
     }
 
-    /// The check ends early at mistakes that are known now alone; they hold up no change all the same.
+    /// The check ends early at mistakes that are known now alone; they hold up no
+    /// change all the same.
     #[test]
     fn many_old_diagnostics_under_new_knowledge_hold_up_nothing() {
         let args = vec!["a b".to_owned(); 2 * MAX_NEW_DIAGNOSTICS];

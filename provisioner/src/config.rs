@@ -1,7 +1,7 @@
 //! The checked configuration of the provisioner.
 //!
-//! `bedplate server` maps its configuration file onto [`ProvisionerConfig`] and refuses the file before it gets here;
-//! nothing in this file reads a file or binds a port.
+//! `bedplate server` maps its configuration file onto [`ProvisionerConfig`] and refuses the file
+//! before it gets here; nothing in this file reads a file or binds a port.
 
 use std::{
     net::{IpAddr, Ipv4Addr, SocketAddr},
@@ -18,14 +18,15 @@ pub struct ProvisionerConfig {
     pub state_dir: PathBuf,
     /// Overlays that ship, for example `/usr/share/bedplate/overlays`.
     pub shipped_overlays: PathBuf,
-    /// The site's overlays, for example `/etc/bedplate/overlays`. Made at the start if it is not there.
+    /// The site's overlays, for example `/etc/bedplate/overlays`. Made at the start if
+    /// it is not there.
     pub site_overlays: PathBuf,
     /// Directory of boot script templates, for example `/usr/share/bedplate/ipxe`.
     pub ipxe_templates: PathBuf,
     /// Addresses that nodes reach this server at, in order of preference. At least one.
     pub server_addresses: Vec<IpAddr>,
-    /// Further addresses that nodes are told to try, after the others: this machine need not have them, and nothing
-    /// listens on them.
+    /// Further addresses that nodes are told to try, after the others: this machine need not have
+    /// them, and nothing listens on them.
     pub announced_addresses: Vec<IpAddr>,
     /// Where the HTTP boot port (plain HTTP) listens. All have the same port.
     pub boot_listen: Vec<SocketAddr>,
@@ -132,8 +133,9 @@ pub struct DhcpSubnet {
     pub domain: Option<String>,
 }
 
-/// Boot files by client architecture (DHCP option 93). Each is served under its file name, by TFTP and by HTTP at
-/// `/firmware/FILE`. `None`: clients of that architecture are refused with a log line that names the setting.
+/// Boot files by client architecture (DHCP option 93). Each is served under its file name, by TFTP
+/// and by HTTP at `/firmware/FILE`. `None`: clients of that architecture are refused with a log
+/// line that names the setting.
 #[derive(Debug, Clone, Default)]
 pub struct FirmwareFiles {
     /// BIOS: iPXE's `undionly.kpxe`.

@@ -1,5 +1,5 @@
-//! IPv4 UDP sockets that know which of the server's addresses a packet came to and that choose the one it leaves from
-//! (`IP_PKTINFO`, ip(7)). Used by [`crate::dhcp`] and [`crate::tftp`].
+//! IPv4 UDP sockets that know which of the server's addresses a packet came to and that choose the
+//! one it leaves from (`IP_PKTINFO`, ip(7)). Used by [`crate::dhcp`] and [`crate::tftp`].
 
 use std::{
     ffi::OsString,
@@ -17,8 +17,9 @@ use nix::{
 };
 use tokio::{io::Interest, net::UdpSocket};
 
-/// What the kernel keeps of packets that the server has not read yet, bytes. A thousand machines that get power at once send
-/// their first packets within a second, and firmware waits 4 s and more before it asks again.
+/// What the kernel keeps of packets that the server has not read yet, bytes. A thousand machines
+/// that get power at once send their first packets within a second, and firmware waits 4 s and more
+/// before it asks again.
 const RECEIVE_BUFFER_BYTES: usize = 4 << 20;
 
 /// A packet that came in; its bytes are in the caller's buffer.
@@ -28,12 +29,13 @@ pub(crate) struct Received {
     pub(crate) bytes: usize,
     /// Who sent it.
     pub(crate) source: SocketAddrV4,
-    /// The server's address that it came to; for a broadcast, the one that the kernel would answer from.
+    /// The server's address that it came to; for a broadcast, the one that the kernel
+    /// would answer from.
     pub(crate) local: Ipv4Addr,
 }
 
-/// Binds a socket that may broadcast. With `device`, it hears and speaks on that interface only, so that one socket per
-/// interface can have the same port.
+/// Binds a socket that may broadcast. With `device`, it hears and speaks on that interface only, so
+/// that one socket per interface can have the same port.
 pub(crate) fn open(address: SocketAddrV4, device: Option<&str>) -> io::Result<std::net::UdpSocket> {
     let flags = SockFlag::SOCK_NONBLOCK | SockFlag::SOCK_CLOEXEC;
     let fd = socket(AddressFamily::Inet, SockType::Datagram, flags, None)?;
@@ -42,7 +44,8 @@ pub(crate) fn open(address: SocketAddrV4, device: Option<&str>) -> io::Result<st
     }
     setsockopt(&fd, sockopt::Broadcast, &true)?;
     setsockopt(&fd, sockopt::Ipv4PacketInfo, &true)?;
-    // Beyond the limit of the system only with CAP_NET_ADMIN; without it the kernel gives what it allows.
+    // Beyond the limit of the system only with CAP_NET_ADMIN; without it the kernel gives
+    // what it allows.
     if setsockopt(&fd, sockopt::RcvBufForce, &RECEIVE_BUFFER_BYTES).is_err() {
         setsockopt(&fd, sockopt::RcvBuf, &RECEIVE_BUFFER_BYTES)?;
     }
@@ -98,8 +101,8 @@ pub(crate) async fn send(
         .map(|_| ())
 }
 
-/// Sends consecutive packets to the peer of a connected socket in one system call (UDP_SEGMENT, udp(7)): the parts, put
-/// together, are cut every `segment_bytes`.
+/// Sends consecutive packets to the peer of a connected socket in one system call (UDP_SEGMENT,
+/// udp(7)): the parts, put together, are cut every `segment_bytes`.
 pub(crate) async fn send_segments(
     socket: &UdpSocket,
     parts: &[IoSlice<'_>],

@@ -1,9 +1,10 @@
 //! The sockets of DHCP: `Provisioner::serve` runs one [`Server`] beside the other boot services.
 //!
-//! All decisions are [`boot_proto::dhcp`]'s. Here are: one socket per interface on port 67, in proxy
-//! mode a second one on port 4011, and the temporary neighbour entry by which a frame reaches a client
-//! that has no address yet; probes of doubtful addresses ([`arp`]); and the log of leases
-//! ([`lease_log`], [`lease_writer`]). A client that waits for a probe or for the disk delays no other.
+//! All decisions are [`boot_proto::dhcp`]'s. Here are: one socket per interface on port 67, in
+//! proxy mode a second one on port 4011, and the temporary neighbour entry by which a frame
+//! reaches a client that has no address yet; probes of doubtful addresses ([`arp`]); and the log
+//! of leases ([`lease_log`], [`lease_writer`]). A client that waits for a probe or for the disk
+//! delays no other.
 
 mod arp;
 mod core;
@@ -51,14 +52,15 @@ const SERVER_PORT: u16 = 67;
 const CLIENT_PORT: u16 = 68;
 const BOOT_PORT: u16 = 4011;
 
-/// The addresses of an interface are read again after this time: somebody may change them while the server runs.
+/// The addresses of an interface are read again after this time: somebody may change them while
+/// the server runs.
 const ADDRESS_AGE: Duration = Duration::from_secs(2);
 
 /// Pause after a socket error, such as an interface that is down.
 const ERROR_PAUSE: Duration = Duration::from_secs(1);
 
-/// Probes at once, over all interfaces: each has a socket that hears all ARP of its network for half a
-/// second. A client beyond it gets no answer, and asks again.
+/// Probes at once, over all interfaces: each has a socket that hears all ARP of its network for
+/// half a second. A client beyond it gets no answer, and asks again.
 const MAX_PROBES: usize = 64;
 
 /// Probes for one request: a third address that is in use means that the pool is somebody else's.
@@ -133,8 +135,8 @@ impl Server {
         Ok(Self { core, listeners })
     }
 
-    /// Answers until `shutdown`. Events go to the log and to `events`, each before the packet that it
-    /// belongs to. Records of leases that wait are written before it returns.
+    /// Answers until `shutdown`. Events go to the log and to `events`, each before the packet that
+    /// it belongs to. Records of leases that wait are written before it returns.
     ///
     /// # Errors
     /// The routing socket cannot be opened.

@@ -1,4 +1,5 @@
-//! The YAML document of `bedplate apply`, read with every mistake at once, and written by `bedplate export`.
+//! The YAML document of `bedplate apply`, read with every mistake at once, and written by
+//! `bedplate export`.
 //!
 //! ```yaml
 //! profiles:
@@ -7,11 +8,12 @@
 //!   n[1-8]: { profiles: [base], interfaces: { eth0: { address: 10.1.0.11/24 } } }
 //! ```
 //!
-//! `partial: true` stands in what is exported to somebody who does not read all of nodes: what is missing
-//! there would be taken away, so such a document is refused until the line is taken out.
+//! `partial: true` stands in what is exported to somebody who does not read all of nodes: what is
+//! missing there would be taken away, so such a document is refused until the line is taken out.
 //!
-//! Pure. Reading has two steps: the text becomes a tree with locations, the tree is held against the shape of a
-//! machine. Mistakes that only the whole cluster shows ([`crate::check`]) are located afterwards by [`Document::note`].
+//! Pure. Reading has two steps: the text becomes a tree with locations, the tree is held against
+//! the shape of a machine. Mistakes that only the whole cluster shows ([`crate::check`]) are
+//! located afterwards by [`Document::note`].
 
 use std::collections::{BTreeMap, HashMap};
 
@@ -68,7 +70,8 @@ pub struct Entry {
 }
 
 impl Document {
-    /// Reads a document. Everything that is right comes back beside the mistakes, so that the whole can be checked.
+    /// Reads a document. Everything that is right comes back beside the mistakes, so that the whole
+    /// can be checked.
     ///
     /// What host lists name is counted before any is expanded: more than [`MAX_NODES`] are none.
     #[must_use]
@@ -191,8 +194,9 @@ impl Document {
         }
     }
 
-    /// Notes a mistake of the cluster where it was written. One about an object that the document does not name
-    /// (a node that lists a profile which the document removes) is placed at the document's start.
+    /// Notes a mistake of the cluster where it was written. One about an object that the document
+    /// does not name (a node that lists a profile which the document removes) is placed at the
+    /// document's start.
     pub fn note(&self, finding: &Finding, diagnostics: &mut Diagnostics) {
         let start = Location { line: 1, column: 1 };
         // Where one is that is only counted need not be found.
@@ -223,8 +227,8 @@ fn refuse_partial(key: &Key, value: &Tree, diagnostics: &mut Diagnostics) {
     }
 }
 
-/// Whether the keys of `nodes` name more nodes than a cluster has. Of a list that is wrong the mistake is
-/// told when it is expanded.
+/// Whether the keys of `nodes` name more nodes than a cluster has. Of a list that is wrong the
+/// mistake is told when it is expanded.
 fn names_too_many(entries: &[(Key, Tree)]) -> bool {
     let named = entries.iter().map(|(key, _)| hostlist::count(&key.text).unwrap_or(0));
     named.fold(0_usize, usize::saturating_add) > MAX_NODES

@@ -3,8 +3,8 @@
 //! ```text
 //! id of an event: EPOCH-NUMBER      EPOCH: another at each start of the server, and after a gap
 //! ```
-//! A watcher gives the id that it saw last (`Last-Event-ID`). If it is of this epoch and what came after is still
-//! here, it gets that; otherwise the status of every node again.
+//! A watcher gives the id that it saw last (`Last-Event-ID`). If it is of this epoch and what came
+//! after is still here, it gets that; otherwise the status of every node again.
 
 use std::{
     collections::VecDeque,
@@ -16,7 +16,8 @@ use fleet::{Fleet, NodeChange};
 use tokio::sync::{broadcast::error::RecvError, watch};
 use tokio_util::sync::CancellationToken;
 
-/// Changes that are kept, at some 500 bytes each 8 MB: those of a minute in which thousands of nodes boot.
+/// Changes that are kept, at some 500 bytes each 8 MB: those of a minute in which
+/// thousands of nodes boot.
 const MAX_RECENT: usize = 16_384;
 
 /// Place of an event in the feed.
@@ -88,7 +89,8 @@ pub(crate) struct NodeFeed {
 }
 
 impl NodeFeed {
-    /// Follows the changes that fleet tells until `stop`. `now` makes the epoch differ from that of every start before.
+    /// Follows the changes that fleet tells until `stop`. `now` makes the epoch differ from that of
+    /// every start before.
     pub(crate) fn start(fleet: &Fleet, now: Timestamp, stop: CancellationToken) -> Self {
         let mut updates = fleet.watch();
         let recent = Recent::new(now.0.unsigned_abs());
@@ -103,8 +105,8 @@ impl NodeFeed {
                 };
                 match update {
                     Ok(NodeChange::Updated(update)) => shared.recent().push(update),
-                    // There is no event for a deletion: watchers get the list, and what is not on it is
-                    // gone. Many nodes deleted at once are one such list.
+                    // There is no event for a deletion: watchers get the list, and what is not on
+                    // it is gone. Many nodes deleted at once are one such list.
                     Ok(NodeChange::Removed { .. }) => {
                         let mut recent = shared.recent();
                         *recent = Recent::new(recent.epoch + 1);

@@ -130,7 +130,8 @@ impl Holds {
         self.lock().retain(|id, _| is_there(*id));
     }
 
-    /// What the log says of runtime overlays that cannot be rendered; `None` if it said so last time.
+    /// What the log says of runtime overlays that cannot be rendered; `None` if it
+    /// said so last time.
     fn new_failures(&self, failed: Vec<(NodeName, String)>) -> Option<String> {
         let mut before = self.failed.lock().unwrap_or_else(PoisonError::into_inner);
         if *before == failed {

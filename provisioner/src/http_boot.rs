@@ -7,7 +7,8 @@
 //! | `GET /blobs/sha256/HEX` | a root image, kernel or stage 1; ranges |
 //! | `GET /firmware/FILE` | a boot file, for UEFI HTTP boot |
 //!
-//! Nothing secret is served here but the token, and that only to the address that DHCP gave the node.
+//! Nothing secret is served here but the token, and that only to the address that
+//! DHCP gave the node.
 
 use std::{borrow::Cow, io, sync::Arc};
 

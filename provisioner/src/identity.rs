@@ -1,5 +1,5 @@
-//! Identities of new nodes: random UUIDs (RFC 9562, version 4). The one place of this crate that asks for randomness
-//! for them.
+//! Identities of new nodes: random UUIDs (RFC 9562, version 4). The one place of this crate that
+//! asks for randomness for them.
 
 use api::ids::NodeId;
 use ring::rand::{SecureRandom as _, SystemRandom};

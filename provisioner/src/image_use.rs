@@ -1,5 +1,5 @@
-//! Who needs a version of an image: nodes that run it, nodes that are booting it, and nodes that boot it
-//! next. What one of them needs is not deleted.
+//! Who needs a version of an image: nodes that run it, nodes that are booting it, and nodes that
+//! boot it next. What one of them needs is not deleted.
 
 use std::collections::BTreeSet;
 

@@ -1,6 +1,7 @@
 //! Nodes, profiles, overlays, and the way from power-on to the root file system.
 //!
-//! `bedplate server` opens a [`Provisioner`], merges its REST routes and node routes into its listeners and runs it.
+//! `bedplate server` opens a [`Provisioner`], merges its REST routes and node routes into its
+//! listeners and runs it.
 //!
 //! | module | |
 //! |---|---|
@@ -17,7 +18,8 @@
 //! | `published` | what boot servers and fleet are told of nodes |
 //! | `meters` | what Prometheus is told of it |
 //!
-//! Invariants: a change happens as a whole or not at all; no blob is served that is no artifact of an image version.
+//! Invariants: a change happens as a whole or not at all; no blob is served that is no artifact of
+//! an image version.
 
 mod arp_table;
 pub mod boot_log;

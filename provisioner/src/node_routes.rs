@@ -1,4 +1,5 @@
-//! What nodes fetch over the fleet port: their rendered overlays, and the program of a newer agent. The server merges these routes into it.
+//! What nodes fetch over the fleet port: their rendered overlays, and the program of a newer agent.
+//! The server merges these routes into it.
 
 use axum::{
     Extension, Router,
@@ -14,9 +15,11 @@ use rest::Refusal;
 use crate::provisioner::{OverlaySet, OverlaysError, Provisioner};
 
 impl Provisioner {
-    /// `GET /node/v1/overlays/boot` and `/runtime`: the tar of [`api::overlay`] for the node that asks.
+    /// `GET /node/v1/overlays/boot` and `/runtime`: the tar of [`api::overlay`] for the
+    /// node that asks.
     ///
-    /// Its requests carry a [`NodeIdentity`], which fleet puts there; a node gets its own overlays and no other's.
+    /// Its requests carry a [`NodeIdentity`], which fleet puts there; a node gets its own overlays
+    /// and no other's.
     pub fn node_routes(&self) -> Router {
         Router::new()
             .route("/node/v1/agent", get(agent))

@@ -1,4 +1,5 @@
-//! Overlays: directories of files and templates that are rendered for each node. The format: `docs/formats/overlay.md`.
+//! Overlays: directories of files and templates that are rendered for each node. The format:
+//! `docs/formats/overlay.md`.
 //!
 //! - [`library`] reads the shipped and the site's directories into memory;
 //! - [`variables`] makes what templates see of a node and of the cluster;
@@ -10,8 +11,8 @@
 //!
 //! What of an overlay cannot be read is that overlay's error, which holds the nodes that use it.
 //!
-//! All of it is called by the server's shell in [`crate::Provisioner`]; nothing here but [`library`], [`site`],
-//! [`removal`] and [`host_key`] touches a file.
+//! All of it is called by the server's shell in [`crate::Provisioner`]; nothing here but
+//! [`library`], [`site`], [`removal`] and [`host_key`] touches a file.
 
 use bytes::Bytes;
 use sha2::{Digest as _, Sha256};
@@ -26,7 +27,8 @@ pub mod site;
 pub mod template;
 pub mod variables;
 
-/// Longest path of a rendered file, bytes: what the name and prefix fields of a POSIX tar header hold.
+/// Longest path of a rendered file, bytes: what the name and prefix fields of a POSIX
+/// tar header hold.
 pub const MAX_PATH_BYTES: usize = 255;
 
 pub use api::overlay::MAX_FILE_BYTES;

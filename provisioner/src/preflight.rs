@@ -1,5 +1,5 @@
-//! What the server reads before it serves and what its work needs, looked at ahead of the start: for
-//! `bedplate server check`. Changes nothing.
+//! What the server reads before it serves and what its work needs, looked at ahead of the start:
+//! for `bedplate server check`. Changes nothing.
 
 use std::{env, fs, path::Path};
 

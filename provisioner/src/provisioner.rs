@@ -1,5 +1,5 @@
-//! The shell: one [`Provisioner`] holds the cluster and the overlays, lets one change happen at a time, and
-//! runs the servers.
+//! The shell: one [`Provisioner`] holds the cluster and the overlays, lets one change happen at a
+//! time, and runs the servers.
 
 mod rendering;
 
@@ -50,7 +50,8 @@ use crate::{
 /// Name of the boot script template in the directory of templates.
 const SCRIPT_TEMPLATE: &str = "boot.ipxe.j2";
 
-/// Mistakes of stored nodes and profiles that are logged at the start: enough to see what kind they are.
+/// Mistakes of stored nodes and profiles that are logged at the start: enough to see
+/// what kind they are.
 const MAX_STORED_DIAGNOSTICS: usize = 20;
 
 /// Why the provisioner cannot start.
@@ -166,8 +167,8 @@ pub(crate) struct Inner {
 pub(crate) struct View {
     pub(crate) cluster: Cluster,
     network: NetworkFacts,
-    /// Made when the first template is rendered: a change need not wait for it. Shared with the view
-    /// of before where templates see the same of all nodes.
+    /// Made when the first template is rendered: a change need not wait for it. Shared with the
+    /// view of before where templates see the same of all nodes.
     variables: Arc<OnceLock<ClusterVariables>>,
 }
 
@@ -187,8 +188,8 @@ impl View {
 }
 
 impl Provisioner {
-    /// Opens the state of the provisioner, whose tables are up to date ([`crate::migrate`]). Nothing is
-    /// served before [`Provisioner::serve`].
+    /// Opens the state of the provisioner, whose tables are up to date ([`crate::migrate`]).
+    /// Nothing is served before [`Provisioner::serve`].
     ///
     /// # Errors
     /// See [`OpenError`].
@@ -245,8 +246,8 @@ impl Provisioner {
         Ok(provisioner)
     }
 
-    /// Logs what is wrong with nodes and profiles that were accepted before: by an earlier release, or
-    /// under another configuration. It holds up nothing.
+    /// Logs what is wrong with nodes and profiles that were accepted before: by an earlier release,
+    /// or under another configuration. It holds up nothing.
     fn warn_of_diagnostics(&self) {
         let view = self.view();
         let findings = check_cluster(&view.cluster.nodes, &view.cluster.profiles, &self.known());
@@ -305,7 +306,8 @@ impl Provisioner {
         Ok(result)
     }
 
-    /// Shows a cluster that is kept to everybody. `changed`: the names of the nodes that may be others.
+    /// Shows a cluster that is kept to everybody. `changed`: the names of the nodes
+    /// that may be others.
     pub(crate) fn publish(&self, cluster: Cluster, changed: BTreeSet<NodeName>) {
         let before = self.view();
         let published = Published { before: &before.cluster, after: &cluster, changed: &changed };

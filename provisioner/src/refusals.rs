@@ -23,23 +23,23 @@ use api::ids::{MacAddr, Timestamp};
 use self::audit::RefusedAudit;
 use crate::clock;
 
-/// Kinds and senders that are counted. Beyond it those that asked longest ago are forgotten, so that
-/// invented senders neither fill the memory nor hide new ones.
+/// Kinds and senders that are counted. Beyond it those that asked longest ago are forgotten, so
+/// that invented senders neither fill the memory nor hide new ones.
 const MAX_COUNTED: usize = 4096;
 
 /// One that did not ask for so long is logged again when it does, seconds.
 const FORGET_SECONDS: i64 = 86_400;
 
-/// Lines about refused requests within a minute at most: senders can be invented, at the speed of the
-/// network.
+/// Lines about refused requests within a minute at most: senders can be invented, at the speed
+/// of the network.
 const MAX_LINES_PER_MINUTE: u32 = 60;
 
-/// Lines about the same thing at the same machine within a minute: a boot has an offer for firmware,
-/// iPXE and stage 1, and firmware repeats itself once or twice.
+/// Lines about the same thing at the same machine within a minute: a boot has an offer for
+/// firmware, iPXE and stage 1, and firmware repeats itself once or twice.
 const MAX_SAME_PER_MINUTE: u32 = 6;
 
-/// Lines about machines that are known by their address alone, within a minute: a few racks that boot
-/// at once.
+/// Lines about machines that are known by their address alone, within a minute: a few racks
+/// that boot at once.
 const MAX_ADDRESS_LINES_PER_MINUTE: u32 = 600;
 
 /// Kinds and machines that are told apart within a minute: more nodes than one server boots.
@@ -190,8 +190,8 @@ impl Refusals {
         may
     }
 
-    /// Says what was left out once its minute is over, though nothing comes after it. Runs until it is
-    /// dropped.
+    /// Says what was left out once its minute is over, though nothing comes after it. Runs
+    /// until it is dropped.
     pub(crate) async fn sum_up(self: Arc<Self>) {
         loop {
             tokio::time::sleep(SUMMARY_INTERVAL).await;

@@ -25,8 +25,8 @@ use crate::{
     },
 };
 
-/// Brings the tables of the provisioner up to date. In one of the steps the fleet's register is made
-/// equal to the provisioner's: up to that version a change of both was two transactions, and a
+/// Brings the tables of the provisioner up to date. In one of the steps the fleet's register is
+/// made equal to the provisioner's: up to that version a change of both was two transactions, and a
 /// server that was killed between them left them different.
 ///
 /// # Errors
@@ -123,7 +123,8 @@ impl Provisioner {
 
         // The edit before the transaction: see fleet::register.
         let mut edit = self.0.fleet.edit_nodes().await;
-        // What a node leaves is deleted with it: a thousand nodes take longer than a transaction may.
+        // What a node leaves is deleted with it: a thousand nodes take longer than a
+        // transaction may.
         let begun = match removed.is_empty() {
             true => self.0.database.begin().await,
             false => self.0.database.begin_long().await,

@@ -1,9 +1,9 @@
 //! A node with all its profiles applied, and where each value came from.
 //!
-//! Layers, from weakest to strongest: the defaults, the profiles in the order that [`linearise`] finds, the node. They
-//! are merged as JSON: maps merge by key, other values replace, and the lists named in [`APPENDED`] append. In those
-//! an element `~x` removes `x`, and an element that comes again moves to the end. Of labels a key `~x` removes `x`.
-//! Pure; used on every change.
+//! Layers, from weakest to strongest: the defaults, the profiles in the order that [`linearise`]
+//! finds, the node. They are merged as JSON: maps merge by key, other values replace, and the lists
+//! named in [`APPENDED`] append. In those an element `~x` removes `x`, and an element that comes
+//! again moves to the end. Of labels a key `~x` removes `x`. Pure; used on every change.
 
 use std::collections::{BTreeMap, HashMap};
 
@@ -117,8 +117,8 @@ impl Profiles {
         layers
     }
 
-    /// The profiles that `lists` stands for: nested ones before the profile that lists them, each once, where it
-    /// comes first. `~x` takes `x` away again.
+    /// The profiles that `lists` stands for: nested ones before the profile that lists them, each
+    /// once, where it comes first. `~x` takes `x` away again.
     ///
     /// # Errors
     /// An unknown profile, a cycle (with its path), or too many.
@@ -241,7 +241,8 @@ pub(crate) fn to_json(spec: &MachineSpec) -> Value {
     serde_json::to_value(spec).unwrap_or_else(|_| Value::Object(Map::new()))
 }
 
-/// Every leaf of a JSON value with its path: `interfaces.eth0.mac`, `kernel-args[1]`. Empty lists and maps are none.
+/// Every leaf of a JSON value with its path: `interfaces.eth0.mac`, `kernel-args[1]`. Empty lists
+/// and maps are none.
 pub(crate) fn collect_leaves(path: &str, value: &Value, leaves: &mut Vec<(String, Value)>) {
     match value {
         Value::Object(map) => {
@@ -262,7 +263,8 @@ fn child(path: &str, key: &str) -> String {
     if path.is_empty() { key.to_owned() } else { format!("{path}.{key}") }
 }
 
-/// Elements of appended lists move, so their origin is kept by value; other lists replace as a whole.
+/// Elements of appended lists move, so their origin is kept by value; other lists
+/// replace as a whole.
 fn element_key(field: &str, element: &str) -> String {
     let list = field.rsplit_once('[').map_or(field, |(list, _)| list);
     if APPENDED.contains(&list) { format!("{list}[]{element}") } else { list.to_owned() }

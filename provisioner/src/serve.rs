@@ -1,4 +1,5 @@
-//! Running the provisioner: the boot servers, the watch on overlay directories, and the generations that fleet is told.
+//! Running the provisioner: the boot servers, the watch on overlay directories, and the generations
+//! that fleet is told.
 
 use std::{
     collections::BTreeSet,
@@ -71,8 +72,9 @@ pub enum ServeError {
 }
 
 impl Provisioner {
-    /// Serves until `shutdown`, or until a part fails. Ports are bound before anything is answered. Imports that were
-    /// cut off go on. `shell`: the limits of connections, which the server's other listeners share.
+    /// Serves until `shutdown`, or until a part fails. Ports are bound before anything is answered.
+    /// Imports that were cut off go on. `shell`: the limits of connections, which the server's
+    /// other listeners share.
     ///
     /// # Errors
     /// See [`ServeError`].
@@ -153,8 +155,9 @@ impl Provisioner {
         v4.filter(|_| config.tftp).collect()
     }
 
-    /// Reads the overlay directories again and shows the new overlays to everybody. What cannot be read
-    /// is in them as such; it is logged when it is new. Nobody is told of overlays that are as before.
+    /// Reads the overlay directories again and shows the new overlays to everybody. What
+    /// cannot be read is in them as such; it is logged when it is new. Nobody is told of
+    /// overlays that are as before.
     pub(crate) async fn reload_overlays(&self) {
         let (shipped, site) =
             (self.0.config.shipped_overlays.clone(), self.0.config.site_overlays.clone());
@@ -219,8 +222,8 @@ impl Provisioner {
         loop {
             let mut look_at = Unseen::Some(BTreeSet::new());
             if !only_held {
-                // What changes from here on is seen by the next round. The mark comes before the names
-                // are taken: what is added between the two wakes the next round for nothing.
+                // What changes from here on is seen by the next round. The mark comes before the
+                // names are taken: what is added between the two wakes the next round for nothing.
                 cluster.mark_unchanged();
                 let is_other = has_changed(&mut library) | has_changed(&mut images);
                 let mut unseen = self.unseen();
@@ -254,8 +257,8 @@ impl Provisioner {
         }
     }
 
-    /// Renders the runtime overlays of nodes, and looks at what else holds them: of these, and of all
-    /// that are held. Blocking.
+    /// Renders the runtime overlays of nodes, and looks at what else holds them: of these, and of
+    /// all that are held. Blocking.
     fn publish_generations(&self, look_at: Unseen) {
         let mut standing = self.standing();
         let view = self.view();
@@ -303,7 +306,8 @@ impl Provisioner {
 async fn in_background(work: impl FnOnce() + Send + 'static) -> Result<(), ServeError> {
     let log = tracing::dispatcher::get_default(Clone::clone);
     let nicely = move || {
-        // A thread of the runtime could not get its priority back. Without a lower one it is as before.
+        // A thread of the runtime could not get its priority back. Without a lower one
+        // it is as before.
         let _ = rustix::process::nice(BACKGROUND_NICE);
         tracing::dispatcher::with_default(&log, work);
     };
@@ -332,7 +336,8 @@ fn pause_after(round: Duration) -> Duration {
     (round * 3).clamp(SETTLE, LONGEST_PAUSE)
 }
 
-/// Shows overlays that were read to everybody, unless they are as `before` and that is what is shown.
+/// Shows overlays that were read to everybody, unless they are as `before` and that
+/// is what is shown.
 fn show(shown: &watch::Sender<Arc<Library>>, before: &Arc<Library>, read: Library) {
     let is_same = read.digest() == before.digest();
     shown.send_if_modified(|library| {

@@ -1,12 +1,13 @@
-//! One specification for many nodes: addresses count up, what can belong to only one node is refused.
+//! One specification for many nodes: addresses count up, what can belong to only one
+//! node is refused.
 
 use std::net::IpAddr;
 
 use api::machine::MachineSpec;
 use ipnet::IpNet;
 
-/// What one request may make of one specification for many nodes, bytes as JSON: 65,536 nodes with 2 KiB
-/// each.
+/// What one request may make of one specification for many nodes, bytes as JSON: 65,536 nodes
+/// with 2 KiB each.
 pub(crate) const MAX_SPREAD_BYTES: usize = 128 << 20;
 
 /// Why one specification does not fit several nodes.
@@ -77,7 +78,8 @@ impl std::io::Write for Counted {
     }
 }
 
-/// Makes `count` specifications of one. With more than one, interface addresses count up, the BMC's too.
+/// Makes `count` specifications of one. With more than one, interface addresses count
+/// up, the BMC's too.
 ///
 /// # Errors
 /// A `mac` with more than one node, addresses that leave their network, or more than

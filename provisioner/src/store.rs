@@ -48,7 +48,8 @@ pub(crate) struct ProfileRecord {
 /// One write of a change.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Write {
-    /// Adds a node (`version` 1) or replaces the one with the same id, whose version must be one less.
+    /// Adds a node (`version` 1) or replaces the one with the same id, whose version
+    /// must be one less.
     PutNode(NodeRecord),
     /// Removes a node, whose version must be the one given.
     DeleteNode {
@@ -57,7 +58,8 @@ pub(crate) enum Write {
         /// Its version.
         version: u64,
     },
-    /// Adds a profile (`version` 1) or replaces the one with that name, whose version must be one less.
+    /// Adds a profile (`version` 1) or replaces the one with that name, whose version
+    /// must be one less.
     PutProfile(ProfileRecord),
     /// Removes a profile, whose version must be the one given.
     DeleteProfile {

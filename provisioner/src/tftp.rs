@@ -1,11 +1,12 @@
 //! The sockets of TFTP: `Provisioner::serve` runs one [`Server`] beside the other boot services.
 //!
-//! All decisions are [`boot_proto::tftp`]'s. Here are: the listening sockets on port 69, one socket per transfer (its
-//! port is the transfer's identifier, RFC 1350 section 4) on the address that the request came to, and the files, read
-//! once. A file is found by its exact name among those, so no path of a client ever reaches the file system.
+//! All decisions are [`boot_proto::tftp`]'s. Here are: the listening sockets on port 69, one socket
+//! per transfer (its port is the transfer's identifier, RFC 1350 section 4) on the address that the
+//! request came to, and the files, read once. A file is found by its exact name among those, so no
+//! path of a client ever reaches the file system.
 //!
-//! All of it runs in one thread of its own: between two packets of a transfer there is next to nothing to do, and handing
-//! each to another thread costs more than that.
+//! All of it runs in one thread of its own: between two packets of a transfer there is next to
+//! nothing to do, and handing each to another thread costs more than that.
 
 mod firmware;
 mod meter;
@@ -45,7 +46,8 @@ use crate::{boot_log::BootLog, clock::now, datagram};
 /// The port of RFC 1350.
 pub const PORT: u16 = 69;
 
-/// Most packets and bytes that the kernel cuts from one call (UDP_MAX_SEGMENTS of Linux 6.1; an IPv4 datagram).
+/// Most packets and bytes that the kernel cuts from one call (UDP_MAX_SEGMENTS of Linux 6.1; an
+/// IPv4 datagram).
 const MAX_SEGMENTS: u64 = 64;
 const MAX_SEGMENTED_BYTES: u64 = 65_000;
 
@@ -294,7 +296,8 @@ async fn transfer(
             }
         }
         let Some(deadline) = transfer.poll_timeout() else { return Ok(transfer) };
-        // Each packet moves the deadline on; an alarm that comes too early is cheaper than one set for each packet.
+        // Each packet moves the deadline on; an alarm that comes too early is cheaper than one set
+        // for each packet.
         let deadline = Instant::from_std(deadline);
         if alarm.is_elapsed() || deadline < alarm.deadline() {
             alarm.as_mut().reset(deadline);
@@ -316,7 +319,8 @@ async fn transfer(
 struct BlockSender<'a> {
     socket: &'a UdpSocket,
     file: &'a Bytes,
-    /// The kernel cuts packets for us, unless it has refused to: it does where one is larger than the link's unit.
+    /// The kernel cuts packets for us, unless it has refused to: it does where one is larger than
+    /// the link's unit.
     segmented: bool,
 }
 

@@ -14,8 +14,8 @@ use crate::{Refusal, causes, shell::found_no_room};
 /// Largest body that is read on the thread that answers, bytes: less than a millisecond.
 const MAX_INLINE_BYTES: usize = 64 << 10;
 
-/// The refusal of a request whose body cannot be read. `status` and `why` are what the extractor says;
-/// where the server had no room for the body it is 503, which the client may try again.
+/// The refusal of a request whose body cannot be read. `status` and `why` are what the extractor
+/// says; where the server had no room for the body it is 503, which the client may try again.
 #[must_use]
 pub fn unread(
     status: StatusCode,
@@ -73,7 +73,8 @@ impl<T: DeserializeOwned + Send + 'static, S: Send + Sync> FromRequest<S> for Bo
     async fn from_request(request: Request, state: &S) -> Result<Self, Refusal> {
         let path = request.uri().path().to_owned();
         let title = format!("cannot read the body of a request for {path}");
-        // Raw first: the types ignore unknown fields where releases meet, and people's mistakes must not be ignored.
+        // Raw first: the types ignore unknown fields where releases meet, and people's mistakes
+        // must not be ignored.
         let raw: Result<Json<Box<RawValue>>, JsonRejection> =
             Json::from_request(request, state).await;
         let Json(raw) =

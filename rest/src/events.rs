@@ -17,7 +17,8 @@ pub fn last_event_id(headers: &HeaderMap) -> Option<&str> {
     (!id.is_empty() && id.len() <= MAX_ID_BYTES).then_some(id)
 }
 
-/// Id of an event that holds a whole thing: the same for the same state, whatever server tells it and when.
+/// Id of an event that holds a whole thing: the same for the same state, whatever server
+/// tells it and when.
 #[must_use]
 pub fn content_id(thing: &impl Serialize) -> String {
     // The API's own types always become JSON.

@@ -1,8 +1,8 @@
-//! How often one source may fail to prove who it is: at the fleet port with boot tokens, at the REST port with tokens,
-//! tickets and sessions. Pure.
+//! How often one source may fail to prove who it is: at the fleet port with boot tokens, at the
+//! REST port with tokens, tickets and sessions. Pure.
 //!
-//! Secrets have 256 random bits, so guessing is hopeless; the limit keeps a source from filling the log, and from having
-//! the server do work for nobody.
+//! Secrets have 256 random bits, so guessing is hopeless; the limit keeps a source from filling the
+//! log, and from having the server do work for nobody.
 
 use std::{collections::HashMap, net::IpAddr};
 

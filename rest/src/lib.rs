@@ -1,9 +1,10 @@
 //! What the REST routes of all roles share: problem documents, bodies, preconditions,
-//! pages of lists, host lists, ids of events, how often one source may fail to prove who it is, the pool in which work is done that grows with a user's input; and the
-//! shell of all listeners ([`shell`]).
+//! pages of lists, host lists, ids of events, how often one source may fail to prove who it is,
+//! the pool in which work is done that grows with a user's input; and the shell of all
+//! listeners ([`shell`]).
 //!
-//! Used by every crate that answers HTTP. Invariants: knows no role, no store, and of users no more than
-//! a name to share permits by; nothing here decides who may do what (that is `access`).
+//! Used by every crate that answers HTTP. Invariants: knows no role, no store, and of users no more
+//! than a name to share permits by; nothing here decides who may do what (that is `access`).
 
 mod body;
 mod events;

@@ -1,8 +1,9 @@
-//! Pages of lists: `limit` and `cursor` of a request, `Link: <…>; rel="next"` (RFC 8288) of an answer.
+//! Pages of lists: `limit` and `cursor` of a request, `Link: <…>; rel="next"` (RFC
+//! 8288) of an answer.
 //!
-//! A cursor is the key of the last row of a page, so that a page goes on behind that row whatever was added or
-//! removed meanwhile. It is base64url of `["LIST", KEY]` in JSON: not secret, and checked when it comes back. It
-//! permits nothing: rows are filtered by who asks, on every page.
+//! A cursor is the key of the last row of a page, so that a page goes on behind that row whatever
+//! was added or removed meanwhile. It is base64url of `["LIST", KEY]` in JSON: not secret, and
+//! checked when it comes back. It permits nothing: rows are filtered by who asks, on every page.
 
 use axum::{
     Json,
@@ -88,7 +89,8 @@ impl Paging {
         })
     }
 
-    /// The page of rows that are all there, in their order. `is_behind` says whether a row comes after a key.
+    /// The page of rows that are all there, in their order. `is_behind` says whether a row
+    /// comes after a key.
     ///
     /// # Errors
     /// A 400 if the cursor is none that this list gave.

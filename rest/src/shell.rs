@@ -3,8 +3,9 @@
 //!
 //! Every connection that is let in has a place in one book (`book`). Strangers have limited places,
 //! by address, by listener and in all, and whoever has been silent longest goes when there are no
-//! more. At the boot port, where all are strangers, one address may have whatever is free. Who has shown a certificate or a token ([`Client::prove`]) is counted in all alone. Each
-//! step has a deadline ([`Deadlines`]): handshake, head, body, answer, silence.
+//! more. At the boot port, where all are strangers, one address may have whatever is free. Who has
+//! shown a certificate or a token ([`Client::prove`]) is counted in all alone. Each step has a
+//! deadline ([`Deadlines`]): handshake, head, body, answer, silence.
 //!
 //! HTTP/1.1 is spoken and nothing else. HTTP/2 would bring limits of its own to every listener
 //! (streams, header tables, resets, windows, pings: RFC 9113, section 10.5), and nobody needs it

@@ -1,7 +1,7 @@
 //! Work that grows with what a user sends: documents, expressions, templates, differences.
 //!
-//! Called by every route that does such work. It runs on blocking threads, a few at a time, so that the
-//! async threads, which answer everybody and serve nodes that boot, never do it:
+//! Called by every route that does such work. It runs on blocking threads, a few at a time, so that
+//! the async threads, which answer everybody and serve nodes that boot, never do it:
 //!
 //! | what | how many |
 //! |---|---|
@@ -12,10 +12,10 @@
 //!
 //! Users have their turns in rotation, however many requests each of them has waiting.
 //!
-//! A permit belongs to the work and not to the client that waits for it: it moves into the closure and
-//! is given back when that has ended. A client that hangs up sets the flag of [`Abandoned`], which the
-//! loops of long work look at. A request with several pieces of work has [`Turns`]: only the first one
-//! can be refused, when nothing has been done yet.
+//! A permit belongs to the work and not to the client that waits for it: it moves into the closure
+//! and is given back when that has ended. A client that hangs up sets the flag of [`Abandoned`],
+//! which the loops of long work look at. A request with several pieces of work has [`Turns`]: only
+//! the first one can be refused, when nothing has been done yet.
 
 use std::{
     collections::{HashMap, VecDeque},
@@ -146,8 +146,8 @@ task_local! {
     static GONE: Arc<AtomicBool>;
 }
 
-/// Runs a request in a task of its own, which goes on to its end when the client has gone: a change is
-/// made whole. Work of it that looks at [`Abandoned`] is told: it has changed nothing yet.
+/// Runs a request in a task of its own, which goes on to its end when the client has gone: a change
+/// is made whole. Work of it that looks at [`Abandoned`] is told: it has changed nothing yet.
 ///
 /// # Errors
 /// If the request panicked.
@@ -262,7 +262,8 @@ impl State {
         kind.push_back(waiting);
     }
 
-    /// The next one of the first user who may have a permit more; the user is the last one from then on.
+    /// The next one of the first user who may have a permit more; the user is the last
+    /// one from then on.
     fn pop(&mut self, share: usize) -> Option<(Arc<str>, Waiting)> {
         let running = &self.running;
         let may = |queue: &Queue| running.get(&queue.user).is_none_or(|running| *running < share);
@@ -371,8 +372,8 @@ impl WorkPool {
     }
 }
 
-/// The turns of one request, for each of its pieces of work. The first one is refused where the queue is
-/// full or too slow; the others wait until they come, before requests that were not begun.
+/// The turns of one request, for each of its pieces of work. The first one is refused where the
+/// queue is full or too slow; the others wait until they come, before requests that were not begun.
 #[derive(Debug)]
 pub struct Turns {
     pool: WorkPool,
@@ -427,7 +428,8 @@ impl Turns {
     async fn turn(&self) -> Result<Permit, WorkError> {
         let patience = self.pool.0.patience;
         let turn = self.pool.enqueue(self)?;
-        // The sender is in the queue until it is used, and a permit that is not taken is given back.
+        // The sender is in the queue until it is used, and a permit that is not
+        // taken is given back.
         let permit = match self.has_begun {
             true => turn.await.ok(),
             false => timeout(patience, turn).await.ok().and_then(Result::ok),

@@ -1,7 +1,8 @@
-//! `sim-attack`: clients of each kind that behave, and how long they wait while somebody attacks the server.
+//! `sim-attack`: clients of each kind that behave, and how long they wait while somebody
+//! attacks the server.
 //!
-//! All of it is in the two network namespaces of the simulation: the attackers have addresses of their own,
-//! as other machines would, and a user of their own.
+//! All of it is in the two network namespaces of the simulation: the attackers have addresses of
+//! their own, as other machines would, and a user of their own.
 
 mod attackers;
 mod bystanders;
@@ -28,7 +29,8 @@ const NODES: u32 = 8;
 
 const HEARTBEAT: Duration = Duration::from_secs(20);
 
-/// Noise in kernel and root image, bytes each: an answer that nobody reads must not fit into a socket.
+/// Noise in kernel and root image, bytes each: an answer that nobody reads must not
+/// fit into a socket.
 const PADDING: usize = 4 << 20;
 
 /// From the beginning of an attack to the first request that counts.

@@ -1,7 +1,8 @@
-//! `sim-boot`: all machines are powered on at once, and the server must make every one of them ready, once, at its own
-//! address.
+//! `sim-boot`: all machines are powered on at once, and the server must make every one of them
+//! ready, once, at its own address.
 //!
-//! The figures: nodes ready per second, each stage of a boot, what was said twice, what the server took.
+//! The figures: nodes ready per second, each stage of a boot, what was said twice, what
+//! the server took.
 
 mod machine;
 
@@ -146,7 +147,8 @@ fn refuse(diagnostics: Vec<String>) -> anyhow::Result<()> {
     bail!("{}{more}", first.join("\n"))
 }
 
-/// Holds the server's own list against what was done: each node ready once, at its own address, heard of just now.
+/// Holds the server's own list against what was done: each node ready once, at its own address,
+/// heard of just now.
 async fn check(site: &Site, listed: &[Node], powered: &[Powered]) -> anyhow::Result<()> {
     ensure!(
         listed.len() == powered.len(),

@@ -12,7 +12,8 @@ impl Sample {
         self.0.push(duration);
     }
 
-    /// The least value that so many percent of the sample do not exceed (nearest rank); zero of an empty one.
+    /// The least value that so many percent of the sample do not exceed (nearest rank); zero
+    /// of an empty one.
     pub(crate) fn percentile(&self, percent: usize) -> Duration {
         let mut sorted = self.0.clone();
         sorted.sort_unstable();

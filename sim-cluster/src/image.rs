@@ -1,5 +1,5 @@
-//! The smallest image that can be imported, as an OCI image layout: a kernel that is none, an empty `modules.dep`, and
-//! padding where some bytes shall move.
+//! The smallest image that can be imported, as an OCI image layout: a kernel that is none, an empty
+//! `modules.dep`, and padding where some bytes shall move.
 
 use std::{
     fs::{self, File},

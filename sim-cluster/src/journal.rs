@@ -1,4 +1,5 @@
-//! What the nodes really did with runs, told by the simulation and not by the server: the account is drawn up from it.
+//! What the nodes really did with runs, told by the simulation and not by the server: the account
+//! is drawn up from it.
 
 use std::{
     collections::HashSet,
@@ -40,7 +41,8 @@ pub(crate) struct Journal {
 }
 
 impl Journal {
-    /// A run begins. It ends when [`Open::end`] is called, or the result dropped: then its node has lost its power.
+    /// A run begins. It ends when [`Open::end`] is called, or the result dropped: then its node has
+    /// lost its power.
     pub(crate) fn begin(self: &Arc<Self>, entry: Entry) -> Open {
         self.begun.fetch_add(1, Ordering::Relaxed);
         Open { journal: self.clone(), entry: Some(entry) }

@@ -1,7 +1,9 @@
-//! A simulated cluster: nodes without machines, by the thousand in one process, against the real server.
+//! A simulated cluster: nodes without machines, by the thousand in one process, against
+//! the real server.
 //!
-//! `cargo xtask sim-boot`, `sim-cluster`, `sim-kills` and `sim-attack` start `main.rs`; `vm-tests/tests/sim.rs` uses [`simulated_node`] and
-//! [`image`] alone, with a server in its own process.
+//! `cargo xtask sim-boot`, `sim-cluster`, `sim-kills` and `sim-attack` start `main.rs`;
+//! `vm-tests/tests/sim.rs` uses [`simulated_node`] and [`image`] alone, with a server in
+//! its own process.
 //!
 //! ```text
 //!   namespace of the nodes                      namespace of the server

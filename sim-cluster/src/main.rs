@@ -1,5 +1,6 @@
-//! The program `sim-cluster`: `boot` is started by `cargo xtask sim-boot`, `work` by `cargo xtask sim-cluster`,
-//! `kills` by `cargo xtask sim-kills`, `attack` by `cargo xtask sim-attack`. It needs root, and the program `bedplate` beside it.
+//! The program `sim-cluster`: `boot` is started by `cargo xtask sim-boot`, `work` by
+//! `cargo xtask sim-cluster`, `kills` by `cargo xtask sim-kills`, `attack` by
+//! `cargo xtask sim-attack`. It needs root, and the program `bedplate` beside it.
 
 use std::{process::ExitCode, time::Duration};
 
@@ -47,7 +48,8 @@ enum Command {
         #[arg(long, default_value_t = 1)]
         seed: u64,
     },
-    /// Kill the server again and again while it writes, and hold what it acknowledged against what is left.
+    /// Kill the server again and again while it writes, and hold what it acknowledged
+    /// against what is left.
     Kills {
         /// How often.
         #[arg(long, default_value_t = 200)]

@@ -1,13 +1,16 @@
-//! Two network namespaces with a pair of interfaces between them: one for the server, one for all nodes.
+//! Two network namespaces with a pair of interfaces between them: one for the server,
+//! one for all nodes.
 //!
 //! ```text
 //!   nodes:   nodes0  10.88.0.2     every address of 10.88.128.0/17 is local (any-IP routing)
 //!   server:  bp0     10.88.0.1/16  10.88.0.0/16 is reached by way of 10.88.0.2
 //! ```
-//! To the server it is one flat network: requests are broadcast, nodes have addresses of the interface's own network. Only
-//! the kernel's route differs, because its neighbour table is one for all namespaces of the machine and has 1,024 places.
+//! To the server it is one flat network: requests are broadcast, nodes have addresses of the
+//! interface's own network. Only the kernel's route differs, because its neighbour table is one for
+//! all namespaces of the machine and has 1,024 places.
 //!
-//! The namespaces have no names. They end with the processes in them, so nothing is left behind by a crash.
+//! The namespaces have no names. They end with the processes in them, so nothing is left
+//! behind by a crash.
 
 use std::{
     fs::File,

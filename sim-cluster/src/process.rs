@@ -29,8 +29,9 @@ pub(crate) fn run(line: &str) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Starts a program that lives until it is killed or this process ends; what it prints is appended to `log`. `network` is the
-/// path of the network namespace that it lives in; `environment` are further variables.
+/// Starts a program that lives until it is killed or this process ends; what it prints is appended
+/// to `log`. `network` is the path of the network namespace that it lives in; `environment` are
+/// further variables.
 ///
 /// It dies with the thread that calls this (`PR_SET_PDEATHSIG`), so that must be one that stays.
 ///

@@ -1,4 +1,5 @@
-//! What a machine's firmware and iPXE say before there is a boot script: DHCP and TFTP, for all machines of this process.
+//! What a machine's firmware and iPXE say before there is a boot script: DHCP and TFTP, for all
+//! machines of this process.
 //!
 //! | module | is |
 //! |---|---|

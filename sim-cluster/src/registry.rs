@@ -1,5 +1,5 @@
-//! A registry with one image, for jobs: what the OCI distribution specification wants for a pull (section "Pulling manifests"
-//! and "Pulling blobs"), read from an image layout.
+//! A registry with one image, for jobs: what the OCI distribution specification wants for a pull
+//! (section "Pulling manifests" and "Pulling blobs"), read from an image layout.
 //!
 //! It listens on loopback of the server's namespace, where plain HTTP is let through.
 

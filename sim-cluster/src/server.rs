@@ -69,8 +69,8 @@ impl fmt::Display for Cost {
 }
 
 impl Server {
-    /// Writes the configuration into `directory`, starts the server and waits until it answers. With
-    /// `power` its writes are watched.
+    /// Writes the configuration into `directory`, starts the server and waits until it answers.
+    /// With `power` its writes are watched.
     ///
     /// # Errors
     /// If it does not answer in time; the last lines of its log are in the message.
@@ -265,7 +265,8 @@ fn cost_of(process: u32) -> anyhow::Result<Cost> {
     Ok(Cost { cpu, peak_memory_bytes: kibibytes << 10 })
 }
 
-/// User and system time of `/proc/PID/stat` (proc(5), fields 14 and 15). The name before them may hold anything.
+/// User and system time of `/proc/PID/stat` (proc(5), fields 14 and 15). The name before them
+/// may hold anything.
 fn ticks_of(stat: &str) -> Option<u64> {
     let (_, rest) = stat.rsplit_once(')')?;
     let mut fields = rest.split_whitespace().skip(11);

@@ -1,8 +1,9 @@
-//! A node without a machine: it speaks the real protocols from the boot script to the agent's channel, so that thousands
-//! fit into one process.
+//! A node without a machine: it speaks the real protocols from the boot script to the agent's
+//! channel, so that thousands fit into one process.
 //!
-//! What it fetches it verifies and throws away; what a machine would do with it (mount, apply, reboot) it only counts. All its
-//! connections come from its own address, which must be one that this machine can bind.
+//! What it fetches it verifies and throws away; what a machine would do with it (mount, apply,
+//! reboot) it only counts. All its connections come from its own address, which must be one that
+//! this machine can bind.
 //!
 //! | module | is |
 //! |---|---|
@@ -42,7 +43,8 @@ pub(crate) use runs::talk;
 
 use crate::journal::Journal;
 
-/// Time that an idle connection is kept for the next request. A node asks in bursts, and thousands share this process.
+/// Time that an idle connection is kept for the next request. A node asks in bursts, and thousands
+/// share this process.
 const IDLE: Duration = Duration::from_secs(10);
 
 /// A machine that is switched off.
@@ -70,7 +72,8 @@ impl SimulatedNode {
     /// # Errors
     /// If no HTTP client can be made.
     pub fn new(mac: MacAddr, address: Ipv4Addr, boot_server: SocketAddr) -> anyhow::Result<Self> {
-        // It speaks plain HTTP, but without a configuration each client would read the machine's authorities.
+        // It speaks plain HTTP, but without a configuration each client would read the
+        // machine's authorities.
         let http = http_from(address, tls::pinned(Digest([0; 32]))?).build()?;
         Ok(Self { mac, address, boot_server, http })
     }
@@ -127,7 +130,8 @@ impl SimulatedNode {
         self.enrol_with(stage1, &NodeKey::generate()?).await
     }
 
-    /// Trades the token for a certificate. The same key may come again: its first answer may have been lost.
+    /// Trades the token for a certificate. The same key may come again: its first answer may
+    /// have been lost.
     pub(crate) async fn enrol_with(
         &self,
         stage1: &Stage1,

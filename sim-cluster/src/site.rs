@@ -58,8 +58,8 @@ pub(crate) struct Site {
 }
 
 impl Site {
-    /// Runs a simulation in namespaces of its own, on a runtime whose threads are all in that of the nodes. The thread that
-    /// calls this must be the only one.
+    /// Runs a simulation in namespaces of its own, on a runtime whose threads are all in that of
+    /// the nodes. The thread that calls this must be the only one.
     ///
     /// # Errors
     /// Those of the simulation; or what could not be made for it.
@@ -190,8 +190,8 @@ fn unready(nodes: &[Node]) -> String {
     phases.iter().map(told).collect::<Vec<_>>().join(", ")
 }
 
-/// The directory of a simulation without what the last one left, for this process alone. What the server hands out as its agent
-/// is in it: no machine starts it.
+/// The directory of a simulation without what the last one left, for this process alone. What the
+/// server hands out as its agent is in it: no machine starts it.
 fn clear(name: &str) -> anyhow::Result<(PathBuf, File)> {
     let root = workspace::root()?.join("target/sim");
     let lock = workspace::lock(&root, &format!("{name}.lock"))?;

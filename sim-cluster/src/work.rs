@@ -1,7 +1,9 @@
-//! `sim-cluster`: many nodes work on many tasks, with faults if wanted, and at the end every task is accounted for once.
+//! `sim-cluster`: many nodes work on many tasks, with faults if wanted, and at the end every task
+//! is accounted for once.
 //!
-//! Nodes do not boot; they trade their tokens for certificates and connect. Workflows go in through REST. What the nodes
-//! really did is in the [`Journal`], and [`account`] holds the server's word against it.
+//! Nodes do not boot; they trade their tokens for certificates and connect. Workflows go in
+//! through REST. What the nodes really did is in the [`Journal`], and [`account`] holds the
+//! server's word against it.
 
 mod account;
 mod faults;
@@ -55,7 +57,8 @@ const EMPTY_LIMIT: Duration = Duration::from_secs(60);
 const LEAST_LIMIT: Duration = Duration::from_secs(180);
 const LEAST_RATE: u32 = 100;
 
-/// Work that stands still for so long hangs. A task that failed often waits for minutes, but never all of them.
+/// Work that stands still for so long hangs. A task that failed often waits for minutes, but
+/// never all of them.
 const STILL: Duration = Duration::from_secs(150);
 
 /// The server is killed so often, when equal parts of the work are done.
@@ -201,7 +204,8 @@ struct Work<'a> {
 }
 
 impl Work<'_> {
-    /// Waits for the end, and kills the server on the way. Returns what was submitted, and how often it was killed.
+    /// Waits for the end, and kills the server on the way. Returns what was submitted, and how
+    /// often it was killed.
     async fn finish(
         mut self,
         mut submitting: JoinHandle<anyhow::Result<Vec<Submitted>>>,
@@ -251,7 +255,8 @@ impl Work<'_> {
             if submitted.is_none() && submitting.is_finished() {
                 submitted = Some((&mut *submitting).await.context("the submission broke")??);
             }
-            // The server may be away for a moment. Asked only near the end, since its answer costs it something.
+            // The server may be away for a moment. Asked only near the end, since its answer
+            // costs it something.
             if now.1 >= self.options.tasks.into()
                 && submitted.is_some()
                 && self.left().await.is_ok_and(|left| left.is_empty())

@@ -1,4 +1,5 @@
-//! Small runs of both simulations, with the programs of this build. They need root, for their network namespaces.
+//! Small runs of both simulations, with the programs of this build. They need root, for their
+//! network namespaces.
 
 #![allow(clippy::unwrap_used)]
 

@@ -1,8 +1,9 @@
-//! Compiles the stub `libudev.a` that `libhwloc.a` links against, and puts it on the linker's search path.
+//! Compiles the stub `libudev.a` that `libhwloc.a` links against, and puts it on the
+//! linker's search path.
 //!
-//! `hwlocality-sys` asks pkg-config for hwloc with all that a static link needs, so every program that uses this crate
-//! is linked with `-ludev`: the static agent, which cannot have the real one, and tests, which would otherwise need
-//! `libudev-dev`. See `stub/libudev.c`.
+//! `hwlocality-sys` asks pkg-config for hwloc with all that a static link needs, so every program
+//! that uses this crate is linked with `-ludev`: the static agent, which cannot have the real one,
+//! and tests, which would otherwise need `libudev-dev`. See `stub/libudev.c`.
 
 fn main() {
     println!("cargo::rerun-if-changed=stub/libudev.c");

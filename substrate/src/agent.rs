@@ -1,7 +1,8 @@
-//! The agent: keeps one channel to the servers for as long as the node runs, and does what they ask.
+//! The agent: keeps one channel to the servers for as long as the node runs, and
+//! does what they ask.
 //!
-//! `main.rs` calls [`run`] for `substrate agent`, which `bedplate-substrate.service` starts. It needs the identity that
-//! stage 1 left ([`crate::identity`]) and nothing else.
+//! `main.rs` calls [`run`] for `substrate agent`, which `bedplate-substrate.service` starts. It
+//! needs the identity that stage 1 left ([`crate::identity`]) and nothing else.
 //!
 //! | module | is |
 //! |---|---|
@@ -19,8 +20,8 @@
 //! | [`machine`] | reboot, and how it is noticed |
 //! | [`log`] | what systemd's journal is told |
 //!
-//! Servers may be away for hours: the agent tries them in turn for ever, with pauses, holds a bounded number of
-//! messages, and never holds up the boot or the shutdown of the node.
+//! Servers may be away for hours: the agent tries them in turn for ever, with pauses, holds a
+//! bounded number of messages, and never holds up the boot or the shutdown of the node.
 
 pub mod backoff;
 pub mod conversation;
@@ -66,21 +67,25 @@ use self::{
 };
 use crate::{clock, identity, notify, random::random, tls};
 
-/// Results that wait for the channel. The tasks that make them wait when it is full; each makes one at a time.
+/// Results that wait for the channel. The tasks that make them wait when it is full; each
+/// makes one at a time.
 const OUTBOX: usize = 16;
 
 /// A conversation of this length was a good one: the next pause is short again.
 const STEADY: Duration = Duration::from_secs(30);
 
-/// Conversations in a row that may break off early before the session itself is taken for the cause and given up, with
-/// what waits in it: the next hello and inventory tell the server all that counts.
+/// Conversations in a row that may break off early before the session itself is taken for the
+/// cause and given up, with what waits in it: the next hello and inventory tell the server
+/// all that counts.
 const MAX_BROKEN: u32 = 5;
 
-/// Time that the machine has to go down after a reboot was ordered; then the agent reports back for duty.
+/// Time that the machine has to go down after a reboot was ordered; then the agent
+/// reports back for duty.
 const REBOOT_DEADLINE: Duration = Duration::from_secs(180);
 
-/// Each stream, run and directory on its way out is open files, and systemd lets a service have 1,024
-/// where the system would let it have more (`getrlimit(2)`). Processes of jobs get their own limit.
+/// Each stream, run and directory on its way out is open files, and systemd lets a service
+/// have 1,024 where the system would let it have more (`getrlimit(2)`). Processes of jobs get
+/// their own limit.
 fn allow_open_files() {
     let limit = getrlimit(Resource::Nofile);
     let most = Rlimit { current: limit.maximum, ..limit };
@@ -89,7 +94,8 @@ fn allow_open_files() {
     }
 }
 
-/// Runs the agent until the service manager stops it: `None`; or until another one shall go on in this process: its program.
+/// Runs the agent until the service manager stops it: `None`; or until another one shall go on in
+/// this process: its program.
 ///
 /// # Errors
 /// If the node has no identity, or the system no threads and signals to give.
@@ -251,8 +257,8 @@ async fn keep_connected(mut channel: Channel, identity: watch::Receiver<Arc<Agen
             backoff.reset();
             broken = 0;
         }
-        // Servers that cannot be reached are passed over without a pause: the next one may well be there. One that was
-        // lost was lost by all its nodes at once.
+        // Servers that cannot be reached are passed over without a pause: the next one may well be
+        // there. One that was lost was lost by all its nodes at once.
         let round_over = (attempt + 1) % present.fleet_servers.len() == 0;
         let pause =
             if dialled || round_over { backoff.pause(jitter(random())) } else { Duration::ZERO };

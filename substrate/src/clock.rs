@@ -60,7 +60,8 @@ pub fn every(period: Duration) -> Interval {
     interval
 }
 
-/// Seconds since boot: `/proc/uptime` has them with two decimals, then idle time. 0 where it cannot be read.
+/// Seconds since boot: `/proc/uptime` has them with two decimals, then idle time. 0 where it
+/// cannot be read.
 #[must_use]
 pub fn uptime_seconds() -> u64 {
     let text = std::fs::read_to_string("/proc/uptime").unwrap_or_default();

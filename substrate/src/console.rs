@@ -1,11 +1,13 @@
 //! What stage 1 tells whoever looks at the machine's screen or serial line.
 //!
-//! Every line starts with `bedplate: `. It goes to the kernel log, from where the kernel prints it on every console
-//! and the image's journal takes it over. Where the kernel is told to be quiet it goes to `/dev/console` as well.
+//! Every line starts with `bedplate: `. It goes to the kernel log, from where the kernel prints it
+//! on every console and the image's journal takes it over. Where the kernel is told to be quiet it
+//! goes to `/dev/console` as well.
 
 use std::{fs, fs::File, io::Write};
 
-/// `on`, `off` or `ratelimit`: what the kernel takes from `/dev/kmsg`. By default ten lines in five seconds.
+/// `on`, `off` or `ratelimit`: what the kernel takes from `/dev/kmsg`. By default ten lines
+/// in five seconds.
 const PRINTK_DEVKMSG: &str = "/proc/sys/kernel/printk_devkmsg";
 
 /// Four numbers; messages of a level below the first reach the consoles.
@@ -14,8 +16,8 @@ const PRINTK: &str = "/proc/sys/kernel/printk";
 /// Our lines have level notice.
 const NOTICE: u32 = 5;
 
-/// Longest text of one record, bytes: the kernel refuses what is longer than 992 with its level, and a failure with all
-/// its causes may be.
+/// Longest text of one record, bytes: the kernel refuses what is longer than 992 with its level,
+/// and a failure with all its causes may be.
 const MAX_RECORD_BYTES: usize = 900;
 
 /// The console.
@@ -28,11 +30,13 @@ pub struct Console {
 }
 
 impl Console {
-    /// Opens what there is; needs `/dev` and `/proc`. Without either, lines are lost and the boot goes on.
+    /// Opens what there is; needs `/dev` and `/proc`. Without either, lines are lost and
+    /// the boot goes on.
     #[must_use]
     pub fn open() -> Self {
         let rate_limit = fs::read_to_string(PRINTK_DEVKMSG).ok();
-        // Where the command line fixed it (printk.devkmsg=), the kernel refuses, and the admin gets what he asked for.
+        // Where the command line fixed it (printk.devkmsg=), the kernel refuses, and the admin gets
+        // what he asked for.
         let rate_limit = rate_limit.filter(|_| fs::write(PRINTK_DEVKMSG, "on\n").is_ok());
         let kmsg = linux::console::open_kmsg().ok();
         let shown = fs::read_to_string(PRINTK).is_ok_and(|text| kernel_shows_notices(&text));

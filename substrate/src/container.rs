@@ -61,8 +61,8 @@ use nix::{
 
 use crate::run_directory::INIT_PID;
 
-/// The container init of the run in `directory`, if it lives. `init.pid` holds its number and when it began, so that another
-/// process with the same number is not taken for it.
+/// The container init of the run in `directory`, if it lives. `init.pid` holds its number and when
+/// it began, so that another process with the same number is not taken for it.
 #[must_use]
 pub fn running_init(directory: &Path) -> Option<Pid> {
     let told = std::fs::read_to_string(directory.join(INIT_PID)).ok()?;

@@ -1,7 +1,9 @@
-//! Requests to the fleet port of whichever server answers: enrolment, renewal, reports, overlay archives.
+//! Requests to the fleet port of whichever server answers: enrolment, renewal, reports,
+//! overlay archives.
 //!
-//! Used by stage 1 and by the agent. Servers are addresses, tried in order; one that cannot be reached or answers
-//! with 5xx is passed over, any other refusal is final: another server shares the same database.
+//! Used by stage 1 and by the agent. Servers are addresses, tried in order; one that cannot be
+//! reached or answers with 5xx is passed over, any other refusal is final: another server shares
+//! the same database.
 
 use std::{net::SocketAddr, time::Duration};
 
@@ -14,8 +16,8 @@ use bytes::{Bytes, BytesMut};
 use reqwest::header::{HeaderMap, HeaderValue};
 use serde::{Serialize, de::DeserializeOwned};
 
-/// Time to reach a server. A machine on the same network answers in milliseconds; one that is down should not hold
-/// up the next.
+/// Time to reach a server. A machine on the same network answers in milliseconds; one that is down
+/// should not hold up the next.
 pub const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// Time without a byte after which an answer is given up.
@@ -104,8 +106,8 @@ fn problem_text(problem: &Problem) -> String {
     }
 }
 
-/// An HTTP client over this TLS configuration; no proxy, no redirects. Its requests name the protocol versions that this
-/// program speaks.
+/// An HTTP client over this TLS configuration; no proxy, no redirects. Its requests name the
+/// protocol versions that this program speaks.
 ///
 /// # Errors
 /// [`FleetPortError::Client`].
@@ -208,8 +210,8 @@ impl FleetPort {
         })
     }
 
-    /// The URL of `route` at each server, in the order in which they are asked, and the client that may ask: for bodies
-    /// that do not fit into memory.
+    /// The URL of `route` at each server, in the order in which they are asked, and the client that
+    /// may ask: for bodies that do not fit into memory.
     pub fn urls(&self, route: &str) -> (Vec<String>, &reqwest::Client) {
         (
             self.servers.iter().map(|server| format!("https://{server}{route}")).collect(),

@@ -1,7 +1,8 @@
-//! Who this node is: its key, and the file that stage 1 leaves for the agent ([`api::enroll::AgentIdentity`]).
+//! Who this node is: its key, and the file that stage 1 leaves for the agent
+//! ([`api::enroll::AgentIdentity`]).
 //!
-//! The key is made on the node and never leaves it: only a certificate signing request goes out. The file is JSON,
-//! mode 0600, in a directory of mode 0700 in RAM, so it is gone after a reboot.
+//! The key is made on the node and never leaves it: only a certificate signing request goes out.
+//! The file is JSON, mode 0600, in a directory of mode 0700 in RAM, so it is gone after a reboot.
 
 use std::{
     fs,

@@ -1,5 +1,5 @@
-//! The node's side: stage-1 init, which brings a machine from firmware to the image's own init, and the agent, which
-//! runs on the booted node. One static binary (`main.rs`), ring 2.
+//! The node's side: stage-1 init, which brings a machine from firmware to the image's own init, and
+//! the agent, which runs on the booted node. One static binary (`main.rs`), ring 2.
 //!
 //! | module | is |
 //! |---|---|

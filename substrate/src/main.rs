@@ -1,4 +1,5 @@
-//! The one binary of a node: `/init` of the stage-1 initramfs when it is PID 1, else a program with commands.
+//! The one binary of a node: `/init` of the stage-1 initramfs when it is PID 1, else a
+//! program with commands.
 
 use std::{io::Write as _, path::Path, process::ExitCode};
 
@@ -54,8 +55,8 @@ fn main() -> ExitCode {
 }
 
 fn run_agent() -> anyhow::Result<()> {
-    // Two threads do all that an agent does, and eight what blocks; by default there would be one per core and hundreds more,
-    // beside the jobs.
+    // Two threads do all that an agent does, and eight what blocks; by default there would be one
+    // per core and hundreds more, beside the jobs.
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(2)
         .max_blocking_threads(8)

@@ -1,10 +1,11 @@
-//! Applying a rendered overlay archive ([`api::overlay`]) to a root: by stage 1 to the new root before its init
-//! starts, and by the agent to the running system.
+//! Applying a rendered overlay archive ([`api::overlay`]) to a root: by stage 1 to the new root
+//! before its init starts, and by the agent to the running system.
 //!
-//! The archive is read whole and checked before anything is touched. A file that already is as wanted (content, owner,
-//! mode) is left alone with its times; the others are replaced in one step each. What an earlier archive brought and
-//! this one does not is removed, or put back from the image (`lower`) where the image has such a file; directories that
-//! an archive made are removed when they are empty. A directory that was there before keeps its owner and mode.
+//! The archive is read whole and checked before anything is touched. A file that already is as
+//! wanted (content, owner, mode) is left alone with its times; the others are replaced in one step
+//! each. What an earlier archive brought and this one does not is removed, or put back from the
+//! image (`lower`) where the image has such a file; directories that an archive made are removed
+//! when they are empty. A directory that was there before keeps its owner and mode.
 //!
 //! [`Manifest`] is what archives brought; the caller keeps it, as JSON, from one call to the next.
 
@@ -25,7 +26,8 @@ use linux::{
 };
 use serde::{Deserialize, Serialize};
 
-/// Largest archive, bytes, headers and content together. It is held in memory; overlays are configuration, not data.
+/// Largest archive, bytes, headers and content together. It is held in memory; overlays are
+/// configuration, not data.
 pub use api::overlay::MAX_ARCHIVE_BYTES;
 
 /// Most entries of one archive.
@@ -60,7 +62,8 @@ pub enum OverlayError {
     /// The archive breaks off or is no tar. Nothing was changed.
     #[error("cannot read the overlay archive")]
     Archive(#[source] std::io::Error),
-    /// A path leaves the root, or an entry is no directory, file or symbolic link. Nothing was changed.
+    /// A path leaves the root, or an entry is no directory, file or symbolic link.
+    /// Nothing was changed.
     #[error("the overlay archive holds {path:?}: {rule}")]
     Entry {
         /// The path as the archive has it.
@@ -88,7 +91,8 @@ pub enum OverlayError {
     },
 }
 
-/// Makes `root` hold what the `tar` says, and no longer what only `previous` says: [`Tree::read`], then [`Tree::apply`].
+/// Makes `root` hold what the `tar` says, and no longer what only `previous` says: [`Tree::read`],
+/// then [`Tree::apply`].
 ///
 /// # Errors
 /// Those of both.
@@ -145,11 +149,12 @@ impl Tree {
         files.map(|(path, _)| path.as_path())
     }
 
-    /// Makes `root` hold this, and no longer what only `previous` says. `lower` is the image's own root, read-only, from which
-    /// overwritten files are put back; without it they are removed.
+    /// Makes `root` hold this, and no longer what only `previous` says. `lower` is the image's own
+    /// root, read-only, from which overwritten files are put back; without it they are removed.
     ///
     /// # Errors
-    /// [`OverlayError::Root`], [`OverlayError::Partial`]; after the latter a call with its manifest carries on.
+    /// [`OverlayError::Root`], [`OverlayError::Partial`]; after the latter a call with its
+    /// manifest carries on.
     pub fn apply(
         &self,
         root: &Path,
@@ -183,7 +188,8 @@ enum OverlayEntry {
     Link { target: PathBuf, uid: u32, gid: u32 },
 }
 
-/// Reads and checks the whole archive. Of two entries with one path the later one counts, as tar has it.
+/// Reads and checks the whole archive. Of two entries with one path the later one
+/// counts, as tar has it.
 fn read_archive(tar: impl Read) -> Result<BTreeMap<PathBuf, OverlayEntry>, OverlayError> {
     // One byte more than allowed tells a full archive from one that is cut off by the limit.
     let mut archive = tar::Archive::new(tar.take(MAX_ARCHIVE_BYTES + 1));
@@ -309,8 +315,9 @@ impl Change {
         Ok(())
     }
 
-    /// `false` if somebody on the node removed the directory of our file, or put a directory or a device in its place: that is
-    /// theirs, and must not keep the overlays from being applied for ever.
+    /// `false` if somebody on the node removed the directory of our file, or put a directory
+    /// or a device in its place: that is theirs, and must not keep the overlays from being
+    /// applied for ever.
     fn is_ours(&self, path: &Path) -> Result<bool, LinuxError> {
         let parent = path.parent().filter(|parent| !parent.as_os_str().is_empty());
         let there = parent.is_none_or(|parent| self.root.leads_to_directory(parent));

@@ -1,8 +1,8 @@
 //! Stage 1: `/init` of the initramfs that the provisioner builds, up to the image's own init.
 //!
-//! Mounts, drivers, network, clock, enrolment, root image, overlays, hand-over, in this order. It never stops
-//! silently: a failure is told on the console with its causes and to the server if that can be reached, and the
-//! machine restarts after [`PAUSE`].
+//! Mounts, drivers, network, clock, enrolment, root image, overlays, hand-over, in this order. It
+//! never stops silently: a failure is told on the console with its causes and to the server if that
+//! can be reached, and the machine restarts after [`PAUSE`].
 
 pub mod cmdline;
 pub mod early;
@@ -150,7 +150,8 @@ impl Boot {
         self.hand_over(&command_line, network, &reporter).await
     }
 
-    /// What the per-node initrd says. Where the kernel could not unpack all of it, that is the cause.
+    /// What the per-node initrd says. Where the kernel could not unpack all of it,
+    /// that is the cause.
     fn document(&mut self, command_line: &CommandLine) -> anyhow::Result<Stage1> {
         let unpacking =
             kernel_log::unpacking_failure(Path::new(linux::console::KMSG)).map(|reason| {

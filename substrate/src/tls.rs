@@ -1,10 +1,11 @@
 //! TLS of a node: whom it trusts before and after it has a certificate.
 //!
-//! Before ([`pinned`]): the per-node initrd names the CA by the SHA-256 of its DER. The server presents its leaf and
-//! the CA; the CA is found in the presented chain by that digest, and the leaf must verify against it, for the
-//! address that was dialled. After ([`authenticated`]): the CA is a root like any other, and the node shows its own
-//! certificate. Both speak HTTP/1.1 only and verify dates by the system's clock. A server that is not trusted is told
-//! by its cause ([`distrust`]).
+//! Before ([`pinned`]): the per-node initrd names the CA by the SHA-256 of its DER. The server
+//! presents its leaf and the CA; the CA is found in the presented chain by that digest, and the
+//! leaf must verify against it, for the address that was dialled. After ([`authenticated`]): the CA
+//! is a root like any other, and the node shows its own certificate. Both speak HTTP/1.1 only and
+//! verify dates by the system's clock. A server that is not trusted is told by its cause
+//! ([`distrust`]).
 
 pub mod distrust;
 
@@ -56,8 +57,8 @@ pub fn pinned(ca: Digest) -> Result<ClientConfig, TlsError> {
     trusting(Trusted::Pinned(ca), None)
 }
 
-/// As [`pinned`]. `server`: the server's clock, as it said when this node booted; named beside this node's own where
-/// dates do not fit, and nothing else.
+/// As [`pinned`]. `server`: the server's clock, as it said when this node booted; named beside this
+/// node's own where dates do not fit, and nothing else.
 ///
 /// # Errors
 /// As [`pinned`].

@@ -1,4 +1,5 @@
-//! KVM or emulation: decided by letting guest code run, because a `/dev/kvm` that opens may still not run any.
+//! KVM or emulation: decided by letting guest code run, because a `/dev/kvm` that opens may
+//! still not run any.
 
 use std::{fs, path::Path, time::Duration};
 
@@ -14,21 +15,24 @@ use crate::{
 /// How long the probe may take; firmware and a boot sector take one second where KVM works.
 const PROBE_LIMIT: Duration = Duration::from_secs(3);
 
-/// A boot sector that ends the machine with a status of its own: `mov dx,0xf4; mov al,0x10; out dx,al; jmp $`.
+/// A boot sector that ends the machine with a status of its own:
+/// `mov dx,0xf4; mov al,0x10; out dx,al; jmp $`.
 const SECTOR_CODE: [u8; 8] = [0xba, 0xf4, 0x00, 0xb0, 0x10, 0xee, 0xeb, 0xfe];
 
-/// How far the counter of cycles comes in a tick of Debian's kernel (250 Hz) on a processor of 4 GHz.
+/// How far the counter of cycles comes in a tick of Debian's kernel (250 Hz) on a
+/// processor of 4 GHz.
 ///
-/// Without it each processor but the first measures this when it starts, against ticks that the first has to
-/// count meanwhile. The emulator's threads take turns on fewer processors than the machine has, so the measure fails
-/// five times ("calibrate_delay_direct() failed to get a good estimate" on the console), and a busy loop is then doubled
-/// until it sees a tick. That takes long, and what comes out is wrong, by a factor of ten now and then. A delay
-/// that is somewhat too long on a slower host does no harm.
+/// Without it each processor but the first measures this when it starts, against ticks that the
+/// first has to count meanwhile. The emulator's threads take turns on fewer processors than the
+/// machine has, so the measure fails five times ("calibrate_delay_direct() failed to get a good
+/// estimate" on the console), and a busy loop is then doubled until it sees a tick. That takes
+/// long, and what comes out is wrong, by a factor of ten now and then. A delay that is somewhat too
+/// long on a slower host does no harm.
 ///
-/// `tsc=reliable` is not given. It spares no time that can be measured, and it takes away the kernel's watchdog
-/// of clocks, a timer that walks from processor to processor twice a second and so makes each of them
-/// set its timer again: with it 2 of 23 boots hung without a word, all processors halted and no timer
-/// set; without it none of 30.
+/// `tsc=reliable` is not given. It spares no time that can be measured, and it takes away the
+/// kernel's watchdog of clocks, a timer that walks from processor to processor twice a second and
+/// so makes each of them set its timer again: with it 2 of 23 boots hung without a word, all
+/// processors halted and no timer set; without it none of 30.
 const LOOPS_PER_TICK: &str = "lpj=16000000";
 
 /// What `isa-debug-exit` makes of the byte 0x10: twice it, plus one.
@@ -74,7 +78,8 @@ impl Accelerator {
         }
     }
 
-    /// A time that is enough where the processor itself runs the machine, and what it is under emulation.
+    /// A time that is enough where the processor itself runs the machine, and what it is
+    /// under emulation.
     pub(crate) fn stretch(self, time: Duration) -> Duration {
         match self {
             Self::Kvm => time,

@@ -1,5 +1,6 @@
-//! `vm-tests bench NAME [--quick] [--out FILE]`: benchmarks that need machines. Called by `cargo xtask bench`, after a release
-//! build. `vm-tests bench throughput --profile` shows where ours spends its time instead.
+//! `vm-tests bench NAME [--quick] [--out FILE]`: benchmarks that need machines. Called by
+//! `cargo xtask bench`, after a release build. `vm-tests bench throughput --profile` shows where
+//! ours spends its time instead.
 
 mod boot;
 mod container;

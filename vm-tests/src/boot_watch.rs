@@ -1,17 +1,19 @@
 //! A boot as its serial console shows it: under way, over, or held up by the emulator.
 //!
-//! [`Cluster::wait_for_boot`](crate::cluster::Cluster::wait_for_boot) and `vm-tests boots` look at the
-//! console of a machine four times a second and ask a [`BootWatch`] what it means. It reads no clock and
-//! no file.
+//! [`Cluster::wait_for_boot`](crate::cluster::Cluster::wait_for_boot) and `vm-tests boots` look at
+//! the console of a machine four times a second and ask a [`BootWatch`] what it means. It reads no
+//! clock and no file.
 //!
-//! QEMU's emulation sometimes stops the timer of one virtual processor, mostly while the kernel brings up
-//! the others. Nothing mends that but the power switch, and nothing of ours has a part in it: before
-//! stage 1 there is only firmware, iPXE and Debian's kernel. So a boot is called *stalled* only if
-//! the machine is emulated, the kernel itself complains of a stall, and the boot has not gone on since. Between
-//! stage 1 and the goal, where our programs run, only complaints count that no program can bring about.
+//! QEMU's emulation sometimes stops the timer of one virtual processor, mostly while the kernel
+//! brings up the others. Nothing mends that but the power switch, and nothing of ours has a part in
+//! it: before stage 1 there is only firmware, iPXE and Debian's kernel. So a boot is called
+//! *stalled* only if the machine is emulated, the kernel itself complains of a stall, and the boot
+//! has not gone on since. Between stage 1 and the goal, where our programs run, only complaints
+//! count that no program can bring about.
 //!
-//! A kernel that lost its last timer cannot complain: all processors are halted and none will wake. It
-//! counts as stalled, too, if it has spoken and then says nothing for [`SILENCE`] before stage 1 does.
+//! A kernel that lost its last timer cannot complain: all processors are halted and none will
+//! wake. It counts as stalled, too, if it has spoken and then says nothing for [`SILENCE`]
+//! before stage 1 does.
 
 use std::time::{Duration, Instant};
 
@@ -24,8 +26,8 @@ const STAGE1_SPEAKS: &str = "bedplate: stage 1, version ";
 /// After this line a kernel does nothing any more (kernel: `kernel/panic.c`).
 const PANIC: &str = "Kernel panic - not syncing";
 
-/// Complaints that a timer did not fire (kernel: `kernel/rcu/tree_stall.h`). A program cannot stop the
-/// timer of a processor.
+/// Complaints that a timer did not fire (kernel: `kernel/rcu/tree_stall.h`). A program cannot stop
+/// the timer of a processor.
 const TIMER_STOPPED: [&str; 2] =
     ["kthread timer wakeup didn't happen for", "Possible timer handling issue on cpu="];
 
@@ -39,12 +41,12 @@ const STANDS_STILL: [&str; 5] = [
     "blocked for more than",
 ];
 
-/// How long a boot with a complaint may take to go on by itself: a busy host holds an emulator up, and
-/// the kernel complains of that too.
+/// How long a boot with a complaint may take to go on by itself: a busy host holds an emulator up,
+/// and the kernel complains of that too.
 const GRACE: Duration = Duration::from_secs(30);
 
-/// How long an emulated kernel may say nothing between its first line and stage 1. The longest that a
-/// boot is silent there, while the initramfs is unpacked, is 10 s, and 30 s beside a build.
+/// How long an emulated kernel may say nothing between its first line and stage 1. The longest that
+/// a boot is silent there, while the initramfs is unpacked, is 10 s, and 30 s beside a build.
 const SILENCE: Duration = Duration::from_secs(90);
 
 /// How long the parts of a boot may take.
@@ -85,8 +87,8 @@ pub(crate) struct BootWatch {
     length: usize,
     /// When that was.
     spoke: Instant,
-    /// Where the console ended at the first look, if stage 1 had spoken by then: what a node that is watched
-    /// again, say while it restarts, complained of before is over.
+    /// Where the console ended at the first look, if stage 1 had spoken by then: what a node that
+    /// is watched again, say while it restarts, complained of before is over.
     heard_before: Option<usize>,
 }
 
@@ -171,8 +173,8 @@ fn last_boot(console: &str) -> &str {
     console.rfind(KERNEL_STARTS).map_or(console, |at| &console[at..])
 }
 
-/// The complaint by which the last boot on a console counts as stalled, if it goes on no more. Of what stands before
-/// `heard_before` none counts that came after stage 1.
+/// The complaint by which the last boot on a console counts as stalled, if it goes on no more. Of
+/// what stands before `heard_before` none counts that came after stage 1.
 fn complaint(console: &str, heard_before: usize) -> Option<&str> {
     let boot = last_boot(console);
     let (text, general) = match boot.find(STAGE1_SPEAKS) {

@@ -1,9 +1,10 @@
-//! `vm-tests boots ROUNDS [VARIANT…]`: powers the machine with eight processors on again and again, beside two nodes that
-//! are ready as in the vm lane, and counts how often the emulator holds it up before stage 1 speaks.
+//! `vm-tests boots ROUNDS [VARIANT…]`: powers the machine with eight processors on again and again,
+//! beside two nodes that are ready as in the vm lane, and counts how often the emulator holds it up
+//! before stage 1 speaks.
 //!
-//! A variant is what is put on the kernel's command line, and `cpu=PROCESSOR` for QEMU; without any, boots are as in the lane.
-//! Each round boots once in each variant, in turn, so that load from elsewhere meets all of them alike. Nothing is tried
-//! again here.
+//! A variant is what is put on the kernel's command line, and `cpu=PROCESSOR` for QEMU; without
+//! any, boots are as in the lane. Each round boots once in each variant, in turn, so that load from
+//! elsewhere meets all of them alike. Nothing is tried again here.
 
 use std::{fs, time::Duration};
 
@@ -19,7 +20,8 @@ use crate::{
     report::say,
 };
 
-/// How long a boot may take, emulated or not. Without a complaint of the kernel it counts as failed then.
+/// How long a boot may take, emulated or not. Without a complaint of the kernel it counts
+/// as failed then.
 const LIMIT: Duration = Duration::from_secs(240);
 
 /// What became of the boots in one variant.
@@ -144,7 +146,8 @@ pub(crate) fn by_hand(rounds: u32, variants: &[&str]) -> anyhow::Result<bool> {
 fn boot(cluster: &mut Cluster, variant: &Variant) -> anyhow::Result<Boot> {
     declare(cluster, variant)?;
     if cluster.machine(RICH.name).is_err() {
-        // Its first power-on gives it its ports and its TPM. What counts is the next one, with the variant's processor.
+        // Its first power-on gives it its ports and its TPM. What counts is the next one, with the
+        // variant's processor.
         cluster.switch_on(&RICH)?;
     }
     cluster.machine(RICH.name)?.exchange_processor(&variant.processor);
@@ -172,7 +175,8 @@ fn boot(cluster: &mut Cluster, variant: &Variant) -> anyhow::Result<Boot> {
     Ok(boot)
 }
 
-/// Declares the node with the variant's kernel arguments, and without those of the two nodes beside it.
+/// Declares the node with the variant's kernel arguments, and without those of the two
+/// nodes beside it.
 fn declare(cluster: &Cluster, variant: &Variant) -> anyhow::Result<()> {
     let more: Vec<&str> = variant.kernel_arguments.iter().map(String::as_str).collect();
     let document = format!(

@@ -1,7 +1,9 @@
-//! Random kills of agents, spawners, container inits, jobs, servers and whole nodes while workflows run, and then the account:
-//! every task ended once with a true state, every log is whole up to where its attempt ended, nothing is left behind.
+//! Random kills of agents, spawners, container inits, jobs, servers and whole nodes while workflows
+//! run, and then the account: every task ended once with a true state, every log is whole up to
+//! where its attempt ended, nothing is left behind.
 //!
-//! A check of the vm lane with some rounds of each kind but the last; `vm-tests campaign ROUNDS [SEED]` by hand.
+//! A check of the vm lane with some rounds of each kind but the last;
+//! `vm-tests campaign ROUNDS [SEED]` by hand.
 
 mod account;
 
@@ -41,7 +43,8 @@ const LONGEST_AWAY_MILLIS: u64 = 8_000;
 /// How long workflows have to end when nobody kills any more.
 const CALM: Duration = Duration::from_secs(120);
 
-/// How long the server may take a node for ready whose power was cut: its firmware asks for an address long before.
+/// How long the server may take a node for ready whose power was cut: its firmware asks for an
+/// address long before.
 const NOTICE: Duration = Duration::from_secs(60);
 
 /// What is killed.
@@ -128,7 +131,8 @@ impl<'a> Campaign<'a> {
         Self { cluster, dice, workflows: Vec::new(), kills: Vec::new(), cut: BTreeMap::new() }
     }
 
-    /// Kills as long as `next` names a victim, under load; then lets everything end and draws up the account.
+    /// Kills as long as `next` names a victim, under load; then lets everything end and draws
+    /// up the account.
     fn wage(
         mut self,
         mut next: impl FnMut(&mut Rng) -> Option<Victim>,

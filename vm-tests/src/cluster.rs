@@ -1,4 +1,5 @@
-//! The virtual cluster: network, image, registry, server and machines, put together as an admin would do it.
+//! The virtual cluster: network, image, registry, server and machines, put together as an
+//! admin would do it.
 
 mod waiting;
 
@@ -281,7 +282,8 @@ nodes:
         console + &server::log_tail(&self.checkout_paths)
     }
 
-    /// What kernels of machines complain of, a line each: it explains much, and nothing of ours may be the cause.
+    /// What kernels of machines complain of, a line each: it explains much, and nothing of ours
+    /// may be the cause.
     pub(crate) fn complaints(&self) -> String {
         let complaint = |(name, machine): (&_, &Machine)| {
             let said = console::complaint(machine.console())?;

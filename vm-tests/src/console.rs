@@ -1,4 +1,5 @@
-//! Reading logs and serial consoles for people: the last lines, without what only a terminal understands.
+//! Reading logs and serial consoles for people: the last lines, without what only a
+//! terminal understands.
 
 use std::{fs, path::Path};
 
@@ -10,8 +11,8 @@ pub(crate) fn last_lines(path: &Path, count: usize) -> String {
     lines[lines.len().saturating_sub(count)..].join("\n")
 }
 
-/// What a kernel says when it cannot go on as it should (kernel: `Documentation/admin-guide/lockup-watchdogs.rst`,
-/// `Documentation/RCU/stallwarn.rst`).
+/// What a kernel says when it cannot go on as it should (kernel:
+/// `Documentation/admin-guide/lockup-watchdogs.rst`, `Documentation/RCU/stallwarn.rst`).
 const COMPLAINTS: [&str; 5] =
     ["BUG: ", "Kernel panic", "Oops: ", "general protection fault", "detected stall on CPU"];
 
@@ -44,7 +45,8 @@ pub(crate) fn plain(bytes: &[u8]) -> String {
     plain
 }
 
-/// Skips what follows an escape character: `[`, parameters and a final letter (ECMA-48), or one character.
+/// Skips what follows an escape character: `[`, parameters and a final letter (ECMA-48),
+/// or one character.
 fn skip_sequence(characters: &mut std::iter::Peekable<std::str::Chars<'_>>) {
     if characters.next_if_eq(&'[').is_none() {
         characters.next();

@@ -1,4 +1,5 @@
-//! A small HTTP server on the bridge: where workflows take files from (GET) and bring them to (PUT).
+//! A small HTTP server on the bridge: where workflows take files from (GET) and
+//! bring them to (PUT).
 
 use std::{
     collections::BTreeMap,

@@ -1,8 +1,9 @@
 //! `cargo xtask test vm`: one boot of the cluster, many checks.
 //!
-//! Each check is a function that returns a result. What one check breaks, the later ones that need it report; those
-//! that need a node which does not become ready are not run and count as failed, at once if it was waited for before.
-//! A machine that the emulator held up was powered on again ([`crate::boot_watch`]); the end says how many.
+//! Each check is a function that returns a result. What one check breaks, the later ones that need
+//! it report; those that need a node which does not become ready are not run and count as failed,
+//! at once if it was waited for before. A machine that the emulator held up was powered on again
+//! ([`crate::boot_watch`]); the end says how many.
 
 use std::time::Duration;
 
@@ -16,10 +17,12 @@ use crate::{
     report::say,
 };
 
-/// How long a node may take to be ready again after the check before: an agent that has just started measures first.
+/// How long a node may take to be ready again after the check before: an agent that has just
+/// started measures first.
 const SETTLE_LIMIT: Duration = Duration::from_secs(15);
 
-/// Boots and checks; true if all passed. With words, only the checks with one in their names, and what they stand on.
+/// Boots and checks; true if all passed. With words, only the checks with one in their names, and
+/// what they stand on.
 ///
 /// # Errors
 /// If there is no cluster to check.
@@ -86,8 +89,8 @@ fn has_ground(missing: Option<&str>) -> anyhow::Result<()> {
     missing.map_or(Ok(()), |name| Err(anyhow!("not run: {name} failed")))
 }
 
-/// Waits for the nodes that a check needs. One that an earlier check waited for in vain is looked at once: it would
-/// hold up every check of the lane.
+/// Waits for the nodes that a check needs. One that an earlier check waited for in vain is looked
+/// at once: it would hold up every check of the lane.
 fn ready(cluster: &mut Cluster, nodes: &[&'static str]) -> anyhow::Result<()> {
     for name in nodes {
         if cluster.has_given_up(name) {

@@ -3,9 +3,9 @@
 //!
 //! Each job writes 3 MB as fast as it can, and ends: most of its log is still on its node when the
 //! server hears of the end. The reader does what a person would, with the real command line:
-//! `bedplate workflow start --watch`, and at once `bedplate workflow log | sha256sum`. By hand this is
-//! done on one node that is busy with something else, and that is lost in the end before the rest of
-//! some logs has come ([`lost`]).
+//! `bedplate workflow start --watch`, and at once `bedplate workflow log | sha256sum`. By hand this
+//! is done on one node that is busy with something else, and that is lost in the end before the
+//! rest of some logs has come ([`lost`]).
 
 mod lost;
 mod reading;

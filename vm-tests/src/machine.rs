@@ -1,5 +1,5 @@
-//! One virtual machine: plain, with nothing but memory and two network interfaces (virtio, which boots, and e1000), or with
-//! all that an inventory can tell of ([`rich`]).
+//! One virtual machine: plain, with nothing but memory and two network interfaces (virtio, which
+//! boots, and e1000), or with all that an inventory can tell of ([`rich`]).
 
 mod rich;
 
@@ -21,7 +21,8 @@ use crate::{
 /// Processors of each of the two NUMA nodes. Two machines run eight jobs at once.
 const CORES_PER_NUMA: u32 = 2;
 
-/// Memory of each NUMA node: two jobs of 1 GB beside the image in RAM (a quarter of a GiB) and the system.
+/// Memory of each NUMA node: two jobs of 1 GB beside the image in RAM (a quarter of a GiB)
+/// and the system.
 const MEMORY_PER_NUMA_MIB: u32 = 3072;
 
 /// UEFI firmware of Debian's package `ovmf`.

@@ -1,11 +1,14 @@
-//! The virtual cluster: `vm-tests demo` boots one and shows it, `vm-tests lane` boots one and tests it; `vm-tests lane WORD…`
-//! boots it and runs only the checks with a word in their names. `vm-tests campaign ROUNDS` kills at random under load.
-//! `vm-tests logs JOBS [SEED]` reads the logs of so many jobs at the moment at which they end.
-//! `vm-tests boots ROUNDS [VARIANT…]` counts how often the emulator holds up the machine with eight processors.
-//! `vm-tests bench NAME [--quick] [--out FILE]` measures, `vm-tests escapes` tries to break out of containers, `vm-tests conformance` holds them against
-//! what the public suites ask; each of these has a small machine of its own.
+//! The virtual cluster: `vm-tests demo` boots one and shows it, `vm-tests lane` boots one and tests
+//! it; `vm-tests lane WORD…` boots it and runs only the checks with a word in their names.
+//! `vm-tests campaign ROUNDS` kills at random under load. `vm-tests logs JOBS [SEED]` reads the
+//! logs of so many jobs at the moment at which they end. `vm-tests boots ROUNDS [VARIANT…]` counts
+//! how often the emulator holds up the machine with eight processors.
+//! `vm-tests bench NAME [--quick] [--out FILE]` measures, `vm-tests escapes` tries to break out of
+//! containers, `vm-tests conformance` holds them against what the public suites ask; each of these
+//! has a small machine of its own.
 //!
-//! Started by `cargo xtask demo` and `cargo xtask test vm`, as root, after the build of server and agent.
+//! Started by `cargo xtask demo` and `cargo xtask test vm`, as root, after the build of
+//! server and agent.
 
 mod accelerator;
 mod benches;

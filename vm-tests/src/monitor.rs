@@ -1,5 +1,5 @@
-//! QEMU's monitor of a machine: what a hand does at its slots. QEMU Machine Protocol, one JSON object a line
-//! (`docs/interop/qmp-spec.txt` of QEMU).
+//! QEMU's monitor of a machine: what a hand does at its slots. QEMU Machine Protocol, one JSON
+//! object a line (`docs/interop/qmp-spec.txt` of QEMU).
 
 use std::{
     io::{BufRead as _, BufReader, Write as _},

@@ -1,6 +1,7 @@
 //! The cluster's own network: a namespace with a bridge, which the whole harness enters.
 //!
-//! Nothing of the machine's network is touched. `ip netns delete` removes all of it, also after a crash.
+//! Nothing of the machine's network is touched. `ip netns delete` removes all of it,
+//! also after a crash.
 
 use std::{fs::File, path::Path};
 
@@ -36,7 +37,8 @@ impl Namespace {
         Ok(())
     }
 
-    /// Makes the namespace and moves the calling thread, and so all that it starts from now on, into it.
+    /// Makes the namespace and moves the calling thread, and so all that it starts from
+    /// now on, into it.
     ///
     /// # Errors
     /// If `ip` fails, or without the right to make namespaces.

@@ -1,4 +1,5 @@
-//! The node image and the images for jobs: built from `images/NAME` when that directory has changed, kept in `target/vm/image`.
+//! The node image and the images for jobs: built from `images/NAME` when that directory has
+//! changed, kept in `target/vm/image`.
 
 use std::{
     fs,
@@ -32,7 +33,8 @@ pub(crate) struct OsImage {
 }
 
 impl OsImage {
-    /// The image as its recipe makes it. Building takes one to three minutes and needs the package mirror.
+    /// The image as its recipe makes it. Building takes one to three minutes and needs the
+    /// package mirror.
     ///
     /// # Errors
     /// If the recipe fails; its messages went to the terminal.
@@ -77,7 +79,8 @@ pub(crate) fn job_image(checkout_paths: &CheckoutPaths, name: &str) -> anyhow::R
     Ok(directory.join(LAYOUT))
 }
 
-/// The directory of the machine that batch systems are measured in: `disk.img`, `vmlinuz` and `initrd.img`.
+/// The directory of the machine that batch systems are measured in: `disk.img`, `vmlinuz`
+/// and `initrd.img`.
 ///
 /// # Errors
 /// As [`OsImage::current`].
@@ -87,7 +90,8 @@ pub(crate) fn job_machine(checkout_paths: &CheckoutPaths) -> anyhow::Result<Path
     Ok(directory.join("machine"))
 }
 
-/// Builds `product` in a directory by the recipe of that name, unless what is there was made by the same recipe.
+/// Builds `product` in a directory by the recipe of that name, unless what is there was made by
+/// the same recipe.
 fn build(
     checkout_paths: &CheckoutPaths,
     name: &str,

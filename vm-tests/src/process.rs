@@ -1,7 +1,8 @@
 //! The home of child processes: commands that end, and services that live until they are dropped.
 //!
-//! A service dies with the harness (`setpriv --pdeathsig`). One whose pid file outlived a crash is killed by the next
-//! run, if the process of that number still has a path of `target/vm` on its command line.
+//! A service dies with the harness (`setpriv --pdeathsig`). One whose pid file outlived a crash
+//! is killed by the next run, if the process of that number still has a path of `target/vm` on
+//! its command line.
 
 use std::{
     ffi::OsStr,
@@ -50,7 +51,8 @@ pub(crate) fn output<S: AsRef<OsStr>>(
 /// Runs a command that must succeed and returns what it printed.
 ///
 /// # Errors
-/// If it cannot be started or ends with another status than 0; names the command and its last words.
+/// If it cannot be started or ends with another status than 0; names the command and
+/// its last words.
 pub(crate) fn run<S: AsRef<OsStr>>(program: &str, arguments: &[S]) -> anyhow::Result<String> {
     let output = output(program, arguments, b"")?;
     if !output.status.success() {
@@ -61,10 +63,12 @@ pub(crate) fn run<S: AsRef<OsStr>>(program: &str, arguments: &[S]) -> anyhow::Re
     Ok(String::from_utf8_lossy(&output.stdout).into_owned())
 }
 
-/// Runs a long command: all that it prints goes to `log`, lines that begin with `mark` also to `show`.
+/// Runs a long command: all that it prints goes to `log`, lines that begin with `mark`
+/// also to `show`.
 ///
 /// # Errors
-/// If it cannot be started or ends with another status than 0; the last lines of the log are in the message.
+/// If it cannot be started or ends with another status than 0; the last lines of the log are
+/// in the message.
 pub(crate) fn run_logged<S: AsRef<OsStr>>(
     program: &Path,
     arguments: &[S],

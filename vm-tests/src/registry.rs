@@ -11,7 +11,8 @@ use crate::{
     process::{Service, run},
 };
 
-/// Where it listens, inside the namespace: named in the server's configuration, since it is on loopback.
+/// Where it listens, inside the namespace: named in the server's configuration, since it
+/// is on loopback.
 pub(crate) const ADDRESS: &str = "127.0.0.1:5000";
 
 /// How long it may take to listen.

@@ -1,4 +1,5 @@
-//! The real server in the namespace, and the two ways to talk to it: the typed client and the command line.
+//! The real server in the namespace, and the two ways to talk to it: the typed client and
+//! the command line.
 
 use std::{fs, path::PathBuf, process::Output, time::Duration};
 

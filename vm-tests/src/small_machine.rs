@@ -1,5 +1,6 @@
-//! A machine for one task, ready in three seconds: it has nothing but the substrate, the program `guest` (its `/init`), Debian's
-//! crun and runc and a root file system with busybox. It does its task and switches itself off.
+//! A machine for one task, ready in three seconds: it has nothing but the substrate, the program
+//! `guest` (its `/init`), Debian's crun and runc and a root file system with busybox. It does its
+//! task and switches itself off.
 
 use std::{
     fs,

@@ -1,4 +1,5 @@
-//! Logging in to nodes as a person would: with a key that an overlay authorised and a host key that is known before.
+//! Logging in to nodes as a person would: with a key that an overlay authorised and a host key that
+//! is known before.
 
 use std::{fs, path::PathBuf, process::Output};
 

@@ -1,4 +1,5 @@
-//! Workflows of the checks and of the demo: documents of `vm-tests/documents`, started as the user ann.
+//! Workflows of the checks and of the demo: documents of `vm-tests/documents`, started
+//! as the user ann.
 
 use std::time::Duration;
 

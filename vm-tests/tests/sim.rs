@@ -1,7 +1,7 @@
 //! Lane `sim`: the whole server in one process, with simulated nodes that speak the real protocols.
 //!
-//! Each test has a network namespace of its own, in which every node has an address of its own on the loopback
-//! interface; so it needs root.
+//! Each test has a network namespace of its own, in which every node has an address of its own on
+//! the loopback interface; so it needs root.
 
 #![allow(clippy::unwrap_used)]
 
@@ -166,8 +166,8 @@ fn a_token_is_good_once_for_its_node_at_its_address() {
         assert_eq!(held(1).await, "");
         node.boot().await?;
 
-        // One that was never issued to anybody, and two of one node, of which the first that is used
-        // makes the other void.
+        // One that was never issued to anybody, and two of one node, of which the first that is
+        // used makes the other void.
         let first = cluster.node(4).stage1().await?;
         let second = cluster.node(4).stage1().await?;
         let mut invented = cluster.node(4).stage1().await?;

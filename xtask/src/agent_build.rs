@@ -1,8 +1,10 @@
-//! Builds the substrate binary: one static-pie file that runs on any x86-64 Linux, whatever libc its image has.
+//! Builds the substrate binary: one static-pie file that runs on any x86-64 Linux, whatever
+//! libc its image has.
 //!
-//! `cargo xtask agent [--release]` and the harness call [`build`]. The result is `target/substrate`; what cargo makes on
-//! the way lies in `target/agent`, apart from the ordinary build, because the flags differ for every crate. The target
-//! is named explicitly, since without it the flags would hit procedural macros too, which cannot be static.
+//! `cargo xtask agent [--release]` and the harness call [`build`]. The result is
+//! `target/substrate`; what cargo makes on the way lies in `target/agent`, apart from the ordinary
+//! build, because the flags differ for every crate. The target is named explicitly, since without
+//! it the flags would hit procedural macros too, which cannot be static.
 
 use std::{
     ffi::OsString,
@@ -14,11 +16,12 @@ use anyhow::{Context, bail};
 
 use crate::run::command;
 
-/// The only target so far; design.md section 4 has arm64 wait for a firmware that somebody supplies.
+/// The only target so far; design.md section 4 has arm64 wait for a firmware that
+/// somebody supplies.
 const TARGET: &str = "x86_64-unknown-linux-gnu";
 
-/// Static, and random numbers by the system call itself: without `/dev` mounted there is no `/dev/urandom` to fall
-/// back to, and a static binary cannot look the libc's wrapper up.
+/// Static, and random numbers by the system call itself: without `/dev` mounted there is no
+/// `/dev/urandom` to fall back to, and a static binary cannot look the libc's wrapper up.
 const RUSTFLAGS: &str = "-C target-feature=+crt-static --cfg getrandom_backend=\"linux_getrandom\"";
 
 /// Builds the binary, proves that it is static and returns its path, `target/substrate`.
@@ -29,7 +32,8 @@ pub(crate) fn build(release: bool) -> anyhow::Result<PathBuf> {
     build_static("substrate", &[], release)
 }
 
-/// The program that the harness runs in its small machines, with the test build of the substrate in it: `target/guest`.
+/// The program that the harness runs in its small machines, with the test build of the substrate in
+/// it: `target/guest`.
 ///
 /// # Errors
 /// As [`build`].
@@ -64,7 +68,8 @@ fn build_static(name: &str, more: &[&str], release: bool) -> anyhow::Result<Path
     publish(&bytes, &root.join("target").join(name))
 }
 
-/// Writes the file under its final name in one step, so that a harness that starts now sees the old or the new one.
+/// Writes the file under its final name in one step, so that a harness that starts now sees the old
+/// or the new one.
 fn publish(bytes: &[u8], path: &Path) -> anyhow::Result<PathBuf> {
     use std::os::unix::fs::PermissionsExt;
 
@@ -76,7 +81,8 @@ fn publish(bytes: &[u8], path: &Path) -> anyhow::Result<PathBuf> {
     Ok(path.to_owned())
 }
 
-/// Checks that an ELF file is a static position-independent program: no `PT_INTERP`, no `DT_NEEDED`.
+/// Checks that an ELF file is a static position-independent program: no `PT_INTERP`,
+/// no `DT_NEEDED`.
 fn check_static(elf: &[u8]) -> anyhow::Result<()> {
     const TYPE_DYN: u16 = 3;
     const SEGMENT_DYNAMIC: u32 = 2;

@@ -1,4 +1,5 @@
-//! `cargo xtask bench NAME…|all` and `cargo xtask peers`: builds, then lets the program `bench` measure.
+//! `cargo xtask bench NAME…|all` and `cargo xtask peers`: builds, then lets the program
+//! `bench` measure.
 
 use std::path::PathBuf;
 
@@ -50,7 +51,8 @@ pub(crate) struct Bench {
     write: bool,
 }
 
-/// Builds what the benchmarks need and runs them. The last line of each is `NAME: ratio R (ours A unit, PEER B unit)`.
+/// Builds what the benchmarks need and runs them. The last line of each is
+/// `NAME: ratio R (ours A unit, PEER B unit)`.
 ///
 /// # Errors
 /// If the build fails, or a benchmark has not measured our side.

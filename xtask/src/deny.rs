@@ -1,12 +1,14 @@
-//! `cargo xtask deny`: what may become part of our programs, as `deny.toml` says, held by cargo-deny.
+//! `cargo xtask deny`: what may become part of our programs, as `deny.toml` says,
+//! held by cargo-deny.
 
 use crate::run::run;
 
 /// Runs the pinned cargo-deny, and gets it first if it is not there.
 const CARGO_DENY: &str = "xtask/cargo-deny.sh";
 
-/// Checks licences, bans and sources of all crates of `Cargo.lock`; with `advisories` also what is known
-/// of their vulnerabilities. The database of those is a repository on GitHub, which CI does not reach.
+/// Checks licences, bans and sources of all crates of `Cargo.lock`; with `advisories` also what
+/// is known of their vulnerabilities. The database of those is a repository on GitHub, which CI
+/// does not reach.
 ///
 /// # Errors
 /// If cargo-deny cannot be had, or finds anything.

@@ -1,5 +1,5 @@
-//! `cargo xtask fuzz NAME`: runs a target of `fuzz/` under cargo-fuzz, for a while; by hand, and in no lane. What the
-//! lanes replay is `fuzz/corpus`, to which `--minimise` adds what reaches more.
+//! `cargo xtask fuzz NAME`: runs a target of `fuzz/` under cargo-fuzz, for a while; by hand, and in
+//! no lane. What the lanes replay is `fuzz/corpus`, to which `--minimise` adds what reaches more.
 
 use std::path::Path;
 
@@ -38,8 +38,8 @@ pub(crate) struct Fuzz {
     minimise: bool,
 }
 
-/// Builds the target and runs it. An input that breaks something is under fuzz/runner/artifacts/NAME; put it into
-/// fuzz/corpus/NAME, so that it is replayed ever after.
+/// Builds the target and runs it. An input that breaks something is under
+/// fuzz/runner/artifacts/NAME; put it into fuzz/corpus/NAME, so that it is replayed ever after.
 ///
 /// # Errors
 /// If there is no such target, cargo-fuzz or nightly is missing, or an input breaks something.

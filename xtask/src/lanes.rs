@@ -23,7 +23,8 @@ pub(crate) enum Lane {
     Vm,
 }
 
-/// Started as built: `cargo run` for one package would build its dependencies again, with the features of that one only.
+/// Started as built: `cargo run` for one package would build its dependencies again, with the
+/// features of that one only.
 const VM_TESTS: &str = "target/debug/vm-tests";
 
 const PRIVILEGED: &str = "test(/(^|::)privileged_/)";

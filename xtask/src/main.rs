@@ -40,7 +40,8 @@ enum Command {
     SimCluster(simulate::Options),
     /// Fuzz a parser of strangers' input for a while.
     Fuzz(fuzz::Fuzz),
-    /// Kill the real server again and again while it writes, and hold what it acknowledged against what is left.
+    /// Kill the real server again and again while it writes, and hold what it acknowledged
+    /// against what is left.
     SimKills(simulate::Options),
     /// Attack the real server, and measure how long clients that behave wait meanwhile.
     SimAttack(simulate::Options),

@@ -1,5 +1,5 @@
-//! `cargo xtask rename`: renames by the table `xtask/renames.toml`, one group after the other, so that each becomes
-//! one commit without any logic in it.
+//! `cargo xtask rename`: renames by the table `xtask/renames.toml`, one group after the other, so
+//! that each becomes one commit without any logic in it.
 //!
 //! | module | is |
 //! |---|---|
@@ -11,8 +11,8 @@
 //! | [`rules`], [`lexer`], [`case`] | entries as tokens; tokens of Rust; cases of names |
 //!
 //! It knows no scopes and no types: a name is renamed wherever it is a token of the paths that the
-//! entry has. What that breaks, the compiler finds; what the compiler would not find (two names that
-//! become one, a name on the wire) is refused here.
+//! entry has. What that breaks, the compiler finds; what the compiler would not find (two names
+//! that become one, a name on the wire) is refused here.
 
 pub(crate) mod case;
 mod guard;

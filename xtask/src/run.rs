@@ -25,8 +25,8 @@ pub(crate) fn run(program: &str, arguments: &[&str]) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Builds everything that is measured or simulated, optimised. Always all of it: what is built together shares features, and
-/// other ones would build the server again, which takes minutes.
+/// Builds everything that is measured or simulated, optimised. Always all of it: what is built
+/// together shares features, and other ones would build the server again, which takes minutes.
 ///
 /// # Errors
 /// If the build fails.
@@ -52,8 +52,9 @@ pub(crate) fn output(program: &str, arguments: &[&str]) -> anyhow::Result<Vec<u8
     Ok(output.stdout)
 }
 
-/// A command that does not see what cargo told this program of its own package. Build scripts look at that (ring's does), and
-/// what was built by hand would be built again here, and the other way round, with all that depends on it.
+/// A command that does not see what cargo told this program of its own package. Build scripts look
+/// at that (ring's does), and what was built by hand would be built again here, and the other way
+/// round, with all that depends on it.
 #[expect(clippy::disallowed_methods, reason = "the home of child processes in xtask")]
 pub(crate) fn command(program: impl AsRef<OsStr>) -> Command {
     let mut command = Command::new(program);

@@ -1,4 +1,5 @@
-//! `cargo xtask sim-boot`, `sim-cluster`, `sim-kills` and `sim-attack`: optimised server and simulation, then the simulation.
+//! `cargo xtask sim-boot`, `sim-cluster`, `sim-kills` and `sim-attack`: optimised server and
+//! simulation, then the simulation.
 
 use crate::{
     lanes::require_root,

@@ -1,4 +1,5 @@
-//! `cargo xtask tidy`: what the lints cannot hold. Prints every finding, then fails if there was one.
+//! `cargo xtask tidy`: what the lints cannot hold. Prints every finding, then fails
+//! if there was one.
 //!
 //! | module | holds |
 //! |---|---|

@@ -4,10 +4,11 @@
 //! change + row ─▶ access_audit_pending ─▶ chained: number, hash ─▶ access_audit
 //! ```
 //!
-//! One turn at a time takes the pending rows in their order, chains them and moves them, in one transaction. Rows of
-//! requests that still run wait for their outcome; they hold up nobody else. Rows that nobody in this process knows
-//! are those of a server that ended before it had answered: they are chained as they are. Whoever reads the log
-//! takes such a turn first, and so sees all that is on disk by then.
+//! One turn at a time takes the pending rows in their order, chains them and moves them, in one
+//! transaction. Rows of requests that still run wait for their outcome; they hold up nobody else.
+//! Rows that nobody in this process knows are those of a server that ended before it had answered:
+//! they are chained as they are. Whoever reads the log takes such a turn first, and so sees all
+//! that is on disk by then.
 
 use std::{
     collections::BTreeMap,
@@ -33,7 +34,8 @@ use crate::{Access, AccessError, Caller, clock, store::audit::PendingLine};
 /// Rows that are chained in one transaction: others write in between.
 const CHAIN_PAGE: u32 = 500;
 
-/// How often it is looked whether requests that changed nothing are to be summed up, or a head is due.
+/// How often it is looked whether requests that changed nothing are to be summed up,
+/// or a head is due.
 const MINUTE: Duration = Duration::from_secs(60);
 
 /// Tries to find a number that no other process has given to a pending row.
@@ -92,8 +94,8 @@ impl Chainer {
         self.open().watch(id, row);
     }
 
-    /// How the request of a pending row ended; `None`: it runs, or its row may be written once more,
-    /// which would then be a second line.
+    /// How the request of a pending row ended; `None`: it runs, or its row may be written once
+    /// more, which would then be a second line.
     fn outcome(&self, row: &PendingLine) -> Option<String> {
         if self.open().is_open(row.id) {
             return None;
@@ -114,7 +116,8 @@ impl Chainer {
     }
 }
 
-/// A request that runs. Dropped before it is finished, its row says that nobody was told how it ended.
+/// A request that runs. Dropped before it is finished, its row says that nobody was
+/// told how it ended.
 #[derive(Debug)]
 pub(crate) struct RunningRequest {
     access: Access,
@@ -167,7 +170,8 @@ impl Access {
             .await
     }
 
-    /// Adds a row of what a caller does by a request that is none of a change: opens a stream into a job.
+    /// Adds a row of what a caller does by a request that is none of a change: opens a
+    /// stream into a job.
     ///
     /// # Errors
     /// [`AccessError::Store`].
@@ -195,8 +199,8 @@ impl Access {
         self.record_unchanged(who, caller.action.as_str(), request, outcome).await;
     }
 
-    /// A row for a transaction of the server's own: committed in the scope of it ([`outbox::scope`]) it tells of what
-    /// the transaction changes.
+    /// A row for a transaction of the server's own: committed in the scope of it
+    /// ([`outbox::scope`]) it tells of what the transaction changes.
     #[must_use]
     pub fn event(&self, principal: &str, action: &str, subject: &str, outcome: &str) -> OutboxRow {
         let request = Request { principal, action, subject, ..Request::default() };
@@ -265,8 +269,8 @@ impl Access {
         PendingRow::new(self.inner.audit.next_id(now), now, request, outcome)
     }
 
-    /// Records a request that changed nothing, or counts it. `kind`: the action that was wanted. A failure is logged:
-    /// nothing was done that would want a row.
+    /// Records a request that changed nothing, or counts it. `kind`: the action that was wanted. A
+    /// failure is logged: nothing was done that would want a row.
     pub(crate) async fn record_unchanged(
         &self,
         who: Requester<'_>,
@@ -292,8 +296,8 @@ impl Access {
         }
     }
 
-    /// Chains rows as they come, sums up requests that changed nothing and writes heads, until `stop`. Call
-    /// [`Access::close_audit`] when nothing changes any more.
+    /// Chains rows as they come, sums up requests that changed nothing and writes heads, until
+    /// `stop`. Call [`Access::close_audit`] when nothing changes any more.
     pub async fn run_audit_writer(&self, stop: impl Future<Output = ()> + Send) {
         let mut stop = pin!(stop);
         let begun = Instant::now();

@@ -94,8 +94,8 @@ impl Default for AuditKeep {
     }
 }
 
-/// Size at which an admin is told of a log without a limit, bytes. A site whose admins change 10,000
-/// things a day gets there in ten years, and one user who never rests in two weeks.
+/// Size at which an admin is told of a log without a limit, bytes. A site whose admins change
+/// 10,000 things a day gets there in ten years, and one user who never rests in two weeks.
 const TOLD_BYTES: u64 = 16 << 30;
 
 /// The rows that are to go.

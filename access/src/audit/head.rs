@@ -1,11 +1,13 @@
-//! Signed heads of the audit log. A head is the number and the hash of a row, signed by the server: whoever keeps one
-//! outside of the server can tell later whether the log still begins with the same rows.
+//! Signed heads of the audit log. A head is the number and the hash of a row, signed by the
+//! server: whoever keeps one outside of the server can tell later whether the log still begins
+//! with the same rows.
 //!
-//! The key (Ed25519, RFC 8032) is made at the first start: `audit.key` in the state directory, PKCS #8, for its owner
-//! alone. What is signed: `bedplate audit head 1\n` ‖ number ‖ at ‖ hash, numbers as 8 bytes, big endian.
+//! The key (Ed25519, RFC 8032) is made at the first start: `audit.key` in the state directory,
+//! PKCS #8, for its owner alone. What is signed: `bedplate audit head 1\n` ‖ number ‖ at ‖ hash,
+//! numbers as 8 bytes, big endian.
 //!
-//! Whoever can read the key can sign another log: heads prove nothing about what happens after that, and everything
-//! about the rows up to a head that was kept elsewhere by then.
+//! Whoever can read the key can sign another log: heads prove nothing about what happens after
+//! that, and everything about the rows up to a head that was kept elsewhere by then.
 
 use std::{
     fs::{self, File},
@@ -138,8 +140,8 @@ impl std::fmt::Debug for Inner {
 }
 
 impl AuditHeads {
-    /// Reads the key in the state directory, or makes it. `file`: where heads are appended, one JSON object a line;
-    /// without one they are in the server's log alone.
+    /// Reads the key in the state directory, or makes it. `file`: where heads are appended, one
+    /// JSON object a line; without one they are in the server's log alone.
     ///
     /// # Errors
     /// [`KeyError`].
@@ -180,8 +182,9 @@ impl AuditHeads {
         hex::encode(self.0.key.sign(text))
     }
 
-    /// Writes the head of a log that ends with this row, if it is a new one; at most one a minute, unless the server
-    /// stops. What the file did not take is tried again a minute later, with the newest row of then.
+    /// Writes the head of a log that ends with this row, if it is a new one; at most one a minute,
+    /// unless the server stops. What the file did not take is tried again a minute later, with the
+    /// newest row of then.
     pub(crate) async fn write(&self, last: &AuditLine, now: Timestamp, stops: bool) {
         if !self.is_due(last.number, now, stops) {
             return;
@@ -255,8 +258,8 @@ impl AuditHeads {
     }
 }
 
-/// The public key in a state directory, 64 hexadecimal digits; `None` if none was made yet. It makes
-/// none.
+/// The public key in a state directory, 64 hexadecimal digits; `None` if none was made
+/// yet. It makes none.
 ///
 /// # Errors
 /// [`KeyError`] if it cannot be read.
@@ -274,7 +277,8 @@ fn key_pair(path: PathBuf, document: &[u8]) -> Result<Ed25519KeyPair, KeyError> 
     read.map_err(|error| KeyError::NoKey { path, why: error.to_string() })
 }
 
-/// Checks the signature of a head. `key`: the public key that must have signed it, 64 hexadecimal digits.
+/// Checks the signature of a head. `key`: the public key that must have signed it, 64
+/// hexadecimal digits.
 ///
 /// # Errors
 /// [`HeadError`].

@@ -1,5 +1,5 @@
-//! A row before it has a number. It is inserted into `access_audit_pending` by the transaction of the
-//! change that it tells of; the chainer gives it its place afterwards.
+//! A row before it has a number. It is inserted into `access_audit_pending` by the transaction of
+//! the change that it tells of; the chainer gives it its place afterwards.
 
 use std::sync::{Arc, Mutex, PoisonError};
 

@@ -52,8 +52,9 @@ impl Access {
         Ok(self.audit_page(None, &AuditQuery::default(), limit).await?.0)
     }
 
-    /// Rows of the audit log that a query wants, newest first, before the row of a number; and the number before
-    /// which the next page begins. A page may have less than `limit` rows, even none, and another one behind it.
+    /// Rows of the audit log that a query wants, newest first, before the row of a number; and the
+    /// number before which the next page begins. A page may have less than `limit` rows, even none,
+    /// and another one behind it.
     pub(crate) async fn audit_page(
         &self,
         before: Option<u64>,

@@ -15,7 +15,8 @@ const MAX_ROWS_OF_KIND: u32 = 3;
 /// Rows of one user within a minute, and of all strangers together.
 const MAX_ROWS: u32 = 20;
 
-/// Kinds that are counted by themselves: of strangers the addresses. There are some hundred actions.
+/// Kinds that are counted by themselves: of strangers the addresses. There are some
+/// hundred actions.
 const MAX_KINDS: usize = 256;
 
 /// Kinds that a row that sums up names.
@@ -130,7 +131,8 @@ impl Counts {
         if all == 0 {
             return None;
         }
-        // What was not permitted comes first, and then what was most; equal ones keep the order of their names.
+        // What was not permitted comes first, and then what was most; equal ones keep the order
+        // of their names.
         kinds.sort_by_key(|(kind, left_out)| (!kind.ends_with(FORBIDDEN), Reverse(*left_out)));
         let named = kinds.iter().take(MAX_NAMED);
         let mut named: Vec<String> =

@@ -1,9 +1,10 @@
-//! The public part of a line of a node's history. Lines about hardware are written by `hardware`, whose
-//! tests hold each kind of them against this.
+//! The public part of a line of a node's history. Lines about hardware are written by `hardware`,
+//! whose tests hold each kind of them against this.
 //!
 //! Lines about hardware end in serial numbers and addresses:
-//! `disk nvme0n1 (3.5 TiB, MODEL, SERIAL) is gone`, `system serial number is B, was A`. The history is
-//! kept whole, for admins; its lines are cut when a user reads them, those of earlier releases too.
+//! `disk nvme0n1 (3.5 TiB, MODEL, SERIAL) is gone`, `system serial number is B, was A`. The
+//! history is kept whole, for admins; its lines are cut when a user reads them, those of
+//! earlier releases too.
 //!
 //! Lines about boots tell from which address something was asked for. It may be the node's, which
 //! its status tells everybody, or that of whoever pretends to be it: no line says which, so users

@@ -6,8 +6,8 @@ use api::inventory::{
     Bmc, Board, Disk, Gpu, Infiniband, Inventory, MemoryModule, Nic, Os, System, Vlan,
 };
 
-/// Hexadecimal digits of a hardware address in the name of a device: `enx525400123456` of udev, `rocex` and `ibx` of
-/// rdma-core, whose GUIDs have more.
+/// Hexadecimal digits of a hardware address in the name of a device: `enx525400123456` of udev,
+/// `rocex` and `ibx` of rdma-core, whose GUIDs have more.
 const MAC_DIGITS: usize = 12;
 
 pub(super) fn make_public(inventory: &mut Inventory) {
@@ -106,8 +106,8 @@ fn of_nic(nic: &mut Nic) {
     [Some(name), bond.as_mut(), parent].into_iter().flatten().for_each(hide_mac);
 }
 
-/// Whether an address is made of a hardware address: `ff:fe` in the middle of the interface identifier (RFC 4291,
-/// appendix A).
+/// Whether an address is made of a hardware address: `ff:fe` in the middle of the interface
+/// identifier (RFC 4291, appendix A).
 fn is_of_mac(address: IpAddr) -> bool {
     match address {
         IpAddr::V4(_) => false,
@@ -115,7 +115,8 @@ fn is_of_mac(address: IpAddr) -> bool {
     }
 }
 
-/// Takes the digits of a hardware address or a GUID out of a name; those that are hidden look alike.
+/// Takes the digits of a hardware address or a GUID out of a name; those that are
+/// hidden look alike.
 pub(super) fn hide_mac(name: &mut String) {
     let is_other = |c: char| !matches!(c, '0'..='9' | 'a'..='f');
     let mut digits = name.match_indices('x').map(|(at, _)| {

@@ -1,7 +1,9 @@
-//! The public part of a topology, hwloc's XML: its tree without facts that are not known to be public.
+//! The public part of a topology, hwloc's XML: its tree without facts that are not
+//! known to be public.
 //!
-//! hwloc writes facts about an object as `<info name="DMIProductSerial" value="…"/>`. Which there are
-//! depends on its version and plugins, so those that everybody may read are listed, not the others.
+//! hwloc writes facts about an object as `<info name="DMIProductSerial" value="…"/>`. Which
+//! there are depends on its version and plugins, so those that everybody may read are listed,
+//! not the others.
 
 use super::inventory::hide_mac;
 
@@ -35,8 +37,8 @@ const OBJECT: &str = "<object";
 
 const NAME: &str = " name=\"";
 
-/// The document without the other facts, and without hardware addresses in names of devices. What is behind
-/// an element without an end is left out.
+/// The document without the other facts, and without hardware addresses in names of devices. What
+/// is behind an element without an end is left out.
 pub(super) fn public(xml: &str) -> String {
     without_addresses(&without_facts(xml))
 }

@@ -31,8 +31,9 @@ pub(super) struct AuditParams {
     since: Option<Timestamp>,
 }
 
-/// Lines of the audit log: the newest first, or, with `after`, the oldest first. All pages can be read, whatever
-/// comes meanwhile; a page of some lines only may be short, even empty, and have another one behind it. For admins.
+/// Lines of the audit log: the newest first, or, with `after`, the oldest first. All pages can be
+/// read, whatever comes meanwhile; a page of some lines only may be short, even empty, and have
+/// another one behind it. For admins.
 #[utoipa::path(
     get, path = "/v1/audit", tag = "access",
     params(("limit" = Option<u32>, Query, description = "Lines, at most 10000; default 100"),
@@ -68,8 +69,8 @@ pub(super) async fn list(
     Ok(Page { rows, next: next.map(|before| paging.link(NEWEST_FIRST, &before)) })
 }
 
-/// The last line of the audit log, signed by the server: kept elsewhere, it proves later that the log up to there is
-/// still the same. For admins.
+/// The last line of the audit log, signed by the server: kept elsewhere, it proves later that the
+/// log up to there is still the same. For admins.
 #[utoipa::path(
     get, path = "/v1/audit/head", tag = "access",
     responses((status = OK, body = AuditHead), (status = FORBIDDEN, body = Problem),

@@ -88,7 +88,8 @@ fn logged_out(mut response: Response) -> Response {
     response
 }
 
-/// A ticket for one request within 30 s, by a client that cannot send headers: it goes into the query as `ticket`.
+/// A ticket for one request within 30 s, by a client that cannot send headers: it goes into the
+/// query as `ticket`.
 #[utoipa::path(
     post, path = "/v1/tickets", tag = "access", request_body = CreateTicket,
     responses((status = CREATED, body = Ticket), (status = BAD_REQUEST, body = Problem),

@@ -35,7 +35,8 @@ pub(crate) trait AuditStore: Send + Sync {
     async fn last_audit(&self) -> Result<Option<AuditLine>, StoreError>;
     /// Rows with a number above `after`, oldest first, at most `limit`.
     async fn audit_after(&self, after: u64, limit: u32) -> Result<Vec<AuditLine>, StoreError>;
-    /// Rows that a query wants, of numbers between these two and neither of them, newest first, at most `limit`.
+    /// Rows that a query wants, of numbers between these two and neither of them, newest first,
+    /// at most `limit`.
     async fn audit_between(
         &self,
         bottom: u64,

@@ -1,5 +1,5 @@
-//! The store in the shared [`Database`]. One text for both engines; the conformance suite runs it on
-//! each.
+//! The store in the shared [`Database`]. One text for both engines; the conformance suite
+//! runs it on each.
 
 mod audit;
 mod known;

@@ -56,8 +56,8 @@ pub(crate) trait TokenStore: Send + Sync {
     ) -> Result<(), StoreError>;
     /// The tokens of admins that have not ended at `now` and have no scope: users and names.
     async fn tokens_of_admins(&self, now: Timestamp) -> Result<Vec<(String, String)>, StoreError>;
-    /// The tokens that end after `now`, not after `soon`, and within the last quarter of their lives, the first to end
-    /// first; behind them those that have no end. At most `limit`.
+    /// The tokens that end after `now`, not after `soon`, and within the last quarter of their
+    /// lives, the first to end first; behind them those that have no end. At most `limit`.
     async fn tokens_to_mend(
         &self,
         now: Timestamp,

@@ -81,8 +81,8 @@ async fn undone(State(stuck): State<Stuck>) -> StatusCode {
     std::future::pending().await
 }
 
-/// Sends a request to a server of its own and kills that server when the change is made. Returns what is left: the
-/// users, and the rows of the log after the admin's own.
+/// Sends a request to a server of its own and kills that server when the change is made. Returns
+/// what is left: the users, and the rows of the log after the admin's own.
 fn killed(path: &str) -> (Vec<String>, Vec<String>) {
     let directory = tempfile::tempdir().unwrap();
     let runtime = || {

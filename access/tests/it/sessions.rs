@@ -145,7 +145,8 @@ async fn only_the_servers_own_pages_change_something() {
     let made =
         ask(&site.router, Method::POST, "/v1/tokens", &with(Some(ORIGIN)), create("own")).await;
     assert_eq!(made.status, StatusCode::CREATED, "{}", made.body);
-    // What has a token is no browser: nothing is asked of it, and a bad token is not made good by a cookie.
+    // What has a token is no browser: nothing is asked of it, and a bad token is not made
+    // good by a cookie.
     let bearer = format!("Bearer {ann}");
     let headers = [("authorization", bearer.as_str()), ("origin", "https://evil.example")];
     let made = ask(&site.router, Method::POST, "/v1/tokens", &headers, create("program")).await;

@@ -34,8 +34,8 @@ async fn make(site: &Site, by: &str, wanted: Value) -> String {
     created["token"].as_str().unwrap().to_owned()
 }
 
-/// From now on the token of this name ended long ago. The row is changed behind the server's back, which
-/// it sees within a second.
+/// From now on the token of this name ended long ago. The row is changed behind the server's back,
+/// which it sees within a second.
 async fn let_end(site: &Site, name: &str) {
     let text = "UPDATE access_tokens SET expires = 1000000 WHERE name = $1";
     assert_eq!(statement("end a token", text).bind(name).execute(&site.database).await.unwrap(), 1);

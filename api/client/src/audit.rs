@@ -30,8 +30,8 @@ impl Client {
         self.get_first(PATH, limit).await
     }
 
-    /// The last entries of some kind, newest first, `limit` at most. A server of before 2026-12 knows no filter, and
-    /// answers with all.
+    /// The last entries of some kind, newest first, `limit` at most. A server of before 2026-12
+    /// knows no filter, and answers with all.
     ///
     /// # Errors
     /// As every request.
@@ -65,7 +65,8 @@ impl Client {
         Ok(entries)
     }
 
-    /// Entries with larger numbers than `after`, oldest first, `limit` at most. Empty: there are no more.
+    /// Entries with larger numbers than `after`, oldest first, `limit` at most. Empty:
+    /// there are no more.
     ///
     /// # Errors
     /// As every request.

@@ -1,5 +1,5 @@
-//! Server-sent events (HTML standard, section 9.2), as far as the API uses them: `data:` lines, comments, blank lines;
-//! of names only `list`, and of ids that there is one.
+//! Server-sent events (HTML standard, section 9.2), as far as the API uses them: `data:` lines,
+//! comments, blank lines; of names only `list`, and of ids that there is one.
 
 use std::{collections::VecDeque, marker::PhantomData};
 
@@ -7,7 +7,8 @@ use serde::de::DeserializeOwned;
 
 use crate::ClientError;
 
-/// Longest event, bytes: a workflow of the largest document has tens of thousands of stages of some 300 bytes.
+/// Longest event, bytes: a workflow of the largest document has tens of thousands of stages of
+/// some 300 bytes.
 const MAX_EVENT_BYTES: usize = 32 << 20;
 
 /// How a stream ended.
@@ -22,7 +23,8 @@ pub enum StreamEnd {
 /// What a stream of the states of objects tells.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum WatchMessage<T> {
-    /// Every object there is follows, until [`WatchMessage::ListEnd`]: what is not among those is gone.
+    /// Every object there is follows, until [`WatchMessage::ListEnd`]: what is not
+    /// among those is gone.
     ListBegin,
     /// An object as it is now.
     State(T),

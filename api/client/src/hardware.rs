@@ -58,12 +58,12 @@ impl Client {
     }
 
     /// Nodes whose hardware is as an expression says. `names`: a host list; `labels`: those of them
-    /// with such labels; `columns`: fields, without which whole inventories come. Without a host list
-    /// the nodes are fetched in pages, by name; with one they come at once, in its order.
+    /// with such labels; `columns`: fields, without which whole inventories come. Without a host
+    /// list the nodes are fetched in pages, by name; with one they come at once, in its order.
     ///
     /// # Errors
-    /// As every request; 422 with the place of a mistake in expression or columns, and for more whole
-    /// inventories of a host list than fit into one answer.
+    /// As every request; 422 with the place of a mistake in expression or columns, and for more
+    /// whole inventories of a host list than fit into one answer.
     pub async fn query_inventory(
         &self,
         filter: Option<&str>,

@@ -48,7 +48,8 @@ pub use crate::{
     workflows::{Content, LogOf, LogSince, WorkflowsOf},
 };
 
-/// How long a request may take. A change of thousands of nodes takes seconds; streams have no deadline.
+/// How long a request may take. A change of thousands of nodes takes seconds; streams
+/// have no deadline.
 const DEADLINE: Duration = Duration::from_secs(60);
 
 /// How long a connection may take to be made.
@@ -115,8 +116,8 @@ impl Client {
         Ok(Self { http, server, token, notice: None, retry_notice: None })
     }
 
-    /// Tells when the token ends, RFC 3339, if the server says with an answer that this is soon: once, for this client
-    /// and its clones.
+    /// Tells when the token ends, RFC 3339, if the server says with an answer that this is soon:
+    /// once, for this client and its clones.
     #[must_use]
     pub fn with_expiry_notice(self, tell: fn(&str)) -> Self {
         Self { notice: Some(Arc::new(ExpiryNotice { told: AtomicBool::new(false), tell })), ..self }
@@ -133,7 +134,8 @@ impl Client {
     /// Who the token belongs to.
     ///
     /// # Errors
-    /// As every request: [`ClientError::Unreachable`], [`ClientError::Refused`], [`ClientError::Answer`].
+    /// As every request: [`ClientError::Unreachable`], [`ClientError::Refused`],
+    /// [`ClientError::Answer`].
     pub async fn whoami(&self) -> Result<Whoami, ClientError> {
         self.get("/v1/whoami", &[]).await
     }
@@ -146,7 +148,8 @@ impl Client {
         self.get("/v1/version", &[]).await
     }
 
-    /// Nodes; all of them without a host list. Without one they are fetched in pages: a cluster has thousands.
+    /// Nodes; all of them without a host list. Without one they are fetched in pages: a
+    /// cluster has thousands.
     ///
     /// # Errors
     /// As every request; 404 if a name of the list is not registered.

@@ -40,7 +40,8 @@ impl Client {
         self.get(&path_of(["overlays", overlay.as_str(), "render"])?, &query).await
     }
 
-    /// A file of an overlay as its author wrote it, templates before rendering. `path` is the path on the node.
+    /// A file of an overlay as its author wrote it, templates before rendering. `path` is the
+    /// path on the node.
     ///
     /// # Errors
     /// As every request; 404 if the overlay has no such file.
@@ -86,8 +87,8 @@ impl Client {
         self.send_empty(Method::DELETE, &path).await
     }
 
-    /// Deletes a site overlay. Gives the shipped overlay of the same name, where there is one: it is
-    /// the one that counts from now on.
+    /// Deletes a site overlay. Gives the shipped overlay of the same name, where there is one: it
+    /// is the one that counts from now on.
     ///
     /// # Errors
     /// As every request; 404 without such an overlay, 409 while nodes or profiles use it or if it

@@ -9,8 +9,8 @@ use crate::{Client, ClientError, DEADLINE};
 pub(crate) const PAGE_ROWS: u32 = 1_000;
 
 impl Client {
-    /// A whole list. A row that is there all the while is in it once. A server of before 2026-12 knows no pages and
-    /// answers with all of it.
+    /// A whole list. A row that is there all the while is in it once. A server of before 2026-12
+    /// knows no pages and answers with all of it.
     pub(crate) async fn get_pages<T: DeserializeOwned>(
         &self,
         path: &str,
@@ -69,7 +69,8 @@ struct Gathered<T> {
     rows: Vec<T>,
     /// Rows at most.
     wanted: usize,
-    /// The query of the page to fetch; `None`: there is no more, or there are as many rows as are wanted.
+    /// The query of the page to fetch; `None`: there is no more, or there are as many
+    /// rows as are wanted.
     next: Option<String>,
 }
 
@@ -112,7 +113,8 @@ mod tests {
         assert_eq!(next_page(&header::HeaderMap::new()), None);
     }
 
-    /// What is fetched from a server whose pages have three rows, counted down from 7, and from how many pages.
+    /// What is fetched from a server whose pages have three rows, counted down from 7, and from
+    /// how many pages.
     fn fetched(wanted: usize) -> (Vec<u32>, usize) {
         let mut list = Gathered { rows: Vec::new(), wanted, next: Some("8".to_owned()) };
         let mut pages = 0;

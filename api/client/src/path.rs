@@ -1,8 +1,8 @@
 //! Paths of the API: the one place where names become parts of a URL.
 //!
-//! A name is one part, whatever it holds: what is not unreserved (RFC 3986, section 2.3) is encoded.
-//! `.` and `..` have no encoded form (WHATWG URL, "double-dot URL path segment"): a URL with one of
-//! them is that of something else, so none is made.
+//! A name is one part, whatever it holds: what is not unreserved (RFC 3986, section 2.3) is
+//! encoded. `.` and `..` have no encoded form (WHATWG URL, "double-dot URL path segment"): a URL
+//! with one of them is that of something else, so none is made.
 
 use std::fmt::Write as _;
 

@@ -29,8 +29,8 @@ const BROKEN_PAUSE: Duration = Duration::from_secs(2);
 /// How long whoever waits at a terminal hears nothing of what goes wrong.
 const QUIET: Duration = Duration::from_secs(2);
 
-/// Longest time that all pauses before that take together: whoever waits hears of the first failure at
-/// most, and what is wrong for longer they should know.
+/// Longest time that all pauses before that take together: whoever waits hears of the first failure
+/// at most, and what is wrong for longer they should know.
 const MAX_PAUSES: Duration = Duration::from_secs(15);
 
 /// Longest time that all pauses of one request take together where only too many were sent: it will

@@ -1,4 +1,5 @@
-//! `/v1/workflows/{id}/streams`: WebSockets (RFC 6455) over the connections of the other requests, with the same trust.
+//! `/v1/workflows/{id}/streams`: WebSockets (RFC 6455) over the connections of the other requests,
+//! with the same trust.
 
 use api::stream::StreamRequest;
 use reqwest::{Method, StatusCode, header};
@@ -32,7 +33,8 @@ impl Client {
     /// Opens a stream to a running job.
     ///
     /// # Errors
-    /// As every request; 404 and 409 if there is no such job, or it does not run; [`ClientError::Upgrade`].
+    /// As every request; 404 and 409 if there is no such job, or it does not run;
+    /// [`ClientError::Upgrade`].
     pub async fn open_stream(
         &self,
         of: &StreamOf,

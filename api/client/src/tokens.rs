@@ -14,7 +14,8 @@ impl Client {
         self.get("/v1/tokens", &[]).await
     }
 
-    /// The tokens of a user. A server of before 2026-12 lists the caller's instead: look whose they are.
+    /// The tokens of a user. A server of before 2026-12 lists the caller's instead: look
+    /// whose they are.
     ///
     /// # Errors
     /// As every request; 403 for who is neither that user nor an admin.
@@ -38,8 +39,8 @@ impl Client {
         self.send_empty(Method::DELETE, &path_of(["tokens", name])?).await
     }
 
-    /// Revokes a token of a user. A server of before 2026-12 revokes the caller's of that name instead: ask it first
-    /// by [`Self::tokens_of`] whether it knows of others.
+    /// Revokes a token of a user. A server of before 2026-12 revokes the caller's of that name
+    /// instead: ask it first by [`Self::tokens_of`] whether it knows of others.
     ///
     /// # Errors
     /// As every request; 403 for who is neither that user nor an admin.

@@ -1,4 +1,5 @@
-//! `/v1/workflows`. A workflow is named by its id, or by its name: the newest of that name is meant.
+//! `/v1/workflows`. A workflow is named by its id, or by its name: the newest of
+//! that name is meant.
 
 use api::{
     log::{
@@ -71,8 +72,9 @@ pub struct LogOf {
     /// Only the last lines, so many, instead of `offset`: then [`Content::log_from`] is where the
     /// answer begins.
     pub tail: Option<u64>,
-    /// Only what was written then or later, instead of `offset`: a time (RFC 3339, or a date), or how long
-    /// ago by the server's clock, `10m`. [`Content::log_since`] is what the server made of it.
+    /// Only what was written then or later, instead of `offset`: a time (RFC 3339, or a
+    /// date), or how long ago by the server's clock, `10m`. [`Content::log_since`] is what
+    /// the server made of it.
     pub since: Option<String>,
     /// Go on until the attempt is over.
     pub follow: bool,
@@ -106,15 +108,16 @@ impl Content {
         LogStatus::from_headers(|name| headers.get(name).and_then(|value| value.to_str().ok()))
     }
 
-    /// Of a log of which the last lines were asked for, or what was written since a time: the offset of
-    /// the first byte of the answer. `None` from a server of before, which sends the whole log.
+    /// Of a log of which the last lines were asked for, or what was written since a time:
+    /// the offset of the first byte of the answer. `None` from a server of before, which
+    /// sends the whole log.
     #[must_use]
     pub fn log_from(&self) -> Option<u64> {
         self.0.headers().get(FROM_HEADER)?.to_str().ok()?.parse().ok()
     }
 
-    /// Of a log that was asked for since a time: what became of that. `None` from a server of before,
-    /// which sends all that else was asked for.
+    /// Of a log that was asked for since a time: what became of that. `None` from a server of
+    /// before, which sends all that else was asked for.
     #[must_use]
     pub fn log_since(&self) -> Option<LogSince> {
         let header = |name: &'static str| self.0.headers().get(name)?.to_str().ok();
@@ -145,8 +148,8 @@ impl Client {
         self.get("/v1/workflows", &[("limit", limit.to_string())]).await
     }
 
-    /// A list of workflows: those that are not over, all of them, and then those that are. A server of
-    /// before ignores all but `limit`; its rows have no [`WorkflowSummary::status`].
+    /// A list of workflows: those that are not over, all of them, and then those that are. A server
+    /// of before ignores all but `limit`; its rows have no [`WorkflowSummary::status`].
     ///
     /// # Errors
     /// As every request; 400 names what the server does not understand, and what it would.
@@ -181,9 +184,9 @@ impl Client {
         self.send_json(Method::POST, "/v1/workflows", start).await
     }
 
-    /// Hands a workflow in under a key: sent again within 24 hours, after an answer that never came,
-    /// it starts nothing and is answered with the same workflow. Where the connection breaks it is sent
-    /// again here, a few times.
+    /// Hands a workflow in under a key: sent again within 24 hours, after an answer that never
+    /// came, it starts nothing and is answered with the same workflow. Where the connection breaks
+    /// it is sent again here, a few times.
     ///
     /// # Errors
     /// As [`Client::start_workflow`]; 409 if the key was used for another request, 410 if the
@@ -296,8 +299,8 @@ impl Client {
         self.get(&of_workflow(id, &["why"])?, &[]).await
     }
 
-    /// Why a job of a workflow does not begin, and what it waits for doesn't. A server of before tells
-    /// it of all jobs.
+    /// Why a job of a workflow does not begin, and what it waits for doesn't. A server of before
+    /// tells it of all jobs.
     ///
     /// # Errors
     /// As every request; 404 if the workflow has no such job.
@@ -319,8 +322,8 @@ impl Client {
         self.get(&of_workflow(id, &["events"])?, &query).await
     }
 
-    /// Attempts of tasks by stage, task and attempt; of one stage, or of all; at most `limit`, in as
-    /// many pages as the server makes of them.
+    /// Attempts of tasks by stage, task and attempt; of one stage, or of all; at most `limit`, in
+    /// as many pages as the server makes of them.
     ///
     /// # Errors
     /// As every request.

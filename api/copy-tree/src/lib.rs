@@ -1,16 +1,18 @@
-//! A file or directory as a stream, and back: what `bedplate workflow cp` carries. Used at both ends: by the command line on the
-//! user's files and by the substrate on a job's, as the job's user in its container. Neither end trusts the other.
+//! A file or directory as a stream, and back: what `bedplate workflow cp` carries. Used at both
+//! ends: by the command line on the user's files and by the substrate on a job's, as the job's user
+//! in its container. Neither end trusts the other.
 //!
-//! The stream is tar (GNU) with a fixed name at the top, so that the receiver alone names what it gets, and a last entry, so
-//! that a stream which broke off between two files is not taken for whole:
+//! The stream is tar (GNU) with a fixed name at the top, so that the receiver alone names
+//! what it gets, and a last entry, so that a stream which broke off between two files is not
+//! taken for whole:
 //!
 //! ```text
 //! copy            the file, or the folder …
 //! copy/a/b        … and what is in it
 //! end             empty
 //! ```
-//! Files, directories and symbolic links travel, with mode and time of change. Owners do not: what is made belongs to who makes it.
-//! What does not travel is named in [`api::stream::Copied`].
+//! Files, directories and symbolic links travel, with mode and time of change. Owners do not: what
+//! is made belongs to who makes it. What does not travel is named in [`api::stream::Copied`].
 
 mod error;
 mod pack;
@@ -28,7 +30,8 @@ const TOP: &str = "copy";
 /// Name of the last entry.
 const END: &str = "end";
 
-/// Deepest directory in a directory: paths stay below the kernel's longest, and no tree costs all of the stack.
+/// Deepest directory in a directory: paths stay below the kernel's longest, and no tree costs
+/// all of the stack.
 const MAX_DEPTH: usize = 128;
 
 /// Longest path or target of a link, bytes (`PATH_MAX` of the kernel).

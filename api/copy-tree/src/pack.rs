@@ -31,7 +31,8 @@ const OPEN: OFlags = OFlags::RDONLY.union(OFlags::NOFOLLOW).union(OFlags::CLOEXE
 pub struct Limits {
     /// Files, directories and links below it; with more, the copy fails.
     pub entries: usize,
-    /// Deepest directory in it, at most 128: each is an open descriptor. What is deeper is left out.
+    /// Deepest directory in it, at most 128: each is an open descriptor. What is
+    /// deeper is left out.
     pub depth: usize,
 }
 
@@ -40,8 +41,9 @@ impl Limits {
     pub const WIDEST: Self = Self { entries: usize::MAX, depth: MAX_DEPTH };
 }
 
-/// Writes what is at `source` to `out`. A link at `source` itself is followed; links below are copied as links. Directories of
-/// other file systems (`/proc`, volumes below a copied `/`) are left out.
+/// Writes what is at `source` to `out`. A link at `source` itself is followed; links below
+/// are copied as links. Directories of other file systems (`/proc`, volumes below a copied
+/// `/`) are left out.
 ///
 /// # Errors
 /// [`CopyError`]: something cannot be read, or `out` takes no more. The stream has no end then.
@@ -71,8 +73,9 @@ pub fn pack(source: &Path, out: impl Write) -> Result<Copied, CopyError> {
     packing.end()
 }
 
-/// Writes an open directory to `out`, as [`pack`] does. Each step goes from a directory that is open to a name in it, and follows no
-/// link: whoever writes to it meanwhile leads nowhere else. `shown`: its path, for people.
+/// Writes an open directory to `out`, as [`pack`] does. Each step goes from a directory that is
+/// open to a name in it, and follows no link: whoever writes to it meanwhile leads nowhere else.
+/// `shown`: its path, for people.
 ///
 /// # Errors
 /// As of [`pack`], and [`CopyError::TooMany`]: it holds more than `limits` allow.
@@ -151,8 +154,8 @@ impl<'a, W: Write> Packing<'a, W> {
         Ok(())
     }
 
-    /// What a directory holds, in order. Counted here and not as it is packed: the names of one directory
-    /// are in memory at once.
+    /// What a directory holds, in order. Counted here and not as it is packed: the names of one
+    /// directory are in memory at once.
     fn names(&mut self, directory: &OwnedFd, path: &Path) -> Result<Vec<OsString>, CopyError> {
         let fail = |errno| CopyError::step("read the directory", path, errno);
         let mut names: Vec<OsString> = Vec::new();

@@ -1,5 +1,6 @@
-//! From the stream to files. Whatever the stream says, nothing is written outside of the place for it: names are single names,
-//! directories are opened below the place without any link (`openat2(2)`), and no link is made that leads out of what is copied.
+//! From the stream to files. Whatever the stream says, nothing is written outside of the place for
+//! it: names are single names, directories are opened below the place without any link
+//! (`openat2(2)`), and no link is made that leads out of what is copied.
 
 use std::{
     ffi::{OsStr, OsString},
@@ -21,7 +22,8 @@ use tar::{Archive, Entry, EntryType};
 
 use crate::{CopyError, END, MAX_DEPTH, MAX_PATH_BYTES, TOP, skip};
 
-/// Directories of one copy: their modes are set when all that is in them is there, so they are remembered.
+/// Directories of one copy: their modes are set when all that is in them is there, so they
+/// are remembered.
 const MAX_DIRECTORIES: usize = 1_000_000;
 
 /// Where a copy goes.
@@ -32,7 +34,8 @@ pub struct Target {
 }
 
 impl Target {
-    /// As `cp -r` has it: into `path` under `name` if that is a directory, else `path` is the new name.
+    /// As `cp -r` has it: into `path` under `name` if that is a directory, else `path`
+    /// is the new name.
     ///
     /// # Errors
     /// [`CopyError::Target`]: there is no directory for it.
@@ -330,7 +333,8 @@ impl Unpacking<'_> {
         Ok(())
     }
 
-    /// Modes and times of directories, the innermost first: one that is closed to its owner is closed at last.
+    /// Modes and times of directories, the innermost first: one that is closed to its owner is
+    /// closed at last.
     fn finish(self) -> Result<Copied, CopyError> {
         for CreatedDirectory { path, mode, mtime } in self.made.iter().rev() {
             let directory = self.open_directory(path)?;
@@ -340,8 +344,8 @@ impl Unpacking<'_> {
     }
 }
 
-/// Whether a link at `depth` directories below the top may lead out of it. `..` counts only in front: behind a name that is a link
-/// itself it would lead elsewhere than the text says.
+/// Whether a link at `depth` directories below the top may lead out of it. `..` counts only in
+/// front: behind a name that is a link itself it would lead elsewhere than the text says.
 fn leads_out(target: &[u8], depth: usize) -> bool {
     if target.is_empty()
         || target.starts_with(b"/")

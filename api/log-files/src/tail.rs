@@ -7,13 +7,13 @@ use super::{extent, read, retry_while_deleting};
 /// Bytes that are looked through at a time.
 const BLOCK_BYTES: u64 = 64 << 10;
 
-/// Bytes before an offset in which the beginning of its line is looked for: whoever writes without line
-/// ends costs no more.
+/// Bytes before an offset in which the beginning of its line is looked for: whoever writes without
+/// line ends costs no more.
 const MAX_LOOK_BYTES: u64 = 1 << 20;
 
-/// The offset from which on the log whose head is at `path` has its last `lines` lines, as it is now;
-/// its end for 0, its beginning if it has fewer. Lines are counted in what is kept. A newline at the
-/// very end begins no line of its own.
+/// The offset from which on the log whose head is at `path` has its last `lines` lines, as it is
+/// now; its end for 0, its beginning if it has fewer. Lines are counted in what is kept. A newline
+/// at the very end begins no line of its own.
 ///
 /// The log is gone through backwards, at most all that is kept of it, a block at a time.
 ///
@@ -54,9 +54,9 @@ fn look_back(path: &Path, lines: u64) -> io::Result<Option<u64>> {
     Ok(Some(at))
 }
 
-/// Where the line begins in which `offset` is, on the log whose head is at `path`; at a line end, behind
-/// it. Of a line whose beginning is left out, where what is kept of it begins; of one whose beginning is
-/// not within [`MAX_LOOK_BYTES`], and in a gap, the offset itself.
+/// Where the line begins in which `offset` is, on the log whose head is at `path`; at a line end,
+/// behind it. Of a line whose beginning is left out, where what is kept of it begins; of one whose
+/// beginning is not within [`MAX_LOOK_BYTES`], and in a gap, the offset itself.
 ///
 /// # Errors
 /// As [`last_lines`].

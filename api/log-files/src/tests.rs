@@ -154,8 +154,8 @@ fn a_log_becomes_shorter_and_longer_with_its_limits() {
 }
 
 proptest! {
-    /// Whatever is written, left out and interrupted, and however limits change: what is read is what
-    /// was written there, there is one gap at most, and the files are bounded.
+    /// Whatever is written, left out and interrupted, and however limits change: what is read is
+    /// what was written there, there is one gap at most, and the files are bounded.
     #[test]
     fn what_is_read_was_written(
         steps in proptest::collection::vec((1_usize..400, 0_u8..9), 1..60),

@@ -65,8 +65,8 @@ impl Writer {
     }
 
     /// As [`Self::open`], when no other writer of this kind has it. What it writes is for a machine
-    /// that may crash: a file is on disk before the next one begins, so that nothing is lost but the
-    /// end of the log.
+    /// that may crash: a file is on disk before the next one begins, so that nothing is lost but
+    /// the end of the log.
     ///
     /// # Errors
     /// The file system's.
@@ -103,8 +103,8 @@ impl Writer {
         Ok(writer)
     }
 
-    /// Keeps more or less from now on. What the tail has past its new limit goes at once, but for the
-    /// segment that is written, which goes when the next one begins; the head stays.
+    /// Keeps more or less from now on. What the tail has past its new limit goes at once, but for
+    /// the segment that is written, which goes when the next one begins; the head stays.
     pub fn set_limits(&mut self, limits: Limits) {
         self.limits = limits;
         while self.tail_bytes() > self.limits.tail && self.drop_oldest() {}
@@ -158,7 +158,8 @@ impl Writer {
         Ok(())
     }
 
-    /// Makes room by deleting the oldest segment. `false` if there is none but that which is written.
+    /// Makes room by deleting the oldest segment. `false` if there is none but that
+    /// which is written.
     pub fn drop_oldest(&mut self) -> bool {
         if self.segments.len() < 2 {
             return false;

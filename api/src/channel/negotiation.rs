@@ -46,7 +46,8 @@ pub enum Capability {
     /// What happens in a run before its end is told with [`super::FromAgent::RunNews`].
     RunNews,
     /// Attempts of several members: the agent prepares a run and starts its process when the server
-    /// says [`super::FromServer::ReleaseRun`]; before, it reports [`crate::run::RunState::Prepared`].
+    /// says [`super::FromServer::ReleaseRun`]; before, it reports
+    /// [`crate::run::RunState::Prepared`].
     Attempts,
     /// The state [`crate::run::RunState::Ready`] of a run is understood.
     Ready,

@@ -192,8 +192,8 @@ fn server_messages() -> Vec<FromServer> {
     messages
 }
 
-/// Calls `change` on a copy of `tree` for each of its nodes, with the key it is under, and gives the
-/// copies that it changed.
+/// Calls `change` on a copy of `tree` for each of its nodes, with the key it is under, and gives
+/// the copies that it changed.
 fn mutations(tree: &Value, change: &dyn Fn(&str, &mut Value) -> bool) -> Vec<Value> {
     fn paths(tree: &Value, key: &str, at: String, all: &mut Vec<(String, String)>) {
         all.push((at.clone(), key.to_owned()));

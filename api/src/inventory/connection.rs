@@ -1,11 +1,12 @@
-//! How near two devices are to each other, in the words of `nvidia-smi topo -m`: what a job that gets a GPU and a network
-//! adapter wants to be small.
+//! How near two devices are to each other, in the words of `nvidia-smi topo -m`: what a job that
+//! gets a GPU and a network adapter wants to be small.
 
 use std::fmt;
 
 use super::Inventory;
 
-/// Most bridges above a device that are looked at: PCI has 256 buses, and a report may lie about its parents.
+/// Most bridges above a device that are looked at: PCI has 256 buses, and a report may lie
+/// about its parents.
 const MAX_BRIDGES: usize = 256;
 
 /// What is between two devices, the nearest first. `NVLink` counts as nearer than any PCI way.
@@ -42,8 +43,8 @@ impl fmt::Display for Connection {
     }
 }
 
-/// How near the devices at two PCI addresses are. Of addresses that the inventory does not have, it knows only whether they
-/// are the same and which bus they are on.
+/// How near the devices at two PCI addresses are. Of addresses that the inventory does not have, it
+/// knows only whether they are the same and which bus they are on.
 #[must_use]
 pub fn connection(inventory: &Inventory, pci_a: &str, pci_b: &str) -> Connection {
     if pci_a == pci_b {
@@ -217,7 +218,8 @@ mod tests {
         assert_eq!(matrix(&inventory, &all), expected);
     }
 
-    /// A quarter of a DGX A100: two GPUs below one switch, two adapters below another, both below a third.
+    /// A quarter of a DGX A100: two GPUs below one switch, two adapters below another,
+    /// both below a third.
     #[test]
     fn switches_below_switches_are_farther() {
         let inventory = machine(&[
@@ -238,7 +240,8 @@ mod tests {
         assert_eq!(matrix(&inventory, &["0000:07:00.0", "0000:0f:00.0", "0000:0c:00.0"]), expected);
     }
 
-    /// Adapters with two ports, each card on a root port of its own, as four GPUs are; of two host bridges in each of two nodes.
+    /// Adapters with two ports, each card on a root port of its own, as four GPUs are; of two host
+    /// bridges in each of two nodes.
     #[test]
     fn cards_on_root_ports() {
         let inventory = machine(&[

@@ -2,18 +2,19 @@
 
 use serde::{Deserialize, Serialize};
 
-/// Something of a node's hardware that is not well *now*. It goes away when it is well again; that it came and went is in
-/// the node's history.
+/// Something of a node's hardware that is not well *now*. It goes away when it is well again; that
+/// it came and went is in the node's history.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(rename_all = "kebab-case")]
 pub struct Fault {
     /// Severity of the fault.
     pub level: FaultLevel,
-    /// What is not well: `nic lan0`, `disk nvme0n1`, `gpu 0000:3b:00.0`, `memory`, `infiniband mlx5_0 port 1`.
+    /// What is not well: `nic lan0`, `disk nvme0n1`, `gpu 0000:3b:00.0`, `memory`,
+    /// `infiniband mlx5_0 port 1`.
     pub subject: String,
-    /// What is wrong with it. Without counters or other values that change by themselves: two faults with the same
-    /// subject and message are the same fault.
+    /// What is wrong with it. Without counters or other values that change by themselves: two
+    /// faults with the same subject and message are the same fault.
     pub message: String,
 }
 

@@ -14,7 +14,8 @@ pub struct Answer {
     pub columns: Vec<String>,
     /// The nodes, by name.
     pub nodes: Vec<Answered>,
-    /// Nodes of which it cannot be said, mostly because they do not tell what the expression asks for.
+    /// Nodes of which it cannot be said, mostly because they do not tell what the
+    /// expression asks for.
     pub unclear: Vec<Unclear>,
 }
 

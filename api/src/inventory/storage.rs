@@ -43,7 +43,8 @@ pub struct Disk {
     pub partitions: Vec<Partition>,
 }
 
-/// What a disk tells of its health: the SMART log of NVMe (NVM Express Base Specification, log page 02h), the counters of SCSI.
+/// What a disk tells of its health: the SMART log of NVMe (NVM Express Base Specification, log page
+/// 02h), the counters of SCSI.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(rename_all = "kebab-case", default)]

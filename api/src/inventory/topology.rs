@@ -29,7 +29,8 @@ pub struct Topology {
     pub dies: Vec<Die>,
     /// NUMA nodes.
     pub numa_nodes: Vec<NumaNode>,
-    /// Distances between NUMA nodes as the firmware tells (10 = local): a row for each of `numa_nodes`, in their order.
+    /// Distances between NUMA nodes as the firmware tells (10 = local): a row for each of
+    /// `numa_nodes`, in their order.
     pub distances: Vec<Vec<u32>>,
     /// Caches of the processors.
     pub caches: Vec<Cache>,
@@ -76,10 +77,11 @@ pub struct NumaNode {
     pub index: u32,
     /// Size of its local memory, bytes.
     pub memory_bytes: u64,
-    /// PUs that are in it, as the kernel tells; none for memory alone (CXL, HBM in flat mode, GPU memory).
+    /// PUs that are in it, as the kernel tells; none for memory alone (CXL, HBM in flat
+    /// mode, GPU memory).
     pub pus: Vec<u32>,
-    /// What memory it is, where there are several kinds, as hwloc or its driver tells or its bandwidth suggests: `DRAM`,
-    /// `HBM`, `GPUMemory`, `CXL-DRAM`, `NVM`.
+    /// What memory it is, where there are several kinds, as hwloc or its driver tells or its
+    /// bandwidth suggests: `DRAM`, `HBM`, `GPUMemory`, `CXL-DRAM`, `NVM`.
     pub kind: Option<String>,
     /// The kernel's memory tier, the fastest has the lowest number.
     pub tier: Option<u32>,

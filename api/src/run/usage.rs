@@ -16,10 +16,12 @@ pub struct Usage {
     /// Read from block devices, bytes; by a transfer, what it sent of its volume in all its tries.
     #[serde(default)]
     pub read_bytes: u64,
-    /// Written to block devices, bytes; by a transfer, what it wrote into its volume in all its tries.
+    /// Written to block devices, bytes; by a transfer, what it wrote into its volume
+    /// in all its tries.
     #[serde(default)]
     pub written_bytes: u64,
-    /// Time that one process or more waited for a processor, microseconds (kernel: `Documentation/accounting/psi.rst`).
+    /// Time that one process or more waited for a processor, microseconds (kernel:
+    /// `Documentation/accounting/psi.rst`).
     #[serde(default)]
     pub cpu_wait_micros: u64,
     /// The same for memory.

@@ -5,7 +5,8 @@ use serde::{Deserialize, Serialize};
 /// Declares [`EventKind`] with the word of each kind.
 macro_rules! event_kinds {
     ($($(#[$doc:meta])* $kind:ident = $word:literal,)*) => {
-        /// What a [`WorkflowEvent`](super::WorkflowEvent) is about. On the wire and in the database it is its word.
+        /// What a [`WorkflowEvent`](super::WorkflowEvent) is about. On the wire and in the database
+        /// it is its word.
         #[derive(Debug, Clone, PartialEq, Eq, Hash)]
         pub enum EventKind {
             $($(#[$doc])* $kind,)*

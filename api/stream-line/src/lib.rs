@@ -1,9 +1,10 @@
-//! The WebSocket of a stream, as both of its ends have it: the client and the node. What is said over it:
-//! [`api::stream`].
+//! The WebSocket of a stream, as both of its ends have it: the client and the node. What is said
+//! over it: [`api::stream`].
 //!
-//! [`StreamSocket::next`] moves everything: it sends what is queued and hears what comes, both at once, so that two ends which send to
-//! each other never wait for each other. Its owner calls it in every turn of its loop, sends within [`StreamSocket::room`] and tells what
-//! has gone on ([`StreamSocket::took`]).
+//! [`StreamSocket::next`] moves everything: it sends what is queued and hears what comes, both at
+//! once, so that two ends which send to each other never wait for each other. Its owner calls it in
+//! every turn of its loop, sends within [`StreamSocket::room`] and tells what has gone on
+//! ([`StreamSocket::took`]).
 
 use std::{
     collections::VecDeque,

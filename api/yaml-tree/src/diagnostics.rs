@@ -1,5 +1,5 @@
-//! Mistakes of a document: as many as a person reads, the others counted. Filled by [`crate::walk`] and
-//! by those who check what it found right.
+//! Mistakes of a document: as many as a person reads, the others counted. Filled by [`crate::walk`]
+//! and by those who check what it found right.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -36,7 +36,8 @@ impl Diagnostics {
         self.add_with(at, path, || (message.into(), hint));
     }
 
-    /// [`Self::add`] where message and hint cost something: they are not made for what is only counted.
+    /// [`Self::add`] where message and hint cost something: they are not made for what
+    /// is only counted.
     pub fn add_with(
         &mut self,
         at: Location,
@@ -58,7 +59,8 @@ impl Diagnostics {
         });
     }
 
-    /// Refuses every second use of a key. Returns whether `key` is the first one of its name in `seen`.
+    /// Refuses every second use of a key. Returns whether `key` is the first one of its
+    /// name in `seen`.
     pub fn first_use<'a>(
         &mut self,
         seen: &mut BTreeMap<&'a str, Location>,

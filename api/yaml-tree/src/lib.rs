@@ -1,5 +1,6 @@
-//! YAML documents that people write, as trees whose every node knows its line and column, and the hint for a mistyped
-//! word. Used by all who read such documents: `provisioner`, `document`, and the configuration in `bedplate`.
+//! YAML documents that people write, as trees whose every node knows its line and column, and the
+//! hint for a mistyped word. Used by all who read such documents: `provisioner`, `document`, and
+//! the configuration in `bedplate`.
 //!
 //! Pure (ring 0). Why not `serde` alone: `docs/decisions/0004-yaml-locations.md`.
 

@@ -1,5 +1,5 @@
-//! Where the values of paths begin: [`crate::find`] for many paths in one tree, without a look at all
-//! keys for each.
+//! Where the values of paths begin: [`crate::find`] for many paths in one tree, without a look at
+//! all keys for each.
 
 use std::{
     cell::{Cell, RefCell},

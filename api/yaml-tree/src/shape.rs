@@ -1,6 +1,7 @@
 //! The shape of a document, and the walk that holds a tree against it and finds every mistake.
 //!
-//! A table of shapes says again what types say, because a decoder stops at its first error; tests hold the two together.
+//! A table of shapes says again what types say, because a decoder stops at its first error; tests
+//! hold the two together.
 
 use std::{collections::BTreeMap, fmt};
 
@@ -98,7 +99,8 @@ impl fmt::Display for Path<'_> {
     }
 }
 
-/// Holds a tree against a shape. What is right comes back as JSON; what is wrong is left out and noted.
+/// Holds a tree against a shape. What is right comes back as JSON; what is wrong is
+/// left out and noted.
 pub fn walk(
     tree: &Tree,
     shape: &Shape,
@@ -219,8 +221,8 @@ fn object(
     value
 }
 
-/// Walks the entries of a map; `shape_of` says what the value of a key must be, or notes why the key is wrong.
-/// A null value counts as a key that is not there.
+/// Walks the entries of a map; `shape_of` says what the value of a key must be, or notes why the
+/// key is wrong. A null value counts as a key that is not there.
 fn entries(
     tree: &Tree,
     path: Path<'_>,
@@ -275,8 +277,8 @@ fn kind_of(kind: &Kind) -> &'static str {
     }
 }
 
-/// Where the value of a field begins, or the nearest value around it. Keys may hold dots (`eth0.7`), so the longest
-/// key that fits is taken.
+/// Where the value of a field begins, or the nearest value around it. Keys may hold dots
+/// (`eth0.7`), so the longest key that fits is taken.
 #[must_use]
 pub fn find(tree: &Tree, field: &str) -> Option<Location> {
     let field = field.strip_prefix('.').unwrap_or(field);

@@ -1,6 +1,7 @@
 //! "Did you mean …": the known word nearest to a mistyped one.
 
-/// Longest word that is compared, characters: no word of ours is longer, and no name that people type.
+/// Longest word that is compared, characters: no word of ours is longer, and no name
+/// that people type.
 const MAX_WORD_CHARS: usize = 64;
 
 /// Candidates that are looked at for one word. Of more names than these the nearest is not looked

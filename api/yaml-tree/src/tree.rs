@@ -1,7 +1,7 @@
 //! A YAML document as a tree whose every node knows its line and column.
 //!
-//! Built from the events of `granit-parser`, the parser under `serde-saphyr`; why not from `serde-saphyr` itself:
-//! `docs/decisions/0004-yaml-locations.md`.
+//! Built from the events of `granit-parser`, the parser under `serde-saphyr`; why not from
+//! `serde-saphyr` itself: `docs/decisions/0004-yaml-locations.md`.
 //!
 //! An alias (`*name`) becomes a copy of what its anchor (`&name`) is at, with the lines of the
 //! anchor: a mistake in it is told where it is written. A merge key (`<<: *name`) adds the entries
@@ -104,8 +104,8 @@ impl From<ScanError> for Unreadable {
 /// Reads a text that holds at most one document; `None` where it is empty.
 ///
 /// # Errors
-/// [`Unreadable`] for what is no YAML, for tags, keys that are not scalars, a second document, and for
-/// aliases that copy too much or merge what is no map.
+/// [`Unreadable`] for what is no YAML, for tags, keys that are not scalars, a second document, and
+/// for aliases that copy too much or merge what is no map.
 pub fn parse(text: &str) -> Result<Option<Tree>, Unreadable> {
     let mut reader = Reader {
         parser: Parser::new_from_str(text),

@@ -1,7 +1,7 @@
 //! `audit`: the log of all changes, and what it proves.
 //!
-//! The chain is checked here and not by the server: what is believed is what the rows themselves say, and heads that
-//! somebody kept elsewhere.
+//! The chain is checked here and not by the server: what is believed is what the rows themselves
+//! say, and heads that somebody kept elsewhere.
 
 mod verify;
 
@@ -80,8 +80,8 @@ Exit status: 0 the log holds, 1 it does not, or cannot be read."
         /// File with heads; lines that are not heads are ignored. May be given more than once.
         #[arg(long, value_name = "FILE")]
         head: Vec<PathBuf>,
-        /// Public key that must have signed them [default: the server's, as it says now]. May be given
-        /// more than once.
+        /// Public key that must have signed them [default: the server's, as it says now]. May be
+        /// given more than once.
         #[arg(long, value_name = "HEX", value_parser = public_key)]
         key: Vec<String>,
     },

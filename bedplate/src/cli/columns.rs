@@ -1,6 +1,6 @@
 //! The columns of every kind of thing as CSV: paths through its JSON, in one place and fixed.
-//! Columns may be added at the end; none goes away and none changes its place. A test of `cli::tests`
-//! writes them into `docs/reference/output.md`.
+//! Columns may be added at the end; none goes away and none changes its place. A test of
+//! `cli::tests` writes them into `docs/reference/output.md`.
 
 use api::{
     access::{AuditEntry, AuditHead, CreatedToken, Token, User, Whoami},

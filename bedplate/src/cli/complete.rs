@@ -1,4 +1,5 @@
-//! Completion: the script for a shell, and the names that it asks this program for while somebody types.
+//! Completion: the script for a shell, and the names that it asks this program for while
+//! somebody types.
 
 use std::{ffi::OsStr, time::Duration};
 
@@ -128,7 +129,8 @@ pub(super) fn places(current: &OsStr) -> Vec<CompletionCandidate> {
     places
 }
 
-/// Asks the server of the usual context. Whatever fails, there are no completions: a shell has no place for errors.
+/// Asks the server of the usual context. Whatever fails, there are no completions: a shell has no
+/// place for errors.
 fn ask<F>(current: &OsStr, names: impl FnOnce(Client) -> F) -> Vec<CompletionCandidate>
 where
     F: Future<Output = Result<Vec<String>, ClientError>>,
@@ -137,7 +139,8 @@ where
         std::env::var_os("BEDPLATE_CONTEXT").filter(|path| !path.is_empty()).map(Into::into);
     let session = Session::new(context, Stdout::new(None));
     let Ok(context) = session.context() else { return Vec::new() };
-    // Not the session's client, which would tell of a token that ends soon, on the line that is typed.
+    // Not the session's client, which would tell of a token that ends soon, on the
+    // line that is typed.
     let (Ok(client), Ok(runtime)) = (Client::new(&context), super::runtime()) else {
         return Vec::new();
     };

@@ -230,7 +230,8 @@ fn write_private(directory: &Path, path: &Path, text: &str) -> anyhow::Result<()
     fs::rename(&draft, path).with_context(failed)
 }
 
-/// Makes the person's own context a link to `path`. A file that is no link is not replaced: it may be the only copy.
+/// Makes the person's own context a link to `path`. A file that is no link is not replaced: it may
+/// be the only copy.
 fn link(own: &Path, path: &Path) -> anyhow::Result<()> {
     if own.symlink_metadata().is_ok_and(|facts| !facts.is_symlink()) {
         bail!(

@@ -1,4 +1,5 @@
-//! How failures end: `error: …` with its causes on one line, a hint where there is one, and an exit status.
+//! How failures end: `error: …` with its causes on one line, a hint where there is one, and
+//! an exit status.
 
 use std::{io, process::ExitCode};
 

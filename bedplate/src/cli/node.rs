@@ -67,7 +67,8 @@ Examples:
         #[arg(long)]
         show_labels: bool,
     },
-    /// Show nodes: what they are doing, and every value with where it comes from; or their hardware, or their history.
+    /// Show nodes: what they are doing, and every value with where it comes from; or their
+    /// hardware, or their history.
     #[command(after_help = "Examples:
   bedplate node show n1 --topology
   bedplate node show n1 --topology --xml > n1.xml && lstopo -i n1.xml
@@ -165,7 +166,8 @@ seconds: `bedplate node history NODE` shows its version, or why it was not upgra
         #[command(flatten)]
         nodes: Nodes,
     },
-    /// Allow nodes to enrol once more, after a misused boot token or for a boot that the server does not expect.
+    /// Allow nodes to enrol once more, after a misused boot token or for a boot that the server
+    /// does not expect.
     Arm {
         #[command(flatten)]
         nodes: Nodes,

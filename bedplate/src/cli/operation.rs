@@ -1,4 +1,5 @@
-//! `operation`: long operations, and following one with progress bars, or with lines where there is no terminal.
+//! `operation`: long operations, and following one with progress bars, or with lines where there
+//! is no terminal.
 
 pub(super) mod progress;
 

@@ -4,11 +4,11 @@
 //! and CSV prints the columns of its kind ([`Rows`]). With one of the three nothing else goes to
 //! standard output: what is for people goes to standard error.
 //!
-//! What is for people may hold text of nodes, jobs, images and other users. Here is the one place that
-//! sees to it that none of it does anything to a terminal or passes for a line of ours
-//! ([`api::visible`]). What is for programs holds the data as it is: JSON escapes such characters, YAML
-//! and CSV show them only where standard output is a terminal. What a user asked for as bytes (the log
-//! of a job, a session in it) is nobody's to change: [`print_bytes`].
+//! What is for people may hold text of nodes, jobs, images and other users. Here is the one place
+//! that sees to it that none of it does anything to a terminal or passes for a line of ours
+//! ([`api::visible`]). What is for programs holds the data as it is: JSON escapes such characters,
+//! YAML and CSV show them only where standard output is a terminal. What a user asked for as bytes
+//! (the log of a job, a session in it) is nobody's to change: [`print_bytes`].
 
 use std::{
     borrow::Cow,
@@ -225,7 +225,8 @@ pub(super) fn print(text: &str) -> anyhow::Result<()> {
     print_bytes(screen(text, has_color()).as_bytes())
 }
 
-/// Prints text for programs, as it is. A person who looks at it on a terminal is shown what is hidden.
+/// Prints text for programs, as it is. A person who looks at it on a terminal is shown
+/// what is hidden.
 pub(super) fn print_data(text: &str) -> anyhow::Result<()> {
     let text = if io::stdout().is_terminal() { data_on_screen(text) } else { Cow::Borrowed(text) };
     print_bytes(text.as_bytes())
@@ -236,8 +237,9 @@ fn has_color() -> bool {
     io::stdout().is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty())
 }
 
-/// Text for people as it may go to a terminal: of all controls only line feeds, tabs and, with colours,
-/// those that change the look of text (SGR, ECMA-48 section 8.3.117), which tables are made with.
+/// Text for people as it may go to a terminal: of all controls only line feeds, tabs and,
+/// with colours, those that change the look of text (SGR, ECMA-48 section 8.3.117), which
+/// tables are made with.
 fn screen(text: &str, color: bool) -> Cow<'_, str> {
     if !color || !text.contains(CONTROL) {
         return visible::lines(text);
@@ -275,8 +277,8 @@ fn data_on_screen(text: &str) -> Cow<'_, str> {
     Cow::Owned(lines.join("\r\n"))
 }
 
-/// JSON with what is hidden escaped: the same value. Encoders escape some of it only (RFC 8259 section
-/// 7), and outside of strings there is none.
+/// JSON with what is hidden escaped: the same value. Encoders escape some of it only (RFC 8259
+/// section 7), and outside of strings there is none.
 fn escape_json(json: String) -> String {
     let is_hidden = |character: char| visible::is_hidden(character) && !matches!(character, '\n');
     if !json.contains(is_hidden) {

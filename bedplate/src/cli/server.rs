@@ -1,5 +1,5 @@
-//! `server`: runs the server, checks its configuration, gives its files to its user, and looks after its certificates
-//! and its admin.
+//! `server`: runs the server, checks its configuration, gives its files to its user, and looks
+//! after its certificates and its admin.
 
 use std::{
     net::{IpAddr, Ipv4Addr, SocketAddr},
@@ -26,7 +26,8 @@ use super::{
 
 mod ca;
 
-/// Where the REST port is, if neither the configuration nor an earlier admin.yaml tells: the default.
+/// Where the REST port is, if neither the configuration nor an earlier admin.yaml
+/// tells: the default.
 const DEFAULT_API: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 9470);
 
 /// Run the server until SIGTERM or SIGINT; it logs to standard error.
@@ -66,7 +67,8 @@ Exit status: 0 if the configuration has no errors, otherwise 1."
         #[arg(long)]
         deep: bool,
     },
-    /// List what needs an admin's attention: tokens that never expire, tokens and certificates that expire soon.
+    /// List what needs an admin's attention: tokens that never expire, tokens and certificates
+    /// that expire soon.
     Alarms,
     /// The certificate authority and the certificates of the server.
     #[command(subcommand)]
@@ -86,7 +88,8 @@ Examples:
         #[arg(long, value_name = "DIR")]
         state_dir: Option<PathBuf>,
     },
-    /// Accept a cut of the audit log whose key was lost, so that its alarm ends. Requires root and a stopped server.
+    /// Accept a cut of the audit log whose key was lost, so that its alarm ends. Requires root and
+    /// a stopped server.
     #[command(
         after_help = "If `audit.key` is lost after lines of the audit log were removed (audit.keep-days, audit.max-gib), nothing proves
 that the server removed them: the alarm audit-log-broken is raised, and no further line is removed. Restore

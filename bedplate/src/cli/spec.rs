@@ -1,6 +1,7 @@
 //! The flags that say what is wanted of nodes, for `node add`, `node set` and `profile set`.
 //!
-//! They become a JSON merge patch (RFC 7396) on a specification; `--unset` becomes `null`. A list is given whole.
+//! They become a JSON merge patch (RFC 7396) on a specification; `--unset` becomes `null`. A list
+//! is given whole.
 
 mod field;
 mod interface;
@@ -46,13 +47,15 @@ pub(super) struct SpecFlags {
     /// Limit of what a node can write to its root, in RAM: 20% or 4GiB [default: 50%].
     #[arg(long, value_name = "SIZE")]
     writable_size: Option<String>,
-    /// Interface that --mac, --address, --gateway and --mtu are about [default: the only one there is, else lan0].
+    /// Interface that --mac, --address, --gateway and --mtu are about [default: the only one there
+    /// is, else lan0].
     #[arg(long = "on", value_name = "INTERFACE")]
     interface: Option<String>,
     /// MAC address; the node is recognised by it.
     #[arg(long)]
     mac: Option<MacAddr>,
-    /// Address with prefix length, such as 10.1.0.11/24. With several nodes it counts up from the first.
+    /// Address with prefix length, such as 10.1.0.11/24. With several nodes it counts up
+    /// from the first.
     #[arg(long, value_name = "ADDRESS/LENGTH", value_parser = network_address)]
     address: Option<IpNet>,
     /// Default gateway.
@@ -61,8 +64,8 @@ pub(super) struct SpecFlags {
     /// Maximum transmission unit in bytes.
     #[arg(long, value_name = "BYTES")]
     mtu: Option<u32>,
-    /// A further interface: NAME:KEY=VALUE,… with keys mac, address, gateway, mtu, vlan, parent, bond (its mode)
-    /// and members (joined by +). Repeat for several.
+    /// A further interface: NAME:KEY=VALUE,… with keys mac, address, gateway, mtu, vlan, parent,
+    /// bond (its mode) and members (joined by +). Repeat for several.
     #[arg(long = "interface", value_name = "NAME:KEY=VALUE,…")]
     interfaces: Vec<Interface>,
     /// Name server. Repeat for several.
@@ -77,13 +80,15 @@ pub(super) struct SpecFlags {
     /// Overlay kept up to date on the running node; `~NAME` removes one. Repeat for several.
     #[arg(long = "runtime-overlay", value_name = "NAME", add = ArgValueCompleter::new(complete::overlays))]
     runtime_overlays: Vec<String>,
-    /// Address of the baseboard management controller. With several nodes it counts up from the first.
+    /// Address of the baseboard management controller. With several nodes it counts up
+    /// from the first.
     #[arg(long, value_name = "ADDRESS")]
     bmc: Option<IpAddr>,
     /// Group that it belongs to. Repeat for several.
     #[arg(long = "group", value_name = "NAME")]
     groups: Vec<String>,
-    /// Label, which everybody reads and jobs can ask for; `~KEY` removes one that a profile brings. Repeat for several.
+    /// Label, which everybody reads and jobs can ask for; `~KEY` removes one that a profile brings.
+    /// Repeat for several.
     #[arg(long = "label", value_name = "KEY=VALUE", value_parser = label)]
     labels: Vec<(String, Option<String>)>,
     /// Value for templates, which only admins read. Repeat for several.
@@ -96,8 +101,8 @@ pub(super) struct SpecFlags {
 pub(super) struct ChangeFlags {
     #[command(flatten)]
     spec: SpecFlags,
-    /// Clear a field, such as `image`, `kernel-args`, `interfaces.lan1`, `interfaces.lan0.gateway` or `tags.rack`.
-    /// Repeat for several.
+    /// Clear a field, such as `image`, `kernel-args`, `interfaces.lan1`, `interfaces.lan0.gateway`
+    /// or `tags.rack`. Repeat for several.
     #[arg(long, value_name = "FIELD")]
     unset: Vec<Field>,
     /// Clear a label, as `--unset labels.KEY` does. Repeat for several.
@@ -194,7 +199,8 @@ impl SpecFlags {
 }
 
 impl ChangeFlags {
-    /// The merge patch. `present` are the specifications that it is for: they tell which interface is meant.
+    /// The merge patch. `present` are the specifications that it is for: they tell which
+    /// interface is meant.
     pub(super) fn patch(&self, present: &[&MachineSpec]) -> Result<Value, Usage> {
         let interface = match &self.spec.interface {
             Some(name) => name.as_str(),

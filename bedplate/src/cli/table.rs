@@ -89,8 +89,8 @@ impl Style {
     }
 }
 
-/// The phase of a node; `firmware?` and `lost,firmware?` where somebody fetched files in its name, which
-/// is no proof that it boots.
+/// The phase of a node; `firmware?` and `lost,firmware?` where somebody fetched files in its name,
+/// which is no proof that it boots.
 pub(super) fn phase_word(status: &NodeStatus) -> String {
     let phase = status.phase.as_str();
     match &status.unproven {

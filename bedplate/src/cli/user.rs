@@ -49,7 +49,8 @@ UID, GID and groups are those of the site's file systems. A user without a UID a
         name: String,
         #[command(flatten)]
         record: Record,
-        /// Limits for this user, separated by commas: a number, a size such as 20GiB, none, or default.
+        /// Limits for this user, separated by commas: a number, a size such as 20GiB,
+        /// none, or default.
         #[arg(long, value_name = "QUOTA=LIMIT,…", value_delimiter = ',')]
         quota: Vec<QuotaFlag>,
     },
@@ -58,8 +59,8 @@ UID, GID and groups are those of the site's file systems. A user without a UID a
         /// Name [default: the user of the context]; other users: admins only.
         name: Option<String>,
     },
-    /// Remove users with their tokens, sessions and workflows. Refused while a workflow of theirs has
-    /// not ended.
+    /// Remove users with their tokens, sessions and workflows. Refused while a workflow of
+    /// theirs has not ended.
     Delete {
         /// Their names.
         #[arg(required = true, value_name = "NAME")]

@@ -181,8 +181,8 @@ pub(super) struct Start {
     /// Start it as this user; for admins.
     #[arg(long = "as", value_name = "USER")]
     user: Option<String>,
-    /// Start it only once: within 24 hours, the same document with the same key prints the id of the
-    /// existing workflow. For scripts that retry.
+    /// Start it only once: within 24 hours, the same document with the same key prints the id of
+    /// the existing workflow. For scripts that retry.
     #[arg(long, value_name = "KEY")]
     idempotency_key: Option<String>,
     /// Follow it to its end and fetch its files.
@@ -337,8 +337,9 @@ async fn run_start(session: &Session, client: &Client, start: Start) -> anyhow::
     watch::run(session, client, &id, &start.destination).await
 }
 
-/// Status of the server's answer to who has used too many keys within a day, which names the header. Who only asks
-/// too fast gets it too, without: without a key the same document might be started twice.
+/// Status of the server's answer to who has used too many keys within a day, which names the
+/// header. Who only asks too fast gets it too, without: without a key the same document might
+/// be started twice.
 const TOO_MANY_KEYS: (u16, &str) = (429, "Idempotency-Key");
 
 /// Starts it under the user's key, else under one of its own: then it is sent again where the

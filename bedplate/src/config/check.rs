@@ -107,7 +107,8 @@ pub fn check(raw: &Raw, interfaces: &Interfaces) -> (Option<Checked>, Vec<Diagno
     (Some(checked), diagnostics)
 }
 
-/// The boot files, by the firmware of the client; those of Debian's ipxe package where none are named.
+/// The boot files, by the firmware of the client; those of Debian's ipxe package where
+/// none are named.
 fn firmware(raw: &Raw) -> FirmwareFiles {
     FirmwareFiles {
         bios: Some(path(raw.firmware_bios.as_ref(), "/usr/lib/ipxe/undionly.kpxe")),
@@ -116,7 +117,8 @@ fn firmware(raw: &Raw) -> FirmwareFiles {
     }
 }
 
-/// The addresses that nodes reach the server at: those that are written, or else those of its networks.
+/// The addresses that nodes reach the server at: those that are written, or else those
+/// of its networks.
 fn server_addresses(raw: &Raw, networks: &[Ipv4Net]) -> Vec<Ipv4Addr> {
     match raw.server_addresses.as_slice() {
         [] => networks.iter().map(Ipv4Net::addr).collect(),

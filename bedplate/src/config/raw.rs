@@ -46,9 +46,11 @@ pub struct Raw {
     pub state_dir: Option<Placed<String>>,
     /// `interfaces`: names of the network interfaces that nodes boot from.
     pub interfaces: Vec<Placed<String>>,
-    /// `server-addresses`: addresses that nodes reach this server at. Default: the IPv4 addresses of `interfaces`.
+    /// `server-addresses`: addresses that nodes reach this server at. Default: the IPv4 addresses
+    /// of `interfaces`.
     pub server_addresses: Vec<Placed<std::net::Ipv4Addr>>,
-    /// `announced-addresses`: further addresses that nodes are told to try; nothing listens there. Default: none.
+    /// `announced-addresses`: further addresses that nodes are told to try; nothing listens
+    /// there. Default: none.
     pub announced_addresses: Vec<Placed<std::net::Ipv4Addr>>,
     /// `server-names`: further DNS names for the server's certificate. Default: none.
     pub server_names: Vec<Placed<String>>,
@@ -58,13 +60,17 @@ pub struct Raw {
     pub api_certificate: Option<Placed<String>>,
     /// `api.key`: PEM, its private key. Default: none.
     pub api_key: Option<Placed<String>>,
-    /// `api.session-idle-seconds`: a browser's session ends after so long without a request. Default 43200, 12 hours.
+    /// `api.session-idle-seconds`: a browser's session ends after so long without a request.
+    /// Default 43200, 12 hours.
     pub session_idle_seconds: Option<Placed<u32>>,
-    /// `api.session-life-seconds`: a browser's session ends so long after it began. Default 604800, 7 days.
+    /// `api.session-life-seconds`: a browser's session ends so long after it began. Default
+    /// 604800, 7 days.
     pub session_life_seconds: Option<Placed<u32>>,
-    /// `api.token-days`: a token ends so many days after it was made, if nobody says otherwise. Default 90.
+    /// `api.token-days`: a token ends so many days after it was made, if nobody says
+    /// otherwise. Default 90.
     pub token_days: Option<Placed<u32>>,
-    /// `api.token-max-days`: no token lives longer that is made from now on, and none has no end. Default: no limit.
+    /// `api.token-max-days`: no token lives longer that is made from now on, and none has no end.
+    /// Default: no limit.
     pub token_max_days: Option<Placed<u32>>,
     /// `fleet.port`: enrolment and the nodes' channel, TLS. Default 9443.
     pub fleet_port: Option<Placed<u16>>,
@@ -96,7 +102,8 @@ pub struct Raw {
     pub site_overlays: Option<Placed<String>>,
     /// `jobs.log-mib`: how much is kept of the log of a job, here and on its node, MiB. Default 64.
     pub job_log_mib: Option<Placed<u32>>,
-    /// `jobs.volume-gib`: what an ephemeral volume may hold of which the document does not say it, GiB. Default 32.
+    /// `jobs.volume-gib`: what an ephemeral volume may hold of which the document does not say it,
+    /// GiB. Default 32.
     pub volume_gib: Option<Placed<u32>>,
     /// `registries`: how the registries of node and job images are reached.
     pub registries: RawRegistries,
@@ -105,17 +112,21 @@ pub struct Raw {
     /// `jobs.image-gib`: how much all job images may have before the ones that were used longest
     /// ago go, GiB. Default: no limit.
     pub job_image_gib: Option<Placed<u32>>,
-    /// `limits.connections`: open connections. Default: what the process's descriptors allow, at most 65536.
+    /// `limits.connections`: open connections. Default: what the process's descriptors
+    /// allow, at most 65536.
     pub connections: Option<Placed<u32>>,
-    /// `limits.unproven-connections`: those without certificate or token. Default: three quarters, at most 32768.
+    /// `limits.unproven-connections`: those without certificate or token. Default: three
+    /// quarters, at most 32768.
     pub unproven_connections: Option<Placed<u32>>,
-    /// `limits.unproven-per-address`: those of one address. Default: a quarter of these, at most 2048.
+    /// `limits.unproven-per-address`: those of one address. Default: a quarter of
+    /// these, at most 2048.
     pub unproven_per_address: Option<Placed<u32>>,
     /// `audit.head-file`: where signed heads of the audit log are appended. Default: none.
     pub audit_head_file: Option<Placed<String>>,
     /// `audit.keep-days`: how old lines of the audit log become, days. Default: no limit.
     pub audit_keep_days: Option<Placed<u32>>,
-    /// `audit.max-gib`: how much the audit log may have before its oldest lines go, GiB. Default: no limit.
+    /// `audit.max-gib`: how much the audit log may have before its oldest lines go, GiB.
+    /// Default: no limit.
     pub audit_max_gib: Option<Placed<u32>>,
     /// `quotas`: limits of each user, by their names. Default: those of [`access::QuotaLimits`].
     pub quotas: Vec<(QuotaName, Placed<String>)>,
@@ -130,7 +141,8 @@ pub struct Raw {
 }
 
 impl Raw {
-    /// Reads the text of a file. Mistakes are in the result; what could be read is there beside them.
+    /// Reads the text of a file. Mistakes are in the result; what could be read is
+    /// there beside them.
     #[must_use]
     pub fn read(text: &str) -> Self {
         let mut raw = Self::default();

@@ -354,7 +354,8 @@ fn subnets_that_are_worth_a_look_are_noted() {
     "#]].assert_eq(&notes);
 }
 
-/// What the configuration leads to on this machine: missing files, and a state directory that is none.
+/// What the configuration leads to on this machine: missing files, and a state
+/// directory that is none.
 #[test]
 fn files_that_the_server_reads_are_read_by_the_check() {
     let directory = tempfile::tempdir().unwrap();

@@ -1,6 +1,6 @@
-//! `bedplate server accept-audit-cut`: ends the alarm of a cut of the audit log whose key was lost and is
-//! in no backup. Root decides, on the server's machine and with the server stopped: one that runs holds
-//! its own cuts in memory.
+//! `bedplate server accept-audit-cut`: ends the alarm of a cut of the audit log whose key was lost
+//! and is in no backup. Root decides, on the server's machine and with the server stopped: one that
+//! runs holds its own cuts in memory.
 //!
 //! It acts as the owner of the state directory, as `recover-admin` does.
 

@@ -1,7 +1,9 @@
-//! `admin.yaml` of the state directory: how the command line on this machine reaches the server as its admin.
+//! `admin.yaml` of the state directory: how the command line on this machine reaches the
+//! server as its admin.
 //!
-//! A `client::Context` in JSON, which is YAML too; mode 0600. The token is written at the first start, and again by
-//! `bedplate server recover-admin` alone; address and CA are kept true at every start.
+//! A `client::Context` in JSON, which is YAML too; mode 0600. The token is written at the
+//! first start, and again by `bedplate server recover-admin` alone; address and CA are kept
+//! true at every start.
 
 use std::{
     fs, io,
@@ -17,11 +19,12 @@ use client::Context;
 /// Name of the file.
 const FILE: &str = "admin.yaml";
 
-/// There from before the admin is made until its token is written: a start that was killed in between is made good by
-/// the next one.
+/// There from before the admin is made until its token is written: a start that was killed in
+/// between is made good by the next one.
 const PENDING: &str = "admin.yaml.pending";
 
-/// The admin and its first token. It has no end, and is an alarm until `bedplate token rotate` replaces it.
+/// The admin and its first token. It has no end, and is an alarm until
+/// `bedplate token rotate` replaces it.
 const ADMIN: (&str, &str) = ("admin", "first-start");
 
 /// Why the file is not there or not true.
@@ -85,8 +88,8 @@ pub(super) async fn write(
     }
 }
 
-/// Puts another token into the file, or makes the file. Address and CA stay as it has them; without it they are
-/// `api` and `ca`. Returns its path.
+/// Puts another token into the file, or makes the file. Address and CA stay as it has them; without
+/// it they are `api` and `ca`. Returns its path.
 pub(super) fn replace_token(
     state_dir: &Path,
     token: String,

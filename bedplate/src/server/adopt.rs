@@ -1,7 +1,7 @@
 //! `bedplate server adopt`: what root has left becomes the server's own user's.
 //!
-//! The shipped unit runs this as root before each start, and then the server as a user that may bind low
-//! ports, send raw packets and write the kernel's neighbour table, and nothing else.
+//! The shipped unit runs this as root before each start, and then the server as a user that may
+//! bind low ports, send raw packets and write the kernel's neighbour table, and nothing else.
 //!
 //! | what | becomes |
 //! |---|---|
@@ -9,11 +9,12 @@
 //! | the site's overlays | the same. On nodes they are root's whoever has them here; modes stay |
 //! | the configuration, its directory, and what it names there | readable for the user's group |
 //!
-//! A state directory that cannot be given keeps the server from starting; what else cannot be done is a note.
+//! A state directory that cannot be given keeps the server from starting; what else cannot be
+//! done is a note.
 //!
-//! A state directory that is root's was not adopted yet, or not to the end: it is given away last, so
-//! that one that was cut off is begun again, and until then nobody but root gets into it. No link is
-//! followed, and a file with a second name is left alone: it may be one of the system's.
+//! A state directory that is root's was not adopted yet, or not to the end: it is given away last,
+//! so that one that was cut off is begun again, and until then nobody but root gets into it. No
+//! link is followed, and a file with a second name is left alone: it may be one of the system's.
 
 use std::{
     ffi::CString,
@@ -196,9 +197,9 @@ impl Adopted {
     }
 }
 
-/// Gives the state directory and the site's overlays to `user`, and lets it read what lies beside the
-/// configuration `file`. Of a state directory that is the user's already only the top is looked at, unless
-/// something there is root's, or `all` is set. Blocking.
+/// Gives the state directory and the site's overlays to `user`, and lets it read what lies beside
+/// the configuration `file`. Of a state directory that is the user's already only the top is looked
+/// at, unless something there is root's, or `all` is set. Blocking.
 ///
 /// # Errors
 /// See [`AdoptError`]. What was given by then stays given; the next run does the rest.
@@ -336,8 +337,9 @@ fn site_overlays(path: &Path, user: &ServerUser, adopted: &mut Adopted) -> Resul
     walk.give(&top, path)
 }
 
-/// Secrets that the configuration names, where they lie beside it: their group becomes the user's and may
-/// read them. Those elsewhere are others' (certbot's, say); `server check` tells which cannot be read.
+/// Secrets that the configuration names, where they lie beside it: their group becomes the user's
+/// and may read them. Those elsewhere are others' (certbot's, say); `server check` tells which
+/// cannot be read.
 fn beside_configuration(config: &Checked, file: &Path, user: &ServerUser, adopted: &mut Adopted) {
     let Ok(file) = std::path::absolute(file) else { return };
     let Some(directory) = file.parent() else { return };
@@ -353,8 +355,8 @@ fn beside_configuration(config: &Checked, file: &Path, user: &ServerUser, adopte
     }
 }
 
-/// Who cannot enter the directory of the configuration, or one above it, can read nothing in it. Those above hold
-/// more than a server's configuration, and stay as they are.
+/// Who cannot enter the directory of the configuration, or one above it, can read nothing in it.
+/// Those above hold more than a server's configuration, and stay as they are.
 fn directory_of_configuration(path: &Path, user: &ServerUser, adopted: &mut Adopted) {
     // In root's home lies more than a server's configuration.
     let root = User::from_uid(nix::unistd::ROOT).ok().flatten();
@@ -400,8 +402,8 @@ fn open_directory(path: &Path) -> Result<OwnedFd, AdoptError> {
     open(path, flags, Mode::empty()).map_err(|errno| AdoptError::file("open", path, errno))
 }
 
-/// Nobody but root can put something else in the place of `path`: no link is on the way, and each directory
-/// above is root's, or sticky with the next one root's.
+/// Nobody but root can put something else in the place of `path`: no link is on the way, and each
+/// directory above is root's, or sticky with the next one root's.
 fn is_roots_to_change(path: &Path) -> bool {
     let is_kept = |path: &Path, parent: &Path| -> io::Result<bool> {
         let above = fs::symlink_metadata(parent)?;

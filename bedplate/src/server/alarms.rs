@@ -1,5 +1,5 @@
-//! What wants an admin's attention: tokens without an end or near it, certificates near theirs, an audit log that was
-//! changed, and what the server cannot work with.
+//! What wants an admin's attention: tokens without an end or near it, certificates near theirs, an
+//! audit log that was changed, and what the server cannot work with.
 //!
 //! | who asks | gets |
 //! |---|---|
@@ -188,8 +188,9 @@ fn counts(tokens: TokenCounts, of_server: &[Alarm]) -> Counts {
     })
 }
 
-/// The certificates of the server on a state directory that need not run: its authority's, and how long those of nodes
-/// live. What its ports present is in the memory of the server alone. `None`: it was never started.
+/// The certificates of the server on a state directory that need not run: its authority's, and how
+/// long those of nodes live. What its ports present is in the memory of the server alone. `None`:
+/// it was never started.
 ///
 /// # Errors
 /// The authority cannot be read, or is damaged.
@@ -255,8 +256,8 @@ fn certificate(name: &str, facts: CertificateFacts, renewal: &str, now: Timestam
     }
 }
 
-/// Tells of an end that is near: 90 days before, and a quarter of its life before where it lives shorter, so that what
-/// renews itself in time raises none.
+/// Tells of an end that is near: 90 days before, and a quarter of its life before where it lives
+/// shorter, so that what renews itself in time raises none.
 fn with_date_alarm(
     certificate: Certificate,
     CertificateFacts { begins, ends, .. }: CertificateFacts,
@@ -338,8 +339,8 @@ fn lines(raised: &Raised) -> Vec<String> {
     lines
 }
 
-/// What wants attention: tokens without an end, tokens and certificates that end soon, an audit log that does not fit
-/// its heads or has a new key, a state directory without room. For admins.
+/// What wants attention: tokens without an end, tokens and certificates that end soon, an audit log
+/// that does not fit its heads or has a new key, a state directory without room. For admins.
 #[utoipa::path(
     get, path = "/v1/alarms", tag = "server", params(PageParams),
     responses((status = OK, body = [Alarm]), (status = BAD_REQUEST, body = Problem),
@@ -356,7 +357,8 @@ async fn list_alarms(State(alarms): State<Alarms>, paging: Paging) -> Result<Pag
     paging.cut("alarms", rows, key, |one, after| one > after)
 }
 
-/// The certificates of the server: its authority's, those of its ports, and how long those of nodes live.
+/// The certificates of the server: its authority's, those of its ports, and how long
+/// those of nodes live.
 #[utoipa::path(get, path = "/v1/certificates", tag = "server", responses((status = OK, body = [Certificate])))]
 async fn list_certificates(State(alarms): State<Alarms>) -> Json<Vec<Certificate>> {
     Json(alarms.certificates())

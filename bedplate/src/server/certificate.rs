@@ -1,10 +1,12 @@
-//! The site's own certificate on the REST port, for browsers: `api.certificate` and `api.key` of the configuration.
+//! The site's own certificate on the REST port, for browsers: `api.certificate` and `api.key` of
+//! the configuration.
 //!
-//! It is shown to clients that ask for one of its names (SNI, RFC 6066). All others, those that dial an address
-//! among them, still see the certificate of this server's own authority, which the context files trust.
+//! It is shown to clients that ask for one of its names (SNI, RFC 6066). All others, those that
+//! dial an address among them, still see the certificate of this server's own authority, which the
+//! context files trust.
 //!
-//! The files are read again when one of them changes, and at SIGHUP. A pair that is not good changes nothing: the
-//! one before stays, and the log says why.
+//! The files are read again when one of them changes, and at SIGHUP. A pair that is not good
+//! changes nothing: the one before stays, and the log says why.
 
 use std::{
     fs::{self, File},
@@ -31,7 +33,8 @@ use tokio::{
 };
 use tokio_util::sync::CancellationToken;
 
-/// How often the files are looked at: programs that renew certificates do it weeks before it matters.
+/// How often the files are looked at: programs that renew certificates do it weeks
+/// before it matters.
 const LOOK_AFTER: Duration = Duration::from_secs(10);
 
 /// Largest file that is read, bytes: a chain has a few certificates of some 2 KB each.

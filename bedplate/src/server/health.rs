@@ -1,5 +1,6 @@
-//! `GET /v1/health`: whether the server can do its work, for load balancers and monitoring. It wants no
-//! token, so it tells nothing of the site, and is worked out once a second at most whoever asks.
+//! `GET /v1/health`: whether the server can do its work, for load balancers and monitoring.
+//! It wants no token, so it tells nothing of the site, and is worked out once a second at
+//! most whoever asks.
 
 use std::{path::PathBuf, sync::Arc, time::Duration};
 
@@ -32,7 +33,8 @@ pub(super) struct Report {
     status: &'static str,
     /// Why it is not `ok`, a sentence each.
     problems: Vec<String>,
-    /// What will be a problem, and is none yet: certificates that end. Their dates are shown to whoever connects.
+    /// What will be a problem, and is none yet: certificates that end. Their dates are shown to
+    /// whoever connects.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     warnings: Vec<String>,
 }

@@ -1,8 +1,8 @@
 //! The server's own messages, on standard error.
 //!
-//! They hold text of others: names of files that somebody asked for, what a node or a registry said. One
-//! place, [`OneLine`], sees to it that a message is one line and does nothing to a terminal
-//! ([`api::visible`]). As JSON a message keeps what it holds: JSON escapes it.
+//! They hold text of others: names of files that somebody asked for, what a node or a registry
+//! said. One place, [`OneLine`], sees to it that a message is one line and does nothing to a
+//! terminal ([`api::visible`]). As JSON a message keeps what it holds: JSON escapes it.
 
 use std::{fmt, io::IsTerminal as _};
 

@@ -1,8 +1,10 @@
-//! What the server keeps is its own user's alone: files of the state directory are 0600, directories
+//! What the server keeps is its own user's alone: files of the state directory are
+//! 0600, directories
 //! 0700. What it makes is so by the umask of the process; what earlier releases and people left is
 //! made so at the start.
 //!
-//! Nobody else needs to read there: TFTP, HTTP and nodes are given what they get by the server itself.
+//! Nobody else needs to read there: TFTP, HTTP and nodes are given what they get by
+//! the server itself.
 
 use std::{
     fs::{self, File, Metadata, Permissions},
@@ -16,15 +18,15 @@ use rustix::{
     process::umask,
 };
 
-/// Entries of the state directory that are looked at in one start: some seconds on a cold disk. Behind
-/// the mode of the directory itself, which is the first, nobody comes to the others.
+/// Entries of the state directory that are looked at in one start: some seconds on a cold disk.
+/// Behind the mode of the directory itself, which is the first, nobody comes to the others.
 const MAX_ENTRIES: usize = 200_000;
 
 /// The bits of a mode that let others in.
 const OTHERS: u32 = 0o077;
 
-/// From now on this process makes files for its own user alone. Where others are to read (overlays of
-/// the site, whose modes nodes get), the mode is set.
+/// From now on this process makes files for its own user alone. Where others are to read (overlays
+/// of the site, whose modes nodes get), the mode is set.
 pub(super) fn make_private() {
     umask(Mode::RWXG | Mode::RWXO);
 }
@@ -40,9 +42,9 @@ pub(super) struct Closed {
     pub(super) failed: Option<(PathBuf, String)>,
 }
 
-/// Takes away what others may do with the state directory and all below it. The directory itself may
-/// be reached by a link; below it none is followed, no other file system entered, and nothing done at
-/// `but`: their modes mean something to nodes.
+/// Takes away what others may do with the state directory and all below it. The directory itself
+/// may be reached by a link; below it none is followed, no other file system entered, and nothing
+/// done at `but`: their modes mean something to nodes.
 pub(super) fn close(state_dir: &Path, but: &[PathBuf]) -> Closed {
     close_at_most(state_dir, but, MAX_ENTRIES)
 }

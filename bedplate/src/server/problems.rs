@@ -1,8 +1,9 @@
-//! What of single objects cannot be used: overlays on the disk, rows of the database, files of images.
-//! The server starts without them, and holds the nodes that need them. And a clock, a certificate
-//! authority, or a certificate of the site, whose dates do not fit.
+//! What of single objects cannot be used: overlays on the disk, rows of the database, files of
+//! images. The server starts without them, and holds the nodes that need them. And a clock, a
+//! certificate authority, or a certificate of the site, whose dates do not fit.
 //!
-//! And what keeps a server of this user, who need not be the server's own, from starting: [`check_owner`].
+//! And what keeps a server of this user, who need not be the server's own, from starting:
+//! [`check_owner`].
 
 use std::{fs, io::ErrorKind, os::unix::fs::MetadataExt as _, path::Path};
 
@@ -70,8 +71,8 @@ pub async fn problems(config: &Checked, deep: Option<OnRead<'_>>) -> Problems {
     Problems { refused: refused.map(|error| error.to_string()), lines, left_out }
 }
 
-/// Whether a server of this user can use the files in the state directory that all else stands on. Those in a
-/// directory that is closed to it are told when they are opened.
+/// Whether a server of this user can use the files in the state directory that all else stands on.
+/// Those in a directory that is closed to it are told when they are opened.
 ///
 /// # Errors
 /// [`ServerError::OwnUser`] to root, [`ServerError::OtherUser`] to others.
@@ -92,7 +93,8 @@ pub(super) fn check_owner(state_dir: &Path) -> Result<(), ServerError> {
     Ok(())
 }
 
-/// Why heads of the audit log cannot be appended to a file. The server starts, and each is an error in its log.
+/// Why heads of the audit log cannot be appended to a file. The server starts, and each is an
+/// error in its log.
 fn head_file_problem(file: &Path) -> Option<String> {
     let why = match fs::metadata(file) {
         Ok(facts) if facts.is_dir() => Some("it is a directory".to_owned()),

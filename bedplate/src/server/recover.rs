@@ -1,7 +1,9 @@
-//! `bedplate server recover-admin`: a new admin token for whoever owns this machine, when every other is lost.
+//! `bedplate server recover-admin`: a new admin token for whoever owns this machine, when
+//! every other is lost.
 //!
-//! It works beside a server that runs, which looks tokens up in the database at each request, and without one. What it
-//! writes belongs to the owner of the state directory: from its first look on it acts as that user.
+//! It works beside a server that runs, which looks tokens up in the database at each request, and
+//! without one. What it writes belongs to the owner of the state directory: from its first look on
+//! it acts as that user.
 
 use std::{
     fs, io,
@@ -28,7 +30,8 @@ const ADMIN: &str = "admin";
 /// The name of the token. One of that name is replaced.
 const TOKEN: &str = "recovered";
 
-/// A server that runs may write a line of the audit log in the same moment; then this one is written after it.
+/// A server that runs may write a line of the audit log in the same moment; then this one is
+/// written after it.
 const MAX_ATTEMPTS: u32 = 5;
 
 /// Pause between two attempts: a line takes milliseconds.
@@ -43,7 +46,8 @@ pub struct Recovered {
     pub user: &'static str,
     /// Name of the token.
     pub token: &'static str,
-    /// When the token of that name was made in whose place it is; that one is good no more. `None`: there was none.
+    /// When the token of that name was made in whose place it is; that one is good no more. `None`:
+    /// there was none.
     pub replaced: Option<Timestamp>,
 }
 
@@ -110,13 +114,13 @@ pub enum RecoverError {
     File(#[from] AdminContextError),
 }
 
-/// Makes the user `admin` an admin, gives it a new token without an end, and writes that into `admin.yaml` of the state
-/// directory. Of the tokens of before one of that name is replaced, and the others stay as they are. `api`: where the REST
-/// port is, if no such file tells.
+/// Makes the user `admin` an admin, gives it a new token without an end, and writes that into
+/// `admin.yaml` of the state directory. Of the tokens of before one of that name is replaced, and
+/// the others stay as they are. `api`: where the REST port is, if no such file tells.
 ///
 /// # Errors
-/// [`RecoverError`]. If the file cannot be written, the token that nobody has is of no use, and the next attempt
-/// replaces it.
+/// [`RecoverError`]. If the file cannot be written, the token that nobody has is of no use, and the
+/// next attempt replaces it.
 pub async fn recover_admin(state_dir: &Path, api: SocketAddr) -> Result<Recovered, RecoverError> {
     act_as_owner(state_dir)?;
     let path = state_dir.join(DATABASE);
@@ -145,7 +149,8 @@ async fn make_token(database: &Database) -> Result<(String, Option<Timestamp>), 
         Err(AccessError::UnknownUser { .. }) => None,
         Err(error) => return Err(error.into()),
     };
-    // Before any change: nobody becomes an admin or gets a token that is not in the log, however this ends.
+    // Before any change: nobody becomes an admin or gets a token that is not in the log,
+    // however this ends.
     let before = access.tokens(ADMIN).await?.into_iter().find(|token| token.name == TOKEN);
     record(&access, before.is_some()).await?;
     match found {
@@ -160,7 +165,8 @@ async fn make_token(database: &Database) -> Result<(String, Option<Timestamp>), 
     Ok((made.token, before.map(|token| token.created)))
 }
 
-/// Writes the line of the audit log. A server that runs numbers its lines in its own memory's turn, not in ours.
+/// Writes the line of the audit log. A server that runs numbers its lines in its own memory's
+/// turn, not in ours.
 async fn record(access: &Access, replaces: bool) -> Result<(), AccessError> {
     let subject = format!("{ADMIN}/{TOKEN}");
     let outcome = if replaces { "replaced" } else { "done" };
@@ -176,7 +182,8 @@ async fn record(access: &Access, replaces: bool) -> Result<(), AccessError> {
     }
 }
 
-/// From now on the process is the owner of the state directory, so that every file that it makes is the server's.
+/// From now on the process is the owner of the state directory, so that every file that it makes
+/// is the server's.
 pub(super) fn act_as_owner(state_dir: &Path) -> Result<(), RecoverError> {
     let path = || state_dir.to_owned();
     let facts = fs::metadata(state_dir)

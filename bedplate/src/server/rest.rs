@@ -157,7 +157,8 @@ async fn unknown_method(Extension(principal): Extension<Principal>, request: Req
     unlisted(&principal, request.method(), unknown)
 }
 
-/// A mutation that no route names is refused as one that is not permitted, but to who may do everything.
+/// A mutation that no route names is refused as one that is not permitted, but to who
+/// may do everything.
 fn unlisted(principal: &Principal, method: &Method, unknown: Refusal) -> Refusal {
     if access::reads(method) {
         return unknown;
@@ -166,7 +167,8 @@ fn unlisted(principal: &Principal, method: &Method, unknown: Refusal) -> Refusal
         .map_or_else(Refusal::from, |()| unknown)
 }
 
-/// Makes a problem document of what the HTTP library itself refuses: a path or query that cannot be read.
+/// Makes a problem document of what the HTTP library itself refuses: a path or query that
+/// cannot be read.
 async fn explain(request: Request, next: Next) -> Response {
     let asked = format!("cannot do {} {}", request.method(), request.uri().path());
     let response = next.run(request).await;

@@ -1,5 +1,5 @@
-//! Whatever a route answers is in the OpenAPI document. Each route of the document is asked in all the ways
-//! in which it refuses; a new one is asked without a line here.
+//! Whatever a route answers is in the OpenAPI document. Each route of the document is asked in all
+//! the ways in which it refuses; a new one is asked without a line here.
 
 use std::collections::BTreeSet;
 

@@ -1,5 +1,6 @@
-//! What strangers and users send with bad intent to the real server, and what that makes it hold: bytes,
-//! threads, descriptors. docs/testing.md says which test stands for which script of the campaign.
+//! What strangers and users send with bad intent to the real server, and what that makes it
+//! hold: bytes, threads, descriptors. docs/testing.md says which test stands for which script
+//! of the campaign.
 
 use std::{
     fs,
@@ -73,8 +74,8 @@ impl Held {
     }
 }
 
-/// What the server holds now. The peak is counted again from here (proc(5), `clear_refs`), where the kernel
-/// can do that.
+/// What the server holds now. The peak is counted again from here (proc(5), `clear_refs`), where
+/// the kernel can do that.
 fn before(server: &Server) -> Held {
     let _ = fs::write(format!("/proc/{}/clear_refs", server.pid()), "5");
     Held::by(server)

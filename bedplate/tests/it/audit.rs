@@ -198,7 +198,8 @@ fn a_log_that_was_cut_off_or_has_another_key_is_an_alarm() {
     for name in ["ann", "ben"] {
         server.run(&["user", "add", name]).ok();
     }
-    // It becomes the one head of the file, of which the server has written none or one of an older line.
+    // It becomes the one head of the file, of which the server has written none or one
+    // of an older line.
     let head = server.run(&["audit", "head"]).ok();
     server.kill_and_restart_after(|directory| {
         fs::write(directory.join("heads"), &head).unwrap();

@@ -382,8 +382,8 @@ fn a_node_whose_state_cannot_be_read_begins_again_and_waits_for_a_person() {
     assert!(!server.run(&["node", "list"]).ok().contains("drained"));
 }
 
-/// What the fleet port answers to a report with a certificate of this enrolment of a node, signed by
-/// the server's own authority.
+/// What the fleet port answers to a report with a certificate of this enrolment of a node, signed
+/// by the server's own authority.
 fn report_as(server: &Server, id: &str, epoch: u64) -> (u16, String) {
     let _ = rustls::crypto::ring::default_provider().install_default();
     let secret = fs::read_to_string(server.path("state/ca/authority.pem")).unwrap();

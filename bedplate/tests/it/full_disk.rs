@@ -1,4 +1,5 @@
-//! A full disk, and what comes after it: nothing but what was refused is lost, and no restart is needed.
+//! A full disk, and what comes after it: nothing but what was refused is lost, and no
+//! restart is needed.
 
 use std::{
     fs,

@@ -1,4 +1,5 @@
-//! Imports, as far as they go without a registry. Whole imports are in `provisioner` and `vm-tests`.
+//! Imports, as far as they go without a registry. Whole imports are in `provisioner`
+//! and `vm-tests`.
 
 use std::{fs, path::Path};
 
@@ -37,7 +38,8 @@ fn digest(bytes: &[u8]) -> String {
     format!("sha256:{hex}")
 }
 
-/// A layout of one layer with the end of an archive and nothing else; returns the digest of its manifest.
+/// A layout of one layer with the end of an archive and nothing else; returns the digest
+/// of its manifest.
 pub(crate) fn empty_image(directory: &Path) -> String {
     let blobs = directory.join("blobs/sha256");
     fs::create_dir_all(&blobs).unwrap();
@@ -63,8 +65,8 @@ pub(crate) fn empty_image(directory: &Path) -> String {
     digest(manifest.as_bytes())
 }
 
-/// The server starts itself as the converter, whose answer passes through; an image that crashed it twice is not
-/// tried before somebody wants it.
+/// The server starts itself as the converter, whose answer passes through; an image that crashed it
+/// twice is not tried before somebody wants it.
 #[test]
 fn images_are_converted_by_the_server_s_own_program() {
     let server = Server::start();

@@ -1,5 +1,5 @@
-//! The program as people use it: `bedplate server` on loopback with a state directory of its own, and the command line
-//! against it.
+//! The program as people use it: `bedplate server` on loopback with a state directory of its own,
+//! and the command line against it.
 
 #![allow(clippy::unwrap_used, reason = "tests")]
 

@@ -1,5 +1,5 @@
-//! The server as a user of its own, as the shipped unit runs it: what an earlier release left as root, and
-//! what works with three capabilities.
+//! The server as a user of its own, as the shipped unit runs it: what an earlier release left as
+//! root, and what works with three capabilities.
 
 use std::{
     fs,
@@ -37,7 +37,8 @@ fn run(program: &str, arguments: &[&str]) {
     assert!(done.status.success(), "{program} {arguments:?}: {done:?}");
 }
 
-/// A network of this thread's own, so that the boot ports are free: processes that it starts are in it.
+/// A network of this thread's own, so that the boot ports are free: processes that it
+/// starts are in it.
 fn enter_a_network() {
     nix::sched::unshare(nix::sched::CloneFlags::CLONE_NEWNET).unwrap();
     run("ip", &["link", "set", "lo", "up"]);
@@ -47,8 +48,8 @@ fn enter_a_network() {
     run("ip", &["link", "set", "boot1", "up"]);
 }
 
-/// A directory that other users may pass through, with all that the server needs, and a state of the first
-/// release.
+/// A directory that other users may pass through, with all that the server needs, and a state of
+/// the first release.
 fn site() -> TempDir {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path();

@@ -8,8 +8,8 @@ fn packaging(name: &str) -> std::path::PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap().join("packaging").join(name)
 }
 
-/// `bedplate image import oci:/tmp/image` is read by the server: its /tmp must be the one that people see, and
-/// what it needs room for must go elsewhere.
+/// `bedplate image import oci:/tmp/image` is read by the server: its /tmp must be the one that
+/// people see, and what it needs room for must go elsewhere.
 #[test]
 fn the_unit_shows_the_server_the_machines_tmp() {
     let unit = fs::read_to_string(packaging("bedplate.service")).unwrap();
@@ -46,8 +46,8 @@ fn the_unit_limits_what_the_server_takes() {
     assert_eq!(set("MemoryMax"), "75%");
 }
 
-/// The image converter shuts itself in with four system calls that the group of services lacks; more than
-/// these the server does not get for it, and no capability, namespace or user.
+/// The image converter shuts itself in with four system calls that the group of services lacks;
+/// more than these the server does not get for it, and no capability, namespace or user.
 #[test]
 fn the_unit_lets_the_image_converter_shut_itself_in_and_nothing_more() {
     let unit = fs::read_to_string(packaging("bedplate.service")).unwrap();
@@ -70,8 +70,8 @@ fn the_unit_lets_the_image_converter_shut_itself_in_and_nothing_more() {
     assert_eq!(set("OOMPolicy"), ["continue"]);
 }
 
-/// The server is nobody that owns anything else, and only what gives it its files is done as root, before
-/// the server looks at them.
+/// The server is nobody that owns anything else, and only what gives it its files is done as root,
+/// before the server looks at them.
 #[test]
 fn the_unit_runs_the_server_as_a_user_of_its_own() {
     let unit = fs::read_to_string(packaging("bedplate.service")).unwrap();

@@ -1,5 +1,5 @@
-//! Quotas of users, as people meet them: what is refused and why, what frees it, what a restart and the
-//! removal of a user do. There are no nodes: what is started waits for its image.
+//! Quotas of users, as people meet them: what is refused and why, what frees it, what a restart and
+//! the removal of a user do. There are no nodes: what is started waits for its image.
 
 use std::{collections::BTreeMap, fs, io::Write as _, path::Path, thread, time::Duration};
 

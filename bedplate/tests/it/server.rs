@@ -63,7 +63,8 @@ impl Server {
         Self::start_in(directory, "")
     }
 
-    /// The same, in a directory that may hold files already; `api` are further keys of that section.
+    /// The same, in a directory that may hold files already; `api` are further keys
+    /// of that section.
     pub(crate) fn start_in(directory: TempDir, api: &str) -> Self {
         fs::write(directory.path().join("server.yaml"), configuration(directory.path(), api))
             .unwrap();

@@ -1,4 +1,5 @@
-//! Actions over several nodes or workflows: each outcome is told, and one that fails spares no other.
+//! Actions over several nodes or workflows: each outcome is told, and one that fails
+//! spares no other.
 
 use std::{
     io::{Read as _, Write as _},

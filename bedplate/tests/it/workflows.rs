@@ -77,8 +77,8 @@ FROM (SELECT 1 AS task, '{"outcome":"exited","code":0}' AS outcome, 14 AS bytes
 /// Logs of the three runs: the last line of one has no end.
 const LOGS: [&str; 3] = ["one\ntwo\nthree\n", "first\nsecond", "before it was"];
 
-/// When the lines of the first were written: how long it was, and microseconds. Of the others it is not
-/// known.
+/// When the lines of the first were written: how long it was, and microseconds. Of the others
+/// it is not known.
 const TIMES: [(u64, u64); 3] =
     [(4, 1_795_464_004_000_000), (8, 1_795_464_006_000_000), (14, 1_795_464_008_000_000)];
 
@@ -315,8 +315,8 @@ fn digest(bytes: &[u8]) -> String {
     format!("sha256:{hex}")
 }
 
-/// Answers the requests of one connection, until it is to send what it does not have. The other side
-/// may go away at any time.
+/// Answers the requests of one connection, until it is to send what it does not have. The other
+/// side may go away at any time.
 fn answer(mut stream: TcpStream) {
     let layer = digest(b"nobody ever sees all of it");
     let config = format!(

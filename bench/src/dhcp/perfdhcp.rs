@@ -96,7 +96,8 @@ pub(super) fn delays(text: &str) -> Vec<f64> {
     of_this.lines().filter_map(delay).collect()
 }
 
-/// Reads a duration like `000102.345678`: hours, minutes, seconds, and what is left, if anything is.
+/// Reads a duration like `000102.345678`: hours, minutes, seconds, and what is left,
+/// if anything is.
 fn milliseconds(text: &str) -> Option<f64> {
     let (clock, fraction) = text.split_once('.').unwrap_or((text, "0"));
     let part = |from: usize| clock.get(from..from + 2)?.parse::<f64>().ok();

@@ -25,7 +25,8 @@ const MAX_BYTES: usize = 1500;
 /// How long one answer is waited for.
 const ANSWER_LIMIT: Duration = Duration::from_millis(300);
 
-/// Asks as a relay for a client until there is an answer, which must offer an address of the pool, a gateway, a lease and the boot file.
+/// Asks as a relay for a client until there is an answer, which must offer an address of the pool,
+/// a gateway, a lease and the boot file.
 ///
 /// # Errors
 /// If there is none in time, or it is not right.

@@ -17,7 +17,8 @@ pub(super) const MUTUAL_PORT: u16 = 8444;
 
 const START_LIMIT: Duration = Duration::from_secs(10);
 
-/// Makes the directory with a key and a certificate for [`SERVER`] in it, and the CA of its clients; returns the certificate, PEM.
+/// Makes the directory with a key and a certificate for [`SERVER`] in it, and the CA of its
+/// clients; returns the certificate, PEM.
 ///
 /// # Errors
 /// If they cannot be made or written.

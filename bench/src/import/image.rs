@@ -32,7 +32,8 @@ pub(super) fn reference(tag: u32) -> String {
 /// Makes the image unless it is there; returns its layout.
 ///
 /// # Errors
-/// If it cannot be made; takes a few minutes and packages from where this machine's apt takes them. Called before the network is entered.
+/// If it cannot be made; takes a few minutes and packages from where this machine's apt takes them.
+/// Called before the network is entered.
 pub(crate) fn prepare(checkout_paths: &CheckoutPaths) -> anyhow::Result<PathBuf> {
     let directory = checkout_paths.kept("image");
     let (layout, stamp) = (directory.join("layout"), directory.join("recipe"));

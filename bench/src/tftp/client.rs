@@ -1,4 +1,5 @@
-//! A TFTP client (RFC 1350, options of RFC 2347 and 2348, windows of RFC 7440): fast enough that it is not what is measured.
+//! A TFTP client (RFC 1350, options of RFC 2347 and 2348, windows of RFC 7440): fast enough that it
+//! is not what is measured.
 
 use std::{io::ErrorKind, net::UdpSocket, time::Duration};
 

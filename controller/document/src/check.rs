@@ -58,7 +58,8 @@ pub(crate) fn absolute(value: &str, path: &str, notes: &mut DiagnosticSink<'_>) 
 /// Directories of a container that the system itself fills.
 const OF_THE_SYSTEM: [&str; 3] = ["dev", "proc", "sys"];
 
-/// A path in a container at which a volume or a file may be: neither the root nor in what the system fills.
+/// A path in a container at which a volume or a file may be: neither the root nor in what
+/// the system fills.
 pub(crate) fn mount_path(value: &str, path: &str, notes: &mut DiagnosticSink<'_>) {
     absolute(value, path, notes);
     let first = value.split('/').find(|part| !part.is_empty() && *part != ".");
@@ -149,8 +150,8 @@ fn one_text(command: &[String], path: &str, notes: &mut DiagnosticSink<'_>) {
     }
 }
 
-/// `args` of one item, with no command before them: they are a command of one item where the image has
-/// no entrypoint, which is known when it is pulled.
+/// `args` of one item, with no command before them: they are a command of one item where the image
+/// has no entrypoint, which is known when it is pulled.
 fn args_of_one_text(args: &[String], path: &str, notes: &mut DiagnosticSink<'_>) {
     let [text] = args else { return };
     if !words::has_blanks(text) {

@@ -1,7 +1,7 @@
 //! `$NAME` and `${NAME}` in commands and arguments, and in values of the environment.
 
-/// Puts values in the place of `$NAME` and `${NAME}`. A name that `lookup` does not know stays as it is, for the shell in the
-/// container; `$$` becomes `$`, and what follows it is taken as it is.
+/// Puts values in the place of `$NAME` and `${NAME}`. A name that `lookup` does not know stays as
+/// it is, for the shell in the container; `$$` becomes `$`, and what follows it is taken as it is.
 #[must_use]
 pub fn expand(text: &str, lookup: impl Fn(&str) -> Option<String>) -> String {
     let mut out = String::with_capacity(text.len());

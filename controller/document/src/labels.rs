@@ -1,5 +1,5 @@
-//! Annotations of a document: labels that a job's node must have. Those of the document are for all of
-//! its jobs, those of the defaults are stronger, and those of a job's own `resource` strongest.
+//! Annotations of a document: labels that a job's node must have. Those of the document are for all
+//! of its jobs, those of the defaults are stronger, and those of a job's own `resource` strongest.
 
 use std::collections::BTreeMap;
 

@@ -1,8 +1,10 @@
-//! Workflow documents: read with every mistake at once, and normalised. Called by `controller`; pure (ring 0).
+//! Workflow documents: read with every mistake at once, and normalised. Called by
+//! `controller`; pure (ring 0).
 //!
-//! The language is that of `docs/formats/workflow.md`: versions `v1` and `v4` and older spellings of the same things. [`parse`]
-//! makes one form of them ([`Workflow`]): defaults merged into jobs, sizes in bytes, times in seconds, names resolved. What
-//! the language has and this version cannot run is a mistake ([`yaml_tree::LATER`]), not silence.
+//! The language is that of `docs/formats/workflow.md`: versions `v1` and `v4` and older spellings
+//! of the same things. [`parse`] makes one form of them ([`Workflow`]): defaults merged into jobs,
+//! sizes in bytes, times in seconds, names resolved. What the language has and this version cannot
+//! run is a mistake ([`yaml_tree::LATER`]), not silence.
 //!
 //! | module | does |
 //! |---|---|
@@ -94,8 +96,8 @@ pub fn parse(text: &str) -> Result<Parsed, Vec<Diagnostic>> {
     parse_counted(text, &|| true).0
 }
 
-/// [`parse`] as long as somebody waits for it: `is_waited_for` is asked before each part of the work.
-/// `None`: nobody does.
+/// [`parse`] as long as somebody waits for it: `is_waited_for` is asked before each part of the
+/// work. `None`: nobody does.
 pub fn parse_while(
     text: &str,
     is_waited_for: &dyn Fn() -> bool,

@@ -132,8 +132,8 @@ pub struct StagePlan {
     /// Its tasks; one, if it is no array.
     #[serde(default, skip_serializing_if = "Tasks::is_one")]
     pub tasks: Tasks,
-    /// Runs of one attempt of a task, at least 1: they are placed, prepared, started and ended together.
-    /// More than one only of a job that mounts no volumes.
+    /// Runs of one attempt of a task, at least 1: they are placed, prepared, started and ended
+    /// together. More than one only of a job that mounts no volumes.
     #[serde(default = "one", skip_serializing_if = "is_one")]
     pub members: u32,
     /// What it does.
@@ -166,8 +166,8 @@ pub enum StageAction {
     Volume {
         /// Its name.
         volume: String,
-        /// What it may hold, bytes. Plans of before have none, and older readers pass it over: the node
-        /// says then what it may hold.
+        /// What it may hold, bytes. Plans of before have none, and older readers pass it over: the
+        /// node says then what it may hold.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         size_bytes: Option<u64>,
     },
@@ -406,8 +406,8 @@ impl Plan {
         Ok(plan)
     }
 
-    /// The plan has this stage with a task that users call by this number, and a run on a node can be
-    /// of it.
+    /// The plan has this stage with a task that users call by this number, and a run on a
+    /// node can be of it.
     #[must_use]
     pub fn has_task(&self, stage: StageId, task: u32) -> bool {
         self.stages.get(stage.index()).is_some_and(|stage| {

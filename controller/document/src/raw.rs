@@ -1,4 +1,5 @@
-//! The document as written, decoded from what the walk found right. Every field may be absent: what was wrong is noted.
+//! The document as written, decoded from what the walk found right. Every field may be absent: what
+//! was wrong is noted.
 
 use std::collections::BTreeMap;
 

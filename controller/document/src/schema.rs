@@ -1,5 +1,5 @@
-//! Which keys there are, and what their values must be. Keys of the language that this version cannot do are
-//! [`Shape::Later`].
+//! Which keys there are, and what their values must be. Keys of the language that this version
+//! cannot do are [`Shape::Later`].
 
 use yaml_tree::{Field, Shape, field, required};
 

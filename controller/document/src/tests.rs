@@ -730,7 +730,8 @@ proptest! {
     }
 }
 
-/// Every example of the page of the documentation is right, and the wrong one has the mistakes that the page tells.
+/// Every example of the page of the documentation is right, and the wrong one has the mistakes that
+/// the page tells.
 #[test]
 fn the_documented_examples_are_true() {
     let page = include_str!("../../../docs/formats/workflow.md");

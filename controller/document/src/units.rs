@@ -1,7 +1,7 @@
 //! Sizes and durations as people write them.
 
-/// Bytes: a number, with or without decimals, and a unit; without a unit bytes. `KB`, `MB`… count in thousands, `KiB`, `MiB`…
-/// in 1,024; case does not count.
+/// Bytes: a number, with or without decimals, and a unit; without a unit bytes. `KB`, `MB`… count
+/// in thousands, `KiB`, `MiB`… in 1,024; case does not count.
 pub(crate) fn size(text: &str) -> Option<u64> {
     let text = text.trim();
     let digits = text.find(|c: char| !c.is_ascii_digit() && c != '.').unwrap_or(text.len());
@@ -32,7 +32,8 @@ pub(crate) fn size(text: &str) -> Option<u64> {
     whole.checked_add(part).filter(|bytes| *bytes > 0)
 }
 
-/// Seconds: numbers with `s`, `m`, `h` or `d`, largest first, as in `1h30m`; without a unit seconds.
+/// Seconds: numbers with `s`, `m`, `h` or `d`, largest first, as in `1h30m`; without
+/// a unit seconds.
 pub(crate) fn duration(text: &str) -> Option<u64> {
     let mut rest = text.trim();
     if let Ok(seconds) = rest.parse::<u64>() {

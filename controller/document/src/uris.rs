@@ -40,8 +40,8 @@ pub(crate) fn image_reference(
     }
 }
 
-/// An `http` or `https` URL, which must name a host. What else may be wrong with it the node says, or
-/// the server at the other end.
+/// An `http` or `https` URL, which must name a host. What else may be wrong with it the node says,
+/// or the server at the other end.
 fn http_url(uri: &str, path: &str, notes: &mut DiagnosticSink<'_>) -> String {
     let rest = uri.split_once("://").map_or("", |(_, rest)| rest);
     let authority = rest.split(['/', '?', '#', '\\']).next().unwrap_or_default();
@@ -95,8 +95,9 @@ pub(crate) fn destination(
     None
 }
 
-/// What is taken out of a volume, and whether the URI says that it is a directory: by a slash at its
-/// end, or because it is the volume itself (`file:///`). Without, the node finds out what it is.
+/// What is taken out of a volume, and whether the URI says that it is a directory: by a
+/// slash at its end, or because it is the volume itself (`file:///`). Without, the node
+/// finds out what it is.
 pub(crate) fn taken_out(
     uri: &str,
     path: &str,

@@ -1,7 +1,8 @@
 //! Nodes where something may begin, by how many cores are free: where to look first.
 //!
-//! They are listed by each of their labels too: a request for a label of a few nodes among thousands
-//! looks at those few, and the members of a group find the nodes that are near to each other.
+//! They are listed by each of their labels too: a request for a label of a few nodes
+//! among thousands looks at those few, and the members of a group find the nodes that are
+//! near to each other.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -78,8 +79,8 @@ impl ByFree {
         }
     }
 
-    /// Nodes that a request may begin on, by their labels and free cores, the fewest first: all that
-    /// can be, and maybe others.
+    /// Nodes that a request may begin on, by their labels and free cores, the fewest first: all
+    /// that can be, and maybe others.
     pub(crate) fn candidates(&self, request: &Request) -> impl Iterator<Item = NodeId> {
         let listed = match request.labels.is_empty() {
             true => Some(&self.all),

@@ -80,8 +80,8 @@ pub(crate) struct NodeState {
     pub(crate) index: usize,
     pub(crate) free: Arc<Free>,
     pub(crate) runs: BTreeMap<RunId, Placement>,
-    /// Each of `runs` found free what it took, and none has the whole node: what one had can be given back
-    /// by itself.
+    /// Each of `runs` found free what it took, and none has the whole node: what one had can be
+    /// given back by itself.
     pub(crate) are_apart: bool,
     pub(crate) layout: Arc<Layout>,
     /// It is listed in [`Cluster::changed`].
@@ -142,7 +142,8 @@ pub struct Cluster {
 }
 
 impl Cluster {
-    /// Adds a node, or changes what is known of it. What runs on it stays taken, as far as it is still there.
+    /// Adds a node, or changes what is known of it. What runs on it stays taken, as far as it
+    /// is still there.
     pub fn put_node(&mut self, node: Node) {
         let id = node.id;
         let index = self.indices.of(id);
@@ -178,7 +179,8 @@ impl Cluster {
         }
     }
 
-    /// Takes what a run has, as it was placed before. A node that is not known yet is kept in mind with nothing free.
+    /// Takes what a run has, as it was placed before. A node that is not known yet is kept in mind
+    /// with nothing free.
     pub fn occupy(&mut self, placement: Placement) {
         let id = placement.node;
         if !self.places.contains_key(&id) {

@@ -1,22 +1,24 @@
 //! Of how few NUMA nodes or packages a request can be had, and of which.
 //!
-//! Exact: all sets of the smallest size that can do are tried, and the best of them is taken. A machine
-//! has a few such domains (two packages of four NUMA nodes are eight), and most requests fit in one,
-//! so that is cheap. Past [`MAX_SETS`] sets of one size only the largest domains are tried together: a
-//! set that has enough may then be missed, and the next size is tried.
+//! Exact: all sets of the smallest size that can do are tried, and the best of them is taken. A
+//! machine has a few such domains (two packages of four NUMA nodes are eight), and most requests
+//! fit in one, so that is cheap. Past [`MAX_SETS`] sets of one size only the largest domains are
+//! tried together: a set that has enough may then be missed, and the next size is tried.
 
 use std::collections::BTreeMap;
 
 use crate::Capacity;
 
-/// Most sets of one size that are tried: all of 11 domains are (11 over 5 is 462), and up to three of
+/// Most sets of one size that are tried: all of 11 domains are (11 over 5 is 462),
+/// and up to three of
 /// 16. A queue asks this for many nodes in each pass.
 const MAX_SETS: u64 = 560;
 
 /// What domains are.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Kind {
-    /// A NUMA node: its cores and its memory. There may be one without cores, and one without memory.
+    /// A NUMA node: its cores and its memory. There may be one without cores, and one
+    /// without memory.
     Numa,
     /// A package: its cores, and the memory of all NUMA nodes that they are on.
     Package,
@@ -59,7 +61,8 @@ pub(crate) fn domains(
     cores: impl Iterator<Item = u32>,
     memory: &BTreeMap<u32, u64>,
 ) -> Vec<Domain> {
-    // A queue asks this for a node a request: a list that is searched is cheaper than a map for so few.
+    // A queue asks this for a node a request: a list that is searched is cheaper than a
+    // map for so few.
     let mut found: Vec<(u32, Domain)> = Vec::new();
     for core in cores {
         let domain = domain_of(&mut found, kind.of(capacity, core));
@@ -136,7 +139,8 @@ pub(crate) fn fewest_count(
     search(domains, memory, wanted, |_| false)
 }
 
-/// Calls `found` with sets of the smallest size that has enough, until it says `false`. Returns the size.
+/// Calls `found` with sets of the smallest size that has enough, until it says `false`.
+/// Returns the size.
 fn search(
     domains: &[Domain],
     memory: &BTreeMap<u32, u64>,

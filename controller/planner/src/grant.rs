@@ -120,8 +120,8 @@ impl Free {
 
     /// The cores, and the NUMA nodes that the memory must come from, if not from anywhere.
     ///
-    /// Of as few domains as can be. What asks for nearness gets no more of them than it would on the
-    /// empty node: it waits for those.
+    /// Of as few domains as can be. What asks for nearness gets no more of them than it would on
+    /// the empty node: it waits for those.
     fn choose_cores(
         &self,
         capacity: &Capacity,
@@ -187,8 +187,8 @@ impl Free {
         (far, packages.count(), all)
     }
 
-    /// So many of these cores, of as few domains of the first level as can be, in each of those of as
-    /// few of the next. A domain near a wanted device comes first.
+    /// So many of these cores, of as few domains of the first level as can be, in each of those of
+    /// as few of the next. A domain near a wanted device comes first.
     fn pick(
         &self,
         capacity: &Capacity,
@@ -263,7 +263,8 @@ impl Free {
         u8::from(!is_near)
     }
 
-    /// Memory near the cores first, then from the rest of the domain, or of the node if there is none.
+    /// Memory near the cores first, then from the rest of the domain, or of the node
+    /// if there is none.
     fn choose_memory(
         &self,
         bytes: u64,
@@ -304,7 +305,8 @@ impl Free {
         Some(granted)
     }
 
-    /// Takes a grant out of what is free. `true`: all of it was free, and [`Self::give_back`] may undo it.
+    /// Takes a grant out of what is free. `true`: all of it was free, and
+    /// [`Self::give_back`] may undo it.
     pub(crate) fn take(&mut self, grant: &Grant, exclusive: bool) -> bool {
         let mut all = !exclusive;
         for core in &grant.cores {
@@ -343,8 +345,8 @@ fn numas_of<'a>(capacity: &Capacity, cores: impl Iterator<Item = &'a u32>) -> Ve
     numas
 }
 
-/// Of how few NUMA nodes or packages, as it asks for them, a request could be had of the empty node.
-/// `None`: it asks for neither, or there is not so much.
+/// Of how few NUMA nodes or packages, as it asks for them, a request could be had of the empty
+/// node. `None`: it asks for neither, or there is not so much.
 pub(crate) fn least_domains(capacity: &Capacity, request: &Request) -> Option<usize> {
     let kind = match request.affinity {
         Affinity::Core => return None,
@@ -362,7 +364,8 @@ fn all_domains(capacity: &Capacity, kind: Kind) -> (Vec<Domain>, BTreeMap<u32, u
     (domains(capacity, kind, all, &memory), memory)
 }
 
-/// Whether the empty node could not do with fewer domains than `count`; `with_memory`: of its memory too.
+/// Whether the empty node could not do with fewer domains than `count`; `with_memory`: of
+/// its memory too.
 fn as_near_as_empty(
     capacity: &Capacity,
     kind: Kind,

@@ -36,8 +36,8 @@ pub(crate) fn unsuited(node: &Node, request: &Request) -> Option<String> {
     })
 }
 
-/// Labels of nodes: of each value of each key how many nodes have it. So nodes by the ten thousand need
-/// not be gone through for what none of them has. Clones share what does not change.
+/// Labels of nodes: of each value of each key how many nodes have it. So nodes by the ten thousand
+/// need not be gone through for what none of them has. Clones share what does not change.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Labels(RedBlackTreeMapSync<String, Counts>);
 

@@ -76,7 +76,8 @@ pub enum Allowed {
     Any,
     /// One node alone: that of a volume, say.
     Only(NodeId),
-    /// The nodes of a set that was made by the same cluster ([`Cluster::node_set`](crate::Cluster::node_set)).
+    /// The nodes of a set that was made by the same cluster
+    /// ([`Cluster::node_set`](crate::Cluster::node_set)).
     Of(Arc<NodeSet>),
 }
 

@@ -103,13 +103,14 @@ impl QueuePass<'_> {
 }
 
 impl Cluster {
-    /// Begins a pass through the queue; `now` in seconds of the clock that [`Placement::ends`] is on.
+    /// Begins a pass through the queue; `now` in seconds of the clock that
+    /// [`Placement::ends`] is on.
     pub fn pass(&mut self, now: i64) -> QueuePass<'_> {
         QueuePass { cluster: self, now, reservation: None, waiting: BTreeMap::new() }
     }
 
-    /// Offers a whole queue of groups in one [`QueuePass`]: what each member needs, and the runs of the
-    /// members. Returns places in `queue` with what was granted, by member.
+    /// Offers a whole queue of groups in one [`QueuePass`]: what each member needs, and the runs of
+    /// the members. Returns places in `queue` with what was granted, by member.
     pub fn place(
         &mut self,
         queue: &[(Request, Vec<RunId>)],

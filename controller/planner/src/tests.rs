@@ -14,8 +14,8 @@ mod near;
 
 const GIB: u64 = 1 << 30;
 
-/// A node of so many packages, NUMA nodes in each, cores in each of those, two threads a core, 8 GiB a NUMA node, and a GPU
-/// near each NUMA node.
+/// A node of so many packages, NUMA nodes in each, cores in each of those, two threads a core, 8
+/// GiB a NUMA node, and a GPU near each NUMA node.
 pub(crate) fn node(number: u128, packages: u32, numas: u32, cores: u32) -> Node {
     let mut capacity = Capacity::default();
     let all = packages * numas * cores;
@@ -537,7 +537,8 @@ proptest! {
         let mut queue = vec![head.clone()];
         queue.extend(numbered(later, 200));
         place(&mut with, &queue, 1);
-        // Both run on until every run is over by its limit; the head begins no later for those behind it.
+        // Both run on until every run is over by its limit; the head begins no later for
+        // those behind it.
         let begins = |cluster: &mut Cluster| {
             for now in 1..200 {
                 let over: Vec<RunId> = cluster.places.values().flat_map(|place| place.runs.values())

@@ -59,7 +59,8 @@ pub struct Device {
     pub name: String,
     /// NUMA node that it is near.
     pub numa: Option<u32>,
-    /// It is out of service: not granted, and still the node's, so that what wants it waits. Who has it keeps it.
+    /// It is out of service: not granted, and still the node's, so that what wants it waits. Who
+    /// has it keeps it.
     pub unhealthy: bool,
 }
 

@@ -60,8 +60,8 @@ impl ClusterView {
     /// else.
     ///
     /// # Errors
-    /// [`NoLabel`] says which label no node has, [`TooLarge`] what is too much for the node that comes
-    /// nearest, [`TooMany`] how many members fit.
+    /// [`NoLabel`] says which label no node has, [`TooLarge`] what is too much for the node that
+    /// comes nearest, [`TooMany`] how many members fit.
     pub fn fits(
         &self,
         request: &Request,
@@ -85,8 +85,9 @@ impl ClusterView {
         fit_on(request, members, self.places_of(allowed), no_label)
     }
 
-    /// Of how few NUMA nodes or packages, as a request asks for them, it can be had, and the name of the node
-    /// that is so near. `None`: it asks for neither, takes its node whole, or fits on no node.
+    /// Of how few NUMA nodes or packages, as a request asks for them, it can be had, and the
+    /// name of the node that is so near. `None`: it asks for neither, takes its node whole, or
+    /// fits on no node.
     #[must_use]
     pub fn nearest(&self, request: &Request) -> Option<(usize, &str)> {
         if request.exclusive {

@@ -1,7 +1,7 @@
 //! What jobs may use of each node, by its newest inventory.
 //!
-//! Inventories are read when they are other ones. At the start those of all nodes are, in pages: ten
-//! thousand questions one by one would keep the database from the nodes that boot meanwhile.
+//! Inventories are read when they are other ones. At the start those of all nodes are, in pages:
+//! ten thousand questions one by one would keep the database from the nodes that boot meanwhile.
 
 use std::collections::BTreeMap;
 
@@ -18,7 +18,8 @@ use crate::capacity;
 const MANY: usize = 64;
 
 impl Conductor {
-    /// What jobs may use of a node; `None` if it is not registered, or its inventory cannot be read.
+    /// What jobs may use of a node; `None` if it is not registered, or its inventory
+    /// cannot be read.
     pub(super) async fn capacity(
         &mut self,
         id: NodeId,
@@ -49,7 +50,8 @@ impl Conductor {
     /// Reads the inventories of many nodes that are not known yet. What cannot be read is left to
     /// [`Self::capacity`], which says so.
     pub(super) async fn read_capacities(&mut self, nodes: &[NodeUpdate]) {
-        // The revision is told before its inventory is read: one that comes between the two is read again.
+        // The revision is told before its inventory is read: one that comes between the
+        // two is read again.
         let mut unknown: BTreeMap<NodeId, u64> = nodes
             .iter()
             .filter_map(|node| Some((node.id, self.fleet.inventory_revision(node.id)?)))

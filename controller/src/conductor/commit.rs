@@ -1,5 +1,5 @@
-//! A batch of the conductor on its way to the disk: tried until the database takes it, or the server
-//! stops.
+//! A batch of the conductor on its way to the disk: tried until the database takes it, or
+//! the server stops.
 
 use std::{collections::BTreeSet, time::Duration};
 

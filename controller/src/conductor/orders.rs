@@ -14,20 +14,21 @@ use tokio::{
 
 use crate::{engine::Submission, ledger::SubmissionCharge, results::Results, store::Store};
 
-/// How long somebody who has deleted workflows waits for their files to go: whoever makes room finds
-/// it, and whoever has a million files does not wait for each.
+/// How long somebody who has deleted workflows waits for their files to go: whoever makes room
+/// finds it, and whoever has a million files does not wait for each.
 const REMOVAL_PATIENCE: Duration = Duration::from_secs(10);
 
 /// How long somebody waits for an order to be on disk: half of what clients wait for an answer, so
 /// that they are told why there is none.
 pub(crate) const ORDER_PATIENCE: Duration = Duration::from_secs(30);
 
-/// What the conductor is asked or told. `told`: rows that say who asked, committed with what is done.
+/// What the conductor is asked or told. `told`: rows that say who asked, committed
+/// with what is done.
 #[derive(Debug)]
 pub(crate) enum Command {
-    /// Take a workflow. Answered when it is on disk; `turn` ends then, whether or not somebody still
-    /// waits for the answer: until then its place may not be given to another. `lease`: holds its
-    /// files until the engine knows of them. `charge`: uncounts it if the order is never taken.
+    /// Take a workflow. Answered when it is on disk; `turn` ends then, whether or not somebody
+    /// still waits for the answer: until then its place may not be given to another. `lease`: holds
+    /// its files until the engine knows of them. `charge`: uncounts it if the order is never taken.
     Submit {
         submission: Box<Submission>,
         turn: OwnedMutexGuard<()>,
@@ -38,7 +39,8 @@ pub(crate) enum Command {
     },
     /// End a workflow. Answered with whether there was something to end, when that is on disk.
     Stop { workflow: WorkflowId, why: String, done: oneshot::Sender<bool>, told: Vec<OutboxRow> },
-    /// Pause a workflow, or let it go on. Answered with whether that changed something, when it is on disk.
+    /// Pause a workflow, or let it go on. Answered with whether that changed something,
+    /// when it is on disk.
     Pause {
         workflow: WorkflowId,
         paused: bool,
@@ -46,9 +48,10 @@ pub(crate) enum Command {
         done: oneshot::Sender<bool>,
         told: Vec<OutboxRow>,
     },
-    /// Forget workflows that are over, with their logs and files. Answered with `None` if one of them
-    /// is still held here, and nothing was forgotten; else when the database has them no more, with
-    /// the removal of their logs and files, which goes on whether or not somebody waits for it.
+    /// Forget workflows that are over, with their logs and files. Answered with `None` if one
+    /// of them is still held here, and nothing was forgotten; else when the database has them
+    /// no more, with the removal of their logs and files, which goes on whether or not
+    /// somebody waits for it.
     Forget {
         workflows: Vec<WorkflowId>,
         done: oneshot::Sender<Option<Removal>>,

@@ -110,7 +110,8 @@ impl WorkflowState {
         cancel.or_else(|| self.has_what_it_waits_for(id).then_some(StageStep::Begin))
     }
 
-    /// Takes the next step of a stage. `false`: there is none, or it cannot be taken to its end yet.
+    /// Takes the next step of a stage. `false`: there is none, or it cannot be taken
+    /// to its end yet.
     fn advance_stage(&mut self, effects: &mut Effects, id: StageId, now: Timestamp) -> bool {
         match self.next_step(id) {
             None => false,
@@ -120,7 +121,8 @@ impl WorkflowState {
             }
             Some(StageStep::Cancel(why)) => {
                 self.cancel_stage(effects, id, &why, now);
-                // One of whose row nothing could be read may have runs, and ends when they are over.
+                // One of whose row nothing could be read may have runs, and ends
+                // when they are over.
                 self.stages[id].state.is_ended()
             }
             Some(StageStep::Begin) => {

@@ -15,7 +15,8 @@ use crate::record::Write;
 /// Time that a run gets between SIGTERM and SIGKILL, seconds.
 const GRACE_SECONDS: u32 = 10;
 
-/// What is to be done after a verb, in this order: [`Self::writes`] in one transaction, then the rest.
+/// What is to be done after a verb, in this order: [`Self::writes`] in one
+/// transaction, then the rest.
 #[derive(Debug, Default)]
 pub(crate) struct Effects {
     pub(crate) writes: Vec<Write>,

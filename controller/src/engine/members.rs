@@ -1,8 +1,8 @@
 //! The members of an attempt start together, when all are prepared, and end together, when one ends
 //! badly.
 //!
-//! What is here to be lost is not: the release is on disk before a node hears of it, nodes that list a
-//! prepared run are told again, and so are those that hold a run whose attempt is ending.
+//! What is here to be lost is not: the release is on disk before a node hears of it, nodes that
+//! list a prepared run are told again, and so are those that hold a run whose attempt is ending.
 
 use std::sync::Arc;
 
@@ -32,8 +32,8 @@ impl Engine {
         self.for_members_is_stale |= is_changed || !self.of_before.is_empty();
     }
 
-    /// Finds out on which nodes attempts of several members may go: on all, unless agents of before are
-    /// among them.
+    /// Finds out on which nodes attempts of several members may go: on all, unless agents of before
+    /// are among them.
     pub(super) fn refresh_for_members(&mut self) {
         if !std::mem::take(&mut self.for_members_is_stale) {
             return;
@@ -48,8 +48,8 @@ impl Engine {
         };
     }
 
-    /// An agent that knows no attempts of several members must never get one: it would start it at once.
-    /// Those that the node did not get yet are refused in its name.
+    /// An agent that knows no attempts of several members must never get one: it would start it at
+    /// once. Those that the node did not get yet are refused in its name.
     pub(super) fn refuse_members(&mut self, node: NodeId, now: Timestamp) {
         let runs = self.workflow_states.values().flat_map(|workflow_state| {
             let is_member =
@@ -110,8 +110,8 @@ impl WorkflowState {
         }
     }
 
-    /// Tells a prepared run that its attempt is released: by a server that was killed before the node
-    /// heard of it, or before somebody paused the workflow.
+    /// Tells a prepared run that its attempt is released: by a server that was killed before the
+    /// node heard of it, or before somebody paused the workflow.
     fn repeat_release(&self, effects: &mut Effects, id: RunId) {
         let Some(run) = self.runs.get(&id) else { return };
         let Some(attempt) = self.attempt_of(run) else { return };
@@ -121,7 +121,8 @@ impl WorkflowState {
         }
     }
 
-    /// Releases the attempts whose members are prepared, and tells those again that were released before.
+    /// Releases the attempts whose members are prepared, and tells those again that were
+    /// released before.
     pub(super) fn release_all(&mut self, effects: &mut Effects, now: Timestamp) {
         let waits = |run: &&Run| {
             let is_released = |of: &Attempt| of.released.is_some() && of.is_prepared(run.member);
@@ -157,7 +158,8 @@ impl WorkflowState {
         attempt.released = Some(now);
         let runs = attempt.runs.clone();
         self.keep_attempt(effects, stage, task);
-        // That their nodes have them is on disk with the release: none that was begun is begun again.
+        // That their nodes have them is on disk with the release: none that was begun
+        // is begun again.
         for &run in &runs {
             self.save_run(effects, run);
         }

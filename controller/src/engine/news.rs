@@ -31,8 +31,8 @@ pub(super) fn one_line(text: &str) -> String {
 }
 
 impl Engine {
-    /// A node tells of a run that is not over, or remarks on one that ended while it was away. What it
-    /// tells is not kept: it tells again when its next session begins.
+    /// A node tells of a run that is not over, or remarks on one that ended while it was away. What
+    /// it tells is not kept: it tells again when its next session begins.
     pub(crate) fn run_news(&mut self, node: NodeId, run: RunId, news: &RunNews, now: Timestamp) {
         let mut effects = Effects::default();
         let sequence = self.runs.get(&run).copied();

@@ -1,4 +1,5 @@
-//! Nodes as the engine sees them: what they have, whether they are there, and which boot they are in.
+//! Nodes as the engine sees them: what they have, whether they are there, and which
+//! boot they are in.
 
 use std::{collections::BTreeSet, sync::Arc};
 
@@ -30,8 +31,9 @@ pub(crate) struct NodeFacts {
     pub(crate) refuses: Option<String>,
     /// Two claim to be this node, and no admin has decided yet.
     pub(crate) in_conflict: bool,
-    /// Its agent knows attempts of several members ([`api::channel::Capability::Attempts`]). Unknown while it
-    /// is not connected: then it counts as what it was, and as one that does if it was never heard.
+    /// Its agent knows attempts of several members ([`api::channel::Capability::Attempts`]).
+    /// Unknown while it is not connected: then it counts as what it was, and as one that does if it
+    /// was never heard.
     pub(crate) knows_attempts: Option<bool>,
     /// Its labels.
     pub(crate) labels: Labels,
@@ -109,8 +111,8 @@ impl Engine {
         self.stale = true;
     }
 
-    /// Gives up what is on nodes that are not among these: they were deleted when nobody here was told, while the
-    /// server was down.
+    /// Gives up what is on nodes that are not among these: they were deleted when nobody here was
+    /// told, while the server was down.
     pub(crate) fn abandon_all_but(&mut self, known: &BTreeSet<NodeId>, now: Timestamp) {
         let used = self.workflow_states.values().flat_map(|workflow_state| {
             let runs = workflow_state.runs.values();
@@ -165,11 +167,12 @@ impl Engine {
         });
     }
 
-    /// The volumes of a node's earlier boots are gone with its memory. Where nothing was in them yet, they are made in this
-    /// one.
+    /// The volumes of a node's earlier boots are gone with its memory. Where nothing was in them
+    /// yet, they are made in this one.
     pub(super) fn volumes_lost(&mut self, id: NodeId, boot: &str, now: Timestamp) {
-        // What is in the volumes of a blocked workflow is not known: their placement stays as it is, and
-        // the first list of the node's runs after it is read again tells that the boot is another.
+        // What is in the volumes of a blocked workflow is not known: their placement stays as
+        // it is, and the first list of the node's runs after it is read again tells that the
+        // boot is another.
         let is_lost = |volume_placement: &VolumePlacement| {
             volume_placement.node == id && volume_placement.boot != boot
         };
@@ -198,7 +201,8 @@ impl Engine {
         });
     }
 
-    /// Workflows that have volumes on a node: what is over was not told to it, or it could not hear.
+    /// Workflows that have volumes on a node: what is over was not told to it, or it
+    /// could not hear.
     pub(crate) fn volumes_listed(&mut self, node: NodeId, workflows: &[WorkflowId]) {
         let going: BTreeSet<WorkflowId> = self
             .workflow_states
@@ -218,7 +222,8 @@ impl Engine {
         now: Timestamp,
         gone: impl Fn(&VolumePlacement) -> Option<String>,
     ) {
-        // A node that is away for long is given up at each tick: what failed then is not touched again.
+        // A node that is away for long is given up at each tick: what failed then is
+        // not touched again.
         let is_open = |state: &WorkflowState, group: usize| {
             state.stages_of(group).into_iter().any(|stage| !state.stages[stage].state.is_ended())
         };

@@ -1,6 +1,6 @@
-//! A workflow that is paused: its jobs stand still where they are, with all that they were granted, and
-//! nothing of it begins: an attempt whose members are prepared is not released. Transfers that are under
-//! way go to their end.
+//! A workflow that is paused: its jobs stand still where they are, with all that they were granted,
+//! and nothing of it begins: an attempt whose members are prepared is not released. Transfers that
+//! are under way go to their end.
 
 use api::{
     ids::{NodeId, Timestamp},
@@ -12,7 +12,8 @@ use document::plan::StageId;
 use super::{Effects, Engine, WorkflowState, effects::pause_run};
 
 impl Engine {
-    /// Pauses a workflow, or lets it go on. `false` if it is so already, is over, or is not known here.
+    /// Pauses a workflow, or lets it go on. `false` if it is so already, is over, or is
+    /// not known here.
     pub(crate) fn pause(&mut self, id: WorkflowId, paused: bool, by: &str, now: Timestamp) -> bool {
         let fits = |workflow_state: &&mut WorkflowState| {
             workflow_state.ended.is_none()

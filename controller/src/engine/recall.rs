@@ -6,9 +6,8 @@ use super::{WorkflowState, attempt::Attempt, task::RetryState, workflow_state::R
 use crate::record::{AttemptRow, RunRow};
 
 impl WorkflowState {
-    /// Takes the runs of an attempt out of the store into the book of their stage. Those of one task
-    /// come in the order of their attempts.
-    /// `of`: the row of an attempt of several members.
+    /// Takes the runs of an attempt out of the store into the book of their stage. Those of one
+    /// task come in the order of their attempts. `of`: the row of an attempt of several members.
     pub(super) fn recall(
         &mut self,
         rows: &[RunRow],

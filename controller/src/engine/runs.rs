@@ -46,8 +46,8 @@ impl Engine {
         }
     }
 
-    /// All runs that a node holds were told, and which of them are paused there. Those of ours that are not among them are
-    /// told it again, or are lost.
+    /// All runs that a node holds were told, and which of them are paused there. Those of ours that
+    /// are not among them are told it again, or are lost.
     pub(crate) fn runs_listed(
         &mut self,
         node: NodeId,
@@ -188,8 +188,8 @@ impl WorkflowState {
         }
         run.accepted = true;
         match &report.state {
-            // Written with what comes next: a server that is killed before is told it again, by the node's
-            // list.
+            // Written with what comes next: a server that is killed before is told it again, by
+            // the node's list.
             RunState::Preparing {} | RunState::Prepared {} => {
                 let is_prepared = report.state == RunState::Prepared {};
                 self.member_prepared(effects, report.run, is_prepared, now);
@@ -229,7 +229,8 @@ impl WorkflowState {
     }
 
     fn run_ended(&mut self, effects: &mut Effects, id: RunId, end: &RunEnd, now: Timestamp) {
-        // What is short is told of when it is over only. The clocks of nodes are their own; times of one workflow are by one.
+        // What is short is told of when it is over only. The clocks of nodes are their own; times
+        // of one workflow are by one.
         if let (Some(started), Some(run)) = (end.started, self.runs.get(&id)) {
             let lasted = end.ended.0.saturating_sub(started.0).max(0);
             let at = now.0.saturating_sub(lasted).max(run.placed.0);

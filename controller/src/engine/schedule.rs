@@ -1,4 +1,5 @@
-//! Ready tasks are put on nodes: transfers and volumes where the volumes are, jobs where the planner says.
+//! Ready tasks are put on nodes: transfers and volumes where the volumes are, jobs where
+//! the planner says.
 
 use std::{collections::BTreeMap, sync::Arc};
 
@@ -23,8 +24,8 @@ pub(super) const MAX_PLACED: usize = 8_192;
 /// Volumes and transfers of one workflow under way at once: a node's disk and network are shared.
 const MAX_TRANSFERS: usize = 8;
 
-/// Different requests of one document that are looked at for how near they can be: the nodes are gone
-/// through for each.
+/// Different requests of one document that are looked at for how near they can be: the nodes are
+/// gone through for each.
 const MAX_SHAPES: usize = 100;
 
 /// Jobs of one document that are told to be too large.
@@ -44,8 +45,8 @@ pub(super) fn node(facts: &NodeFacts) -> planner::Node {
     }
 }
 
-/// When a run is over at the latest, in seconds: not known of one that stands still, or whose plan cannot
-/// be read.
+/// When a run is over at the latest, in seconds: not known of one that stands still, or whose plan
+/// cannot be read.
 pub(super) fn ends(workflow_state: &WorkflowState, run: &Run) -> Option<i64> {
     let limit = workflow_state.plan.stages[run.stage].timeout_seconds;
     let begun = run.started.unwrap_or(run.placed).seconds();
@@ -142,7 +143,8 @@ impl Engine {
         }
     }
 
-    /// The node of a stage's volumes, chosen when it is first asked for. `None` if there is none now.
+    /// The node of a stage's volumes, chosen when it is first asked for. `None` if
+    /// there is none now.
     fn volume_placement(
         &mut self,
         sequence: u64,
@@ -336,14 +338,14 @@ pub(crate) fn too_large(view: &View, document: &document::Workflow) -> Vec<(usiz
     by_job(document, usize::MAX, |request| view.why_never(request)).take(MAX_TOO_LARGE).collect()
 }
 
-/// What of a document asks for cores near to each other and can be so near on no node that is known, by
-/// job.
+/// What of a document asks for cores near to each other and can be so near on no node that
+/// is known, by job.
 pub(crate) fn not_near(view: &View, document: &document::Workflow) -> Vec<(usize, String)> {
     by_job(document, MAX_SHAPES, |request| view.why_not_near(request)).collect()
 }
 
-/// What there is to say of the jobs of a document. Jobs that want the same are asked for once, at most
-/// `most_shapes` times: the nodes are gone through for each.
+/// What there is to say of the jobs of a document. Jobs that want the same are asked for once, at
+/// most `most_shapes` times: the nodes are gone through for each.
 fn by_job(
     document: &document::Workflow,
     most_shapes: usize,

@@ -1,5 +1,5 @@
-//! What is on nodes and in the tables, and cannot be read: it is left alone until somebody has mended
-//! the database, or stops its workflow.
+//! What is on nodes and in the tables, and cannot be read: it is left alone until somebody has
+//! mended the database, or stops its workflow.
 
 use std::collections::{BTreeMap, BTreeSet};
 

@@ -23,8 +23,8 @@ const FIRST_PAUSE_SECONDS: i64 = 1;
 /// Longest such pause, seconds.
 const LONGEST_PAUSE_SECONDS: i64 = 300;
 
-/// The tasks of a stage. Those that were never tried are a range, not a list. Clones share the others:
-/// a task that begins or ends costs its views no copy of those beside it.
+/// The tasks of a stage. Those that were never tried are a range, not a list. Clones share the
+/// others: a task that begins or ends costs its views no copy of those beside it.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct TaskTable {
     pub(crate) count: u32,
@@ -134,8 +134,8 @@ impl TaskTable {
         }
     }
 
-    /// The attempt of a task is over: the task has finished, will be tried again, or has failed. `retries`:
-    /// further attempts that the document grants.
+    /// The attempt of a task is over: the task has finished, will be tried again, or has failed.
+    /// `retries`: further attempts that the document grants.
     pub(crate) fn record_outcome(
         &mut self,
         task: TaskId,

@@ -1,5 +1,5 @@
-//! Workflows told as scripts: what happens in, what the engine wants out. And a cluster in a few lines,
-//! in which anything may go wrong, to hold what must always hold ([`world`]).
+//! Workflows told as scripts: what happens in, what the engine wants out. And a cluster in a few
+//! lines, in which anything may go wrong, to hold what must always hold ([`world`]).
 
 use std::{
     collections::{BTreeMap, BTreeSet},

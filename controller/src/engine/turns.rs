@@ -1,13 +1,14 @@
-//! In whose turn jobs are offered to the planner: users take turns, so that a thousand workflows of one
-//! do not hold back everybody.
+//! In whose turn jobs are offered to the planner: users take turns, so that a thousand workflows of
+//! one do not hold back everybody.
 //!
-//! The next offer is of the user whose jobs hold the fewest cores, those placed in this pass among them;
-//! of equals of the one whose waiting job is oldest. A user's own jobs go in their order, those of the
-//! oldest workflow first.
+//! The next offer is of the user whose jobs hold the fewest cores, those placed in this pass among
+//! them; of equals of the one whose waiting job is oldest. A user's own jobs go in their order,
+//! those of the oldest workflow first.
 //!
-//! The oldest job of all that these nodes could ever run, the head, is not delayed for ever by whoever's
-//! turn it is. While it cannot begin it has a reservation: others begin before it only where they do not
-//! delay it. If it could begin and was passed over, it is offered first from then on.
+//! The oldest job of all that these nodes could ever run, the head, is not delayed for ever
+//! by whoever's turn it is. While it cannot begin it has a reservation: others begin before
+//! it only where they do not delay it. If it could begin and was passed over, it is offered
+//! first from then on.
 
 use std::{
     cmp::Reverse,
@@ -46,8 +47,8 @@ struct Queue<'a> {
 }
 
 impl<'a> Queue<'a> {
-    /// Adds what a workflow may start, and counts what it holds. `for_members`: nodes for attempts of several
-    /// members.
+    /// Adds what a workflow may start, and counts what it holds. `for_members`: nodes for attempts
+    /// of several members.
     fn add(
         &mut self,
         sequence: u64,
@@ -91,7 +92,8 @@ impl<'a> Queue<'a> {
         }
     }
 
-    /// Offers the next task; what has to wait, and what is exhausted, is offered no more in this pass.
+    /// Offers the next task; what has to wait, and what is exhausted, is offered no
+    /// more in this pass.
     fn offer(
         &mut self,
         pass: &mut QueuePass<'_>,
@@ -130,8 +132,8 @@ fn held(workflow_state: &WorkflowState, run: RunId) -> u64 {
     grant.map_or(0, |grant| grant.cores.len() as u64)
 }
 
-/// The queues of all users who have something to offer. `for_members`: nodes for attempts of several
-/// members.
+/// The queues of all users who have something to offer. `for_members`: nodes for attempts of
+/// several members.
 fn queues<'a>(
     workflow_states: &'a WorkflowStates,
     for_members: &Allowed,
@@ -149,8 +151,9 @@ fn queues<'a>(
     users.into_values().filter(|user| user.turn().is_some()).collect()
 }
 
-/// The head: its place and stage, its queue, and whether it can begin now. One that fits on no nodes even
-/// when they are empty can neither begin nor have a reservation, and the next is the head.
+/// The head: its place and stage, its queue, and whether it can begin now. One that fits
+/// on no nodes even when they are empty can neither begin nor have a reservation, and the
+/// next is the head.
 fn head(queues: &[Queue<'_>], pass: &mut QueuePass<'_>) -> Option<((u64, StageId), usize, bool)> {
     let fronts = queues.iter().enumerate();
     let mut fronts: Vec<_> =
@@ -164,8 +167,8 @@ fn head(queues: &[Queue<'_>], pass: &mut QueuePass<'_>) -> Option<((u64, StageId
 }
 
 impl View {
-    /// Jobs with tasks that are due, by place of their workflow and stage, in the order in which the
-    /// next pass offers them as long as none of them can begin: with each one that begins, its
+    /// Jobs with tasks that are due, by place of their workflow and stage, in the order in which
+    /// the next pass offers them as long as none of them can begin: with each one that begins, its
     /// user's others come later.
     pub(super) fn queue(&self, now: Timestamp) -> Vec<(u64, StageId)> {
         let mut queue: Vec<(bool, u64, u64, StageId)> = Vec::new();
@@ -181,8 +184,8 @@ impl View {
 }
 
 impl Engine {
-    /// Offers jobs to the planner. Tasks of a stage want the same: behind the first that has to wait the
-    /// others are not looked at, so a large array costs no more than a small one.
+    /// Offers jobs to the planner. Tasks of a stage want the same: behind the first that has to
+    /// wait the others are not looked at, so a large array costs no more than a small one.
     pub(super) fn schedule_jobs(&mut self, now: Timestamp) -> Vec<StartedTask> {
         let mut queues = queues(&self.workflow_states, &self.for_members, now);
         let mut pass = self.cluster.pass(now.seconds());

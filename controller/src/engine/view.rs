@@ -140,8 +140,9 @@ impl View {
         Some(view)
     }
 
-    /// Why a workflow goes no faster; `None` if it is not in memory. `of`: only this stage and those
-    /// that it waits for, by number. `pulls`: the images of this workflow that are being pulled.
+    /// Why a workflow goes no faster; `None` if it is not in memory. `of`: only this stage
+    /// and those that it waits for, by number. `pulls`: the images of this workflow that
+    /// are being pulled.
     pub(crate) fn why(
         &self,
         id: WorkflowId,

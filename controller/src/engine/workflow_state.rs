@@ -1,5 +1,5 @@
-//! A workflow in memory: its stages and its runs. Every change goes through a method that also writes
-//! it.
+//! A workflow in memory: its stages and its runs. Every change goes through a method that
+//! also writes it.
 
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
@@ -166,7 +166,8 @@ impl Run {
         }
     }
 
-    /// Out of its row. `task`: the one that the row names. `log_here`: bytes that are here of its log.
+    /// Out of its row. `task`: the one that the row names. `log_here`: bytes that are
+    /// here of its log.
     pub(crate) fn restore(row: RunRow, task: TaskId, log_here: u64) -> Self {
         let placed = (row.node, row.node_name);
         Self {
@@ -341,8 +342,8 @@ impl WorkflowState {
         }
     }
 
-    /// A workflow out of its rows. `runs`: all, by stage, task, attempt and member. `log_here`: bytes that
-    /// are here of a log.
+    /// A workflow out of its rows. `runs`: all, by stage, task, attempt and member. `log_here`:
+    /// bytes that are here of a log.
     pub(crate) fn restore(
         row: WorkflowRow,
         known: KnownPlan,
@@ -417,8 +418,8 @@ impl WorkflowState {
         effects.changed.insert(self.id);
     }
 
-    /// Writes the row of an attempt of several members; one of a single member has none. One that cannot be
-    /// read is left as it is, for somebody who mends it.
+    /// Writes the row of an attempt of several members; one of a single member has none. One that
+    /// cannot be read is left as it is, for somebody who mends it.
     pub(crate) fn keep_attempt(&self, effects: &mut Effects, stage: StageId, task: TaskId) {
         let attempt = self.stages[stage].tasks.running.get(&task);
         if let Some(attempt) = attempt.filter(|attempt| attempt.has_barrier() && !attempt.is_unread)

@@ -1,8 +1,8 @@
 //! The workflows in memory, kept so that a reader's copy is cheap: a clone shares all of them, and
 //! what is changed afterwards is copied by itself.
 //!
-//! [`WorkflowStates::get_mut`] copies a workflow that a [`super::View`] has, and the path to it, once after
-//! each view. Whoever only looks takes [`WorkflowStates::get`].
+//! [`WorkflowStates::get_mut`] copies a workflow that a [`super::View`] has, and the path to it,
+//! once after each view. Whoever only looks takes [`WorkflowStates::get`].
 
 use std::ops::{Index, IndexMut};
 
@@ -79,8 +79,8 @@ impl WorkflowStates {
     }
 }
 
-/// The stages of a workflow by number. Clones share them, as [`WorkflowStates`] does: one that is changed is
-/// copied, and the others are not.
+/// The stages of a workflow by number. Clones share them, as [`WorkflowStates`] does: one that is
+/// changed is copied, and the others are not.
 #[derive(Debug, Clone)]
 pub(crate) struct Stages(VectorSync<StageState>);
 

@@ -63,8 +63,8 @@ fn conflict(why: String) -> Refusal {
     Refusal::new(StatusCode::CONFLICT, TITLE, why)
 }
 
-/// The id of the one workflow of a name; an id as it is. What is deleted does not come back, so a name
-/// that several have is not taken for the newest of them.
+/// The id of the one workflow of a name; an id as it is. What is deleted does not come back, so a
+/// name that several have is not taken for the newest of them.
 async fn only_one(
     controller: &Controller,
     caller: &Caller,

@@ -123,8 +123,8 @@ pub(super) async fn check(
     Ok(Request::New(Draft { submission: Box::new(submission), turn, lease, charge }))
 }
 
-/// Why a request is not handed over: those in front of it wait for the disk. Of those under a key the
-/// one in front may be the same request, sent before.
+/// Why a request is not handed over: those in front of it wait for the disk. Of those under a key
+/// the one in front may be the same request, sent before.
 fn not_handed_over(has_key: bool) -> &'static str {
     if has_key {
         "the server cannot write its database at the moment, and its log says why; this request was not \
@@ -195,7 +195,8 @@ async fn owner(
     Ok(Owner { name, uid, gid, groups })
 }
 
-/// The document, or its mistakes. What no node can run is one. Of a client that has gone none are told.
+/// The document, or its mistakes. What no node can run is one. Of a client that has
+/// gone none are told.
 fn parse(
     controller: &Controller,
     text: &str,

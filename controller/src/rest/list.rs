@@ -1,8 +1,9 @@
 //! `GET /v1/workflows`: lists of workflows, filtered and sorted.
 //!
-//! Those that are not over come first, all on the first page; then those that are, a page at a time.
-//! Both are in the order that was asked for. So no workflow is on two pages or on none, though it
-//! ends and begins meanwhile: the first page is of one view, and the others have what was over in it.
+//! Those that are not over come first, all on the first page; then those that are, a page at a
+//! time. Both are in the order that was asked for. So no workflow is on two pages or on none,
+//! though it ends and begins meanwhile: the first page is of one view, and the others have what
+//! was over in it.
 
 use std::collections::HashSet;
 
@@ -46,8 +47,8 @@ pub(super) struct ListParams {
     reverse: Option<String>,
 }
 
-/// Workflows: the caller's, or all for an admin. Those that are not over come first; newest first where
-/// the request names no order.
+/// Workflows: the caller's, or all for an admin. Those that are not over come first; newest first
+/// where the request names no order.
 #[utoipa::path(
     get, path = "/v1/workflows", tag = "workflows",
     params(
@@ -104,12 +105,13 @@ pub(super) async fn list(
     if behind.is_some() {
         return Ok(page.map(|Listed { row, .. }| of_row(&row)));
     }
-    // The view still has those whose logs are not here yet; what is over comes from the store, all of it.
+    // The view still has those whose logs are not here yet; what is over comes from the
+    // store, all of it.
     let mut summaries = listing.pick(view.summaries());
     // What has ended since the view was made is not over in it.
     let is_over = |id| view.workflow_states.of(id).is_none_or(|one| one.state.is_ended());
-    // Rows that cannot be read are passed over by further statements, and what ends in between moves
-    // the last row to the next one.
+    // Rows that cannot be read are passed over by further statements, and what ends in between
+    // moves the last row to the next one.
     let mut seen = HashSet::new();
     let over = page.rows.iter().filter(|one| is_over(one.row.id) && seen.insert(one.row.id));
     summaries.extend(over.map(|one| of_row(&one.row)));

@@ -1,5 +1,5 @@
-//! `GET /v1/workflows/{id}/log`: what a task wrote, as it comes if that is wanted, with headers that
-//! say whether it is all ([`api::log`]).
+//! `GET /v1/workflows/{id}/log`: what a task wrote, as it comes if that is wanted, with headers
+//! that say whether it is all ([`api::log`]).
 //!
 //! The log of an attempt that is over is answered when all of it is here or will not come; it is
 //! waited for while it grows, and [`STALL`] longer. Its length is in the answer. Who follows an
@@ -7,8 +7,8 @@
 //! the verdict. A body that cannot be sent whole ends without its end (RFC 9112, section 8).
 //!
 //! Of a log longer than its limit head and tail are sent as one, and a header names the gap. While
-//! the log grows so does the gap: a body that cannot go on as its headers said ends, where it follows,
-//! or breaks off, and the answer to the next request says where the log goes on.
+//! the log grows so does the gap: a body that cannot go on as its headers said ends, where it
+//! follows, or breaks off, and the answer to the next request says where the log goes on.
 
 mod place;
 
@@ -50,11 +50,13 @@ use crate::{
 /// Bytes that go out at a time.
 const CHUNK_BYTES: usize = 64 << 10;
 
-/// A follower looks again after this time, even if nothing was said: the end of a run is told by the store alone.
+/// A follower looks again after this time, even if nothing was said: the end of a run is told by
+/// the store alone.
 const LOOK_AGAIN: Duration = Duration::from_secs(1);
 
-/// How long the rest of the log of an attempt that is over is waited for without a byte of it. A node
-/// sends what is left within a second; a busy one, or one whose connection broke, within this time.
+/// How long the rest of the log of an attempt that is over is waited for without a byte of it.
+/// A node sends what is left within a second; a busy one, or one whose connection broke,
+/// within this time.
 const STALL: Duration = Duration::from_secs(30);
 
 const TITLE: &str = "cannot show the log";
@@ -267,8 +269,8 @@ impl Reader {
         }
     }
 
-    /// Goes to a place. `false` if nobody knows when the log was written: then all of it may be of then
-    /// or later.
+    /// Goes to a place. `false` if nobody knows when the log was written: then all of it may be
+    /// of then or later.
     async fn skip_to(&mut self, LogStart { tail, since }: LogStart) -> io::Result<bool> {
         let (results, workflow, run) =
             (self.controller.0.results.clone(), self.row.workflow, self.row.run);
@@ -305,8 +307,8 @@ impl Reader {
         })
     }
 
-    /// Bytes until the attempt is over and its log is waited for no more, or a part is left out that
-    /// the reader was not told of.
+    /// Bytes until the attempt is over and its log is waited for no more, or a part is left out
+    /// that the reader was not told of.
     fn follow(self) -> impl Stream<Item = io::Result<Bytes>> {
         let stopped = self.controller.0.shutdown.clone();
         let waiting = Waiting::new(STALL);

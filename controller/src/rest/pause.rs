@@ -16,8 +16,8 @@ use crate::{
     conductor::{Command, ask},
 };
 
-/// Pauses a workflow: the processes of its jobs stand still and keep what they were granted, their timeouts stand still, and
-/// nothing of it begins.
+/// Pauses a workflow: the processes of its jobs stand still and keep what they were granted, their
+/// timeouts stand still, and nothing of it begins.
 #[utoipa::path(
     post, path = "/v1/workflows/{id}/pause", tag = "workflows",
     params(("id" = String, Path, description = "Id, or a name: the newest workflow of it")),

@@ -1,6 +1,7 @@
 //! `GET /v1/workflows/{id}/streams`: a user in a running job. Protocol: [`api::stream`].
 //!
-//! The upgrade is answered when the node has dialled, so all that can go wrong before is a problem document.
+//! The upgrade is answered when the node has dialled, so all that can go wrong before is a
+//! problem document.
 
 use std::time::Duration;
 
@@ -47,8 +48,9 @@ pub(super) struct StreamParams {
     request: String,
 }
 
-/// A stream to a running job: a program in it, its output, a port, its files. Answered by the upgrade to a WebSocket once the
-/// job's node has dialled. The messages: module `stream` of the crate `api`.
+/// A stream to a running job: a program in it, its output, a port, its files. Answered by the
+/// upgrade to a WebSocket once the job's node has dialled. The messages: module `stream` of
+/// the crate `api`.
 #[utoipa::path(
     get, path = "/v1/workflows/{id}/streams", tag = "workflows",
     params(("id" = String, Path, description = "Id, or a name: the newest workflow of it"),

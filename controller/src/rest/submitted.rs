@@ -1,4 +1,5 @@
-//! `GET /v1/workflows/{id}/document`: the document of a workflow, byte for byte as it was handed in.
+//! `GET /v1/workflows/{id}/document`: the document of a workflow, byte for byte as
+//! it was handed in.
 
 use access::Caller;
 use api::problem::Problem;

@@ -1,4 +1,5 @@
-//! `GET /v1/workflows/{id}/usage`: what the running tasks of a workflow use now, asked of their nodes.
+//! `GET /v1/workflows/{id}/usage`: what the running tasks of a workflow use now, asked
+//! of their nodes.
 
 use std::{
     collections::{BTreeMap, HashMap},

@@ -1,6 +1,6 @@
-//! `GET /v1/workflows/{id}/watch`: server-sent events (HTML standard, section 9.2), the workflow as it changes. Each
-//! event is the whole workflow, so a client that was cut off misses no state: it is given the workflow as it is now,
-//! unless that is what it saw last.
+//! `GET /v1/workflows/{id}/watch`: server-sent events (HTML standard, section 9.2), the workflow as
+//! it changes. Each event is the whole workflow, so a client that was cut off misses no state: it
+//! is given the workflow as it is now, unless that is what it saw last.
 
 use std::{convert::Infallible, time::Duration};
 
@@ -27,8 +27,8 @@ const KEEP_ALIVE: Duration = Duration::from_secs(15);
 /// Changes within this time are one event: an array of many tasks changes all the time.
 const PAUSE: Duration = Duration::from_millis(200);
 
-/// The workflow now, and again whenever it looks different; the stream ends when the workflow is over. With
-/// `Last-Event-ID` not again what was seen already.
+/// The workflow now, and again whenever it looks different; the stream ends when the workflow is
+/// over. With `Last-Event-ID` not again what was seen already.
 #[utoipa::path(
     get, path = "/v1/workflows/{id}/watch", tag = "workflows",
     params(("id" = String, Path, description = "Id, or a name: the newest workflow of it"),
@@ -77,7 +77,8 @@ pub(super) async fn watch(
 }
 
 fn event(value: &Workflow) -> Result<Event, Infallible> {
-    // Serialising the API's own types into memory does not fail; a comment would be ignored by clients.
+    // Serialising the API's own types into memory does not fail; a comment would be
+    // ignored by clients.
     let event = Event::default().json_data(value);
     Ok(event.map_or_else(
         |error| Event::default().comment(error.to_string()),

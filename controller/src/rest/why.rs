@@ -18,8 +18,8 @@ pub(super) struct WhyParams {
     stage: Option<String>,
 }
 
-/// Why a workflow goes no faster: image pulls and how far they are, resources that are missing, places
-/// in the queue.
+/// Why a workflow goes no faster: image pulls and how far they are, resources that are missing,
+/// places in the queue.
 #[utoipa::path(
     get, path = "/v1/workflows/{id}/why", tag = "workflows",
     params(("id" = String, Path, description = "Id, or a name: the newest workflow of it"),

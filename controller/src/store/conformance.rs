@@ -361,7 +361,8 @@ fn filters() -> [Listing; 9] {
     ]
 }
 
-/// A list in every order and with every filter, in pages of every length: what is wanted, each once.
+/// A list in every order and with every filter, in pages of every length: what is
+/// wanted, each once.
 async fn lists_of_what_is_over(store: impl Store) {
     let rows = (1..).zip(OVER).map(|(sequence, (name, user, state, submitted))| WorkflowRow {
         name: name.to_owned(),

@@ -104,8 +104,8 @@ impl NamePattern {
         Self(if is_part { format!("*{text}*") } else { text.to_owned() })
     }
 
-    /// Steps on; at a mismatch the last `*` takes one more character. So it takes no longer than the
-    /// length of the one times that of the other.
+    /// Steps on; at a mismatch the last `*` takes one more character. So it takes no longer than
+    /// the length of the one times that of the other.
     fn matches(&self, name: &str) -> bool {
         let pattern: Vec<char> = self.0.chars().collect();
         let name: Vec<char> = name.chars().collect();

@@ -1,5 +1,5 @@
-//! Two WebSockets as one: messages of each go to the other as they are, one after the other, each way on its own. A side that
-//! takes nothing holds the other up, no memory.
+//! Two WebSockets as one: messages of each go to the other as they are, one after the other, each
+//! way on its own. A side that takes nothing holds the other up, no memory.
 
 use std::time::Duration;
 
@@ -17,11 +17,12 @@ const PING: Duration = Duration::from_secs(15);
 /// A side without one for so long is gone.
 const PATIENCE: Duration = Duration::from_secs(45);
 
-/// Time for one message to be taken by the operating system. Both ends always read, so one that does not is gone.
+/// Time for one message to be taken by the operating system. Both ends always read, so one that
+/// does not is gone.
 const SEND_TIMEOUT: Duration = Duration::from_secs(30);
 
-/// Time for the closing words, and for what is still on its way: a socket that is closed before all of it was read loses what
-/// the other side has not read (RST of TCP).
+/// Time for the closing words, and for what is still on its way: a socket that is closed before all
+/// of it was read loses what the other side has not read (RST of TCP).
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// The socket that a node has dialled.

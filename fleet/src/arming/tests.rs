@@ -260,7 +260,8 @@ proptest! {
                 _ => {}
             }
             prop_assert!(!(next.is_armed() && (connected || misused)));
-            // Whatever happened: with a key of its own, at most one token is good, from at most one address.
+            // Whatever happened: with a key of its own, at most one token is good, from at
+            // most one address.
             let key = probe_key | 0x80;
             let good = (0..6u8)
                 .flat_map(|n| [HERE, THERE].map(|source| redeem(n, key, source)))

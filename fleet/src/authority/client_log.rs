@@ -1,4 +1,5 @@
-//! Says in the log whose certificate was refused and why; TLS itself tells only the client, and only a code.
+//! Says in the log whose certificate was refused and why; TLS itself tells only the client,
+//! and only a code.
 
 use std::sync::Arc;
 
@@ -76,7 +77,8 @@ impl ClientCertVerifier for Logged {
     }
 }
 
-/// Why it was refused: of dates, both the certificate's and this server's, since one of two clocks is wrong.
+/// Why it was refused: of dates, both the certificate's and this server's, since one of two
+/// clocks is wrong.
 fn in_words(error: &Error) -> String {
     let moment = |time: &UnixTime| {
         Timestamp(0).plus_seconds(i64::try_from(time.as_secs()).unwrap_or(i64::MAX))

@@ -1,5 +1,6 @@
-//! The server's own certificate. It lives in memory only: a start makes it for the addresses of the configuration,
-//! and the clock task makes another one before it ends. Running listeners use the new one at once.
+//! The server's own certificate. It lives in memory only: a start makes it for the addresses of the
+//! configuration, and the clock task makes another one before it ends. Running listeners use the
+//! new one at once.
 
 use std::{
     net::{IpAddr, Ipv4Addr, Ipv6Addr},
@@ -68,7 +69,8 @@ impl ServerCertificate {
         made.plus_seconds(LIFE_SECONDS)
     }
 
-    /// Makes the next one if it is time, or if the clock went back to before the present one was made.
+    /// Makes the next one if it is time, or if the clock went back to before the
+    /// present one was made.
     pub(crate) fn renew_if_due(
         &self,
         authority: &Authority,

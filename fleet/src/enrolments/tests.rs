@@ -37,8 +37,8 @@ impl Stage {
         self.enrolments.enrol(HERE, self.wall, at)
     }
 
-    /// A request over a connection that was accepted at this second, as `registry/admission.rs` deals
-    /// with it.
+    /// A request over a connection that was accepted at this second, as
+    /// `registry/admission.rs` deals with it.
     fn ask(&mut self, epoch: u64, accepted: u64) -> Result<NodeIdentityState, Revoked> {
         let accepted = self.at(accepted);
         let presented =

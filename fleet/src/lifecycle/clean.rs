@@ -1,5 +1,5 @@
-//! Text of nodes and of people, cleaned once when it comes in: what is kept and told of it is one line
-//! that does nothing to a terminal ([`api::visible`]), and of bounded length.
+//! Text of nodes and of people, cleaned once when it comes in: what is kept and told of it is one
+//! line that does nothing to a terminal ([`api::visible`]), and of bounded length.
 
 use api::visible;
 

@@ -1,5 +1,6 @@
 //! Nothing new begins on a drained node: because a person says so, or because what was known of the
-//! node is lost. Nor on one that says itself that it lacks something. And what holds a node that boots.
+//! node is lost. Nor on one that says itself that it lacks something. And what holds a
+//! node that boots.
 
 use api::{
     ids::Timestamp,

@@ -1,9 +1,10 @@
-//! Files that a boot fetches, and which versions of images a node needs: that which it runs, and that
-//! which it may be booting. A name of a version is of nothing else, ever: versions are not numbered twice.
+//! Files that a boot fetches, and which versions of images a node needs: that which it runs, and
+//! that which it may be booting. A name of a version is of nothing else, ever: versions are not
+//! numbered twice.
 //!
-//! Anybody on the boot network can fetch a file in a node's name. So a file proves nothing: it is shown,
-//! as unproven, and forgotten by itself; it begins no boot, and is never on disk. What proves a boot is the
-//! token that stage 1 trades for its certificate.
+//! Anybody on the boot network can fetch a file in a node's name. So a file proves nothing: it is
+//! shown, as unproven, and forgotten by itself; it begins no boot, and is never on disk. What
+//! proves a boot is the token that stage 1 trades for its certificate.
 
 use std::net::IpAddr;
 
@@ -14,11 +15,12 @@ use api::{
 
 use super::{Effect, Event, NodeLifecycle, Presence, info};
 
-/// A claim is forgotten after this time, seconds: a token that was issued with it is good no longer.
+/// A claim is forgotten after this time, seconds: a token that was issued with it is
+/// good no longer.
 const FORGET_SECONDS: i64 = crate::arming::TOKEN_SECONDS;
 
-/// What is shown of a claim changes so often, seconds, unless the boot got further: whoever watches nodes
-/// is told each change.
+/// What is shown of a claim changes so often, seconds, unless the boot got further: whoever watches
+/// nodes is told each change.
 const SHOW_SECONDS: i64 = 1;
 
 /// Files that are remembered of one boot: a boot file or two, the script, the initrd.
@@ -54,7 +56,8 @@ pub(crate) enum BootFile {
         /// `debian-node@2`.
         image: String,
     },
-    /// The node's own initrd, which names the root of this image version: only for the node's address.
+    /// The node's own initrd, which names the root of this image version: only for the
+    /// node's address.
     Initrd {
         /// `debian-node@2`.
         image: String,
@@ -203,7 +206,8 @@ impl NodeLifecycle {
             | Phase::Switching => {
                 self.enter(Phase::Stage1, now);
                 if self.overdue {
-                    // Its first answer was lost for so long that the boot counted as failed: it goes on.
+                    // Its first answer was lost for so long that the boot counted as
+                    // failed: it goes on.
                     (self.since, self.overdue) = (now, false);
                 }
             }
@@ -224,8 +228,8 @@ impl NodeLifecycle {
             .collect()
     }
 
-    /// The phase that people see. Files that somebody fetched are shown where nothing else is known of
-    /// a boot but that it may have begun; they never hide that a node is lost, or failed.
+    /// The phase that people see. Files that somebody fetched are shown where nothing else is known
+    /// of a boot but that it may have begun; they never hide that a node is lost, or failed.
     pub(super) fn shown_phase(&self) -> Phase {
         let may_boot = matches!(self.phase, Phase::Unseen | Phase::Offered | Phase::Rebooting);
         if may_boot && self.unproven.is_some() { Phase::Firmware } else { self.phase }
@@ -241,7 +245,8 @@ impl NodeLifecycle {
         self.image_unknown = false;
     }
 
-    /// The versions that it runs or may be booting. A boot that failed needs none: the next one asks again.
+    /// The versions that it runs or may be booting. A boot that failed needs none: the next
+    /// one asks again.
     pub(crate) fn images_in_use(&self, now: Timestamp) -> impl Iterator<Item = &str> {
         let runs = self.image.as_deref().filter(|_| self.phase != Phase::Failed);
         let unproven = self.unproven.as_ref().filter(|unproven| !unproven.is_over(now));
@@ -249,9 +254,9 @@ impl NodeLifecycle {
         runs.into_iter().chain(boots.filter(|boots| runs != Some(*boots)))
     }
 
-    /// It may run or be booting a version, and nobody knows which: its state could not be read, or its
-    /// boot may have begun before the server was started, at `started`. What was fetched in its name by
-    /// then is forgotten, and can be booted for as long as a token is good.
+    /// It may run or be booting a version, and nobody knows which: its state could not be read, or
+    /// its boot may have begun before the server was started, at `started`. What was fetched in its
+    /// name by then is forgotten, and can be booted for as long as a token is good.
     pub(crate) fn may_run_any_image(&self, started: Timestamp, now: Timestamp) -> bool {
         let may_boot = matches!(
             self.phase,

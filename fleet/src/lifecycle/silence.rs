@@ -1,14 +1,14 @@
 //! A machine that has fetched all that it boots from, and of which nothing is heard since: its
-//! kernel could not unpack the initramfs, or does not run on it. Stage 1 never began there, so nobody
-//! but the server can say so.
+//! kernel could not unpack the initramfs, or does not run on it. Stage 1 never began there, so
+//! nobody but the server can say so.
 
 use api::ids::Timestamp;
 
 use super::{BootFile, NodeLifecycle};
 
-/// Since when stage 1 is waited for. The node's initrd is the last file of a boot, and goes out only
-/// to the node's address; that the node fetched it itself is not proved, which the words say, and for
-/// which it is never on disk.
+/// Since when stage 1 is waited for. The node's initrd is the last file of a boot, and goes out
+/// only to the node's address; that the node fetched it itself is not proved, which the words say,
+/// and for which it is never on disk.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(crate) struct Stage1Silence {
     /// When the initrd went out.

@@ -33,11 +33,12 @@ use crate::{
     lifecycle::{AgentInstance, Event},
 };
 
-/// Time for an older connection of the same node to end what it is dealing with: less than the 15 s for
-/// which an agent waits to be welcomed.
+/// Time for an older connection of the same node to end what it is dealing with: less than the 15 s
+/// for which an agent waits to be welcomed.
 const TURN_TIMEOUT: Duration = Duration::from_secs(12);
 
-/// Time for one frame to be taken by the operating system; a peer that reads nothing for so long is dropped.
+/// Time for one frame to be taken by the operating system; a peer that reads nothing for so
+/// long is dropped.
 const SEND_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// Time for the answer to a ping, when the machine seems to be at its firmware again.
@@ -46,14 +47,15 @@ const PROBE_TIMEOUT: Duration = Duration::from_secs(3);
 /// Time for the closing words.
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(2);
 
-/// Longest version of an agent or an image that is taken from a hello, characters: it is kept and shown.
+/// Longest version of an agent or an image that is taken from a hello, characters: it is
+/// kept and shown.
 const MAX_NAME_CHARS: usize = 200;
 
 /// Longest reason in a close frame, bytes (RFC 6455, section 5.5: 125 with the code).
 const MAX_REASON_BYTES: usize = 120;
 
-/// Bytes that a connection reads at once; each connected agent holds a buffer of it. Nearly all frames are shorter, and a
-/// longer one takes more reads.
+/// Bytes that a connection reads at once; each connected agent holds a buffer of it. Nearly all
+/// frames are shorter, and a longer one takes more reads.
 const READ_BUFFER_BYTES: usize = 8 << 10;
 
 /// `GET /node/v1/channel`.

@@ -30,8 +30,8 @@ const MAX_PATH_CHARS: usize = 100;
 /// whom an admin gives right must have a certificate then.
 pub(super) const RENEW: &str = "/node/v1/renew";
 
-/// The node that makes a request, proved by its client certificate. In the extensions of every request to a route
-/// behind the fleet port.
+/// The node that makes a request, proved by its client certificate. In the extensions of every
+/// request to a route behind the fleet port.
 #[derive(Debug, Clone)]
 pub struct NodeIdentity {
     /// The node.

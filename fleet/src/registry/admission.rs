@@ -59,8 +59,8 @@ impl Change<'_> {
             Verdict::Granted => {
                 self.enrolments(|enrolments, _| enrolments.enrol(source, now, at));
             }
-            // A token that was void before it was traded, or whose boot is over, is of no enrolment that
-            // is in use.
+            // A token that was void before it was traded, or whose boot is over, is of no enrolment
+            // that is in use.
             Verdict::Refused(Refused::SecondUse) if before.is_in_use() => {
                 self.enrolments(|enrolments, _| enrolments.token_used_twice(source, now));
             }

@@ -15,8 +15,8 @@ use crate::{
 /// Characters kept of a message that a node sent.
 const MAX_MESSAGE_CHARS: usize = 500;
 
-/// The same message again within this time is not recorded again: what anyone can provoke must not push the rest out
-/// of a node's history.
+/// The same message again within this time is not recorded again: what anyone can provoke must not
+/// push the rest out of a node's history.
 const REPEAT_SECONDS: i64 = 60;
 
 /// Whether it is that long after a moment at most. A clock that was set back is not.

@@ -8,8 +8,8 @@ use api::{
 
 use super::Change;
 
-/// One refused request of a node is recorded in this time, seconds; the next record has the number of
-/// those between.
+/// One refused request of a node is recorded in this time, seconds; the next record has the number
+/// of those between.
 const RECORD_SECONDS: i64 = 60;
 
 /// Refused requests that anybody on the boot network can make in a node's name.
@@ -49,8 +49,8 @@ impl Change<'_> {
         self.entry.arming.tokens().any(|known| known == token)
     }
 
-    /// Records a refused request that anybody can make, if none was within a minute; the next one says
-    /// how many there were.
+    /// Records a refused request that anybody can make, if none was within a minute; the next one
+    /// says how many there were.
     pub(crate) fn record_request(&mut self, severity: Severity, message: &str) {
         match self.entry.requests.take(self.now) {
             None => {}

@@ -57,7 +57,8 @@ impl Registry {
         self.dirty.notified().await;
     }
 
-    /// Takes all that must be written, and its generation. `all`: every node, for the times of the last words.
+    /// Takes all that must be written, and its generation. `all`: every node, for the times of
+    /// the last words.
     pub(crate) fn take(&self, all: bool) -> (Batch, u64) {
         let mut state = self.lock();
         let State { nodes, pending, .. } = &mut *state;

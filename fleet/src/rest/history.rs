@@ -36,7 +36,8 @@ async fn history(
     let (title, sight) = ("cannot show the history", Visibility::of(&caller.principal));
     let id = fleet.find(title, &name)?;
     let limit = paging.limit().unwrap_or(DEFAULT_HISTORY_LINES).min(MAX_HISTORY_LINES);
-    // Each node counts its own events: a cursor of another's history must not be taken for one of this.
+    // Each node counts its own events: a cursor of another's history must not be taken
+    // for one of this.
     let list = format!("history of {id}");
     let before: Option<u64> = paging.after(&list)?;
     // One more than is wanted says whether there is another page.

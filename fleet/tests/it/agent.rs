@@ -84,7 +84,8 @@ impl Agent {
     }
 }
 
-/// A TLS session with the port, with the certificate of a node or none, that offers these protocols.
+/// A TLS session with the port, with the certificate of a node or none, that offers
+/// these protocols.
 pub(crate) async fn tls(
     port: &Port,
     identity: Option<&str>,

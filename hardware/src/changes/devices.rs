@@ -183,8 +183,8 @@ const BRIDGES: &str = "06";
 fn function(news: &mut ChangeLines, name: &str, before: &PciDevice, after: &PciDevice) {
     let ids = |device: &PciDevice| Some(format!("{}:{}", device.vendor, device.device));
     news.version(name, ids(before).as_ref(), ids(after).as_ref());
-    // The rate of a lane falls while a device has nothing to do; lanes are lost for good. Those of a bridge follow what is
-    // plugged into it.
+    // The rate of a lane falls while a device has nothing to do; lanes are lost for good. Those of
+    // a bridge follow what is plugged into it.
     if !after.class.starts_with(BRIDGES)
         && let (Some(then), Some(now)) = (&before.link, &after.link)
         && then.width != now.width

@@ -4,8 +4,8 @@ use api::inventory::{Inventory, MemoryModule};
 
 use super::{ChangeLines, in_parentheses, paired, size};
 
-/// What the kernel calls all memory differs by less than this between boots of one machine, bytes: it reserves what it
-/// needs.
+/// What the kernel calls all memory differs by less than this between boots of one machine, bytes:
+/// it reserves what it needs.
 const MEMORY_NOISE_BYTES: u64 = 32 << 20;
 
 pub(super) fn compare(news: &mut ChangeLines, before: &Inventory, after: &Inventory) {

@@ -48,7 +48,8 @@ impl Columns {
         Ok(Self(columns))
     }
 
-    /// The value of each column, `null` where a node does not tell it. A path through a list gives the values of all its elements.
+    /// The value of each column, `null` where a node does not tell it. A path through a list gives
+    /// the values of all its elements.
     pub(crate) fn of(&self, facts: &Facts) -> Vec<Value> {
         let value = |path: &Vec<String>| {
             let (first, rest) = path.split_first()?;

@@ -1,9 +1,10 @@
 //! Which nodes: an expression in CEL, the Common Expression Language.
 //!
-//! Users write it and the server evaluates it, so its cost is bounded before it is evaluated: its length
-//! ([`MAX_EXPRESSION_BYTES`]), loops within loops ([`MAX_NESTED_LOOPS`]), additions ([`MAX_ADDITIONS`]: each may double a
-//! text or a list), and the functions that may be called. While it is evaluated its steps are counted ([`meter`]). `map` would let values grow with each use and is refused; `all`,
-//! `exists`, `exists_one` and `filter` say which nodes there are.
+//! Users write it and the server evaluates it, so its cost is bounded before it is evaluated: its
+//! length ([`MAX_EXPRESSION_BYTES`]), loops within loops ([`MAX_NESTED_LOOPS`]), additions
+//! ([`MAX_ADDITIONS`]: each may double a text or a list), and the functions that may be called.
+//! While it is evaluated its steps are counted ([`meter`]). `map` would let values grow with each
+//! use and is refused; `all`, `exists`, `exists_one` and `filter` say which nodes there are.
 
 use std::{collections::HashMap, sync::Arc};
 
@@ -23,13 +24,15 @@ use super::{
 /// Longest expression.
 const MAX_EXPRESSION_BYTES: usize = 1024;
 
-/// Loops within each other: two go through a thousand hardware threads a million times, which is a second or so.
+/// Loops within each other: two go through a thousand hardware threads a million times, which is
+/// a second or so.
 const MAX_NESTED_LOOPS: usize = 2;
 
 /// Additions of any kind in one expression.
 const MAX_ADDITIONS: usize = 8;
 
-/// Stack of the thread that reads expressions: the parser descends into each bracket, up to 96 of them.
+/// Stack of the thread that reads expressions: the parser descends into each bracket,
+/// up to 96 of them.
 const STACK_BYTES: usize = 16 << 20;
 
 /// What may be called, beside operators.

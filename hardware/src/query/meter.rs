@@ -1,9 +1,10 @@
 //! What it may cost to evaluate an expression: steps, counted inside its loops.
 //!
-//! The evaluator has no limit of its own, so what is evaluated is a copy of the expression in which each loop
-//! asks [`TICK`] before each element, and in which texts are matched by [`MATCHES`]. Neither can be written in
-//! an expression: `@` begins no name there. [`TICK`] is the condition of a conditional, whose error ends the
-//! loop; of `&&` and `||` an error would be forgotten where the other side decides.
+//! The evaluator has no limit of its own, so what is evaluated is a copy of the expression in which
+//! each loop asks [`TICK`] before each element, and in which texts are matched by [`MATCHES`].
+//! Neither can be written in an expression: `@` begins no name there. [`TICK`] is the condition of
+//! a conditional, whose error ends the loop; of `&&` and `||` an error would be forgotten where the
+//! other side decides.
 
 use std::{
     collections::HashMap,
@@ -29,7 +30,8 @@ const STEPS_OF_PATTERN: u64 = 1_000;
 /// Bytes of a text that are matched in one step.
 const BYTES_IN_STEP: u64 = 64;
 
-/// Largest compiled regular expression, bytes: some twenty times `\w`, which stands for 140,000 characters.
+/// Largest compiled regular expression, bytes: some twenty times `\w`, which stands for
+/// 140,000 characters.
 const MAX_PATTERN_BYTES: usize = 1 << 20;
 
 /// Regular expressions of one question that are kept compiled: it has few, unless nodes tell them.
@@ -212,8 +214,8 @@ fn looped(mut comprehension: ComprehensionExpr) -> ComprehensionExpr {
     for part in [iter_range, &mut *accu_init, &mut *loop_cond, &mut *loop_step, result] {
         *part = metered(std::mem::take(part));
     }
-    // The evaluator gathers the elements of `filter` in place, as long as nothing but its guard is looked at
-    // before each.
+    // The evaluator gathers the elements of `filter` in place, as long as nothing but its guard is
+    // looked at before each.
     let gathers = matches!(accu_init.expr, Expr::List(_));
     match &mut loop_step.expr {
         Expr::Call(step) if gathers && step.func_name == operators::CONDITIONAL => {

@@ -230,8 +230,8 @@ fn steps_are_counted_inside_loops() {
     assert!(loops(400) <= 10 * loops(50), "{} and {}", loops(400), loops(50));
 }
 
-/// As the attack has it: two loops over what is written out, and regular expressions within, of which there
-/// are more than are kept.
+/// As the attack has it: two loops over what is written out, and regular expressions within, of
+/// which there are more than are kept.
 #[test]
 fn an_expression_ends_when_its_steps_are_used_up() {
     let outer = numbers(60);

@@ -1,4 +1,5 @@
-//! `/v1/nodes/{name}/inventory`, `/v1/nodes/{name}/topology.xml`: what nodes told of their hardware.
+//! `/v1/nodes/{name}/inventory`, `/v1/nodes/{name}/topology.xml`: what nodes told of
+//! their hardware.
 
 use access::{Caller, Routes, Visibility};
 use api::{ids::NodeName, inventory::Inventory, problem::Problem, rights::Action};

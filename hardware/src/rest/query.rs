@@ -32,7 +32,8 @@ const DEADLINE: Duration = Duration::from_secs(30);
 /// Nodes that are asked in one turn: at some 100 KB each their inventories become 6 MB.
 const BATCH: usize = 64;
 
-/// Whole inventories in one answer: at some 100 KB each it becomes 50 MB. Columns have no such limit.
+/// Whole inventories in one answer: at some 100 KB each it becomes 50 MB. Columns
+/// have no such limit.
 const MAX_WHOLE: u32 = 500;
 
 /// Nodes named in the list of those of which the answer is unclear, where no page is asked for.
@@ -249,7 +250,8 @@ struct Rows {
     limit: Option<u32>,
     /// There is a row behind this page.
     has_more: bool,
-    /// Here it goes with the work: that of a client that hung up holds inventories until it has ended.
+    /// Here it goes with the work: that of a client that hung up holds inventories
+    /// until it has ended.
     _place: Option<InventoryPermit>,
 }
 
@@ -295,7 +297,8 @@ impl Rows {
         }
         match row {
             Row::Answered(answered) => self.answer.nodes.push(answered),
-            // A page is bounded anyway, and a node that is on no page would look as if it were not meant.
+            // A page is bounded anyway, and a node that is on no page would look as if it
+            // were not meant.
             Row::Unclear(_) if self.limit.is_none() && self.answer.unclear.len() >= MAX_UNCLEAR => {
             }
             Row::Unclear(unclear) => self.answer.unclear.push(unclear),

@@ -1,9 +1,9 @@
 //! The journal as it is written: which files are watched, and what is put down of them.
 //!
-//! A descriptor is looked up in `/proc` at each call, so nothing must be known of how it was opened,
-//! copied or passed on. One lock is held from the record of a change to its end, so that records stand
-//! in the order of what they are of. What is no regular file never comes to it: signal handlers write
-//! to pipes.
+//! A descriptor is looked up in `/proc` at each call, so nothing must be known of how it was
+//! opened, copied or passed on. One lock is held from the record of a change to its end, so that
+//! records stand in the order of what they are of. What is no regular file never comes to it:
+//! signal handlers write to pipes.
 
 use std::{
     ffi::{CStr, CString, c_int},
@@ -81,8 +81,8 @@ pub(crate) fn before_truncation(fd: c_int, length: off_t) -> Option<Order> {
     Some(order)
 }
 
-/// Puts down that a file or directory is on the disk, after as long as a disk takes; whether it is a
-/// watched one. The disk itself is not asked: what it would keep is in the journal.
+/// Puts down that a file or directory is on the disk, after as long as a disk takes; whether it is
+/// a watched one. The disk itself is not asked: what it would keep is in the journal.
 pub(crate) fn sync(fd: c_int) -> bool {
     let Some(watched) = watched_by(fd) else { return false };
     let Some(mut order) = lock() else { return false };

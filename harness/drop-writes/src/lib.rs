@@ -1,10 +1,11 @@
-//! Stands before the C library of a program (`LD_PRELOAD`) and writes down what each of its writes is
-//! about to replace, so that after a `SIGKILL` all that was not synced can be taken back, as a power
-//! cut would: [`harness::write_journal`] has the form of the journal, the model, and the roll-back.
+//! Stands before the C library of a program (`LD_PRELOAD`) and writes down what each of its
+//! writes is about to replace, so that after a `SIGKILL` all that was not synced can be taken
+//! back, as a power cut would: [`harness::write_journal`] has the form of the journal, the model,
+//! and the roll-back.
 //!
 //! Watched are regular files below the directories of [`ROOTS_VARIABLE`] but those of shared memory
-//! (`-shm`), which SQLite makes again. Calls for anything else pass through. A sync of a watched file is
-//! a record of the journal and nothing else: its disk is pretended.
+//! (`-shm`), which SQLite makes again. Calls for anything else pass through. A sync of a watched
+//! file is a record of the journal and nothing else: its disk is pretended.
 //!
 //! | function | before it is done |
 //! |---|---|
@@ -141,7 +142,8 @@ pub extern "C" fn fdatasync(fd: c_int) -> c_int {
 }
 
 /// `open(2)`. In C it takes any number of arguments; on the architectures that we build for, the
-/// third lies where that of any other function does, and the kernel looks at it only to make a file.
+/// third lies where that of any other function does, and the kernel looks at it only
+/// to make a file.
 ///
 /// # Safety
 /// As of `open(2)`.

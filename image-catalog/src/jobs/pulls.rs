@@ -174,7 +174,8 @@ impl Pulls {
         words.collect()
     }
 
-    /// How many wait for their turn. Imports, which are converted in turn with them, are not counted.
+    /// How many wait for their turn. Imports, which are converted in turn with them,
+    /// are not counted.
     pub(super) fn queued(&self) -> usize {
         let is_queued = |pull: &&Pull| {
             pull.transfer.standing().or_else(|| pull.conversion.standing()).is_some()

@@ -1,9 +1,10 @@
-//! What users are told of pulls that fail. Whoever may start workflows may name any host and port, so
-//! an error must not tell what is there: a closed port, one that is silent, one that speaks something
-//! else, what a page of the site says. Admins have all of it in the log.
+//! What users are told of pulls that fail. Whoever may start workflows may name any host and port,
+//! so an error must not tell what is there: a closed port, one that is silent, one that speaks
+//! something else, what a page of the site says. Admins have all of it in the log.
 //!
-//! A registry that the configuration names is told of as it is. Any other is known by the codes of the
-//! distribution specification; what comes without them is one error, [`RequestError::NoAnswer`].
+//! A registry that the configuration names is told of as it is. Any other is known by the codes of
+//! the distribution specification; what comes without them is one error,
+//! [`RequestError::NoAnswer`].
 
 use std::error::Error as _;
 
@@ -26,8 +27,8 @@ pub enum Audience {
     User,
 }
 
-/// Codes of errors that the distribution specification has, and its forerunner. Who answers with one
-/// is a registry.
+/// Codes of errors that the distribution specification has, and its forerunner. Who answers with
+/// one is a registry.
 const CODES: [&str; 15] = [
     "BLOB_UNKNOWN",
     "BLOB_UPLOAD_INVALID",

@@ -50,8 +50,8 @@ pub(crate) struct RegistryClient {
 }
 
 impl RegistryClient {
-    /// A request. That `url` is within reach is seen to here, of a name when it is sent, and of each
-    /// redirect when it is followed.
+    /// A request. That `url` is within reach is seen to here, of a name when it is sent, and of
+    /// each redirect when it is followed.
     pub(crate) fn get(&self, url: Url) -> Result<RequestBuilder, RequestError> {
         self.guard.announce(&url).map_err(RequestError::out_of_reach)?;
         Ok(self.client.get(url))

@@ -1,8 +1,8 @@
 //! Logins for registries from the files that podman, skopeo and docker write.
 //!
-//! `containers-auth.json(5)`: `{"auths": {"HOST[/PATH]": {"auth": BASE64(USER:PASSWORD)}}}`; the longest key that is a
-//! path prefix of the repository wins. Docker writes the same with keys such as `https://index.docker.io/v1/`.
-//! Credential helpers are not run.
+//! `containers-auth.json(5)`: `{"auths": {"HOST[/PATH]": {"auth": BASE64(USER:PASSWORD)}}}`; the
+//! longest key that is a path prefix of the repository wins. Docker writes the same with keys such
+//! as `https://index.docker.io/v1/`. Credential helpers are not run.
 
 use std::{
     collections::BTreeMap,
@@ -156,7 +156,8 @@ fn invalid(problem: String) -> io::Error {
     io::Error::new(io::ErrorKind::InvalidData, problem)
 }
 
-/// A key as `HOST[/PATH]` in lower case: Docker puts a scheme before it and an API version after it.
+/// A key as `HOST[/PATH]` in lower case: Docker puts a scheme before it and an API
+/// version after it.
 fn plain_key(key: &str) -> String {
     let key = key.to_ascii_lowercase();
     let bare = key.strip_prefix("https://").or_else(|| key.strip_prefix("http://")).unwrap_or(&key);

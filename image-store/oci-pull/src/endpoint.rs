@@ -178,8 +178,8 @@ impl Endpoint {
         url.origin() == self.base.origin()
     }
 
-    /// What is sent after these challenges; nothing if none can be met. `used`: what was sent before
-    /// and refused.
+    /// What is sent after these challenges; nothing if none can be met. `used`: what was sent
+    /// before and refused.
     async fn authorize(
         &self,
         challenges: &[Challenge],
@@ -216,7 +216,8 @@ impl Endpoint {
         }
         let named = || RequestError::TokenService { realm: shown(realm) };
         let url = Url::parse(realm).map_err(|_| named())?;
-        // In plain HTTP anybody on the way would have the login of a registry that is spoken to in HTTPS.
+        // In plain HTTP anybody on the way would have the login of a registry that is
+        // spoken to in HTTPS.
         let is_fit =
             url.scheme() == "https" || (url.scheme() == "http" && self.base.scheme() == "http");
         if !is_fit {
@@ -252,8 +253,8 @@ impl Endpoint {
         Ok(value)
     }
 
-    /// An answer that is one. Of an error, the text of another host than this is for the log alone: it
-    /// is nobody's whom the user has named.
+    /// An answer that is one. Of an error, the text of another host than this is for the log alone:
+    /// it is nobody's whom the user has named.
     async fn checked(&self, response: Response) -> Result<Response, RequestError> {
         let status = response.status();
         if status.is_success() {

@@ -1,5 +1,5 @@
-//! Transfers the layers of an image: several at a time, each streamed to disk, taken up again when it breaks. How fast
-//! they must come, and in how long: [`crate::Limits`].
+//! Transfers the layers of an image: several at a time, each streamed to disk, taken up again when
+//! it breaks. How fast they must come, and in how long: [`crate::Limits`].
 
 use std::{collections::BTreeSet, sync::Arc, time::Duration};
 
@@ -22,7 +22,8 @@ use crate::{
 /// Chunks (of some 16 KiB) that wait between the network and the disk, for each layer.
 const CHUNKS_WAITING: usize = 64;
 
-/// What an attempt must bring for the next one to follow at once, bytes. Less is as good as nothing.
+/// What an attempt must bring for the next one to follow at once, bytes. Less is as
+/// good as nothing.
 pub(crate) const LEAST_BYTES: u64 = 256 << 10;
 
 /// Attempts in a row of which the last brought too little.
@@ -49,7 +50,8 @@ pub(crate) async fn pull_layers(
     let layers: Vec<&Layer> =
         image.layers.iter().filter(|layer| seen.insert(layer.digest)).collect();
     progress.layers(layers.iter().fold(0, |sum: u64, layer| sum.saturating_add(layer.size)));
-    // Collected first: a closure within the stream would keep the future from being `Send` for its callers.
+    // Collected first: a closure within the stream would keep the future from being `Send`
+    // for its callers.
     let transfers: Vec<_> =
         layers.into_iter().map(|layer| Transfer { source, layer, progress }.run(store)).collect();
     stream::iter(transfers)
@@ -84,7 +86,8 @@ impl Transfer<'_> {
     async fn transfer(&self, store: &Store) -> Result<(), PullError> {
         let mut was_begun = false;
         match self.go_on(store, &mut was_begun).await {
-            // What was here may be of a mirror that lies, and is gone now: once more, all of it from here.
+            // What was here may be of a mirror that lies, and is gone now: once more, all
+            // of it from here.
             Err(error) if was_begun && error.is_of_other_content() => {
                 tracing::warn!(layer = %self.layer.digest, "what an earlier try left of it was of something else");
                 self.go_on(store, &mut was_begun).await
@@ -131,7 +134,8 @@ impl Transfer<'_> {
         Ok(())
     }
 
-    /// Waits for another pull that transfers the layer, as long as it comes fast enough. `None`: it is here.
+    /// Waits for another pull that transfers the layer, as long as it comes fast enough.
+    /// `None`: it is here.
     async fn writer(&self, store: &Store) -> Result<Option<BlobWriter>, PullError> {
         let (digest, size) = (self.layer.digest, self.layer.size);
         let mut other = ParallelLayer::new(store.partial_bytes(&digest), Instant::now());
@@ -150,8 +154,8 @@ impl Transfer<'_> {
         }
     }
 
-    /// Transfers from where the writer stands to the end, or to where it breaks. `None`: another pull has
-    /// brought the layer meanwhile.
+    /// Transfers from where the writer stands to the end, or to where it breaks. `None`: another
+    /// pull has brought the layer meanwhile.
     async fn attempt(&self, mut writer: BlobWriter) -> Result<Option<Attempt>, PullError> {
         let digest = self.layer.digest.to_string();
         let mut response = match self.source.endpoint.blob(&digest, writer.offset()).await {
@@ -172,7 +176,8 @@ impl Transfer<'_> {
         let mut pace = self.source.traffic.begins(Instant::now());
         let mut sent = 0;
         let mut result = Ok(());
-        // What comes after the announced size is not asked for; one byte too many in a chunk is told by the writer.
+        // What comes after the announced size is not asked for; one byte too many in a chunk is
+        // told by the writer.
         while sent < missing {
             let chunk = match response.chunk().await {
                 Ok(Some(chunk)) => chunk,
@@ -248,7 +253,8 @@ enum Stopped {
     Cancelled,
 }
 
-/// Hands a chunk to the disk's side; `false` if that has ended. While it is waited for, the pace stands.
+/// Hands a chunk to the disk's side; `false` if that has ended. While it is waited for,
+/// the pace stands.
 async fn hand_over(sender: &mpsc::Sender<Bytes>, chunk: Bytes, pace: &mut LayerPace) -> bool {
     match sender.try_send(chunk) {
         Ok(()) => true,

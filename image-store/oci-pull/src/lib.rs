@@ -1,10 +1,11 @@
-//! Pulls an OCI image from a registry into an [`image_store::Store`]. Called by `image-catalog` for OS images and for
-//! the images of jobs.
+//! Pulls an OCI image from a registry into an [`image_store::Store`]. Called by `image-catalog` for
+//! OS images and for the images of jobs.
 //!
-//! OCI distribution-spec 1.1 over HTTPS; plain HTTP only to loopback addresses, or where the configuration or the caller
-//! says so. Manifest and config first (small, checked against their digests), then the layers, [`PARALLEL_LAYERS`] at
-//! a time, streamed to disk. A broken transfer goes on where it stopped, in the same pull or in the next one. Digests
-//! and sizes are checked by the store, not by the registry's word.
+//! OCI distribution-spec 1.1 over HTTPS; plain HTTP only to loopback addresses, or where the
+//! configuration or the caller says so. Manifest and config first (small, checked against their
+//! digests), then the layers, [`PARALLEL_LAYERS`] at a time, streamed to disk. A broken transfer
+//! goes on where it stopped, in the same pull or in the next one. Digests and sizes are checked by
+//! the store, not by the registry's word.
 //!
 //! | module | is |
 //! |---|---|
@@ -73,7 +74,8 @@ use reach::Rules;
 use source::Source;
 use transfer::TransferProgress;
 
-/// Layers that are transferred at the same time. More gained 2 % on loopback and asks more of a registry.
+/// Layers that are transferred at the same time. More gained 2 % on loopback and asks
+/// more of a registry.
 pub const PARALLEL_LAYERS: usize = 4;
 
 /// How long manifest and config of an image may take at one registry. They have at most 8 MiB.
@@ -96,7 +98,8 @@ pub struct PullOptions {
     pub credential_files: Vec<PathBuf>,
     /// Pauses between tries.
     pub pauses: Schedule,
-    /// Where the clients of registries are kept for the next pull; clones of one [`Clients`] share them.
+    /// Where the clients of registries are kept for the next pull; clones of one
+    /// [`Clients`] share them.
     pub clients: Clients,
     /// Its place is held while something is asked for or transferred, and not while a registry is
     /// waited for: who waits keeps nobody else from pulling. `None`: there is always a place.
@@ -123,11 +126,13 @@ impl Default for PullOptions {
     }
 }
 
-/// Pulls `reference` (`HOST[:PORT]/REPOSITORY[:TAG|@DIGEST]`) into the store: from a mirror of its registry that has
-/// it, else from the registry. While that is away it is waited for; see [`Registries::patience`].
+/// Pulls `reference` (`HOST[:PORT]/REPOSITORY[:TAG|@DIGEST]`) into the store: from a mirror of its
+/// registry that has it, else from the registry. While that is away it is waited for; see
+/// [`Registries::patience`].
 ///
-/// Safe to drop at any point: layers that are whole stay in the store, a layer under way stays as a partial file that
-/// the next pull takes up. Needs a rustls provider installed as the process default.
+/// Safe to drop at any point: layers that are whole stay in the store, a layer under way stays
+/// as a partial file that the next pull takes up. Needs a rustls provider installed as the
+/// process default.
 ///
 /// # Errors
 /// [`PullError`]; the messages name registry and repository, and tell users no more than

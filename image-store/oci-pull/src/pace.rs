@@ -1,5 +1,5 @@
-//! How fast a registry must send, and how long a layer and a pull may take: whoever serves a byte at
-//! a time holds up a pull no longer than whoever serves none.
+//! How fast a registry must send, and how long a layer and a pull may take: whoever serves a byte
+//! at a time holds up a pull no longer than whoever serves none.
 
 use std::{
     collections::VecDeque,
@@ -15,8 +15,8 @@ use crate::{PARALLEL_LAYERS, error::RequestError};
 /// come.
 const SLICES: u32 = 60;
 
-/// What is asked of registries while they send. Each pull that falls short of it has made a try that
-/// failed, but for [`Self::pull`].
+/// What is asked of registries while they send. Each pull that falls short of it has made a try
+/// that failed, but for [`Self::pull`].
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Limits {
     /// Bytes a second that all layers of a pull together must bring, and a single one a
@@ -24,22 +24,22 @@ pub struct Limits {
     pub least_bytes_per_second: u64,
     /// Over how long that is taken; it slides.
     pub window: Duration,
-    /// How long a layer is waited for that another pull transfers already, and how long again each time
-    /// that it has come fast enough meanwhile. Then it is transferred once more: whoever has a slow
-    /// registry send a layer of everybody's holds up nobody else.
+    /// How long a layer is waited for that another pull transfers already, and how long again each
+    /// time that it has come fast enough meanwhile. Then it is transferred once more: whoever has a
+    /// slow registry send a layer of everybody's holds up nobody else.
     pub beside: Duration,
     /// How long a pull waits for its turn before users who have more places give one back.
     pub share: Duration,
     /// How long a try may take for a single layer.
     pub layer: Duration,
-    /// How long a pull may take, with all its tries and the pauses between them; the time in which it
-    /// waited for a place does not count.
+    /// How long a pull may take, with all its tries and the pauses between them; the time in which
+    /// it waited for a place does not count.
     pub pull: Duration,
 }
 
 impl Default for Limits {
-    /// 10 kB/s over a minute: an old DSL line brings more. A layer may take two hours and a pull four:
-    /// 100 GB in two hours are 14 MB/s.
+    /// 10 kB/s over a minute: an old DSL line brings more. A layer may take two hours and a pull
+    /// four: 100 GB in two hours are 14 MB/s.
     fn default() -> Self {
         Self {
             least_bytes_per_second: 10_000,
@@ -68,8 +68,9 @@ impl ParallelLayer {
         Self { began: now, since: now, from: here, is_too_slow: false }
     }
 
-    /// Whether the layer, of `size` bytes, is to be transferred once more: it does not come at the least
-    /// speed of a single layer, or its rest would take more than half of what time a layer has.
+    /// Whether the layer, of `size` bytes, is to be transferred once more: it does not come
+    /// at the least speed of a single layer, or its rest would take more than half of what
+    /// time a layer has.
     pub(crate) fn is_too_slow(
         &mut self,
         here: u64,
@@ -201,7 +202,8 @@ impl LayerPace {
     pub(crate) fn came(&mut self, bytes: u64, now: Instant) -> Result<(), RequestError> {
         let whole = {
             let mut whole = self.traffic.whole();
-            // While one waits for the disk, the time of all stands still: how long is not known yet.
+            // While one waits for the disk, the time of all stands still: how long
+            // is not known yet.
             let at = if whole.standing > 0 { whole.stands_since } else { now };
             whole.pace.came(bytes, at)
         };
@@ -220,7 +222,8 @@ impl LayerPace {
 }
 
 impl LayerPace {
-    /// What has come waits for the disk: the time until [`Self::goes_on`] is not held against the registry.
+    /// What has come waits for the disk: the time until [`Self::goes_on`] is not held
+    /// against the registry.
     pub(crate) fn stands(&mut self, now: Instant) {
         if self.stands_since.is_some() {
             return;

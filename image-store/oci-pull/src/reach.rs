@@ -1,8 +1,8 @@
 //! Where pulls may go. Users name registries, and registries name token services and storage; the
 //! server connects to all of them, as root's peer on its own loopback and on networks that users do
-//! not reach. So each address is held against [`Reach`] when it is connected to: of the reference, of
-//! the `realm` of a challenge, of every redirect; if it is a name, what the name stands for at that
-//! moment, and the connection goes to what was looked at.
+//! not reach. So each address is held against [`Reach`] when it is connected to: of the reference,
+//! of the `realm` of a challenge, of every redirect; if it is a name, what the name stands for at
+//! that moment, and the connection goes to what was looked at.
 //!
 //! ```text
 //! the configuration names HOST:PORT (hosts, mirrors, token services)   go
@@ -30,8 +30,8 @@ use url::{Host, Url};
 
 use crate::registries::{HostSettings, Proxy, Registries, RegistryHost};
 
-/// Names that one client keeps the ports of. A registry has one, its token service and its storage a
-/// few; past it all are forgotten, and requests under way are tried again.
+/// Names that one client keeps the ports of. A registry has one, its token service and its storage
+/// a few; past it all are forgotten, and requests under way are tried again.
 const MAX_NAMES: usize = 1024;
 
 /// Environment variables that name proxies, as `reqwest` reads them.
@@ -257,8 +257,8 @@ impl Guard {
         Self(Arc::new(Inner { rules, ports: Mutex::default() }))
     }
 
-    /// Announces a request for `url`, which is refused if its address is out of reach. That of a name
-    /// is looked at when the name is looked up.
+    /// Announces a request for `url`, which is refused if its address is out of reach. That of a
+    /// name is looked at when the name is looked up.
     pub(crate) fn announce(&self, url: &Url) -> Result<(), OutOfReach> {
         let Some(port) = url.port_or_known_default() else { return Ok(()) };
         match url.host() {

@@ -2,7 +2,8 @@
 //!
 //! `bedplate server` reads it from its file and hands one copy to whoever pulls. A host without an
 //! entry is reached over HTTPS, or over plain HTTP on loopback, through the proxy that the
-//! environment names, with the logins of [`crate::usual_credential_files`], as far as [`Reach`] goes.
+//! environment names, with the logins of [`crate::usual_credential_files`], as far as
+//! [`Reach`] goes.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -34,7 +35,8 @@ const MAX_PATH_BYTES: usize = 255;
 const DOCKER_HUB: &str = "docker.io";
 const DOCKER_HUB_LEGACY: &str = "index.docker.io";
 
-/// Registries whose token service is another host by their operators' documentation, and who that is.
+/// Registries whose token service is another host by their operators' documentation,
+/// and who that is.
 const TOKEN_SERVICES: [(&str, &str); 2] =
     [(DOCKER_HUB, "https://auth.docker.io"), ("registry.gitlab.com", "https://gitlab.com")];
 
@@ -98,7 +100,8 @@ fn host_address(name: &str) -> Option<IpAddr> {
     name.trim_start_matches('[').trim_end_matches(']').parse().ok()
 }
 
-/// How one host is reached. A mirror is a host with settings of its own: nothing here is said to it.
+/// How one host is reached. A mirror is a host with settings of its own: nothing
+/// here is said to it.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct HostSettings {
     /// Asked before the host, in this order. At most [`MAX_MIRRORS`].

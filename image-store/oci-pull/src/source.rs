@@ -89,7 +89,8 @@ impl Source<'_> {
         .await
     }
 
-    /// The error for a tag or repository that the registry does not know, with the tags that it does know.
+    /// The error for a tag or repository that the registry does not know, with the tags
+    /// that it does know.
     async fn unknown(&self, version: &str, said: &RequestError) -> PullError {
         PullError::Unknown {
             registry: self.registry(),

@@ -1,4 +1,5 @@
-//! How far the layers of one pull came, over all its tries. Called by [`crate::pull`] and by `layers`.
+//! How far the layers of one pull came, over all its tries. Called by [`crate::pull`]
+//! and by `layers`.
 
 use std::{
     collections::BTreeMap,
@@ -10,8 +11,8 @@ use std::{
 
 use api::ids::Digest;
 
-/// How far layers came, over all tries. What came before does not count again: a registry that knows
-/// no ranges and always breaks off at the same place would be waited for without end.
+/// How far layers came, over all tries. What came before does not count again: a registry that
+/// knows no ranges and always breaks off at the same place would be waited for without end.
 #[derive(Debug, Default)]
 pub(crate) struct TransferProgress {
     /// What was new, bytes.

@@ -1,12 +1,12 @@
 //! Places for long work, given to users in turn: who asks for a thousand images holds up nobody
 //! else.
 //!
-//! A free place goes to the user who waits and holds the fewest places; of equals to the one who was
-//! served longest ago, or not at all. A user's own requests go in their order. The last free place
-//! is kept for users who hold none, so that a single user has all places but one, and whoever comes
-//! next need not wait for the end of somebody's transfer. Nor has anybody more than a share for long
-//! while others wait: of who holds two more than a user who has waited for a while, the newest place is
-//! *recalled*. Work that can go on later gives it back and asks again.
+//! A free place goes to the user who waits and holds the fewest places; of equals to the one who
+//! was served longest ago, or not at all. A user's own requests go in their order. The last free
+//! place is kept for users who hold none, so that a single user has all places but one, and whoever
+//! comes next need not wait for the end of somebody's transfer. Nor has anybody more than a share
+//! for long while others wait: of who holds two more than a user who has waited for a while, the
+//! newest place is *recalled*. Work that can go on later gives it back and asks again.
 //!
 //! ```text
 //! claim:  idle ─ permit() ─▶ waiting ─ its turn ─▶ holding ─ its last Permit is dropped ─▶ idle
@@ -153,8 +153,8 @@ impl Claim {
         permit
     }
 
-    /// The same; each time that it has waited for so long, a place is recalled of a user who holds two
-    /// more. All who hold places must heed [`Permit::recalled`].
+    /// The same; each time that it has waited for so long, a place is recalled of a user who holds
+    /// two more. All who hold places must heed [`Permit::recalled`].
     pub async fn shared_permit(&self, patience: Duration) -> Permit {
         let mut permit = pin!(self.permit());
         loop {

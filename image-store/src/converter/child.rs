@@ -1,4 +1,5 @@
-//! The converter itself: what the program does when the server has started it again as `image-converter`.
+//! The converter itself: what the program does when the server has started it again as
+//! `image-converter`.
 
 use std::{
     fs::File,
@@ -31,8 +32,8 @@ use crate::{
 /// Largest substrate program that is taken, bytes. One that was not optimized has 23 MB.
 const MAX_SUBSTRATE_BYTES: u64 = 128 << 20;
 
-/// Progress is told when so many thousandths of a part are done, so that a part says it a thousand times
-/// at most.
+/// Progress is told when so many thousandths of a part are done, so that a part says it a
+/// thousand times at most.
 const PROGRESS_STEPS: u64 = 1000;
 
 /// What is told of an error or a warning, bytes, and how many warnings.
@@ -57,9 +58,9 @@ enum ChildError {
     Output(#[source] io::Error),
 }
 
-/// Runs the converter: standard input and output are the server's. `probe` is what a test wants to see
-/// done inside of the jail, by name, and what is told as warnings; a program that ships passes one that
-/// does nothing.
+/// Runs the converter: standard input and output are the server's. `probe` is what a test wants to
+/// see done inside of the jail, by name, and what is told as warnings; a program that ships passes
+/// one that does nothing.
 #[must_use]
 pub fn main(probe: impl FnOnce(&str) -> Vec<String>) -> ExitCode {
     match run(probe) {

@@ -7,7 +7,8 @@
 //! | Landlock | reads and executes what distributions install, writes the one output file | no file, no TCP, no signal |
 //! | system calls | files, threads, `execve` | memory, threads, open descriptors |
 //!
-//! All of it works without `CAP_SETUID`, namespaces and files of its own, as the shipped unit demands.
+//! All of it works without `CAP_SETUID`, namespaces and files of its own, as the
+//! shipped unit demands.
 
 use std::{
     env, fs,
@@ -27,13 +28,15 @@ use linux::{
 };
 use rustix::process::{Resource, Signal};
 
-/// Most private memory of the converter, bytes of address space, touched or not: what an image may make it
-/// hold ([`crate::budget::MAX_HELD_BYTES`], 256 MiB); beside it eight layers that are read at once, each with
-/// the largest window of zstd (32 MiB), chunks ahead (4 MiB) and a stack (2 MiB); and allocators' waste. What
-/// stage 1 takes, two workers of zstd, comes after the layers and is less.
+/// Most private memory of the converter, bytes of address space, touched or not: what an image
+/// may make it hold ([`crate::budget::MAX_HELD_BYTES`], 256 MiB); beside it eight layers that are
+/// read at once, each with the largest window of zstd (32 MiB), chunks ahead (4 MiB) and a stack
+/// (2 MiB); and allocators' waste. What stage 1 takes, two workers of zstd, comes after the
+/// layers and is less.
 pub(super) const MAX_MEMORY_BYTES: u64 = 640 << 20;
 
-/// Most private memory of `tar2sqfs`: 80 MB with eight threads for 60,000 files, and 350 bytes for each more.
+/// Most private memory of `tar2sqfs`: 80 MB with eight threads for 60,000 files, and 350
+/// bytes for each more.
 const MAX_TAR2SQFS_BYTES: u64 = 320 << 20;
 
 /// Stack of its threads, which counts as its memory.
@@ -69,8 +72,8 @@ pub(super) fn belong_to_parent() -> Result<(), JailError> {
     Ok(fs::write(path, "1000").map_err(|errno| LinuxError::new("write", path, errno))?)
 }
 
-/// The first step: `output` is the one file that may be written, `output_bytes` at most. Returns what
-/// this kernel lacks, in words.
+/// The first step: `output` is the one file that may be written, `output_bytes` at most. Returns
+/// what this kernel lacks, in words.
 pub(super) fn enter(output: Option<&OwnedFd>, output_bytes: u64) -> Result<Vec<String>, JailError> {
     for (resource, soft, hard) in [
         (Resource::Core, 0, 0),
@@ -98,8 +101,8 @@ pub(super) fn enter(output: Option<&OwnedFd>, output_bytes: u64) -> Result<Vec<S
     Ok(missing)
 }
 
-/// Tests of one call are alternatives, so each test of `socketpair` has a filter of its own: a call has to
-/// pass both.
+/// Tests of one call are alternatives, so each test of `socketpair` has a filter of its own: a call
+/// has to pass both.
 fn first_filters() -> Result<(), LinuxError> {
     PAIR.into_iter().try_for_each(|test| filter(WITH_TAR2SQFS, Some(test)).install())
 }
@@ -180,8 +183,8 @@ const WITH_TAR2SQFS: &[libc::c_long] = calls! {
     SYS_fadvise64 SYS_copy_file_range
 };
 
-/// Commands of `fcntl` (`fcntl.h`): flags of descriptors, copies, sizes of pipes. Others have signals sent
-/// to any process of the same user.
+/// Commands of `fcntl` (`fcntl.h`): flags of descriptors, copies, sizes of pipes. Others have
+/// signals sent to any process of the same user.
 const DESCRIPTORS: [u32; 6] = [1, 2, 3, 1030, 1031, 1032];
 
 /// Bits of protection and of `clone` (`mman.h`, `sched.h`).
@@ -191,14 +194,14 @@ const NAMESPACES: u64 = 0x7e02_0000;
 /// Flags with which glibc and musl start threads.
 const THREADS: [u32; 2] = [0x003d_0f00, 0x007d_0f00];
 
-/// The one pair of sockets that may be made, by its arguments: `AF_UNIX`, and `SOCK_SEQPACKET | SOCK_CLOEXEC`,
-/// by which the standard library hears of an `execve` that failed. It sends to its other end alone, whatever
-/// address it is given. A datagram socket would send, and pass descriptors, to any that has a name, such as
-/// the journal's.
+/// The one pair of sockets that may be made, by its arguments: `AF_UNIX`, and
+/// `SOCK_SEQPACKET | SOCK_CLOEXEC`, by which the standard library hears of an `execve` that failed.
+/// It sends to its other end alone, whatever address it is given. A datagram socket would send, and
+/// pass descriptors, to any that has a name, such as the journal's.
 const PAIR: [(u8, Test); 2] = [(0, Test::Is(1)), (1, Test::Is(0x8_0005))];
 
-/// The filter; with `pair`, memory may hold code, processes may be started, and `socketpair` may be called
-/// if it passes this test.
+/// The filter; with `pair`, memory may hold code, processes may be started, and `socketpair` may be
+/// called if it passes this test.
 fn filter(more: &[libc::c_long], pair: Option<(u8, Test)>) -> Filter {
     let programs = pair.is_some();
     let number = |call: libc::c_long| u32::try_from(call).unwrap_or(u32::MAX);
@@ -215,7 +218,8 @@ fn filter(more: &[libc::c_long], pair: Option<(u8, Test)>) -> Filter {
     allowed.extend([
         only(libc::SYS_mmap, 2, no_code),
         only(libc::SYS_mprotect, 2, no_code),
-        // Its own limits may be set in the first step, no higher than they may be; then only be asked for.
+        // Its own limits may be set in the first step, no higher than they may be; then
+        // only be asked for.
         if programs {
             only(libc::SYS_prlimit64, 0, Test::Is(0))
         } else {

@@ -1,5 +1,5 @@
-//! The converter as the server sees it: started, heard, ended. What it says is bounded in bytes, in messages and
-//! in the time between them.
+//! The converter as the server sees it: started, heard, ended. What it says is bounded in bytes, in
+//! messages and in the time between them.
 
 use std::{
     fs,
@@ -39,8 +39,8 @@ use crate::{
 /// How long the server listens before it looks whether the work is still wanted.
 const TICK: Duration = Duration::from_millis(100);
 
-/// Ticks without a word after which the converter is ended: half an hour. It says nothing while it reads one
-/// layer, and 64 GiB take ten minutes on a slow disk.
+/// Ticks without a word after which the converter is ended: half an hour. It says nothing while it
+/// reads one layer, and 64 GiB take ten minutes on a slow disk.
 const MAX_SILENT_TICKS: u32 = 18_000;
 
 /// Longest conversion: it may say something for ever, and wait.
@@ -49,13 +49,13 @@ const MAX_TIME: Duration = Duration::from_secs(6 * 3600);
 /// Ticks between the end of its output and its own end: five seconds.
 const MAX_END_TICKS: u32 = 50;
 
-/// How often it is looked whether what it started is gone after it was killed, and how long between: five
-/// seconds. A process may have to wait for a disk first.
+/// How often it is looked whether what it started is gone after it was killed, and how long
+/// between: five seconds. A process may have to wait for a disk first.
 const MAX_GROUP_LOOKS: u32 = 500;
 const GROUP_LOOK: Duration = Duration::from_millis(10);
 
-/// Most messages. Each part of the work tells its progress a thousand times at most; of artifacts, each frame
-/// counts, and a large one once for each [`COUNTED_BYTES`].
+/// Most messages. Each part of the work tells its progress a thousand times at most; of artifacts,
+/// each frame counts, and a large one once for each [`COUNTED_BYTES`].
 const MAX_MESSAGES: u32 = 100_000;
 
 /// Bytes of an artifact that count as one message. A converter sends about so many at once.
@@ -233,8 +233,8 @@ impl<'a> FrameHandler<'a> {
     }
 }
 
-/// Starts the converter, hands it its request, hears it to its end, and leaves no process behind, however it
-/// comes to that.
+/// Starts the converter, hands it its request, hears it to its end, and leaves no process behind,
+/// however it comes to that.
 ///
 /// # Errors
 /// It cannot be started; an artifact cannot be stored.
@@ -281,8 +281,8 @@ impl Process {
     fn start(program: &Program) -> io::Result<(Self, UnixStream)> {
         let (ours, theirs) = UnixStream::pair()?;
         let (output, their_output) = io::pipe()?;
-        // The number is the same in the new process until it becomes the program, and the file is the one that
-        // was opened, whatever has its name now (proc_pid_fd(5)).
+        // The number is the same in the new process until it becomes the program, and the file is
+        // the one that was opened, whatever has its name now (proc_pid_fd(5)).
         let path = format!("/proc/self/fd/{}", program.file.as_raw_fd());
         #[expect(clippy::disallowed_methods, reason = "this file is the home of the converter")]
         let mut command = Command::new(path);
@@ -291,8 +291,8 @@ impl Process {
             .args(&program.arguments)
             .env_clear()
             .envs(std::env::var_os("PATH").map(|path| ("PATH", path)))
-            // What glibc's arenas have left over counts as the converter's memory, and each thread would
-            // have one of its own.
+            // What glibc's arenas have left over counts as the converter's memory, and each thread
+            // would have one of its own.
             .env("MALLOC_ARENA_MAX", "2")
             .current_dir("/")
             .process_group(0)
@@ -307,7 +307,8 @@ impl Process {
         Ok((Self { child, output: output.into(), last_words, is_gone: None, status: None }, ours))
     }
 
-    /// Hears it until there is nothing more to hear; `None` if it fell silent for good without a result.
+    /// Hears it until there is nothing more to hear; `None` if it fell silent for good
+    /// without a result.
     fn listen(
         &mut self,
         handler: &mut FrameHandler<'_>,
@@ -399,7 +400,8 @@ impl Process {
         self.group().is_some_and(|pid| matches!(waitid(WaitId::Pid(pid), options), Ok(Some(_))))
     }
 
-    /// Kills it and what it started, and waits until all of it is gone. `false`: something does not end.
+    /// Kills it and what it started, and waits until all of it is gone. `false`:
+    /// something does not end.
     fn end(&mut self) -> bool {
         if let Some(is_gone) = self.is_gone {
             return is_gone;
@@ -431,14 +433,15 @@ impl Drop for Process {
     }
 }
 
-/// Whether a process of the group lives, threads of it among them. What has ended is in its group until its
-/// parent waits for it, and the parent of what the converter left is one that may take its time.
+/// Whether a process of the group lives, threads of it among them. What has ended is in its
+/// group until its parent waits for it, and the parent of what the converter left is one that
+/// may take its time.
 fn has_living(group: Pid) -> bool {
     let Ok(processes) = fs::read_dir("/proc") else { return true };
     processes.flatten().any(|process| {
         let stat = fs::read_to_string(process.path().join("stat")).unwrap_or_default();
-        // proc_pid_stat(5): behind the name, which may hold anything, state, parent, group; then the 18th,
-        // how many threads there are.
+        // proc_pid_stat(5): behind the name, which may hold anything, state, parent, group; then
+        // the 18th, how many threads there are.
         let facts: Vec<&str> = stat
             .rsplit_once(')')
             .map(|(_, facts)| facts.split_whitespace().collect())

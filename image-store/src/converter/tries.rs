@@ -1,11 +1,12 @@
-//! Crashes of the converter, counted on disk before each try, so that an image that takes the whole machine
-//! down is not tried for ever.
+//! Crashes of the converter, counted on disk before each try, so that an image that takes the whole
+//! machine down is not tried for ever.
 //!
 //! ```text
 //! DIRECTORY/HEX-OF-THE-MANIFEST.json    {"converter": 1, "tries": 1, "reason": "…"}
 //! ```
 //!
-//! A file is there while a try is under way, and after one that ended badly, for [`MAX_AGE`] at least.
+//! A file is there while a try is under way, and after one that ended badly, for
+//! [`MAX_AGE`] at least.
 
 use std::{
     collections::BTreeMap,
@@ -20,8 +21,8 @@ use std::{
 use api::ids::Digest;
 use serde::{Deserialize, Serialize};
 
-/// Raise it with every change of what the converter does with an image: images that crashed an older one
-/// are tried again.
+/// Raise it with every change of what the converter does with an image: images that crashed an
+/// older one are tried again.
 pub const CONVERTER_VERSION: u32 = 1;
 
 /// Tries that may end badly.
@@ -84,7 +85,8 @@ impl AttemptCounts {
         Self { directory, version: CONVERTER_VERSION, running: Arc::default() }
     }
 
-    /// Removes what counts for nothing any more: files of other versions of the converter, and old ones.
+    /// Removes what counts for nothing any more: files of other versions of the
+    /// converter, and old ones.
     pub(super) fn remove_old(&self) {
         let Ok(entries) = fs::read_dir(&self.directory) else { return };
         for path in entries.flatten().map(|entry| entry.path()) {
@@ -142,7 +144,8 @@ impl AttemptCounts {
         self.directory.join(format!("{}.json", image.hex()))
     }
 
-    /// What is known; a file that cannot be read, such as one that a power cut left, counts for nothing.
+    /// What is known; a file that cannot be read, such as one that a power cut left,
+    /// counts for nothing.
     fn read(&self, image: &Digest) -> Option<Record> {
         read(&self.path(image))
     }

@@ -1,4 +1,5 @@
-//! The writing of one blob whose digest and size are known; it can be broken off and taken up again.
+//! The writing of one blob whose digest and size are known; it can be broken off and
+//! taken up again.
 
 use std::{
     fs::{self, File, OpenOptions, Permissions},
@@ -31,8 +32,8 @@ pub enum Beginning {
     Writer(Box<BlobWriter>),
 }
 
-/// Writes one blob; see [`Store::writer`]. Dropped before [`BlobWriter::finish`], it leaves what was written for the
-/// next writer to take up.
+/// Writes one blob; see [`Store::writer`]. Dropped before [`BlobWriter::finish`], it leaves what
+/// was written for the next writer to take up.
 #[derive(Debug)]
 pub struct BlobWriter {
     store: Store,
@@ -45,10 +46,11 @@ pub struct BlobWriter {
 }
 
 impl Store {
-    /// Takes up the writing of a blob whose digest and size are known; `None` if the store has it already.
+    /// Takes up the writing of a blob whose digest and size are known; `None` if the store
+    /// has it already.
     ///
-    /// What an earlier writer left is kept: write on from [`BlobWriter::offset`]. Waits while another thread or
-    /// process writes the same blob.
+    /// What an earlier writer left is kept: write on from [`BlobWriter::offset`]. Waits while
+    /// another thread or process writes the same blob.
     ///
     /// # Errors
     /// [`StoreError::NoSpace`] before anything is written, [`StoreError::Io`].
@@ -63,8 +65,8 @@ impl Store {
     }
 
     /// The same for who does not wait. `beside`: write it once more if another thread or process
-    /// writes it; [`Beginning::Busy`] only if several do so. The blob is whole when the first of them
-    /// has finished.
+    /// writes it; [`Beginning::Busy`] only if several do so. The blob is whole when the first of
+    /// them has finished.
     ///
     /// # Errors
     /// As of [`Self::writer`].
@@ -113,7 +115,8 @@ impl Store {
                 Err(Errno::WOULDBLOCK) => return Ok(Beginning::Busy),
                 Err(error) => return Err(failed("lock", error.into())),
             }
-            // Whoever had the lock before may have published or removed this file: then begin again.
+            // Whoever had the lock before may have published or removed this file:
+            // then begin again.
             if !is_at(&file, &path).map_err(|e| failed("look at", e))? {
                 continue;
             }
@@ -130,8 +133,8 @@ fn open(path: &Path) -> io::Result<File> {
         Err(error) if error.kind() == io::ErrorKind::PermissionDenied => error,
         opened => return opened,
     };
-    // Earlier releases took the right to write before they gave a whole file its name; a server that
-    // was killed in between left it so.
+    // Earlier releases took the right to write before they gave a whole file its name; a server
+    // that was killed in between left it so.
     match fs::set_permissions(path, Permissions::from_mode(0o600)) {
         Ok(()) => open(),
         // It has got its name meanwhile.
@@ -141,8 +144,8 @@ fn open(path: &Path) -> io::Result<File> {
 }
 
 impl BlobWriter {
-    /// Takes up `path` in `partial`, which is `file` and locked by it: hashes what an earlier writer left, and sees
-    /// whether there is room for the rest.
+    /// Takes up `path` in `partial`, which is `file` and locked by it: hashes what an earlier
+    /// writer left, and sees whether there is room for the rest.
     fn take_up(
         store: Store,
         path: PathBuf,
@@ -196,8 +199,8 @@ impl BlobWriter {
     /// Appends bytes.
     ///
     /// # Errors
-    /// [`StoreError::SizeMismatch`] past the announced size, [`StoreError::NoSpace`] (both remove the partial file),
-    /// [`StoreError::Io`].
+    /// [`StoreError::SizeMismatch`] past the announced size, [`StoreError::NoSpace`] (both remove
+    /// the partial file), [`StoreError::Io`].
     pub fn write(&mut self, bytes: &[u8]) -> Result<(), StoreError> {
         let got = self.offset.saturating_add(bytes.len() as u64);
         if got > self.size {
@@ -220,8 +223,8 @@ impl BlobWriter {
     /// Verifies size and digest, and publishes the blob.
     ///
     /// # Errors
-    /// [`StoreError::SizeMismatch`] if it is too short (the partial file stays), [`StoreError::DigestMismatch`]
-    /// (it goes), [`StoreError::Io`].
+    /// [`StoreError::SizeMismatch`] if it is too short (the partial file stays),
+    /// [`StoreError::DigestMismatch`] (it goes), [`StoreError::Io`].
     pub fn finish(self) -> Result<(), StoreError> {
         if self.offset != self.size {
             let (digest, expected, got) = (self.digest, self.size, self.offset);

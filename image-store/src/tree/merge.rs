@@ -1,10 +1,12 @@
 //! Lays one layer over the tree, entry by entry, as `umoci unpack` and containerd do on a disk.
 //!
-//! - Whiteouts (OCI image-spec, `layer.md`): `.wh.NAME` removes NAME, `.wh..wh..opq` removes all that lower layers put
-//!   into its directory. Neither touches what the same layer writes, whichever comes first.
-//! - A directory over a directory keeps what is in it and takes the new metadata. Anything else replaces what was there.
-//! - Parents that are symbolic links are followed inside the tree; missing ones are made (0755, root). The last part
-//!   of a path is never followed.
+//! - Whiteouts (OCI image-spec, `layer.md`): `.wh.NAME` removes NAME, `.wh..wh..opq` removes all
+//!   that lower layers put into its directory. Neither touches what the same layer writes,
+//!   whichever comes first.
+//! - A directory over a directory keeps what is in it and takes the new metadata. Anything else
+//!   replaces what was there.
+//! - Parents that are symbolic links are followed inside the tree; missing ones are made (0755,
+//!   root). The last part of a path is never followed.
 
 use std::collections::{BTreeMap, VecDeque};
 
@@ -185,8 +187,8 @@ impl Tree {
         Ok(Some(way.here()))
     }
 
-    /// As [`Self::parent`], and makes what is missing. The directories on the way are marked as written by `layer`, so
-    /// that its whiteouts leave them.
+    /// As [`Self::parent`], and makes what is missing. The directories on the way are marked as
+    /// written by `layer`, so that its whiteouts leave them.
     fn make_parents(&mut self, layer: usize, parts: &[&[u8]]) -> Result<InodeId, MergeError> {
         let mut way = PathToRoot::new(parts);
         while let Some(part) = way.next_part() {
@@ -316,7 +318,8 @@ mod tests {
         walked
     }
 
-    /// `d PATH`, `f PATH`, `l PATH TARGET` (hard), `s PATH TARGET` (symbolic), one per line; a line `--` begins a layer.
+    /// `d PATH`, `f PATH`, `l PATH TARGET` (hard), `s PATH TARGET` (symbolic), one per line; a line
+    /// `--` begins a layer.
     fn merged(script: &str) -> Result<Tree, MergeError> {
         let mut tree = tree();
         for (layer, lines) in script.split("--").enumerate() {
@@ -483,7 +486,8 @@ mod tests {
         assert_eq!(tree.find(b"d"), None, "nothing is found any more");
     }
 
-    /// Files behind as many links as may be followed, each of many parts: 60,000 of them took half a minute.
+    /// Files behind as many links as may be followed, each of many parts: 60,000 of them
+    /// took half a minute.
     #[test]
     fn long_ways_through_links_end_before_the_steps_are_used_up() {
         let mut tree = tree();
@@ -547,7 +551,8 @@ mod tests {
         })
     }
 
-    /// Every directory is reached by one name (no cycles), no name is `.`, `..`, empty or a whiteout.
+    /// Every directory is reached by one name (no cycles), no name is `.`, `..`,
+    /// empty or a whiteout.
     fn assert_sound(tree: &Tree) {
         let walked = walk(tree);
         let mut directories = std::collections::BTreeSet::from([ROOT]);

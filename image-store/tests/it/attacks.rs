@@ -1,5 +1,5 @@
-//! Images that were made to kill the server, or to keep it busy, small: each ends in an artifact or in an error that
-//! names what is wrong, in a converter that has 448 MiB and no more.
+//! Images that were made to kill the server, or to keep it busy, small: each ends in an artifact or
+//! in an error that names what is wrong, in a converter that has 448 MiB and no more.
 
 use std::{fs, io::Write as _, path::Path};
 
@@ -18,7 +18,8 @@ const IMAGE: Digest = Digest([8; 32]);
 /// The end of an archive.
 const END: [u8; 1024] = [0; 1024];
 
-/// An entry as no honest program writes it: any name, any content, any change of the header before its checksum.
+/// An entry as no honest program writes it: any name, any content, any change of the header
+/// before its checksum.
 fn entry(kind: u8, name: &[u8], content: &[u8], change: impl FnOnce(&mut [u8])) -> Vec<u8> {
     let mut header = Header::new_ustar();
     header.set_entry_type(EntryType::new(kind));
@@ -214,8 +215,8 @@ fn deep_paths_end_in_an_image_or_an_error() {
     let _ = convert(&one(&too_deep));
 }
 
-/// 300,000 of them kept the server busy for over a minute, and a million for hours: `tar2sqfs` walks the
-/// directory for each.
+/// 300,000 of them kept the server busy for over a minute, and a million for hours: `tar2sqfs`
+/// walks the directory for each.
 #[test]
 fn a_crowded_directory_is_refused_before_tar2sqfs_walks_it() {
     let mut encoder = GzEncoder::new(Vec::new(), Compression::fast());

@@ -162,8 +162,8 @@ fn the_same_layers_give_the_same_bytes() {
     assert_ne!(rebuilt[0].stage1, kernel.stage1);
 }
 
-/// The kernel's EFI stub lays the initrds into memory one after the other, and the kernel looks for the next one only
-/// at multiples of 4.
+/// The kernel's EFI stub lays the initrds into memory one after the other, and the kernel looks for
+/// the next one only at multiples of 4.
 #[test]
 fn stage_1_ends_where_the_next_initrd_may_begin() {
     let (directory, store, built) = build_all(&[kernel_layer()]);

@@ -1,4 +1,5 @@
-//! The converter in its jail, as a process of its own: what it gives, what it cannot do, and how its end is told.
+//! The converter in its jail, as a process of its own: what it gives, what it cannot do, and how
+//! its end is told.
 
 use std::{
     collections::BTreeMap,
@@ -269,7 +270,8 @@ fn an_image_that_crashes_the_converter_twice_is_refused_until_an_admin_wants_it(
     site.convert(&site.converter()).unwrap();
 }
 
-/// What is on disk while a try is under way is what a server finds that was killed in the midst of it.
+/// What is on disk while a try is under way is what a server finds that was killed in
+/// the midst of it.
 #[test]
 fn a_try_is_counted_before_it_begins() {
     let site = Site::new();

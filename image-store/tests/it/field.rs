@@ -3,8 +3,8 @@
 //! links.
 //!
 //! `cases.rs` says for each what is right, and where the two differ, why. The test prints what came
-//! of each as a table, and leaves that as `layouts-of-the-field.txt` in Cargo's directory for temporary
-//! files (`target/tmp`). Root is needed for owners, devices and capabilities.
+//! of each as a table, and leaves that as `layouts-of-the-field.txt` in Cargo's directory for
+//! temporary files (`target/tmp`). Root is needed for owners, devices and capabilities.
 
 mod archive;
 mod cases;

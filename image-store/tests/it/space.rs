@@ -15,7 +15,8 @@ use crate::image::{Entry, digest, kernel_layer, layer, noise, options, put, writ
 
 const MIB: usize = 1 << 20;
 
-/// Runs `test` on a tmpfs of so many MiB, in a thread with a mount namespace of its own: it is gone with the thread.
+/// Runs `test` on a tmpfs of so many MiB, in a thread with a mount namespace of its own: it is gone
+/// with the thread.
 fn on_small_disk(mib: usize, test: impl FnOnce(&Path) + Send) {
     std::thread::scope(|scope| {
         let run = || {
@@ -77,7 +78,8 @@ fn privileged_a_full_disk_refuses_layers_before_it_writes() {
         else {
             panic!("imported onto a full disk")
         };
-        // 10 MiB of layer, 16 MiB that are left alone; 18 MiB are free, less the small layer and some directories.
+        // 10 MiB of layer, 16 MiB that are left alone; 18 MiB are free, less the small layer and
+        // some directories.
         assert_eq!(needed, 26 << 20);
         assert!((17 << 20..=18 << 20).contains(&available), "{available}");
         assert_eq!(
@@ -127,7 +129,8 @@ fn privileged_a_disk_that_fills_in_mid_build_is_told_as_such() {
         let store = Store::open(disk.join("images")).unwrap();
         let big = layer(&[Entry::File("big", 0o644, &noise(30 * MIB))]);
         let layers = put(&store, &[kernel_layer(), big]);
-        // The record of a version says what its layers have; a wrong one stands for an estimate that is too low.
+        // The record of a version says what its layers have; a wrong one stands for an estimate
+        // that is too low.
         let understated: Vec<_> =
             layers.iter().cloned().map(|layer| image_store::Layer { size: 1, ..layer }).collect();
         fill(disk, 17);

@@ -21,7 +21,8 @@ fn a_writer_goes_on_where_another_stopped() {
     let mut writer = store.writer(&id, 1_000_000).unwrap().unwrap();
     writer.write(&bytes[..400_000]).unwrap();
     drop(writer);
-    // Another process opens the store: what is resumable is kept, what a dead process made is swept.
+    // Another process opens the store: what is resumable is kept, what a dead
+    // process made is swept.
     fs::write(directory.path().join("partial/tmp-1-1"), "left").unwrap();
     let store = Store::open(directory.path()).unwrap();
     assert!(!directory.path().join("partial/tmp-1-1").exists());
@@ -41,7 +42,8 @@ fn a_writer_goes_on_where_another_stopped() {
     assert!(store.writer(&id, 1_000_000).unwrap().is_none());
 }
 
-/// Earlier releases took the right to write before the rename, and only root opens such a file all the same.
+/// Earlier releases took the right to write before the rename, and only root opens such a
+/// file all the same.
 #[test]
 fn privileged_a_partial_that_may_not_be_written_is_taken_up() {
     /// Debian's `nobody`.
@@ -199,7 +201,8 @@ fn a_removal_spares_what_is_in_use() {
     assert!(holds(&[needed]));
 }
 
-/// Either the work finds the blob and it stays, or it makes it again: never is it gone while in use.
+/// Either the work finds the blob and it stays, or it makes it again: never is it
+/// gone while in use.
 #[test]
 fn work_and_removals_meet() {
     let directory = tempfile::tempdir().unwrap();

@@ -1,5 +1,5 @@
-//! Which addresses are somebody's: the one place that pools, the check of nodes and the check of the
-//! server's configuration ask. What nodes have is [`crate::HostTable`]'s.
+//! Which addresses are somebody's: the one place that pools, the check of nodes and the check of
+//! the server's configuration ask. What nodes have is [`crate::HostTable`]'s.
 
 use std::{
     collections::HashMap,

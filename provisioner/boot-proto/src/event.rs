@@ -1,4 +1,5 @@
-//! What the boot servers saw. `provisioner` logs each event and passes it on to the state of the nodes.
+//! What the boot servers saw. `provisioner` logs each event and passes it on to the
+//! state of the nodes.
 
 use std::{
     fmt,

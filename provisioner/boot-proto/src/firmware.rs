@@ -1,5 +1,5 @@
-//! Which boot file a client gets, by its architecture (DHCP option 93, RFC 4578 section 2.1 and the IANA registry
-//! "Processor Architecture Types").
+//! Which boot file a client gets, by its architecture (DHCP option 93, RFC 4578 section 2.1 and the
+//! IANA registry "Processor Architecture Types").
 
 use std::{collections::BTreeMap, fmt};
 
@@ -13,7 +13,8 @@ impl Architecture {
     pub fn class(self) -> Option<FirmwareClass> {
         match self.0 {
             0 => Some(FirmwareClass::Bios),
-            // 9 is "EBC" in the registry, but firmware sends it for x86-64 since an error in RFC 4578.
+            // 9 is "EBC" in the registry, but firmware sends it for x86-64 since an
+            // error in RFC 4578.
             7 | 9 | 16 | 17 => Some(FirmwareClass::EfiX86_64),
             11 | 19 => Some(FirmwareClass::EfiArm64),
             _ => None,

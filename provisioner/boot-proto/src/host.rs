@@ -36,7 +36,8 @@ pub struct HostTable {
     by_mac: HashTrieMapSync<MacAddr, Vec<Arc<Host>>>,
     /// Likewise, those that have an address.
     by_address: HashTrieMapSync<Ipv4Addr, Vec<Arc<Host>>>,
-    /// Further addresses that are somebody's by what nodes' records say, and how often they are named.
+    /// Further addresses that are somebody's by what nodes' records say, and how often
+    /// they are named.
     others: HashTrieMapSync<Ipv4Addr, usize>,
 }
 
@@ -70,8 +71,8 @@ impl HostTable {
         remove_from(&mut self.by_mac, &host.mac, host);
     }
 
-    /// Adds a further address that no pool may give: that of an interface without a MAC address (VLAN,
-    /// bond), or a node's gateway or name server. It stays until it is removed as often.
+    /// Adds a further address that no pool may give: that of an interface without a MAC address
+    /// (VLAN, bond), or a node's gateway or name server. It stays until it is removed as often.
     pub fn add_other(&mut self, address: Ipv4Addr) {
         let named = self.others.get(&address).copied().unwrap_or_default();
         self.others.insert_mut(address, named + 1);

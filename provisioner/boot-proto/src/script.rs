@@ -98,8 +98,9 @@ pub fn check_kernel_argument(argument: &str) -> Result<(), BadKernelArgument> {
     rule.map_or(Ok(()), |rule| Err(BadKernelArgument { argument: argument.to_owned(), rule }))
 }
 
-/// Says whether a boot script can carry this. An argument with blanks may stand in several elements, as
-/// earlier releases asked for it: only what would break the script is refused at a boot.
+/// Says whether a boot script can carry this. An argument with blanks may stand in
+/// several elements, as earlier releases asked for it: only what would break the script
+/// is refused at a boot.
 fn check_carried(argument: &str) -> Result<(), BadKernelArgument> {
     // Every boot asks this of every argument: nearly all have none of what needs a closer look.
     let is_plain = |byte: u8| matches!(byte, b' '..=b'"' | b'%' | b'\''..=b'{' | b'}' | b'~');
@@ -145,7 +146,8 @@ pub struct Refused {
     pub server: String,
     /// Image version that it would boot: `debian-node@2`.
     pub image: String,
-    /// Why, in one line of printable ASCII: `has 256 MiB of memory; this image needs about 478 MiB`.
+    /// Why, in one line of printable ASCII:
+    /// `has 256 MiB of memory; this image needs about 478 MiB`.
     pub cause: String,
 }
 

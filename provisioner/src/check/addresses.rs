@@ -26,7 +26,8 @@ pub(super) fn check(spec: &MachineSpec, known: &KnownAddresses, note: &mut Diagn
     }
 }
 
-/// A node may have interfaces in networks that DHCP does not serve, but it boots by one that it does.
+/// A node may have interfaces in networks that DHCP does not serve, but it boots by
+/// one that it does.
 fn check_bootable(spec: &MachineSpec, known: &KnownAddresses, note: &mut DiagnosticSink<'_>) {
     let asks = || spec.interfaces.iter().filter(|(_, interface)| interface.mac.is_some());
     // With an IPv6 address alone an interface gets an IPv4 address of a pool to boot with.

@@ -62,8 +62,8 @@ impl AddressClaims {
         for (address, interface) in addresses(spec) {
             touched.insert(address);
             let claim = Claim { node: node.clone(), interface };
-            // Ten thousand nodes may get one address by a mistyped profile: a list that others share
-            // is copied once, and not for each of them.
+            // Ten thousand nodes may get one address by a mistyped profile: a list that others
+            // share is copied once, and not for each of them.
             match self.0.get_mut(&address) {
                 Some(claims) => {
                     let place = claims.partition_point(|other| other.order() < claim.order());

@@ -246,7 +246,8 @@ fn is_word(text: &str) -> bool {
     text.len() <= 255 && text.chars().all(|c| c.is_ascii_alphanumeric() || "._+~-".contains(c))
 }
 
-/// Whether this can be a domain name (RFC 1035 section 2.3.1; underscores as DNS has them in practice).
+/// Whether this can be a domain name (RFC 1035 section 2.3.1; underscores as DNS has
+/// them in practice).
 pub fn is_domain(text: &str) -> bool {
     let label = |label: &str| {
         !label.is_empty()

@@ -119,11 +119,11 @@ pub(crate) fn check_cluster(nodes: &Nodes, profiles: &DeclaredProfiles, known: &
     recheck(&Checked::default(), edited, known, Bounds::NONE).checked
 }
 
-/// Checks a cluster that came from another by a change: what it gives is what [`check_cluster`] gives.
-/// `before`: what the check of the other one found. Looks at what changed, at the nodes that list a
-/// profile that changed, and at who has their addresses; at all nodes where what they may refer to
-/// is another. At one of the bounds the check stops early: `is_whole` is false, and what was not
-/// reached has no addresses.
+/// Checks a cluster that came from another by a change: what it gives is what [`check_cluster`]
+/// gives. `before`: what the check of the other one found. Looks at what changed, at the nodes that
+/// list a profile that changed, and at who has their addresses; at all nodes where what they may
+/// refer to is another. At one of the bounds the check stops early: `is_whole` is false, and what
+/// was not reached has no addresses.
 #[must_use]
 pub(crate) fn recheck(
     before: &Checked,
@@ -179,8 +179,8 @@ impl<'a> UnderWay<'a> {
         Self { before, edited, bounds, after, weight: 0 }
     }
 
-    /// Checks a node, which may be gone. `is_other`: its record or a profile of it changed, so it must
-    /// be resolved again. False: a bound is reached.
+    /// Checks a node, which may be gone. `is_other`: its record or a profile of it changed, so it
+    /// must be resolved again. False: a bound is reached.
     fn check(&mut self, name: &NodeName, is_other: bool) -> bool {
         let Self { edited, bounds, after, .. } = self;
         if after.count() >= bounds.findings {
@@ -265,8 +265,8 @@ impl<'a> UnderWay<'a> {
     }
 }
 
-/// The nodes that must be resolved, or are gone: what changed, what a changed profile may concern, and
-/// what has mistakes, for a hint (did you mean …) depends on which profiles there are.
+/// The nodes that must be resolved, or are gone: what changed, what a changed profile may concern,
+/// and what has mistakes, for a hint (did you mean …) depends on which profiles there are.
 fn nodes_to_resolve(before: &Checked, edited: &Edited<'_>) -> BTreeSet<NodeName> {
     let mut names = edited.changed_nodes.clone();
     if edited.changed_profiles.is_empty() {
@@ -278,8 +278,8 @@ fn nodes_to_resolve(before: &Checked, edited: &Edited<'_>) -> BTreeSet<NodeName>
     let lists = |spec: &MachineSpec, concerned: &BTreeSet<&str>| {
         spec.profiles.iter().any(|name| concerned.contains(name.as_str()))
     };
-    // Those that list them, and those that list those. What a changed profile listed before needs no
-    // look: whoever got values through it lists the changed profile, and is found by that.
+    // Those that list them, and those that list those. What a changed profile listed before needs
+    // no look: whoever got values through it lists the changed profile, and is found by that.
     loop {
         let others = edited.profiles.iter().filter(|(name, _)| !concerned.contains(name.as_str()));
         let more = others.filter(|(_, record)| lists(&record.spec, &concerned));

@@ -112,7 +112,8 @@ impl Draft {
     /// Gives a node another specification; the same one is no change.
     ///
     /// # Errors
-    /// [`ChangeError::NotFound`], or [`ChangeError::VersionMismatch`] where `if_match` says another version.
+    /// [`ChangeError::NotFound`], or [`ChangeError::VersionMismatch`] where `if_match` says
+    /// another version.
     pub(crate) fn set_node(
         &mut self,
         name: &NodeName,
@@ -248,7 +249,8 @@ impl Draft {
     /// The specification to change a part of.
     ///
     /// # Errors
-    /// [`ChangeError::NotFound`]; [`ChangeError::Unreadable`]: what would be left of it is not known.
+    /// [`ChangeError::NotFound`]; [`ChangeError::Unreadable`]: what would be left of
+    /// it is not known.
     pub(crate) fn readable_spec(&self, subject: &Subject) -> Result<MachineSpec, ChangeError> {
         if let Some(cause) = self.unreadable(subject) {
             return Err(ChangeError::Unreadable {

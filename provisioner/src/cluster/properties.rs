@@ -194,8 +194,8 @@ fn all_writes(before: &Cluster, draft: &Draft) -> Vec<Write> {
     writes
 }
 
-/// Mistakes, values and clashes of the whole cluster by rules of their own: no line of these is shared
-/// with what they are held against.
+/// Mistakes, values and clashes of the whole cluster by rules of their own: no line of these is
+/// shared with what they are held against.
 fn naive_clashes(cluster: &Cluster) -> BTreeSet<Finding> {
     let mut findings = BTreeSet::new();
     let mut owners = std::collections::BTreeMap::<String, (NodeName, String)>::new();

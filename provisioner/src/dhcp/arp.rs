@@ -41,7 +41,8 @@ const ETHERNET_IPV4: [u8; 8] = [8, 6, 0, 1, 8, 0, 6, 4];
 pub(super) async fn probe(interface: &str, address: Ipv4Addr) -> io::Result<Option<MacAddr>> {
     let link = link_address(interface)?;
     let own = link.addr().ok_or(io::ErrorKind::Unsupported)?;
-    // Opened here and not in the thread below: sockets belong to the network namespace of the caller.
+    // Opened here and not in the thread below: sockets belong to the network
+    // namespace of the caller.
     let socket =
         socket_with(AddressFamily::PACKET, SocketType::RAW, SocketFlags::CLOEXEC, Some(eth::ARP))?;
     bind(socket.as_raw_fd(), &link)?;

@@ -8,14 +8,14 @@
 //! ```
 //!
 //! Each line is one record: a checksum of the rest (the first four bytes of its SHA-256, in
-//! hexadecimal), the number of the batch, how many lines of the batch follow, what happened, to which
-//! address (and MAC address), when (seconds since 1970, by the wall clock), and for how many seconds
-//! that is good. A batch is written at once and synced before the next one. So what a power failure
-//! leaves is whole batches and a piece of one; anything else is damage, and an error.
+//! hexadecimal), the number of the batch, how many lines of the batch follow, what happened, to
+//! which address (and MAC address), when (seconds since 1970, by the wall clock), and for how many
+//! seconds that is good. A batch is written at once and synced before the next one. So what a power
+//! failure leaves is whole batches and a piece of one; anything else is damage, and an error.
 //!
-//! The wall clock may be wrong at any start. Of a record counts what is left of its seconds, and never
-//! more than they were: a clock that was set back makes no lease last for years, and one that is
-//! ahead makes leases expire, whose addresses are probed before somebody else gets them.
+//! The wall clock may be wrong at any start. Of a record counts what is left of its seconds, and
+//! never more than they were: a clock that was set back makes no lease last for years, and one that
+//! is ahead makes leases expire, whose addresses are probed before somebody else gets them.
 
 use std::{
     fmt::Write as _,
@@ -175,7 +175,8 @@ impl LeaseLog {
         };
         let reading = Reading::read(&path, &file, now)?;
         // Whole records behind a torn one are of a batch that nobody was told of, and are kept.
-        // A batch that was cut at the end of a line is no whole one either: nothing is put behind it.
+        // A batch that was cut at the end of a line is no whole one either: nothing
+        // is put behind it.
         let intact = reading.bad.is_none() && reading.left == 0;
         let log = Self {
             path,
@@ -205,8 +206,8 @@ impl LeaseLog {
             if due || self.lines > self.enough {
                 all.extend_from_slice(records);
                 let rewritten = self.rewrite(&all, now);
-                // A rewrite needs room for both files; while there is none, appending may still do. It
-                // is not tried again at once: it would write as much as before.
+                // A rewrite needs room for both files; while there is none, appending may still do.
+                // It is not tried again at once: it would write as much as before.
                 self.enough = self.enough.max(self.lines + SUPERSEDED_LINES);
                 if rewritten.is_ok() || self.file.is_none() {
                     return rewritten;
@@ -217,7 +218,8 @@ impl LeaseLog {
         let text = batch_text(self.batch + 1, records, now);
         let length = u64::try_from(text.len()).unwrap_or(u64::MAX);
         if let Err(error) = file.write_all(text.as_bytes()) {
-            // A piece of it may be in the file. If that cannot be undone, the file is written again.
+            // A piece of it may be in the file. If that cannot be undone, the file
+            // is written again.
             if file.set_len(self.length).is_ok() {
                 self.file = Some(file);
             }

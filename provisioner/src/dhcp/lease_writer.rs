@@ -20,12 +20,12 @@ use super::{DhcpCore, Listener};
 /// burst of 1,000 machines that boot at once makes one each.
 const MAX_WAITING_RECORDS: usize = 8192;
 
-/// Records written at once. A batch of this size takes the time of one `fdatasync`; a larger one would
-/// delay its first client for the sake of its last.
+/// Records written at once. A batch of this size takes the time of one `fdatasync`; a larger one
+/// would delay its first client for the sake of its last.
 const MAX_BATCH_RECORDS: usize = 1024;
 
-/// A record that nobody waits for is written this much later, together with what comes until then: a
-/// renewal is no reason to wake the disk.
+/// A record that nobody waits for is written this much later, together with what comes until then:
+/// a renewal is no reason to wake the disk.
 const LINGER: Duration = Duration::from_secs(1);
 
 /// Answered batches that wait for their packets to be sent.

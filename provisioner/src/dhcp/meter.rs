@@ -80,8 +80,8 @@ impl Meter {
 }
 
 impl DhcpCore {
-    /// Writes what DHCP tells of itself; `hosts` are the nodes. Packets wait meanwhile for as long as
-    /// it takes to count the leases.
+    /// Writes what DHCP tells of itself; `hosts` are the nodes. Packets wait meanwhile for as long
+    /// as it takes to count the leases.
     pub fn expose(&self, hosts: &HostTable, out: &mut Exposition) {
         let (meter, refused, pools) = (self.meter(), self.refused(), self.pools(hosts));
         let help = "DHCP messages, received and sent, by their type.";

@@ -1,6 +1,8 @@
-//! Temporary entries in the kernel's neighbour table, so that a packet reaches a machine that cannot answer ARP yet.
+//! Temporary entries in the kernel's neighbour table, so that a packet reaches a machine that
+//! cannot answer ARP yet.
 //!
-//! The entry is made in state *reachable*: the kernel forgets it by itself when nobody uses the address.
+//! The entry is made in state *reachable*: the kernel forgets it by itself when nobody
+//! uses the address.
 
 use std::{
     io,

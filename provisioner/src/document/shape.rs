@@ -1,4 +1,5 @@
-//! The shape of a machine specification: says again what `api::machine` says in types; a test holds the two together.
+//! The shape of a machine specification: says again what `api::machine` says in types; a test holds
+//! the two together.
 
 use api::ids::MacAddr;
 use yaml_tree::{Shape, field, required};

@@ -1,5 +1,6 @@
-//! A connection of the boot port. What is written to it and lies in a mapped blob is sent from the blob's file by sendfile(2):
-//! the kernel takes the pages as they are and copies nothing. hyper hands over each body as the slices that it is made of.
+//! A connection of the boot port. What is written to it and lies in a mapped blob is sent from the
+//! blob's file by sendfile(2): the kernel takes the pages as they are and copies nothing. hyper
+//! hands over each body as the slices that it is made of.
 
 use std::{
     io::{self, IoSlice},
@@ -20,7 +21,8 @@ use tokio::{
 
 use super::{Meter, unsent_limit::UnsentLimit};
 
-/// Shorter slices are written: looking for their blob and another system call cost more than their copy.
+/// Shorter slices are written: looking for their blob and another system call cost more
+/// than their copy.
 const LEAST_BYTES: usize = 64 << 10;
 
 /// Sent by one call at most: what is not in memory yet is read from disk meanwhile.

@@ -1,10 +1,11 @@
 //! Whether the memory of a machine holds what it is to boot. Where it does not, the kernel cannot
 //! unpack the initramfs, stage 1 never runs, and nobody would hear why.
 //!
-//! iPXE puts its setting `memsize` into the request of the boot script: `?memory=MIB`. Builds without
-//! that setting put nothing there. Anybody can ask for anybody's script, so a number proves nothing:
-//! what is too small is told to whoever asks, and shown as what holds the node only if the request
-//! came from the node's address and the node does not run. What is enough ends that likewise.
+//! iPXE puts its setting `memsize` into the request of the boot script: `?memory=MIB`. Builds
+//! without that setting put nothing there. Anybody can ask for anybody's script, so a number
+//! proves nothing: what is too small is told to whoever asks, and shown as what holds the node
+//! only if the request came from the node's address and the node does not run. What is enough
+//! ends that likewise.
 
 use api::{ids::NodeId, image::KernelArtifact, status::Phase};
 use axum::{
@@ -70,8 +71,8 @@ impl Needs {
         self.files().saturating_add(RESERVE_BYTES).max(half).div_ceil(1 << 20)
     }
 
-    /// iPXE leaves out what it and the firmware use themselves. That is less than the kernel and stage
-    /// 1 need beside the files, so a machine that has less than the files never boots.
+    /// iPXE leaves out what it and the firmware use themselves. That is less than the kernel and
+    /// stage 1 need beside the files, so a machine that has less than the files never boots.
     fn fit(&self, memory_mib: u64) -> Fit {
         if memory_mib < self.files() >> 20 {
             Fit::TooLittle

@@ -1,4 +1,5 @@
-//! `GET /boot/MAC/node.img`: the node's own initrd, a cpio archive with the one file `api::stage1::PATH`.
+//! `GET /boot/MAC/node.img`: the node's own initrd, a cpio archive with the one file
+//! `api::stage1::PATH`.
 
 use std::net::SocketAddr;
 

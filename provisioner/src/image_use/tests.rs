@@ -1,4 +1,5 @@
-//! What is not deleted: images that nodes run or are booting, also after the server was started again.
+//! What is not deleted: images that nodes run or are booting, also after the server
+//! was started again.
 
 use std::{net::Ipv4Addr, path::Path as FilePath, sync::Arc, time::Duration};
 

@@ -1,5 +1,5 @@
-//! Rendered entries as the tar of `api::overlay`: parents first, names sorted, mtime 0, so that the same input gives
-//! the same bytes.
+//! Rendered entries as the tar of `api::overlay`: parents first, names sorted, mtime 0, so that the
+//! same input gives the same bytes.
 
 use std::{collections::BTreeMap, io};
 
@@ -13,16 +13,19 @@ use tar::{Builder, EntryType, Header};
 
 use super::{Content, Entry};
 
-/// Mode of directories that files need and no overlay names. On the node, directories that exist keep their mode.
+/// Mode of directories that files need and no overlay names. On the node, directories that exist
+/// keep their mode.
 const IMPLIED_DIRECTORY: u32 = 0o755;
 
-/// Bytes of a header, and what contents are filled up to (POSIX.1-2017, pax, "ustar Interchange Format").
+/// Bytes of a header, and what contents are filled up to (POSIX.1-2017, pax, "ustar
+/// Interchange Format").
 const BLOCK: usize = 512;
 
 /// Blocks of zeros at the end.
 const END_BLOCKS: usize = 2;
 
-/// Every entry of an archive by its path, directories that files need included; the last of several with one path counts.
+/// Every entry of an archive by its path, directories that files need included; the last of several
+/// with one path counts.
 fn lay_out(entries: &[Entry]) -> BTreeMap<&str, (u32, &Content)> {
     let mut by_path = BTreeMap::new();
     for entry in entries {
@@ -67,7 +70,8 @@ fn stored_target(target: &str) -> Vec<u8> {
 
 /// Bytes of an archive.
 fn size(by_path: &BTreeMap<&str, (u32, &Content)>) -> usize {
-    // What does not fit into a header has one of its own before, and blocks (GNU tar, "Basic Tar Format").
+    // What does not fit into a header has one of its own before, and blocks (GNU tar,
+    // "Basic Tar Format").
     let long = |text_bytes: usize| 1 + (text_bytes + 1).div_ceil(BLOCK);
     let blocks = |(path, (_, content)): (&&str, &(u32, &Content))| {
         let mut header = Header::new_ustar();

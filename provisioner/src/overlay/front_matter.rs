@@ -137,8 +137,8 @@ fn comment(text: &str) -> &str {
     text.split_once("#}").map_or(text, |(comment, _)| comment)
 }
 
-/// The line of a comment that may be meant as front matter, in a template that has none, and whether
-/// it clearly is.
+/// The line of a comment that may be meant as front matter, in a template that has none, and
+/// whether it clearly is.
 fn nearly(source: &str) -> Option<(usize, bool)> {
     // What follows may be about templates.
     let raw = ["raw %}", "raw -%}"].iter().filter_map(|word| source.find(word)).min();
@@ -160,8 +160,8 @@ fn nearly(source: &str) -> Option<(usize, bool)> {
     vague.map(|start| (line(start), false))
 }
 
-/// Whether a comment may be meant as front matter, and clearly is: it is called so and has a key of it
-/// or nothing else. At the very start a mistyped name will do, or none.
+/// Whether a comment may be meant as front matter, and clearly is: it is called so and has a key of
+/// it or nothing else. At the very start a mistyped name will do, or none.
 fn meant(comment: &str, is_first: bool) -> Option<bool> {
     let text = comment.trim_matches(['-', '+', ' ', '\t', '\r', '\n']);
     let end = text.find(|c: char| !c.is_alphanumeric()).unwrap_or(text.len());

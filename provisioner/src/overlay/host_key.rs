@@ -1,7 +1,9 @@
-//! The ssh host key of a node: made once, kept in `STATE/ssh-host-keys/NODE-ID` with mode 0600 (its directory 0700).
+//! The ssh host key of a node: made once, kept in `STATE/ssh-host-keys/NODE-ID` with mode 0600 (its
+//! directory 0700).
 //!
-//! The file is an OpenSSH private key (`PROTOCOL.key` of OpenSSH): ring makes the ed25519 key, the few fields around it
-//! are written here, because the sshd of Debian 12 does not read ring's PKCS #8 form.
+//! The file is an OpenSSH private key (`PROTOCOL.key` of OpenSSH): ring makes the ed25519 key,
+//! the few fields around it are written here, because the sshd of Debian 12 does not read
+//! ring's PKCS #8 form.
 
 use std::{
     fs::{self, DirBuilder, OpenOptions, Permissions},
@@ -107,7 +109,8 @@ impl HostKeys {
         }
     }
 
-    /// Temporary name, sync, rename, sync of the directory: a key that a node has seen is never lost.
+    /// Temporary name, sync, rename, sync of the directory: a key that a node has
+    /// seen is never lost.
     fn write(&self, path: &Path, key: &HostKey) -> io::Result<()> {
         DirBuilder::new().recursive(true).mode(0o700).create(&self.directory)?;
         let temporary = path.with_extension("new");

@@ -1,10 +1,11 @@
 //! The overlays as they lie in directories, read into memory.
 //!
-//! `NAME/README.md` tells people what it is for; `NAME/rootfs/…` is laid over the node's root. A site
-//! overlay takes the place of the shipped one of the same name as a whole.
+//! `NAME/README.md` tells people what it is for; `NAME/rootfs/…` is laid over the node's root. A
+//! site overlay takes the place of the shipped one of the same name as a whole.
 //!
-//! What cannot be read is an error of its overlay and of no other one: [`Library::load`] never fails.
-//! An overlay with such an error is shown with it, and given to no node ([`Overlay::broken`]).
+//! What cannot be read is an error of its overlay and of no other one: [`Library::load`] never
+//! fails. An overlay with such an error is shown with it, and given to no node
+//! ([`Overlay::broken`]).
 
 use std::{
     collections::BTreeMap,
@@ -39,8 +40,8 @@ const MAX_UNREADABLE: usize = 20;
 /// Of a README, bytes: its first paragraph is near its beginning.
 const MAX_README_BYTES: u64 = 64 << 10;
 
-/// Bits of a file's mode that count. Write permission for others than the owner depends on the umask of whoever
-/// checked the files out, so it is never passed on.
+/// Bits of a file's mode that count. Write permission for others than the owner depends on the
+/// umask of whoever checked the files out, so it is never passed on.
 const MODE_MASK: u32 = 0o7755;
 
 /// The overlays on the server's disk: shipped ones, and those of the site.
@@ -107,8 +108,8 @@ pub enum File {
 }
 
 impl Library {
-    /// Reads both directories. A directory that is not there has no overlays. A template with a mistake is
-    /// no error here, but where it is rendered.
+    /// Reads both directories. A directory that is not there has no overlays. A template with a
+    /// mistake is no error here, but where it is rendered.
     #[must_use]
     pub fn load(shipped: &Path, site: &Path) -> Self {
         let mut library = Self::default();
@@ -159,7 +160,8 @@ impl Library {
         Ok(())
     }
 
-    /// The site's directory cannot be listed: each shipped overlay may be one that the site replaced.
+    /// The site's directory cannot be listed: each shipped overlay may be one that
+    /// the site replaced.
     fn doubt(&mut self, site: &Path, error: LibraryError) {
         if let LibraryError::Read { source, .. } | LibraryError::Closed { source, .. } = error {
             let source = Arc::new(source);

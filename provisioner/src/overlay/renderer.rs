@@ -1,7 +1,8 @@
 //! Renders the overlays of a node, and remembers files by what went into them.
 //!
-//! A file is rendered once for all nodes on which it reads the same values: `/etc/hosts` once for the whole cluster. Archives
-//! are not remembered: packing is copying, where remembering would take the size of the cluster's `/etc/hosts` for each node.
+//! A file is rendered once for all nodes on which it reads the same values: `/etc/hosts` once for
+//! the whole cluster. Archives are not remembered: packing is copying, where remembering would take
+//! the size of the cluster's `/etc/hosts` for each node.
 
 use std::{
     collections::{BTreeMap, HashMap},
@@ -17,7 +18,8 @@ use super::{
     variables::Variables,
 };
 
-/// Rendered templates remembered: those of 10,000 nodes with a dozen files of their own. Past it all are forgotten.
+/// Rendered templates remembered: those of 10,000 nodes with a dozen files of their own. Past it
+/// all are forgotten.
 const MAX_FILES: usize = 131_072;
 
 /// Bytes of rendered files remembered. Past it all are forgotten.
@@ -124,7 +126,8 @@ impl Renderer {
     /// The same, as long as somebody waits for them.
     ///
     /// # Errors
-    /// See [`RenderError`]; that nobody waits any more is told of the template that was not rendered.
+    /// See [`RenderError`]; that nobody waits any more is told of the template that
+    /// was not rendered.
     pub fn entries_while(
         &self,
         library: &Library,

@@ -143,8 +143,8 @@ pub struct NewFile<'a> {
     pub bytes: &'a [u8],
 }
 
-/// Writes one file of the site's overlay. Where only a shipped overlay of that name exists, it is copied first: a site
-/// overlay takes the place of the whole.
+/// Writes one file of the site's overlay. Where only a shipped overlay of that name exists, it is
+/// copied first: a site overlay takes the place of the whole.
 ///
 /// # Errors
 /// See [`SiteError`]. What the reader would refuse is refused here.
@@ -168,7 +168,8 @@ pub fn put(
     if !only_shipped {
         return place(&directory, file);
     }
-    // A half of a copy would take the place of the whole: it is made beside, and named when it is whole.
+    // A half of a copy would take the place of the whole: it is made beside, and named
+    // when it is whole.
     let copied = site.join(format!(".{overlay}.bedplate-new"));
     remove_copy(&copied)?;
     let made = copy(&original, &copied).and_then(|()| place(&copied, file)).and_then(|()| {
@@ -268,9 +269,9 @@ fn place(directory: &Path, file: &NewFile<'_>) -> Result<(), SiteError> {
     sync_names(directory, target.parent().unwrap_or(directory))
 }
 
-/// Brings the names in a directory of an overlay to the disk, and those of the directories that lead
-/// there from the site's: until then a cut of the power takes a new file away, or brings a removed
-/// one back.
+/// Brings the names in a directory of an overlay to the disk, and those of the directories that
+/// lead there from the site's: until then a cut of the power takes a new file away, or brings a
+/// removed one back.
 fn sync_names(overlay: &Path, directory: &Path) -> Result<(), SiteError> {
     let site = overlay.parent().unwrap_or(overlay);
     for directory in directory.ancestors().take_while(|directory| directory.starts_with(site)) {
@@ -281,8 +282,8 @@ fn sync_names(overlay: &Path, directory: &Path) -> Result<(), SiteError> {
     Ok(())
 }
 
-/// One file as its author wrote it, templates before rendering: the site's, or that of the shipped overlay if the site
-/// has no overlay of that name.
+/// One file as its author wrote it, templates before rendering: the site's, or that of the shipped
+/// overlay if the site has no overlay of that name.
 ///
 /// # Errors
 /// See [`SiteError`].
@@ -378,9 +379,9 @@ fn write(overlay: &Path, target: &Path, new: &NewFile<'_>) -> Result<(), SiteErr
     })
 }
 
-/// Makes a directory of an overlay, and those that it is in, with the mode that nodes get: the process
-/// makes what it makes for itself alone. Each gets its name when it has its mode, so that none that
-/// was cut off in between stays closed on nodes.
+/// Makes a directory of an overlay, and those that it is in, with the mode that nodes get: the
+/// process makes what it makes for itself alone. Each gets its name when it has its mode, so that
+/// none that was cut off in between stays closed on nodes.
 fn make_open(overlay: &Path, directory: &Path) -> io::Result<()> {
     let missing: Vec<&Path> = directory.ancestors().take_while(|one| !one.exists()).collect();
     for one in missing.into_iter().rev() {
@@ -401,7 +402,8 @@ fn make_open(overlay: &Path, directory: &Path) -> io::Result<()> {
 
 /// Copies an overlay: files with their modes, links as links.
 fn copy(from: &Path, to: &Path) -> Result<(), SiteError> {
-    // Half a copy is thrown away, so it may have directories that are not named yet in any of its own.
+    // Half a copy is thrown away, so it may have directories that are not named yet in
+    // any of its own.
     make_open(to, to).map_err(|source| failed("make", to, source))?;
     for entry in fs::read_dir(from).map_err(|source| failed("read", from, source))? {
         let entry = entry.map_err(|source| failed("read", from, source))?;

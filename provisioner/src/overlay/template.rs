@@ -18,17 +18,19 @@ use super::{
 /// Files that one template may make for one node: a hundred times what a large node has interfaces.
 const MAX_ITEMS: usize = 4096;
 
-/// Steps for one file: an instruction, or 64 bytes that are written or made. `/etc/hosts` of 65,536 nodes takes
-/// four million. What a template holds in memory at a time is bounded by it, too: 512 MiB.
+/// Steps for one file: an instruction, or 64 bytes that are written or made. `/etc/hosts` of
+/// 65,536 nodes takes four million. What a template holds in memory at a time is bounded by
+/// it, too: 512 MiB.
 const MAX_STEPS: u64 = 8_000_000;
 
-/// Steps for all files of one template for one node: those that are skipped, their paths and `for-each`
-/// are counted, too.
+/// Steps for all files of one template for one node: those that are skipped, their paths and
+/// `for-each` are counted, too.
 const MAX_STEPS_OF_ALL: u64 = 4 * MAX_STEPS;
 
 /// A template of an overlay.
 pub struct Template {
-    /// Path on the node without `.j2`; the path of its files unless the front matter says otherwise.
+    /// Path on the node without `.j2`; the path of its files unless the front matter
+    /// says otherwise.
     path: String,
     /// Permission bits of its files.
     mode: u32,
@@ -70,8 +72,8 @@ struct Skipped {
 const BODY: &str = "body";
 const PATH: &str = "path";
 
-/// Function that returns the steps taken so far. The engine tells them of templates, and of expressions
-/// only from within.
+/// Function that returns the steps taken so far. The engine tells them of templates, and of
+/// expressions only from within.
 const STEPS: &str = "__steps";
 
 impl Template {
@@ -163,7 +165,8 @@ impl Template {
         hash.finalize().into()
     }
 
-    /// Renders its files, unless nobody waits for them any more: `is_waited_for` is asked before each.
+    /// Renders its files, unless nobody waits for them any more: `is_waited_for` is
+    /// asked before each.
     ///
     /// # Errors
     /// An unknown variable, `fail()`, a bad path, or too much, with the line; or that nobody waits.
@@ -205,7 +208,8 @@ impl Template {
         Ok(files?.into_iter().flatten().collect())
     }
 
-    /// What files are made of, [`MAX_ITEMS`] and one at most. `steps`: what the expression takes is added.
+    /// What files are made of, [`MAX_ITEMS`] and one at most. `steps`: what the expression
+    /// takes is added.
     fn items(
         &self,
         expression: &str,
@@ -303,8 +307,8 @@ fn environment() -> Result<Environment<'static>, Error> {
     Ok(environment)
 }
 
-/// The filter `format`, of whose widths and precisions no more is asked than a file may have: the engine
-/// would make the text first.
+/// The filter `format`, of whose widths and precisions no more is asked than a file may have: the
+/// engine would make the text first.
 fn format(
     state: &mut State<'_, '_>,
     text: &Value,
@@ -337,8 +341,8 @@ fn asked_bytes(format: &str) -> usize {
     asked
 }
 
-/// The number at the beginning of a text, 0 without one, and what follows. As large as can be counted
-/// where it is larger.
+/// The number at the beginning of a text, 0 without one, and what follows. As large as can be
+/// counted where it is larger.
 fn number(text: &str) -> (usize, &str) {
     let end = text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len());
     let (digits, rest) = text.split_at(end);

@@ -1,8 +1,9 @@
-//! What templates see. Names are in snake case, because a hyphen is a minus in Jinja; the table is in
-//! `docs/formats/overlay.md`.
+//! What templates see. Names are in snake case, because a hyphen is a minus in Jinja; the table is
+//! in `docs/formats/overlay.md`.
 //!
-//! Each variable knows the digest of its value, so that a file is rendered again only when something that it reads
-//! has changed. Values of the whole cluster are made once and shared by all nodes.
+//! Each variable knows the digest of its value, so that a file is rendered again only when
+//! something that it reads has changed. Values of the whole cluster are made once and
+//! shared by all nodes.
 
 use std::{
     collections::{BTreeMap, HashMap},
@@ -89,8 +90,8 @@ impl ClusterVariables {
         Self { ntp: ntp.into(), ..self }
     }
 
-    /// The NTP servers of the subnets that a node has addresses in, each once; of all subnets for a node whose
-    /// addresses DHCP gives.
+    /// The NTP servers of the subnets that a node has addresses in, each once; of all subnets for a
+    /// node whose addresses DHCP gives.
     fn ntp_of(&self, spec: &MachineSpec) -> Vec<Ipv4Addr> {
         let addresses: Vec<IpAddr> = spec
             .interfaces
@@ -191,7 +192,8 @@ impl Variables {
         self.0.get(name).map(AsRef::as_ref)
     }
 
-    /// What a template gets: the variables that it reads, and `item` in a template for several files.
+    /// What a template gets: the variables that it reads, and `item` in a template
+    /// for several files.
     pub(super) fn context(&self, reads: &[String], item: Option<Value>) -> Value {
         let mut context: BTreeMap<String, Value> = reads
             .iter()
@@ -203,8 +205,8 @@ impl Variables {
         Value::from(context)
     }
 
-    /// Those of some names that a JSON object has. For tests and fuzz targets: what nodes get is made by
-    /// [`Self::new`].
+    /// Those of some names that a JSON object has. For tests and fuzz targets: what nodes get is
+    /// made by [`Self::new`].
     #[must_use]
     pub fn of_json(json: &Json) -> Self {
         let names = ["a", "b", "c", "name", "tags", "interfaces", "nodes"];

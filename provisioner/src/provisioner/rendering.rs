@@ -1,5 +1,5 @@
-//! What the overlays of a node become: archives for nodes, files for who looks at them. All of it is
-//! blocking: host keys are read or made, templates rendered.
+//! What the overlays of a node become: archives for nodes, files for who looks at them. All of it
+//! is blocking: host keys are read or made, templates rendered.
 
 use api::{
     ids::NodeName,

@@ -1,5 +1,5 @@
-//! Refused requests in the audit log, whose every line is synced to the disk: the first of each node
-//! within a minute, for some nodes, and one line for all others when the minute is over.
+//! Refused requests in the audit log, whose every line is synced to the disk: the first of each
+//! node within a minute, for some nodes, and one line for all others when the minute is over.
 
 use std::{
     collections::BTreeMap,
@@ -88,8 +88,8 @@ impl RefusedAudit {
         }
     }
 
-    /// Records what was left out, though nothing comes after it, until `stop`. `pause`: how long until it
-    /// is looked again.
+    /// Records what was left out, though nothing comes after it, until `stop`. `pause`: how long
+    /// until it is looked again.
     pub(crate) async fn sum_up_until(
         &self,
         access: &Access,
@@ -111,7 +111,8 @@ impl RefusedAudit {
         }
     }
 
-    /// Records what was left out in the minute that runs: the server stops, and no other line comes.
+    /// Records what was left out in the minute that runs: the server stops, and no
+    /// other line comes.
     pub(crate) async fn finish(&self, access: &Access, action: &str) {
         let minute = std::mem::take(&mut *self.0.lock().unwrap_or_else(PoisonError::into_inner));
         if let Some(summary) = minute.summary() {

@@ -9,7 +9,8 @@ use crate::{cluster::Cluster, store::Write};
 /// Objects of one change of which the difference is told: all of a row's room is full by then.
 const MAX_TOLD: usize = 16;
 
-/// Tells in the row of the request that runs what `writes` will change. `before`: what there is now.
+/// Tells in the row of the request that runs what `writes` will change. `before`:
+/// what there is now.
 pub(super) fn told(before: &Cluster, writes: &[Write]) {
     for write in writes.iter().take(MAX_TOLD) {
         tell(before, write);

@@ -61,8 +61,8 @@ async fn apply(
     let mut turns = rest::turns(&caller.principal.name).holding(document.len());
     let reading = turns.work(TITLE, move |_| Document::read(&document));
     let wanted = Arc::new(ParsedDocument::new(reading.await?, prune));
-    // What the document changes is found while others may change something. Then it is found again, the
-    // second time with the turn held: that is bounded by what a cluster may have.
+    // What the document changes is found while others may change something. Then it is found again,
+    // the second time with the turn held: that is bounded by what a cluster may have.
     let (view, known) = (provisioner.view(), provisioner.known());
     let (cluster, facts, asked) = (view.clone(), known.clone(), wanted.clone());
     let plan = turns.work(TITLE, move |_| plan(&cluster.cluster, &asked, &facts)).await?;
@@ -274,7 +274,8 @@ fn exported(cluster: &Cluster, visibility: Visibility) -> Result<String, serde_s
     Ok(remark + &left_out(cluster, visibility) + &text?)
 }
 
-/// A comment for each object whose specification is not known: an empty one would be applied as such.
+/// A comment for each object whose specification is not known: an empty one would be
+/// applied as such.
 fn left_out(cluster: &Cluster, visibility: Visibility) -> String {
     let profiles =
         cluster.profiles.values().map(|one| ("profile", one.name.as_str(), &one.unreadable));

@@ -95,9 +95,9 @@ fn unknown(title: &str, name: &OverlayName) -> Refusal {
     Refusal::new(StatusCode::NOT_FOUND, title, why)
 }
 
-/// Deletes an overlay of the site, also one that cannot be read. Refused while nodes or profiles use
-/// it. Where the site has edited a shipped overlay, the edit goes, and the answer is the shipped one,
-/// which counts again.
+/// Deletes an overlay of the site, also one that cannot be read. Refused while nodes or profiles
+/// use it. Where the site has edited a shipped overlay, the edit goes, and the answer is the
+/// shipped one, which counts again.
 #[utoipa::path(
     delete, path = "/v1/overlays/{name}", tag = "overlays",
     params(("name" = inline(OverlayName), Path, description = "Name of the overlay")),

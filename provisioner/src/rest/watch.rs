@@ -1,4 +1,5 @@
-//! Server-sent events (HTML standard, section 9.2): nodes as they change. Each event has an id; a client that was cut off sends the last one as `Last-Event-ID`, as browsers do by themselves.
+//! Server-sent events (HTML standard, section 9.2): nodes as they change. Each event has an id; a
+//! client that was cut off sends the last one as `Last-Event-ID`, as browsers do by themselves.
 
 use std::{collections::VecDeque, convert::Infallible, time::Duration};
 
@@ -19,7 +20,8 @@ use crate::{feed::EventId, provisioner::Provisioner};
 const KEEP_ALIVE: Duration = Duration::from_secs(15);
 
 fn event(value: &impl Serialize) -> Event {
-    // Serialising the API's own types into memory does not fail; a comment would be ignored by clients.
+    // Serialising the API's own types into memory does not fail; a comment would be
+    // ignored by clients.
     Event::default()
         .json_data(value)
         .unwrap_or_else(|error| Event::default().comment(error.to_string()))
@@ -31,9 +33,9 @@ fn keep_alive() -> KeepAlive {
 
 /// The status of every node, then each change of one (but `last-seen`).
 ///
-/// With `Last-Event-ID` only the changes since then, if they can be told; otherwise, and where a client reads too
-/// slowly, every node again. An event `list` without data says that every node follows: what is not among those is
-/// gone.
+/// With `Last-Event-ID` only the changes since then, if they can be told; otherwise, and where a
+/// client reads too slowly, every node again. An event `list` without data says that every node
+/// follows: what is not among those is gone.
 #[utoipa::path(
     get, path = "/v1/nodes/watch", tag = "nodes",
     params(("last-event-id" = Option<String>, Header, description = "Id of the last event that was seen")),
@@ -99,7 +101,8 @@ impl NodeWatcher {
         // Asked before the statuses are read: a change in between comes twice rather than never.
         let last = self.provisioner.0.feed.last();
         let statuses = self.provisioner.0.fleet.statuses();
-        // Without a line of data, and axum writes none for an empty text, a browser drops the event.
+        // Without a line of data, and axum writes none for an empty text, a browser
+        // drops the event.
         self.waiting.push_back(Event::default().event("list").data("\n"));
         let visibility = self.visibility;
         self.waiting.extend(statuses.into_iter().map(|update| event(&visibility.of_thing(update))));

@@ -233,8 +233,8 @@ fn subject(write: &Write) -> String {
     }
 }
 
-/// Adds, changes or deletes nodes. Returns how many it did: a node that has another version than the
-/// change was made on is left.
+/// Adds, changes or deletes nodes. Returns how many it did: a node that has another version than
+/// the change was made on is left.
 async fn write_nodes(
     transaction: &mut Transaction,
     kind: Kind,

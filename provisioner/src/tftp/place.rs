@@ -1,5 +1,5 @@
-//! The places of transfers: [`boot_proto::tftp::Admission`] decides who has one, here are the ways to
-//! end those that lose theirs.
+//! The places of transfers: [`boot_proto::tftp::Admission`] decides who has one, here are the ways
+//! to end those that lose theirs.
 
 use std::{
     collections::HashMap,
@@ -16,8 +16,8 @@ use tokio_util::sync::CancellationToken;
 /// Transfers at once: a few racks that get power together stay below it.
 const MAX_TRANSFERS: usize = 4_096;
 
-/// The same for one address. Firmware has one, and leaves one or two behind where an answer got lost;
-/// behind one NAT or TFTP proxy there is a rack of it.
+/// The same for one address. Firmware has one, and leaves one or two behind where an answer got
+/// lost; behind one NAT or TFTP proxy there is a rack of it.
 const MAX_PER_SOURCE: usize = 256;
 
 /// One of so many open files of the process may be a transfer's socket: half of what the limits of

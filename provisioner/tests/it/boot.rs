@@ -293,7 +293,8 @@ fn privileged_thousands_of_half_open_requests_keep_no_client_out() {
         for number in 0..4_200 {
             flood.send_to(&asked, SocketAddrV4::new(SERVER, 69)).unwrap();
             if number % 100 == 0 {
-                // The server's socket holds a few thousand packets; what it drops would prove nothing.
+                // The server's socket holds a few thousand packets; what it drops
+                // would prove nothing.
                 std::thread::sleep(std::time::Duration::from_millis(5));
             }
         }

@@ -1,4 +1,5 @@
-//! Plain firmware: a DHCP client that hears whole frames, and a TFTP client. Both run in the client's namespace.
+//! Plain firmware: a DHCP client that hears whole frames, and a TFTP client. Both run in the
+//! client's namespace.
 
 use std::{
     ffi::OsString,
@@ -207,7 +208,8 @@ pub(crate) fn tftp_request(opcode: u8, file: &str, options: &[(&str, &str)]) -> 
     packet
 }
 
-/// Fetches a file as firmware does; checks that every packet comes from the server's address and one port.
+/// Fetches a file as firmware does; checks that every packet comes from the server's
+/// address and one port.
 pub(crate) fn tftp_fetch(server: Ipv4Addr, file: &str, options: &[(&str, &str)]) -> Fetched {
     let socket = UdpSocket::bind("0.0.0.0:0").unwrap();
     socket.set_read_timeout(Some(PATIENCE)).unwrap();

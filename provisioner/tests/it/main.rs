@@ -1,4 +1,5 @@
-//! Protocol tests: plain clients against the real sockets, each test in network namespaces of its own.
+//! Protocol tests: plain clients against the real sockets, each test in network
+//! namespaces of its own.
 //!
 //! They need root, iproute2 and the Debian package `ipxe`, so their names begin with `privileged_`.
 

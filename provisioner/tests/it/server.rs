@@ -89,8 +89,8 @@ impl Server {
         server
     }
 
-    /// Starts them with a pool from 10.77.0.100 to 10.77.0.199, for nodes without addresses, and with
-    /// a state directory that outlives them.
+    /// Starts them with a pool from 10.77.0.100 to 10.77.0.199, for nodes without addresses, and
+    /// with a state directory that outlives them.
     pub(crate) fn start_with_pool(network: &Network, macs: &[[u8; 6]], state_dir: &Path) -> Self {
         let pool = Some(("10.77.0.100".parse().unwrap(), "10.77.0.199".parse().unwrap()));
         let config = DhcpConfig {

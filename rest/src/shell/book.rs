@@ -7,8 +7,8 @@
 //! | busy: a request is read or answered | the same | if it made no progress for `stale` |
 //! | proven | in all | never |
 //!
-//! Where an address may have more than its share (`Limits::of_one_address`) it has the rest on loan:
-//! the first that goes for somebody below that share is one of the address that has most.
+//! Where an address may have more than its share (`Limits::of_one_address`) it has the rest on
+//! loan: the first that goes for somebody below that share is one of the address that has most.
 
 use std::{
     collections::{BTreeSet, HashMap},
@@ -66,8 +66,8 @@ impl Now {
         Self { epoch, noted: AtomicU64::new(0), is_busy_in_book: AtomicBool::new(false) }
     }
 
-    /// Notes that it does this from now on. `false`: the book has to be told, as it would look for the
-    /// connection among the busy ones.
+    /// Notes that it does this from now on. `false`: the book has to be told, as it would look for
+    /// the connection among the busy ones.
     pub(super) fn note(&self, phase: Phase, now: Instant) -> bool {
         let micros = u64::try_from(now.saturating_duration_since(self.epoch).as_micros());
         let busy = u64::from(phase == Phase::Busy);
@@ -95,8 +95,8 @@ impl Now {
 struct Entry {
     source: Source,
     listener: Listener,
-    /// `None`: proven. Otherwise since when it is waiting, or when it made its last progress, as far
-    /// as the book was told.
+    /// `None`: proven. Otherwise since when it is waiting, or when it made its last progress, as
+    /// far as the book was told.
     unproven: Option<(Phase, Instant)>,
     now: Arc<Now>,
     /// Woken when the connection has to end.
@@ -217,7 +217,8 @@ impl ConnectionTable {
         }
     }
 
-    /// It does something else from now on, or makes progress with what it does, as its own task says.
+    /// It does something else from now on, or makes progress with what it does, as
+    /// its own task says.
     pub(super) fn set_phase(&mut self, id: Id, phase: Phase, now: Instant) {
         let Some(entry) = self.entries.get(&id) else { return };
         let raw = entry.now.noted.load(SeqCst);
@@ -242,8 +243,8 @@ impl ConnectionTable {
     }
 
     /// Reads what the longest waiting connections of a listener, or of one source there, noted
-    /// themselves, until the first of them is one that does wait since then. What is read moves back in
-    /// the order, so that each note costs once.
+    /// themselves, until the first of them is one that does wait since then. What is read moves
+    /// back in the order, so that each note costs once.
     fn learn_waiting(&mut self, listener: Listener, source: Option<Source>) {
         loop {
             let queue = match source {

@@ -23,8 +23,8 @@ use super::{
 pub(super) struct Timer(Option<Pin<Box<Sleep>>>);
 
 impl Timer {
-    /// Is it so late? Otherwise the task is woken when it is, or before, and has to ask again: what is
-    /// put off with every request is not set again each time.
+    /// Is it so late? Otherwise the task is woken when it is, or before, and has to ask again: what
+    /// is put off with every request is not set again each time.
     pub(super) fn poll_at(&mut self, at: Instant, context: &mut Context<'_>) -> Poll<()> {
         let sleep = self.0.get_or_insert_with(|| Box::pin(sleep_until(at)));
         if sleep.deadline() > at || (sleep.is_elapsed() && sleep.deadline() != at) {
@@ -122,8 +122,9 @@ impl<Io> Guarded<Io> {
         }
     }
 
-    /// An answer is out, perhaps: hyper does not read again for that where its last read found nothing,
-    /// which was while the request ran and the client could be silent. It does when it is woken.
+    /// An answer is out, perhaps: hyper does not read again for that where its last read
+    /// found nothing, which was while the request ran and the client could be silent. It does
+    /// when it is woken.
     fn expect_more(&mut self, context: &mut Context<'_>) {
         let Some((at, _)) = self.silence.deadline(&self.seat) else { return };
         if self.silence_alarm.poll_at(at, context).is_ready() {

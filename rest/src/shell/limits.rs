@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use super::{Listener, pace::LeastSpeed};
 
-/// Descriptors that are kept for what is no connection: 4,096 transfers by TFTP, the database, blobs,
-/// logs, pulls. Of few descriptors an eighth.
+/// Descriptors that are kept for what is no connection: 4,096 transfers by TFTP, the database,
+/// blobs, logs, pulls. Of few descriptors an eighth.
 const FILES: usize = 5_120;
 
 /// Connections in all where the descriptors would allow more. Each costs some 40 KiB.
@@ -14,8 +14,8 @@ const MOST_CONNECTIONS: usize = 65_536;
 /// Connections without proof where `connections` would allow more.
 const MOST_UNPROVEN: usize = 32_768;
 
-/// Connections without proof of one address at one listener: a few thousand nodes behind one NAT, all
-/// of which come back at once after a restart, are let in within seconds.
+/// Connections without proof of one address at one listener: a few thousand nodes behind one NAT,
+/// all of which come back at once after a restart, are let in within seconds.
 const MOST_PER_ADDRESS: usize = 2_048;
 
 /// Bytes of request bodies in memory, of clients with and without proof.
@@ -32,8 +32,8 @@ pub struct Limits {
     /// Of these those of one IPv4 address or one IPv6 network of 64 bits at one listener. At
     /// [`Listener::Boot`] one may have more for as long as others do not want them.
     pub unproven_per_address: usize,
-    /// Bytes of request bodies that are being received from proven clients. An eighth of them is for
-    /// small ones.
+    /// Bytes of request bodies that are being received from proven clients. An eighth of them is
+    /// for small ones.
     pub body_bytes: usize,
     /// Bytes of request bodies that are being received from all other clients.
     pub unproven_body_bytes: usize,
@@ -60,8 +60,8 @@ impl Limits {
         }
     }
 
-    /// Of [`Self::unproven`], places that each listener always has: a flood at the one that is open to
-    /// everybody leaves the others these, and in quiet times one may have nearly all.
+    /// Of [`Self::unproven`], places that each listener always has: a flood at the one that is open
+    /// to everybody leaves the others these, and in quiet times one may have nearly all.
     pub(super) fn unproven_reserved(&self) -> usize {
         self.unproven / 8
     }
@@ -92,13 +92,13 @@ pub struct Deadlines {
     pub request: Duration,
     /// The body of a request without proof.
     pub body: LeastSpeed,
-    /// The body of a request with proof that says how long it is. A large one must come faster: within
-    /// ten minutes.
+    /// The body of a request with proof that says how long it is. A large one must come faster:
+    /// within ten minutes.
     pub proven_body: LeastSpeed,
     /// One with proof that does not, or is written to a file: what a job writes may come in bursts.
     pub proven_stream: LeastSpeed,
-    /// A body until there is room for it, which is the server's doing. Its client must still be there to
-    /// hear that there is none: an agent waits 30 s for an answer.
+    /// A body until there is room for it, which is the server's doing. Its client must still be
+    /// there to hear that there is none: an agent waits 30 s for an answer.
     pub body_room: Duration,
     /// An answer to who has proved nothing. A node on a slow line may take hours for its image.
     pub answer: LeastSpeed,

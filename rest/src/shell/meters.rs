@@ -140,8 +140,8 @@ impl Default for Meters {
 }
 
 impl Meters {
-    /// Counts it, and says it unless that was said just now. `last`: of whom it was, and the error if
-    /// there is one.
+    /// Counts it, and says it unless that was said just now. `last`: of whom it was, and the error
+    /// if there is one.
     pub(super) fn count(&self, listener: Listener, cause: Cause, last: Last<'_>, now: Instant) {
         let counted = &self.0[listener.index()];
         let (label, words) = cause.words();

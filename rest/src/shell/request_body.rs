@@ -3,15 +3,15 @@
 //! A body is charged once, before its first byte is read, and waits for that in turn: what has
 //! begun never waits for room, so everything that has begun ends, at its least speed at the latest.
 //! What is declared is charged; where nothing is, or more than any route collects of such a client,
-//! that is a `WINDOW` (such bodies are written to a file part by part, or refused), and of strangers
-//! as much as a route takes of them. One that has more in memory than its
-//! charge gets it if there is room at once, and is refused otherwise. All is given back when the
-//! last part is dropped: as it is written, or when a route has the whole body and begins with it.
+//! that is a `WINDOW` (such bodies are written to a file part by part, or refused), and of
+//! strangers as much as a route takes of them. One that has more in memory than its charge gets it
+//! if there is room at once, and is refused otherwise. All is given back when the last part is
+//! dropped: as it is written, or when a route has the whole body and begins with it.
 //!
 //! A stranger's address has a quarter of their budget at most: who trickles there keeps out nobody
-//! elsewhere. Who is proven is not counted by address: a rack of nodes may be behind one. As a large
-//! body that waits keeps out all that came after it, small ones of the proven have a part of the
-//! budget to themselves.
+//! elsewhere. Who is proven is not counted by address: a rack of nodes may be behind one. As a
+//! large body that waits keeps out all that came after it, small ones of the proven have a part of
+//! the budget to themselves.
 
 use std::{
     collections::HashMap,
@@ -52,12 +52,12 @@ const COLLECTED_WITHIN: Duration = Duration::from_secs(600);
 /// take hours, so that more than a thousand must fit.
 const WINDOW: u64 = 128 << 10;
 
-/// The largest body that a route takes of a stranger, bytes: an enrolment. One that declares more or
-/// nothing is charged this, and refused when more comes.
+/// The largest body that a route takes of a stranger, bytes: an enrolment. One that declares more
+/// or nothing is charged this, and refused when more comes.
 const MAX_UNPROVEN_BYTES: u64 = 16 << 10;
 
-/// The largest body of a proven client that waits for no larger one, bytes: reports, certificates to
-/// renew, commands.
+/// The largest body of a proven client that waits for no larger one, bytes: reports, certificates
+/// to renew, commands.
 const SMALL_BYTES: u64 = 64 << 10;
 
 /// Of the budget of the proven, the part for those.
@@ -449,7 +449,8 @@ mod tests {
         }
     }
 
-    /// What stands between the listener and the route sees what the client is told: the audit log does.
+    /// What stands between the listener and the route sees what the client is told: the
+    /// audit log does.
     #[tokio::test]
     async fn a_route_says_itself_that_there_is_no_room() {
         use axum::{extract::FromRequest as _, response::IntoResponse as _};

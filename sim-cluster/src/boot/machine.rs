@@ -1,4 +1,5 @@
-//! One machine from power-on to its agent's channel, with the patience of what it stands for: firmware, iPXE, stage 1.
+//! One machine from power-on to its agent's channel, with the patience of what it stands for:
+//! firmware, iPXE, stage 1.
 
 use std::{
     collections::BTreeMap,
@@ -26,8 +27,9 @@ use crate::{
     simulated_node::{Agent, SimulatedNode},
 };
 
-/// Machines whose iPXE wants its answer by a frame of its own. For each the server's kernel keeps a neighbour, and that table is
-/// one for all namespaces of the machine, with 1,024 places; what is more asks for a broadcast.
+/// Machines whose iPXE wants its answer by a frame of its own. For each the server's kernel keeps a
+/// neighbour, and that table is one for all namespaces of the machine, with 1,024 places; what is
+/// more asks for a broadcast.
 const MAX_NEIGHBOURS: u32 = 800;
 
 /// The boot script tries again after 10 s (ipxe/boot.ipxe.j2), for as long as anyone waits.

@@ -57,8 +57,8 @@ impl Workflows {
         (self.started.len() + stopped) as u64
     }
 
-    /// Writes until there is no answer, or `death` says that the server is dead: under a key the client
-    /// would try again for as long as a restart takes.
+    /// Writes until there is no answer, or `death` says that the server is dead: under a key the
+    /// client would try again for as long as a restart takes.
     ///
     /// # Errors
     /// If the server refuses a workflow.

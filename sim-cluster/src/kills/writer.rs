@@ -65,8 +65,8 @@ impl Writer {
         }
     }
 
-    /// Holds what the server says now against all that, and takes it for what is acknowledged. Whether
-    /// what was under way was done, if something was.
+    /// Holds what the server says now against all that, and takes it for what is acknowledged.
+    /// Whether what was under way was done, if something was.
     ///
     /// # Errors
     /// If the server does not answer, or has a half of something.

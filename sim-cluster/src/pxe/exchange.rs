@@ -1,7 +1,8 @@
-//! DHCP for all machines of this process over one socket: an answer goes to whoever asked in its transaction.
+//! DHCP for all machines of this process over one socket: an answer goes to whoever asked in
+//! its transaction.
 //!
-//! Firmware and iPXE ask again after 4, 8, 16 and 32 s (PXE 2.1 section 2.2.3; RFC 2131 section 4.1); stage 1 is the
-//! substrate's own client.
+//! Firmware and iPXE ask again after 4, 8, 16 and 32 s (PXE 2.1 section 2.2.3; RFC 2131 section
+//! 4.1); stage 1 is the substrate's own client.
 
 use std::{
     collections::HashMap,
@@ -43,7 +44,8 @@ const WAITS: [Duration; 4] = [
     Duration::from_secs(32),
 ];
 
-/// Receive buffer, bytes: each machine has one of its own, so what is lost here would be lost by us alone.
+/// Receive buffer, bytes: each machine has one of its own, so what is lost here would be
+/// lost by us alone.
 const BUFFER_BYTES: usize = 16 << 20;
 
 /// Largest answer read, bytes.

@@ -1,5 +1,5 @@
-//! TFTP as boot firmware does it (RFC 1350, options of RFC 2347, 2348, 2349 and 7440): read only, the bytes are counted and
-//! thrown away.
+//! TFTP as boot firmware does it (RFC 1350, options of RFC 2347, 2348, 2349 and 7440): read only,
+//! the bytes are counted and thrown away.
 //!
 //! | state | packet | answer |
 //! |---|---|---|
@@ -25,7 +25,8 @@ const PORT: u16 = 69;
 /// Block size without an option (RFC 1350).
 const DEFAULT_BLOCK_BYTES: u16 = 512;
 
-/// Time after which firmware says its last word again, and how often it does (EDK2's PXE base code).
+/// Time after which firmware says its last word again, and how often it does (EDK2's
+/// PXE base code).
 const REPEAT: Duration = Duration::from_secs(4);
 const MAX_REPEATS: u32 = 6;
 
@@ -185,7 +186,8 @@ impl Download {
     }
 }
 
-/// Fetches a file of the server at `server` from the address `from`; its length. `repeated` counts what was said again.
+/// Fetches a file of the server at `server` from the address `from`; its length. `repeated` counts
+/// what was said again.
 ///
 /// # Errors
 /// If the server is silent, refuses, or sends other than it promised.
@@ -215,7 +217,8 @@ pub(crate) async fn fetch(
             continue;
         };
         let (length, source) = received?;
-        // The first answer comes from the port that the transfer has from now on (RFC 1350 section 4).
+        // The first answer comes from the port that the transfer has from now on (RFC
+        // 1350 section 4).
         if peer.port() == PORT && source.ip() == peer.ip() {
             peer = source;
         }

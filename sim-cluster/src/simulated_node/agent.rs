@@ -1,5 +1,6 @@
-//! The agent of a simulated node: the substrate's own [`Channel`] and its session, over a connection that can be cut, and
-//! the tasks beside it that a node has. What is pretended is in [`super::runs`].
+//! The agent of a simulated node: the substrate's own [`Channel`] and its session, over a
+//! connection that can be cut, and the tasks beside it that a node has. What is pretended is in
+//! [`super::runs`].
 //!
 //! ```text
 //!   conversation: dial ─► Channel ──Request──► RunSupervisor (runs.rs), which outlives the agent
@@ -50,14 +51,16 @@ const OUTBOX: usize = 16;
 /// Restarts of the agent that wait for the keeper of the runs.
 const MAX_SIDES: usize = 4;
 
-/// As in the substrate: a conversation of this length was a good one, and so many bad ones in a row cost the session.
+/// As in the substrate: a conversation of this length was a good one, and so many bad ones in a row
+/// cost the session.
 const STEADY: Duration = Duration::from_secs(30);
 const MAX_BROKEN: u32 = 5;
 
 /// Pause before the overlays are fetched again after a failure.
 const RETRY: Duration = Duration::from_secs(1);
 
-/// How long a connection of a node without power stays open at our end: until the server has surely missed it.
+/// How long a connection of a node without power stays open at our end: until the server has
+/// surely missed it.
 const GONE: Duration = Duration::from_secs(20);
 
 /// Serial number of every simulated machine.
@@ -386,8 +389,8 @@ enum Fetch {
     Failed(anyhow::Error),
 }
 
-/// Serves a stream as a node does, with pretended programs: `echo WORD…` says its words and ends with 7, `hold` runs until its
-/// user goes. What else is wanted is not dialled for.
+/// Serves a stream as a node does, with pretended programs: `echo WORD…` says its words and ends
+/// with 7, `hold` runs until its user goes. What else is wanted is not dialled for.
 async fn serve_stream(node: Node, stream: StreamId, request: StreamRequest) -> anyhow::Result<()> {
     let StreamRequest::Exec { command, .. } = request else { return Ok(()) };
     let program = command.first().map_or("", String::as_str);

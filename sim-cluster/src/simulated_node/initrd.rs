@@ -1,4 +1,5 @@
-//! Reading a cpio archive as the kernel does (newc; Documentation/driver-api/early-userspace/buffer-format.rst).
+//! Reading a cpio archive as the kernel does (newc;
+//! Documentation/driver-api/early-userspace/buffer-format.rst).
 
 use anyhow::{Context as _, bail, ensure};
 

@@ -1,4 +1,5 @@
-//! The connections of a node to the fleet port: requests, and WebSockets over a wire that can be cut.
+//! The connections of a node to the fleet port: requests, and WebSockets over a wire
+//! that can be cut.
 
 use std::{
     io,
@@ -31,7 +32,8 @@ use tokio_tungstenite::{
     tungstenite::{self, http::StatusCode, protocol::WebSocketConfig},
 };
 
-/// Buffer of each side of a WebSocket, bytes. Frames are small, and the usual 128 KiB are too much for thousands of nodes.
+/// Buffer of each side of a WebSocket, bytes. Frames are small, and the usual 128 KiB are too much
+/// for thousands of nodes.
 const BUFFER_BYTES: usize = 4 << 10;
 
 /// The wire is whole.

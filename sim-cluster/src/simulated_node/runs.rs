@@ -1,8 +1,8 @@
-//! The runs of a simulated node. What is held, and what an order does to it, are the substrate's own rules
-//! ([`substrate::agent::runs::state`]); only the work is pretended.
+//! The runs of a simulated node. What is held, and what an order does to it, are the substrate's
+//! own rules ([`substrate::agent::runs::state`]); only the work is pretended.
 //!
-//! The keeper outlives the agent, as a node's containers and directories do: a new agent finds all runs again. It ends with
-//! the node's power. A job's command says how it goes:
+//! The keeper outlives the agent, as a node's containers and directories do: a new agent finds all
+//! runs again. It ends with the node's power. A job's command says how it goes:
 //!
 //! | command | does |
 //! |---|---|
@@ -17,9 +17,9 @@
 //! | `flood LINES` | writes as `talk`, faster than its log travels: past its limit, head and tail are sent |
 //! | `mumble LINES` | writes as `talk`, ends with 0, and sends only the first half of its log |
 //!
-//! Every other command ends with 0 at once, and so do volumes and transfers. Where nothing else is said, a run's log is one
-//! line, subject and command; a file for the client holds `file of RUN`. With each piece of a log its end
-//! travels as a time mark, where the server takes such.
+//! Every other command ends with 0 at once, and so do volumes and transfers. Where nothing else is
+//! said, a run's log is one line, subject and command; a file for the client holds `file of RUN`.
+//! With each piece of a log its end travels as a time mark, where the server takes such.
 
 use std::{
     collections::{BTreeMap, BTreeSet, VecDeque},
@@ -292,14 +292,15 @@ struct Orders {
     releases: watch::Receiver<bool>,
 }
 
-/// Waits until the server wants an end of a run, and says why. For ever, if nobody can tell any more.
+/// Waits until the server wants an end of a run, and says why. For ever, if nobody
+/// can tell any more.
 async fn stop_ordered(stopped: &mut watch::Receiver<Option<String>>) -> String {
     let why = stopped.wait_for(Option::is_some).await.ok().and_then(|why| why.clone());
     why.unwrap_or_default()
 }
 
-/// Prepares a member of a larger attempt and holds it until it is released; `false` if it was stopped
-/// before, and that is reported.
+/// Prepares a member of a larger attempt and holds it until it is released; `false` if it was
+/// stopped before, and that is reported.
 async fn hold(
     spec: &RunSpec,
     Orders { stopped, releases, .. }: &mut Orders,
@@ -423,7 +424,8 @@ fn has_word(spec: &RunSpec, wanted: &str) -> bool {
     matches!(&spec.work, Work::Job(job) if job.command.first().is_some_and(|word| word == wanted))
 }
 
-/// Sends head and tail of a log while its job runs. All of it, where it is not longer than its limit.
+/// Sends head and tail of a log while its job runs. All of it, where it is not longer
+/// than its limit.
 async fn flood(port: &FleetPort, spec: &RunSpec) {
     let Work::Job(job) = &spec.work else { return };
     let log = log(spec);

@@ -38,11 +38,12 @@ const LONGEST_AWAY_MILLIS: u64 = 2_000;
 /// From power-on to the firmware's first packet, milliseconds: at most twice the least.
 const SELF_TEST_MILLIS: u64 = 1_000;
 
-/// From the firmware's lease to the initrd with the token: boot file, kernel and initramfs. The server has missed the old agent
-/// by then.
+/// From the firmware's lease to the initrd with the token: boot file, kernel and initramfs. The
+/// server has missed the old agent by then.
 const LOADING: Duration = Duration::from_millis(3_500);
 
-/// Attempts to get the token of one boot, and the pause between two. Then somebody resets the machine.
+/// Attempts to get the token of one boot, and the pause between two. Then somebody
+/// resets the machine.
 const TOKEN_TRIES: u32 = 2;
 const TOKEN_PAUSE: Duration = Duration::from_secs(2);
 

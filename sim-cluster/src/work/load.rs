@@ -32,7 +32,8 @@ const RETRIES: u32 = 30;
 /// Submissions at once.
 const SUBMITTING: usize = 8;
 
-/// How often a server that is away is asked again, and after what pause: it is back in some seconds.
+/// How often a server that is away is asked again, and after what pause: it is back
+/// in some seconds.
 const TRIES: u32 = 60;
 const PAUSE: Duration = Duration::from_secs(1);
 

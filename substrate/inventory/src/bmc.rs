@@ -1,5 +1,6 @@
-//! The baseboard management controller, asked over its system interface (IPMI 2.0, "Intelligent Platform Management
-//! Interface Specification, Second Generation"). What it says of its LAN is bytes; the first is the completion code.
+//! The baseboard management controller, asked over its system interface (IPMI 2.0, "Intelligent
+//! Platform Management Interface Specification, Second Generation"). What it says of its LAN is
+//! bytes; the first is the completion code.
 
 use std::{
     io::{self, ErrorKind},
@@ -84,8 +85,8 @@ fn ask(
     }
 }
 
-/// Device, its revision, firmware (major, minor in BCD), IPMI (BCD, the minor digit first), further support, maker
-/// (20 bits in three bytes), product.
+/// Device, its revision, firmware (major, minor in BCD), IPMI (BCD, the minor digit first), further
+/// support, maker (20 bits in three bytes), product.
 fn identity(answer: &[u8]) -> Option<Bmc> {
     let [_, _, major, minor, ipmi, _, maker_low, maker_middle, maker_high, ..] = *answer else {
         return None;
@@ -100,7 +101,8 @@ fn identity(answer: &[u8]) -> Option<Bmc> {
     })
 }
 
-/// Sets the facts of the first channel that is a LAN with an address, else of the first that is a LAN.
+/// Sets the facts of the first channel that is a LAN with an address, else of the
+/// first that is a LAN.
 fn lan(read: &mut Reader<'_>, ioctls: &dyn Ioctls, bmc: &mut Bmc) {
     let mut without_address = None;
     let mut refused = None;

@@ -1,5 +1,6 @@
-//! CDI specs: what vendors write of their devices for container runtimes (Container Device Interface, CNCF, versions 0.3
-//! to 1.1). JSON or YAML; both are read as YAML, so that every mistake has its line.
+//! CDI specs: what vendors write of their devices for container runtimes (Container Device
+//! Interface, CNCF, versions 0.3 to 1.1). JSON or YAML; both are read as YAML, so that every
+//! mistake has its line.
 //!
 //! ```text
 //! cdiVersion, kind: VENDOR/CLASS, annotations
@@ -10,8 +11,9 @@
 //!   env, additionalGIDs, hooks, intelRdt, netDevices
 //! ```
 //!
-//! A text that is no such spec is refused as a whole. A spec that wants what we do not do is read, and says so in
-//! [`Edits::refused`]: only what needs it cannot be granted. Unknown keys are mistakes, as the specification says.
+//! A text that is no such spec is refused as a whole. A spec that wants what we do not do is read,
+//! and says so in [`Edits::refused`]: only what needs it cannot be granted. Unknown keys are
+//! mistakes, as the specification says.
 
 mod hooks;
 mod shape;
@@ -25,7 +27,8 @@ use crate::edits::{Edits, Mount, Node, NodeKind};
 /// Versions of the specification that are read: major, and least and greatest minor number.
 const VERSIONS: [(u32, u32, u32); 2] = [(0, 3, 8), (1, 0, 1)];
 
-/// Directories of a container that are made again for each, and are no place for what a spec brings.
+/// Directories of a container that are made again for each, and are no place for
+/// what a spec brings.
 const MADE_AGAIN: [&str; 3] = ["/proc", "/sys", "/dev"];
 
 /// Mounts in `/dev` that hold no devices.

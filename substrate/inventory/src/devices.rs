@@ -1,13 +1,16 @@
-//! Devices that a node can grant: those of its CDI specs (`cdi.rs`), and for kinds that no spec describes those of our own
-//! rules (`built_in.rs`). The inventory lists them; the agent reads them again for each job that gets some.
+//! Devices that a node can grant: those of its CDI specs (`cdi.rs`), and for kinds that no spec
+//! describes those of our own rules (`built_in.rs`). The inventory lists them; the agent reads them
+//! again for each job that gets some.
 //!
-//! A spec names things that are no device more to count: `all`, a GPU by its UUID besides its number. So *a name counts*
-//! unless the nodes of its own (those of the spec's own edits left out)
+//! A spec names things that are no device more to count: `all`, a GPU by its UUID besides its
+//! number. So *a name counts* unless the nodes of its own (those of the spec's own edits left out)
 //!
-//! - are those of another name of its kind that is shorter, or as long and first in the alphabet; or
+//! - are those of another name of its kind that is shorter, or as long and first in
+//!   the alphabet; or
 //! - are all the nodes of another name and more.
 //!
-//! A node is *shared* if it stands in the edits of a whole spec or belongs to several names that count; nobody has it alone.
+//! A node is *shared* if it stands in the edits of a whole spec or belongs to several names that
+//! count; nobody has it alone.
 
 mod built_in;
 
@@ -96,7 +99,8 @@ pub(crate) fn collect(read: &mut Reader<'_>, pci: &[PciDevice]) -> Vec<Grantable
     devices
 }
 
-/// Of the first node of its own. A part of a GPU (MIG) has none that tells; it is where the one GPU is whose node it shares.
+/// Of the first node of its own. A part of a GPU (MIG) has none that tells; it is where the one GPU
+/// is whose node it shares.
 fn pci_address(read: &Reader<'_>, offer: &Offer, minors: &BTreeMap<u32, String>) -> Option<String> {
     let of = |shared: bool| {
         let nodes = offer.edits.nodes.iter().filter(move |node| node.shared == shared);
@@ -159,7 +163,8 @@ impl Described {
     }
 }
 
-/// The names of all specs, and the kinds of these. What two of one directory describe is offered by neither.
+/// The names of all specs, and the kinds of these. What two of one directory describe is
+/// offered by neither.
 fn from_specs(read: &mut Reader<'_>) -> (BTreeMap<DeviceName, Described>, BTreeSet<DeviceKind>) {
     let (mut found, mut kinds) = (BTreeMap::new(), BTreeSet::new());
     for directory in SPEC_DIRECTORIES {

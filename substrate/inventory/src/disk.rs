@@ -1,8 +1,9 @@
-//! Disks: `/sys/block/NAME` with a `device` link. Loop devices, RAM disks, zram, device mapper and md arrays have none;
-//! CD and floppy drives have one and are no disks. What a disk tells of its health is in `disk/health.rs`.
+//! Disks: `/sys/block/NAME` with a `device` link. Loop devices, RAM disks, zram, device mapper and
+//! md arrays have none; CD and floppy drives have one and are no disks. What a disk tells of its
+//! health is in `disk/health.rs`.
 //!
-//! A namespace of NVMe with several paths (`CONFIG_NVME_MULTIPATH`) hangs below its subsystem, which is no PCI device, and has
-//! a hidden disk for each path:
+//! A namespace of NVMe with several paths (`CONFIG_NVME_MULTIPATH`) hangs below its subsystem,
+//! which is no PCI device, and has a hidden disk for each path:
 //!
 //! ```text
 //! /sys/block/nvme0n1   -> ../devices/virtual/nvme-subsystem/nvme-subsys0/nvme0n1
@@ -21,7 +22,8 @@ pub(crate) use health::{refresh, smart};
 
 const DIRECTORY: &str = "/sys/block";
 
-/// Unit of `size` and `start`, whatever the disk's own sector size (`Documentation/ABI/stable/sysfs-block`).
+/// Unit of `size` and `start`, whatever the disk's own sector size
+/// (`Documentation/ABI/stable/sysfs-block`).
 const SECTOR_BYTES: u64 = 512;
 
 /// Largest page of vital product data, bytes (SPC-4: a length of 16 bits after 4 bytes of header).
@@ -105,7 +107,8 @@ fn nvme_controllers(read: &mut Reader<'_>, disk: &str) -> Vec<String> {
     controllers
 }
 
-/// virtio has it beside the disk, NVMe and eMMC in the device, SCSI and SATA as vital product data page 0x80.
+/// virtio has it beside the disk, NVMe and eMMC in the device, SCSI and SATA as vital product
+/// data page 0x80.
 fn serial(read: &mut Reader<'_>, directory: &str) -> Option<String> {
     first(read, &[&format!("{directory}/serial"), &format!("{directory}/device/serial")]).or_else(
         || {

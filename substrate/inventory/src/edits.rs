@@ -1,5 +1,5 @@
-//! What a granted device puts into a container: read from a CDI spec (`cdi.rs`) or from a rule of our own
-//! (`devices/built_in.rs`), made by the agent and the container's start.
+//! What a granted device puts into a container: read from a CDI spec (`cdi.rs`) or from a rule of
+//! our own (`devices/built_in.rs`), made by the agent and the container's start.
 
 /// A character or a block device.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]

@@ -26,8 +26,8 @@ pub(crate) fn collect(read: &mut Reader<'_>) -> Firmware {
     }
 }
 
-/// `Documentation/filesystems/efivarfs.rst`: four bytes of attributes, then the value. Firmware that cannot do Secure
-/// Boot has no such variable.
+/// `Documentation/filesystems/efivarfs.rst`: four bytes of attributes, then the value. Firmware
+/// that cannot do Secure Boot has no such variable.
 fn secure_boot(read: &mut Reader<'_>) -> Option<bool> {
     const MOST: u64 = 64;
     match read.bytes(SECURE_BOOT, MOST).as_deref() {
@@ -45,7 +45,8 @@ fn secure_boot(read: &mut Reader<'_>) -> Option<bool> {
     }
 }
 
-/// `Documentation/ABI/stable/sysfs-class-tpm`. Before Linux 5.6 only a TPM 1.2 told its version, in `device/caps`.
+/// `Documentation/ABI/stable/sysfs-class-tpm`. Before Linux 5.6 only a TPM 1.2 told its version,
+/// in `device/caps`.
 fn tpm(read: &mut Reader<'_>) -> Option<String> {
     if !read.exists(TPM) {
         return None;

@@ -1,4 +1,5 @@
-//! GPUs and other accelerators, by PCI class; what their drivers add is in `gpu/amd.rs`, `gpu/intel.rs` and `nvidia.rs`.
+//! GPUs and other accelerators, by PCI class; what their drivers add is in `gpu/amd.rs`,
+//! `gpu/intel.rs` and `nvidia.rs`.
 
 pub(crate) mod amd;
 mod intel;
@@ -7,12 +8,13 @@ use api::inventory::{Gpu, PciDevice};
 
 use crate::{nvidia, read::Reader};
 
-/// Classes of accelerators: VGA controller, 3D controller, display controller of another kind (some of AMD and Intel without
-/// outputs), processing accelerator (PCI Code and ID Assignment).
+/// Classes of accelerators: VGA controller, 3D controller, display controller of another kind (some
+/// of AMD and Intel without outputs), processing accelerator (PCI Code and ID Assignment).
 const CLASSES: [&str; 4] = ["0300", "0302", "0380", "1200"];
 
-/// Vendors of plain display adapters of class 0300, which no job computes on: ASPEED and Matrox (BMCs), Cirrus, QEMU's
-/// two, VMware, VirtualBox, virtio, Hyper-V. They stay in the list of PCI devices.
+/// Vendors of plain display adapters of class 0300, which no job computes on: ASPEED and
+/// Matrox (BMCs), Cirrus, QEMU's two, VMware, VirtualBox, virtio, Hyper-V. They stay in the
+/// list of PCI devices.
 const DISPLAY_ONLY: [&str; 9] =
     ["1a03", "102b", "1013", "1234", "1b36", "15ad", "80ee", "1af4", "1414"];
 

@@ -1,7 +1,8 @@
 //! What is not well ([`api::inventory::Fault`]), and which devices are out of service for it.
 //!
-//! The agent looks about once a minute and pays for each read, so the first look after something else was collected finds out
-//! which files there are ([`WatchedFiles`]), and those after it read only these. One look in [`SLOW`] also asks what is dear.
+//! The agent looks about once a minute and pays for each read, so the first look after something
+//! else was collected finds out which files there are ([`WatchedFiles`]), and those after it read
+//! only these. One look in [`SLOW`] also asks what is dear.
 //!
 //! | file | faults of |
 //! |---|---|
@@ -44,7 +45,8 @@ const SLOW: u64 = 10;
 /// What the kernel's log told once is a fault for so many looks.
 const PASSING: u64 = 10;
 
-/// Most devices and most faults of each that the kernel's log puts out of service: far more than a node has GPUs.
+/// Most devices and most faults of each that the kernel's log puts out of service: far more than
+/// a node has GPUs.
 const MAX_LATCHED: usize = 256;
 
 /// What was seen before, by which later looks are judged.
@@ -106,7 +108,8 @@ impl Memory {
         self.looks > 0 && self.looks.is_multiple_of(SLOW)
     }
 
-    /// Keeps what put a device out of service until [`Self::release`], and what did not for some looks.
+    /// Keeps what put a device out of service until [`Self::release`], and what did not
+    /// for some looks.
     pub(crate) fn keep(&mut self, incident: &Incident) {
         let Some(pci) = incident.pci.as_ref().filter(|_| incident.level == FaultLevel::Error)
         else {
@@ -134,8 +137,8 @@ impl Memory {
     }
 }
 
-/// Sets `faults`, and `unhealthy` of the devices that jobs could be granted. Also reads again what of the inventory changes
-/// without a word of the kernel: states of ports, counters of disks.
+/// Sets `faults`, and `unhealthy` of the devices that jobs could be granted. Also reads again what
+/// of the inventory changes without a word of the kernel: states of ports, counters of disks.
 pub(crate) fn collect(
     read: &mut Reader<'_>,
     inventory: &mut Inventory,

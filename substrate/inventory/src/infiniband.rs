@@ -1,6 +1,6 @@
 //! InfiniBand and RoCE devices: `/sys/class/infiniband/NAME/{node_guid,fw_ver,ports/N/…}`
-//! (`Documentation/ABI/stable/sysfs-class-infiniband`). A software device (`rdma_rxe`) has no PCI device and names the
-//! interface that it is on in `parent`.
+//! (`Documentation/ABI/stable/sysfs-class-infiniband`). A software device (`rdma_rxe`) has no PCI
+//! device and names the interface that it is on in `parent`.
 
 use api::inventory::{Infiniband, InfinibandPort, PciDevice};
 
@@ -69,8 +69,8 @@ fn states(read: &mut Reader<'_>, device: &str, port: u32) -> (Option<String>, Op
     (fact("state").map(|state| word(&state)), fact("phys_state").map(|state| word(&state)))
 }
 
-/// RoCE tells the interface of its first GID. GIDs of InfiniBand have none: there it is the interface of the same card
-/// whose `dev_port`, counted from 0, is the port's.
+/// RoCE tells the interface of its first GID. GIDs of InfiniBand have none: there it is the
+/// interface of the same card whose `dev_port`, counted from 0, is the port's.
 fn netdev(read: &mut Reader<'_>, device: &str, port: u32) -> Option<String> {
     let directory = format!("{DIRECTORY}/{device}");
     if let Some(name) = read.text(&format!("{directory}/ports/{port}/gid_attrs/ndevs/0")) {

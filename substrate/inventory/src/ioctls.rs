@@ -1,5 +1,5 @@
-//! What only an ioctl(2) tells. This crate has no `unsafe`, so the agent passes in the kernel's; a capture answers from
-//! a file.
+//! What only an ioctl(2) tells. This crate has no `unsafe`, so the agent passes in the kernel's; a
+//! capture answers from a file.
 
 use std::{
     collections::BTreeMap,
@@ -12,23 +12,25 @@ use std::{
 /// Bytes of the SMART log of NVMe.
 pub const SMART_LOG_BYTES: usize = 512;
 
-/// Questions to drivers. Each answers within some seconds; what the machine does not have is [`ErrorKind::NotFound`].
+/// Questions to drivers. Each answers within some seconds; what the machine does not have is
+/// [`ErrorKind::NotFound`].
 pub trait Ioctls: Debug + Send {
-    /// SMART / health information of the controller `nvme0` (NVM Express Base Specification, log page 02h).
+    /// SMART / health information of the controller `nvme0` (NVM Express Base
+    /// Specification, log page 02h).
     ///
     /// # Errors
     /// The kernel's.
     fn nvme_smart_log(&self, controller: &str) -> io::Result<[u8; SMART_LOG_BYTES]>;
 
-    /// Firmware version of a network interface (`ETHTOOL_GDRVINFO`, `include/uapi/linux/ethtool.h`). Empty if its driver
-    /// does not tell.
+    /// Firmware version of a network interface (`ETHTOOL_GDRVINFO`,
+    /// `include/uapi/linux/ethtool.h`). Empty if its driver does not tell.
     ///
     /// # Errors
     /// The kernel's.
     fn ethtool_firmware(&self, interface: &str) -> io::Result<String>;
 
-    /// Asks the BMC over its system interface: the data of its answer, which begin with the completion code
-    /// (`Documentation/driver-api/ipmi.rst`).
+    /// Asks the BMC over its system interface: the data of its answer, which begin with the
+    /// completion code (`Documentation/driver-api/ipmi.rst`).
     ///
     /// # Errors
     /// The kernel's; [`ErrorKind::TimedOut`] if the BMC says nothing.

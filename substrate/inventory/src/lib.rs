@@ -1,8 +1,10 @@
-//! The hardware facts of a node ([`api::inventory::Inventory`]) from sysfs, procfs, hwloc, `nvidia-smi` and CDI specs: blocking,
-//! without tokio (ring 1). The agent calls [`Collector::collect`] on a thread of its own.
+//! The hardware facts of a node ([`api::inventory::Inventory`]) from sysfs, procfs, hwloc,
+//! `nvidia-smi` and CDI specs: blocking, without tokio (ring 1). The agent calls
+//! [`Collector::collect`] on a thread of its own.
 //!
-//! Nothing here fails: what is missing, unreadable, too large or no text becomes a [`api::inventory::Gap`]. Every read
-//! has a limit ([`MAX_FILE_BYTES`], [`MAX_ENTRIES`]) and the one child process a deadline ([`NVIDIA_SMI_DEADLINE`]).
+//! Nothing here fails: what is missing, unreadable, too large or no text becomes a
+//! [`api::inventory::Gap`]. Every read has a limit ([`MAX_FILE_BYTES`], [`MAX_ENTRIES`]) and the
+//! one child process a deadline ([`NVIDIA_SMI_DEADLINE`]).
 //!
 //! The root is `/`, or a directory that holds a capture of a machine:
 //!
@@ -60,8 +62,8 @@ pub fn collect(root: &Path) -> Inventory {
 
 /// Collects the inventory of one machine, as often as wanted, and only what may have changed.
 ///
-/// It remembers what `nvidia-smi` said for as long as the driver shows the same GPUs: asking takes seconds on a
-/// machine with eight of them and disturbs who computes there.
+/// It remembers what `nvidia-smi` said for as long as the driver shows the same GPUs: asking takes
+/// seconds on a machine with eight of them and disturbs who computes there.
 #[derive(Debug)]
 pub struct Collector {
     root: PathBuf,
@@ -77,7 +79,8 @@ pub struct Collector {
 }
 
 impl Collector {
-    /// Of the machine or capture at `root`, whose drivers are asked through `ioctls`. Nothing is read before the first [`Self::collect`].
+    /// Of the machine or capture at `root`, whose drivers are asked through `ioctls`. Nothing is
+    /// read before the first [`Self::collect`].
     #[must_use]
     pub fn new(root: &Path, ioctls: Box<dyn Ioctls>) -> Self {
         Self {
@@ -93,16 +96,17 @@ impl Collector {
         }
     }
 
-    /// Reads these parts, and what depends on them; everything else is as it was. All of it takes 10 to 100 ms, up to
-    /// [`NVIDIA_SMI_DEADLINE`] more where there are NVIDIA GPUs.
+    /// Reads these parts, and what depends on them; everything else is as it was. All of it takes
+    /// 10 to 100 ms, up to [`NVIDIA_SMI_DEADLINE`] more where there are NVIDIA GPUs.
     ///
-    /// [`Parts::HEALTH`] is meant to be asked for about once a minute: what grew is a fault for the ten times after.
+    /// [`Parts::HEALTH`] is meant to be asked for about once a minute: what grew is a fault for the
+    /// ten times after.
     pub fn collect(&mut self, parts: Parts) -> Inventory {
         self.collect_with(parts, |_, _| ())
     }
 
-    /// As [`Self::collect`]; before each part, `before` gets what is known until then, and which part is next. So somebody
-    /// else can tell if a device holds this thread for ever.
+    /// As [`Self::collect`]; before each part, `before` gets what is known until then, and which
+    /// part is next. So somebody else can tell if a device holds this thread for ever.
     pub fn collect_with(
         &mut self,
         parts: Parts,
@@ -162,9 +166,11 @@ impl Collector {
         }
     }
 
-    /// What the kernel's log told ([`health::kernel_log`]). A device with an [`api::inventory::FaultLevel::Error`] is out of
-    /// service from the next [`Self::collect`] on, until [`Self::rebound`]; all else is a warning for ten looks. An agent that begins again
-    /// reads the log from its start. What its driver counts of it is asked again when [`Parts::GPUS`] are next read.
+    /// What the kernel's log told ([`health::kernel_log`]). A device with an
+    /// [`api::inventory::FaultLevel::Error`] is out of service from the next [`Self::collect`] on,
+    /// until [`Self::rebound`]; all else is a warning for ten looks. An agent that begins again
+    /// reads the log from its start. What its driver counts of it is asked again when
+    /// [`Parts::GPUS`] are next read.
     pub fn incident(&mut self, incident: &health::Incident) {
         self.health.keep(incident);
         if incident.pci.is_some() {
@@ -172,14 +178,15 @@ impl Collector {
         }
     }
 
-    /// A driver was bound to the device at a PCI address: it was reset, and what the log told of it before is over.
+    /// A driver was bound to the device at a PCI address: it was reset, and what the log told of it
+    /// before is over.
     pub fn rebound(&mut self, pci_address: &str) {
         self.health.release(pci_address);
         self.nvidia.forget();
     }
 
-    /// The topology as hwloc writes it, which `lstopo` and every other program with hwloc 2 opens. `None` before the
-    /// topology was read, and if it could not be.
+    /// The topology as hwloc writes it, which `lstopo` and every other program with hwloc 2 opens.
+    /// `None` before the topology was read, and if it could not be.
     #[must_use]
     pub fn topology_xml(&self) -> Option<Arc<str>> {
         self.topology_xml.clone()

@@ -1,5 +1,5 @@
-//! Network interfaces of hardware, VLANs and bonds. What is of hardware has a `device` link in `/sys/class/net/NAME`;
-//! `lo`, `veth`, bridges and tunnels have none and are left out.
+//! Network interfaces of hardware, VLANs and bonds. What is of hardware has a `device` link in
+//! `/sys/class/net/NAME`; `lo`, `veth`, bridges and tunnels have none and are left out.
 //!
 //! | what | where |
 //! |---|---|
@@ -46,7 +46,8 @@ pub(crate) fn collect(read: &mut Reader<'_>, pci: &[PciDevice], ioctls: &dyn Ioc
         nics.push(Nic {
             kind,
             mac: mac(read, &directory),
-            // For virtio that of the virtio device, whose parent PCI device has the driver `virtio-pci`.
+            // For virtio that of the virtio device, whose parent PCI device has the
+            // driver `virtio-pci`.
             driver: read.link_name(&format!("{directory}/device/driver")),
             firmware: if is_hardware { firmware(read, &name, ioctls) } else { None },
             numa_node: pci::numa_node(pci, pci_address.as_ref()),
@@ -102,8 +103,8 @@ fn is_vlan(read: &mut Reader<'_>, directory: &str) -> bool {
     uevent.is_some_and(|text| text.lines().any(|line| line == "DEVTYPE=vlan"))
 }
 
-/// The card's own address: the members of a bond all show the bond's as `address`. That of IP over InfiniBand has 20
-/// bytes and is no [`MacAddr`].
+/// The card's own address: the members of a bond all show the bond's as `address`. That of IP over
+/// InfiniBand has 20 bytes and is no [`MacAddr`].
 fn mac(read: &mut Reader<'_>, directory: &str) -> Option<MacAddr> {
     let own = read.text(&format!("{directory}/bonding_slave/perm_hwaddr"));
     own.or_else(|| read.text(&format!("{directory}/address")))?.parse().ok()
@@ -127,8 +128,8 @@ fn bond(read: &Reader<'_>, directory: &str) -> Option<String> {
     read.exists(&format!("{DIRECTORY}/{master}/bonding")).then_some(master)
 }
 
-/// Number and parent: from the table, whose place is hidden from network namespaces but the first; then only the parent
-/// could be told, and half a VLAN is none.
+/// Number and parent: from the table, whose place is hidden from network namespaces but the first;
+/// then only the parent could be told, and half a VLAN is none.
 fn vlan(read: &mut Reader<'_>, directory: &str, from_table: Option<&Vlan>) -> Option<Vlan> {
     if from_table.is_none() {
         read.gap(directory, format!("a VLAN that is not in {VLANS}: its number is not known"));

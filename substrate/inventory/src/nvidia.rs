@@ -1,5 +1,6 @@
-//! What NVIDIA's driver tells: `/proc/driver/nvidia`, which costs nothing, and `nvidia-smi`, which knows
-//! the rest. The library behind it (NVML) starts threads and cannot be loaded into a static binary.
+//! What NVIDIA's driver tells: `/proc/driver/nvidia`, which costs nothing, and `nvidia-smi`,
+//! which knows the rest. The library behind it (NVML) starts threads and cannot be loaded into
+//! a static binary.
 
 use api::inventory::Gpu;
 
@@ -11,8 +12,8 @@ use crate::{
 
 const DIRECTORY: &str = "/proc/driver/nvidia";
 
-/// Times that `nvidia-smi` is asked while it fails and the driver shows the same GPUs: each may take its full deadline
-/// and disturb who computes there.
+/// Times that `nvidia-smi` is asked while it fails and the driver shows the same GPUs: each may
+/// take its full deadline and disturb who computes there.
 const MAX_QUESTIONS: u32 = 3;
 
 /// The last answer and the state of the driver that it belongs to.
@@ -114,8 +115,8 @@ fn driver_version(text: &str) -> Option<String> {
     line.split_whitespace().find(is_version).map(str::to_owned)
 }
 
-/// `/proc/driver/nvidia/gpus/ADDRESS/information`: one `Key: value` a line. The UUID and the version of the VBIOS are all
-/// question marks until the GPU was used for the first time.
+/// `/proc/driver/nvidia/gpus/ADDRESS/information`: one `Key: value` a line. The UUID and the
+/// version of the VBIOS are all question marks until the GPU was used for the first time.
 fn information(text: &str, key: &str) -> Option<String> {
     let value = text
         .lines()

@@ -6,8 +6,8 @@
 //! | `topo -m` | `nvidia-topo.txt` | `matrix.rs` |
 //! | `-L` | `nvidia-list.txt` | `list.rs` |
 //!
-//! An unhealthy GPU can make it hang in the kernel, where no signal reaches it. So nothing waits for it past [`DEADLINE`], and
-//! while one is still dying no second is started.
+//! An unhealthy GPU can make it hang in the kernel, where no signal reaches it. So nothing waits
+//! for it past [`DEADLINE`], and while one is still dying no second is started.
 
 mod list;
 mod matrix;
@@ -34,8 +34,8 @@ use crate::{
     read::{Reader, chain},
 };
 
-/// How long the answers may take, all together. Eight idle GPUs without persistence mode need about five seconds for the
-/// report.
+/// How long the answers may take, all together. Eight idle GPUs without persistence mode need about
+/// five seconds for the report.
 pub const DEADLINE: Duration = Duration::from_secs(REPORT.as_secs() + 2 * DETAIL.as_secs());
 
 /// How long the report may take.
@@ -90,8 +90,9 @@ pub(crate) enum SmiError {
     Report(#[from] ReportError),
 }
 
-/// Asks the driver for its report, and for what only other questions tell: the links between GPUs where there are several,
-/// the UUIDs of MIG devices where there are some. Without these it is still a report.
+/// Asks the driver for its report, and for what only other questions tell: the links between GPUs
+/// where there are several, the UUIDs of MIG devices where there are some. Without these it is
+/// still a report.
 ///
 /// # Errors
 /// Why there is no report.

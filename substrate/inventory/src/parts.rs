@@ -73,8 +73,8 @@ impl Parts {
         self == Self::NONE
     }
 
-    /// These and all that are told differently when these are: what a PCI device is, is seen in its network interface; and
-    /// whether anything is well depends on everything.
+    /// These and all that are told differently when these are: what a PCI device is, is seen in its
+    /// network interface; and whether anything is well depends on everything.
     pub(crate) fn with_dependents(self) -> Self {
         let mut all = self;
         if all.contains(Self::TOPOLOGY) {

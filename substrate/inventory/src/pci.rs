@@ -1,5 +1,5 @@
-//! PCI devices: `/sys/bus/pci/devices/ADDRESS` (`Documentation/ABI/testing/sysfs-bus-pci`), a link into the tree of
-//! bridges.
+//! PCI devices: `/sys/bus/pci/devices/ADDRESS` (`Documentation/ABI/testing/sysfs-bus-pci`), a link
+//! into the tree of bridges.
 
 use api::inventory::{PciDevice, PciLink};
 
@@ -45,7 +45,8 @@ fn device(read: &mut Reader<'_>, address: String) -> Option<PciDevice> {
     })
 }
 
-/// `None` of devices without such a link, also those of PCI Express within the processor. A link that is down has width 0.
+/// `None` of devices without such a link, also those of PCI Express within the processor. A link
+/// that is down has width 0.
 pub(crate) fn link(read: &mut Reader<'_>, address: &str) -> Option<PciLink> {
     let directory = format!("{DIRECTORY}/{address}");
     let width = |read: &mut Reader<'_>, name: &str| {
@@ -64,7 +65,8 @@ pub(crate) fn link(read: &mut Reader<'_>, address: &str) -> Option<PciLink> {
     })
 }
 
-/// `32.0 GT/s PCIe` → 32000. The kernel writes `Unknown`, and `Unknown speed` before 5.7, where there is none.
+/// `32.0 GT/s PCIe` → 32000. The kernel writes `Unknown`, and `Unknown speed` before 5.7,
+/// where there is none.
 fn speed(text: &str) -> Option<u32> {
     let (number, unit) = text.split_once(' ')?;
     let (whole, tenth) = number.split_once('.').unwrap_or((number, "0"));

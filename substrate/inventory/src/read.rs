@@ -10,10 +10,12 @@ use std::{
 use api::inventory::Gap;
 use nix::{errno::Errno, fcntl::OFlag};
 
-/// Most bytes read of one file. A sysfs attribute has at most a page; `/proc/meminfo` two kilobytes.
+/// Most bytes read of one file. A sysfs attribute has at most a page;
+/// `/proc/meminfo` two kilobytes.
 pub const MAX_FILE_BYTES: u64 = 64 << 10;
 
-/// Most entries of one directory that are looked at. The largest machines have some thousand PCI functions.
+/// Most entries of one directory that are looked at. The largest machines have some
+/// thousand PCI functions.
 pub const MAX_ENTRIES: usize = 8192;
 
 /// Room made for a file: most attributes of sysfs fit, and are read at once.
@@ -61,7 +63,8 @@ impl<'a> Reader<'a> {
         self.at(path).exists()
     }
 
-    /// The bytes of a file, at most `limit`. `None` if there is no such fact; a gap if it cannot be read.
+    /// The bytes of a file, at most `limit`. `None` if there is no such fact; a gap if it
+    /// cannot be read.
     pub(crate) fn bytes(&mut self, path: &str, limit: u64) -> Option<Vec<u8>> {
         match read_bounded(&self.at(path), limit) {
             Ok(bytes) if bytes.len() as u64 > limit => {
@@ -77,8 +80,8 @@ impl<'a> Reader<'a> {
         }
     }
 
-    /// The first bytes of a file, at most [`MAX_HEAD_BYTES`]: of one whose rest is dear to read, as the configuration space of
-    /// a PCI device is.
+    /// The first bytes of a file, at most [`MAX_HEAD_BYTES`]: of one whose rest is dear to read, as
+    /// the configuration space of a PCI device is.
     pub(crate) fn head<const COUNT: usize>(&self, path: &str) -> io::Result<[u8; COUNT]> {
         const { assert!(COUNT <= MAX_HEAD_BYTES) };
         let mut bytes = [0; COUNT];
@@ -114,8 +117,9 @@ impl<'a> Reader<'a> {
         number
     }
 
-    /// The text of a file up to its first empty line, of which at most `limit` bytes are read: `/proc/cpuinfo` has a
-    /// block for each of a thousand PUs. What has no empty line so far is taken up to its last whole line.
+    /// The text of a file up to its first empty line, of which at most `limit` bytes are read:
+    /// `/proc/cpuinfo` has a block for each of a thousand PUs. What has no empty line so far is
+    /// taken up to its last whole line.
     pub(crate) fn first_block(&mut self, path: &str, limit: usize) -> Option<String> {
         match read_block(&self.at(path), limit) {
             Ok(bytes) => {
@@ -131,8 +135,8 @@ impl<'a> Reader<'a> {
         }
     }
 
-    /// A list of numbers as the kernel writes sets of CPUs and NUMA nodes: `0-3,8`. What is none, or has more than
-    /// [`MAX_ENTRIES`] numbers, is a gap.
+    /// A list of numbers as the kernel writes sets of CPUs and NUMA nodes: `0-3,8`. What is none,
+    /// or has more than [`MAX_ENTRIES`] numbers, is a gap.
     pub(crate) fn list(&mut self, path: &str) -> Option<Vec<u32>> {
         let text = self.text(path)?;
         let list = parse_list(&text);
@@ -234,7 +238,8 @@ fn read_bounded(path: &Path, limit: u64) -> io::Result<Vec<u8>> {
     Ok(bytes)
 }
 
-/// A file of sysfs, whose attributes are at most a page and are given whole (`Documentation/filesystems/sysfs.rst`).
+/// A file of sysfs, whose attributes are at most a page and are given whole
+/// (`Documentation/filesystems/sysfs.rst`).
 fn is_attribute(path: &Path) -> bool {
     path.starts_with("/sys")
 }
@@ -281,8 +286,8 @@ fn parse_list(text: &str) -> Option<Vec<u32>> {
     Some(numbers)
 }
 
-/// Errors by which the kernel says that there is no such fact: `speed` of a link that is down is `EINVAL`, and a device
-/// may go away between listing and reading.
+/// Errors by which the kernel says that there is no such fact: `speed` of a link that is down is
+/// `EINVAL`, and a device may go away between listing and reading.
 pub(crate) fn is_absence(error: &io::Error) -> bool {
     let absent = [Errno::EINVAL, Errno::ENODEV, Errno::ENXIO, Errno::EOPNOTSUPP, Errno::ENODATA];
     matches!(error.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory)

@@ -1,12 +1,12 @@
-//! The memory modules in the SMBIOS table (DSP0134, System Management BIOS Reference Specification), as
-//! `/sys/firmware/dmi/tables/DMI` shows it: structures of
+//! The memory modules in the SMBIOS table (DSP0134, System Management BIOS Reference
+//! Specification), as `/sys/firmware/dmi/tables/DMI` shows it: structures of
 //!
 //! ```text
 //! type (1) | length (1) | handle (2) | fields up to length | string \0 string \0 … \0 \0
 //! ```
 //!
-//! Numbers are little-endian; a field that is text holds the number of its string, from 1; 0 = none. Firmware writes
-//! these tables by hand, so every length in them may be wrong.
+//! Numbers are little-endian; a field that is text holds the number of its string, from 1; 0 =
+//! none. Firmware writes these tables by hand, so every length in them may be wrong.
 
 use api::inventory::MemoryModule;
 
@@ -14,7 +14,8 @@ use crate::read::Reader;
 
 const TABLE: &str = "/sys/firmware/dmi/tables/DMI";
 
-/// Largest table read, bytes: SMBIOS 2 ends at 64 KiB, machines with hundreds of slots (SMBIOS 3) need some more.
+/// Largest table read, bytes: SMBIOS 2 ends at 64 KiB, machines with hundreds of slots (SMBIOS 3)
+/// need some more.
 const MAX_TABLE_BYTES: u64 = 1 << 20;
 
 /// Most memory modules told: the largest machines have some 400 slots.

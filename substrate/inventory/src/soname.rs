@@ -1,5 +1,6 @@
-//! The name that a shared library gives itself (`DT_SONAME`): programs ask the loader for that name, and driver libraries lie
-//! under longer ones (`libcuda.so.1`, `libcuda.so.550.54.15`). 64-bit little-endian ELF, see elf(5).
+//! The name that a shared library gives itself (`DT_SONAME`): programs ask the loader for that
+//! name, and driver libraries lie under longer ones (`libcuda.so.1`, `libcuda.so.550.54.15`).
+//! 64-bit little-endian ELF, see elf(5).
 //!
 //! A library has a hundred megabytes, and what names it some kilobytes: these alone are read.
 
@@ -12,7 +13,8 @@ use object::{
     read::elf::{Dyn as _, FileHeader as _, ProgramHeader as _},
 };
 
-/// Most bytes read at once: program headers of a library have hundreds, dynamic sections some thousand.
+/// Most bytes read at once: program headers of a library have hundreds, dynamic
+/// sections some thousand.
 const MAX_PART_BYTES: u64 = 64 << 10;
 
 /// Longest name, bytes: `NAME_MAX`.

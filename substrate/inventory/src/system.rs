@@ -124,7 +124,8 @@ pub(crate) fn memory_bytes(read: &mut Reader<'_>) -> u64 {
     })
 }
 
-/// What memory and huge pages there are, by which changes of them are noticed: no event tells of them.
+/// What memory and huge pages there are, by which changes of them are noticed: no
+/// event tells of them.
 #[derive(Debug, Default)]
 pub(crate) struct Pages(Vec<String>);
 

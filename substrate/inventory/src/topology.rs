@@ -1,4 +1,5 @@
-//! Processors, caches and memory from hwloc, what the kernel adds to it, and which NUMA node a PCI device is near.
+//! Processors, caches and memory from hwloc, what the kernel adds to it, and which NUMA node a PCI
+//! device is near.
 
 mod cpuinfo;
 mod cpus;
@@ -111,8 +112,8 @@ fn load(read: &mut Reader<'_>) -> Result<Option<Hwloc>, HwlocError> {
     build(builder).map(Some)
 }
 
-/// Without hwloc's own look at x86 by CPUID, for which it moves its thread to each PU in turn: it takes most of hwloc's time
-/// and tells nothing here that the kernel does not.
+/// Without hwloc's own look at x86 by CPUID, for which it moves its thread to each PU in turn: it
+/// takes most of hwloc's time and tells nothing here that the kernel does not.
 fn kernel_only(builder: TopologyBuilder) -> Result<TopologyBuilder, HwlocError> {
     if cfg!(target_arch = "x86_64") {
         return Ok(builder.without_component("x86")?);
@@ -218,14 +219,16 @@ fn core(object: &TopologyObject) -> Core {
     Core {
         index: small(object.logical_index()),
         package: object.first_ancestor_with_type(ObjectType::Package).map(index),
-        // With memory of two kinds (HBM beside DRAM) a core has two; the kernel numbers the DRAM first.
+        // With memory of two kinds (HBM beside DRAM) a core has two; the kernel numbers
+        // the DRAM first.
         numa_node: nodes.and_then(|nodes| nodes.first().copied()),
         pus: pus(object),
         ..Core::default()
     }
 }
 
-/// Where hwloc knows one NUMA node near a device. It also tells what the kernel leaves at -1: on a machine with one.
+/// Where hwloc knows one NUMA node near a device. It also tells what the kernel leaves at -1: on a
+/// machine with one.
 fn locality(hwloc: &Hwloc) -> Locality {
     let mut near = BTreeMap::new();
     for device in hwloc.pci_devices() {

@@ -1,4 +1,5 @@
-//! Calls that a job has no business with, made as attempts to break out make them. Only in the test build.
+//! Calls that a job has no business with, made as attempts to break out make them. Only in
+//! the test build.
 
 use std::{ffi::CStr, io};
 
@@ -43,7 +44,8 @@ pub fn clone3_user_namespace() -> io::Result<()> {
         0,
         0,
     ];
-    // SAFETY: the arguments live until the call returns; the child has a copy of all memory and ends at once.
+    // SAFETY: the arguments live until the call returns; the child has a copy of all memory
+    // and ends at once.
     let pid = done(unsafe {
         libc::syscall(libc::SYS_clone3, arguments.as_ptr(), size_of_val(&arguments))
     })?;
@@ -151,7 +153,8 @@ pub fn read_kernel_log() -> io::Result<()> {
     done(unsafe { libc::syscall(libc::SYS_syslog, 3, text.as_mut_ptr(), text.len()) }).map(drop)
 }
 
-/// Makes a System V memory segment of the given key that everybody may use, or finds it if it is to exist.
+/// Makes a System V memory segment of the given key that everybody may use, or finds it if
+/// it is to exist.
 ///
 /// # Errors
 /// As `shmget(2)`.

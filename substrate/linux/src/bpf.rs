@@ -1,9 +1,10 @@
-//! Small eBPF programs for cgroups (kernel: `Documentation/bpf/`), written as instructions: they need no tool and no
-//! file, and the kernel's verifier has the last word on them. What they decide is in [`crate::egress`] and
-//! [`crate::device_filter`]; here is how a program is put together, loaded and attached.
+//! Small eBPF programs for cgroups (kernel: `Documentation/bpf/`), written as instructions: they
+//! need no tool and no file, and the kernel's verifier has the last word on them. What they decide
+//! is in [`crate::egress`] and [`crate::device_filter`]; here is how a program is put together,
+//! loaded and attached.
 //!
-//! A program ends in two verdicts: `1` passes, `0` rejects. Jumps to them are written as [`PASS`] and [`REJECT`] and set
-//! by [`end_with_verdicts`] when the code is complete.
+//! A program ends in two verdicts: `1` passes, `0` rejects. Jumps to them are written as [`PASS`]
+//! and [`REJECT`] and set by [`end_with_verdicts`] when the code is complete.
 
 use std::{
     io,
@@ -43,7 +44,8 @@ pub(crate) const EXIT: u8 = 0x95;
 pub(crate) const JUMP: u8 = 0x05;
 pub(crate) const JUMP_EQUAL: u8 = 0x15;
 pub(crate) const JUMP_NOT_EQUAL: u8 = 0x55;
-/// Of the low 32 bits: a number with its highest bit set would be sign-extended by the 64-bit comparison.
+/// Of the low 32 bits: a number with its highest bit set would be sign-extended by the
+/// 64-bit comparison.
 pub(crate) const JUMP_NOT_EQUAL_32: u8 = 0x56;
 
 /// Offset of a jump to the verdict that passes.
@@ -101,7 +103,8 @@ impl Kind {
     }
 }
 
-/// `union bpf_attr` for `BPF_PROG_LOAD`, as far as it is used; the kernel takes what is left out as zero.
+/// `union bpf_attr` for `BPF_PROG_LOAD`, as far as it is used; the kernel takes what is
+/// left out as zero.
 #[derive(Debug)]
 #[repr(C)]
 struct LoadAttributes {
@@ -140,7 +143,8 @@ impl Program {
     /// Loads a program. If it is refused it is loaded once more, for the verifier's words.
     ///
     /// # Errors
-    /// `EPERM` without `CAP_BPF` and `CAP_NET_ADMIN`, `ENOSYS` where the kernel has no BPF, `EACCES` from its verifier.
+    /// `EPERM` without `CAP_BPF` and `CAP_NET_ADMIN`, `ENOSYS` where the kernel has no BPF,
+    /// `EACCES` from its verifier.
     pub(crate) fn load(kind: Kind, code: &[Instruction]) -> Result<Self> {
         let (what, _) = kind.name();
         let fd = match load(kind, code, &mut []) {
@@ -174,7 +178,8 @@ impl Program {
             attach_type: self.kind.numbers().1,
             flags: 0,
         };
-        // SAFETY: the attributes live until the call returns and have the size that is told; nothing is written.
+        // SAFETY: the attributes live until the call returns and have the size that is told;
+        // nothing is written.
         let done = unsafe {
             libc::syscall(
                 libc::SYS_bpf,
@@ -208,8 +213,8 @@ fn load(kind: Kind, code: &[Instruction], log: &mut [u8]) -> io::Result<OwnedFd>
         interface: 0,
         attach_type,
     };
-    // SAFETY: the attributes and all that they point to live until the call returns, with the sizes that they tell; the
-    // kernel writes into `log` alone.
+    // SAFETY: the attributes and all that they point to live until the call returns, with the sizes
+    // that they tell; the kernel writes into `log` alone.
     let fd = unsafe {
         libc::syscall(
             libc::SYS_bpf,

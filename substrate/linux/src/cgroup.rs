@@ -1,5 +1,6 @@
-//! Cgroups, version 2 (kernel: `Documentation/admin-guide/cgroup-v2.rst`): a directory each, one small module for each
-//! controller. What is made here is what the caller asked for; a limit that cannot be set is an error, never a warning.
+//! Cgroups, version 2 (kernel: `Documentation/admin-guide/cgroup-v2.rst`): a directory each, one
+//! small module for each controller. What is made here is what the caller asked for; a limit that
+//! cannot be set is an error, never a warning.
 //!
 //! ```text
 //! GROUP/cgroup.subtree_control   controllers that the groups below may have

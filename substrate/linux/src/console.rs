@@ -11,7 +11,8 @@ use crate::{LinuxError, Result};
 /// The system console: the last `console=` of the kernel command line.
 pub const CONSOLE: &str = "/dev/console";
 
-/// The kernel log; a line written to it reaches every console if its level is below the console's, and the journal.
+/// The kernel log; a line written to it reaches every console if its level is below the console's,
+/// and the journal.
 pub const KMSG: &str = "/dev/kmsg";
 
 /// `<5>` in front of a line: facility user (1), level notice (5), as in `sd-daemon(3)`.
@@ -57,7 +58,8 @@ fn open_for_writing(path: &str) -> Result<File> {
 /// Writes one line to the kernel log with level notice.
 ///
 /// # Errors
-/// The kernel refuses it, for example because it limits the rate (`/proc/sys/kernel/printk_devkmsg`).
+/// The kernel refuses it, for example because it limits the rate
+/// (`/proc/sys/kernel/printk_devkmsg`).
 pub fn log(kmsg: &mut File, line: &str) -> Result<()> {
     // One write is one record.
     kmsg.write_all(format!("<{NOTICE_OF_USER}>{line}\n").as_bytes())

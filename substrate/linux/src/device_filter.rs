@@ -1,5 +1,6 @@
-//! Which devices a cgroup may open: what is not granted is refused with `EPERM`, whatever node somebody finds or makes
-//! for it (kernel: `Documentation/admin-guide/cgroup-v2.rst`, "Device controller").
+//! Which devices a cgroup may open: what is not granted is refused with `EPERM`, whatever
+//! node somebody finds or makes for it (kernel: `Documentation/admin-guide/cgroup-v2.rst`,
+//! "Device controller").
 //!
 //! ```text
 //! context = { access << 16 | kind, major, minor }       struct bpf_cgroup_dev_ctx

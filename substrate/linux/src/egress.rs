@@ -1,8 +1,9 @@
 //! A filter for what leaves a cgroup: packets to given IPv4 addresses and ports are dropped.
 //!
-//! An eBPF program of type `BPF_PROG_TYPE_CGROUP_SKB` (kernel: `Documentation/bpf/`), written here as instructions, attached
-//! to the group's egress. The program sees each packet from its IP header on. It needs no tool and no file, and the kernel's
-//! verifier has the last word on it. What it does:
+//! An eBPF program of type `BPF_PROG_TYPE_CGROUP_SKB` (kernel: `Documentation/bpf/`), written
+//! here as instructions, attached to the group's egress. The program sees each packet from its
+//! IP header on. It needs no tool and no file, and the kernel's verifier has the last word on
+//! it. What it does:
 //!
 //! ```text
 //! header = the first 20 bytes of the packet            else pass
@@ -24,8 +25,8 @@ use crate::{
     },
 };
 
-/// Forbidden pairs of address and port: a server has a few addresses with a few ports each. The program stays far below
-/// the kernel's limit of 4,096 instructions.
+/// Forbidden pairs of address and port: a server has a few addresses with a few ports each. The
+/// program stays far below the kernel's limit of 4,096 instructions.
 pub const MAX_FORBIDDEN: usize = 256;
 
 /// Helper `bpf_skb_load_bytes(skb, offset, to, len)`.
@@ -36,8 +37,8 @@ const HEADER: i16 = -24;
 /// Where the port is copied to.
 const PORT: i16 = -32;
 
-/// Copies `length` bytes of the packet to the stack at `place`; the offset in the packet is in register 2. Registers 1 to 5
-/// are lost; register 0 is 0 if the packet has them.
+/// Copies `length` bytes of the packet to the stack at `place`; the offset in the packet is in
+/// register 2. Registers 1 to 5 are lost; register 0 is 0 if the packet has them.
 fn copy(place: i16, length: i32) -> [Instruction; 5] {
     [
         op(MOV_REGISTER, 1, 6, 0, 0),

@@ -57,8 +57,8 @@ pub fn firmware_version(interface: &str) -> Result<String> {
         counts: [0; 5],
     };
     let mut request = Request { name, data: &raw mut info, rest: [0; 2] };
-    // SAFETY: `request` is as large as `struct ifreq`, and `info` is what the kernel writes for this command; both live
-    // longer than the call.
+    // SAFETY: `request` is as large as `struct ifreq`, and `info` is what the kernel writes for
+    // this command; both live longer than the call.
     if unsafe { libc::ioctl(socket.as_raw_fd(), SIOCETHTOOL, &raw mut request) } != 0 {
         return Err(failed(std::io::Error::last_os_error()));
     }

@@ -70,7 +70,8 @@ const IPMICTL_SEND_COMMAND: libc::c_ulong = nix::request_code_read!(b'i', 13, si
 const IPMICTL_RECEIVE_MSG_TRUNC: libc::c_ulong =
     nix::request_code_readwrite!(b'i', 11, size_of::<Received>());
 
-/// Asks over the system interface `/dev/ipmi0`: the data of the answer, which begin with the completion code.
+/// Asks over the system interface `/dev/ipmi0`: the data of the answer, which begin with the
+/// completion code.
 ///
 /// # Errors
 /// `ENOENT` where there is no such interface, `ETIMEDOUT` if the BMC says nothing for some seconds.
@@ -85,7 +86,8 @@ pub fn ask(interface: &Path, network_function: u8, command: u8, data: &[u8]) -> 
     let message = Message { network_function, command, bytes, data: data.as_mut_ptr() };
     // Kind, channel and unit, with the padding between.
     let mut request = Request { address: &raw mut address, address_bytes: 8, id: 1, message };
-    // SAFETY: the request is laid out as the kernel's; address and data live longer than the call, which copies them.
+    // SAFETY: the request is laid out as the kernel's; address and data live longer than the call,
+    // which copies them.
     let sent = unsafe { libc::ioctl(file.as_raw_fd(), IPMICTL_SEND_COMMAND, &raw mut request) };
     Errno::result(sent).map_err(|errno| failed(errno.into()))?;
     for _ in 0..MAX_STRANGE {
@@ -102,7 +104,8 @@ pub fn ask(interface: &Path, network_function: u8, command: u8, data: &[u8]) -> 
             Message { network_function: 0, command: 0, bytes: 272, data: answer.as_mut_ptr() };
         let mut received =
             Received { kind: 0, address: &raw mut address, address_bytes: 40, id: 0, message };
-        // SAFETY: laid out as the kernel's; it writes at most 40 bytes of address and 272 of data, and both are as large.
+        // SAFETY: laid out as the kernel's; it writes at most 40 bytes of address and 272 of data,
+        // and both are as large.
         let status =
             unsafe { libc::ioctl(file.as_raw_fd(), IPMICTL_RECEIVE_MSG_TRUNC, &raw mut received) };
         match Errno::result(status) {

@@ -1,8 +1,9 @@
 //! The Linux system calls that stage 1 and the agent need, blocking, without tokio (ring 1).
 //!
-//! Nearly all `unsafe` of the project lives here, each block with its `SAFETY:`; most calls go through the safe
-//! wrappers of `nix` and `rustix`. One small file per thing, one [`LinuxError`] that names the step, its subject and the
-//! errno. Nothing here decides anything: callers say what to do.
+//! Nearly all `unsafe` of the project lives here, each block with its `SAFETY:`; most calls go
+//! through the safe wrappers of `nix` and `rustix`. One small file per thing, one
+//! [`LinuxError`] that names the step, its subject and the errno. Nothing here decides
+//! anything: callers say what to do.
 
 #![allow(unsafe_code)]
 

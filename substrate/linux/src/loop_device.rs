@@ -1,7 +1,7 @@
 //! A file as a read-only block device (`/dev/loopN`).
 //!
-//! Layouts and numbers are those of `linux/loop.h`. `LOOP_CONFIGURE` (Linux 5.8) sets file and flags in one step, so
-//! that nobody ever sees the device half set up.
+//! Layouts and numbers are those of `linux/loop.h`. `LOOP_CONFIGURE` (Linux 5.8) sets file and
+//! flags in one step, so that nobody ever sees the device half set up.
 
 use std::{
     fs::{File, OpenOptions},
@@ -63,10 +63,12 @@ impl LoopDevice {
     }
 }
 
-/// Attaches `file` to a free loop device: read-only, released by the kernel after its last use, no direct I/O.
+/// Attaches `file` to a free loop device: read-only, released by the kernel after its last
+/// use, no direct I/O.
 ///
 /// # Errors
-/// `ENOENT` where the kernel has no loop devices (module `loop`), `EBUSY` if none could be had, `EINVAL` before 5.8.
+/// `ENOENT` where the kernel has no loop devices (module `loop`), `EBUSY` if none could be had,
+/// `EINVAL` before 5.8.
 pub fn attach(file: &Path) -> Result<LoopDevice> {
     let backing = File::open(file).map_err(|errno| LinuxError::path("open", file, errno))?;
     let control_path = Path::new("/dev/loop-control");
@@ -119,8 +121,8 @@ fn configure(device: &File, backing: &File) -> std::result::Result<(), Errno> {
         },
         reserved: [0; 8],
     };
-    // SAFETY: the kernel only reads a `struct loop_config`, whose layout `LoopConfig` has; it and both descriptors
-    // outlive the call.
+    // SAFETY: the kernel only reads a `struct loop_config`, whose layout `LoopConfig` has; it and
+    // both descriptors outlive the call.
     let result = unsafe { libc::ioctl(device.as_raw_fd(), LOOP_CONFIGURE as _, &raw const config) };
     if result == 0 {
         Ok(())

@@ -6,14 +6,16 @@ use nix::{errno::Errno, kmod::ModuleInitFlags};
 
 use crate::{LinuxError, Result};
 
-/// `MODULE_INIT_COMPRESSED_FILE` of `linux/module.h`: the kernel unpacks the file itself (5.17, if so configured).
+/// `MODULE_INIT_COMPRESSED_FILE` of `linux/module.h`: the kernel unpacks the file itself (5.17, if
+/// so configured).
 const COMPRESSED_FILE: i32 = 4;
 
-/// Loads the module in `file` with `parameters` ("a=1 b=2"). A module that is loaded already is success.
+/// Loads the module in `file` with `parameters` ("a=1 b=2"). A module that is loaded
+/// already is success.
 ///
 /// # Errors
-/// `ENOENT` where the file is missing, else what `finit_module(2)` says: `ENODEV` for a driver without its hardware,
-/// `ENOEXEC` for another kernel's module.
+/// `ENOENT` where the file is missing, else what `finit_module(2)` says: `ENODEV` for a driver
+/// without its hardware, `ENOEXEC` for another kernel's module.
 pub fn load(file: &Path, parameters: &str) -> Result<()> {
     let fail = |errno: std::io::Error| LinuxError::path("load the module", file, errno);
     let opened = File::open(file).map_err(fail)?;

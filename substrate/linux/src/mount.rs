@@ -27,7 +27,8 @@ pub const INERT: Attributes = Attributes::MOUNT_ATTR_NOSUID
     .union(Attributes::MOUNT_ATTR_NODEV)
     .union(Attributes::MOUNT_ATTR_NOEXEC);
 
-/// Makes the directory `path` with `mode`, and its parents, unless it exists. An existing one gets `mode` too.
+/// Makes the directory `path` with `mode`, and its parents, unless it exists. An existing one
+/// gets `mode` too.
 ///
 /// # Errors
 /// A parent is no directory, or the file system is read-only.
@@ -71,10 +72,12 @@ pub fn remount(target: &Path, flags: MountFlags, options: &str) -> Result<()> {
         .map_err(|errno| LinuxError::path("remount", target, errno))
 }
 
-/// Mounts an overlay of `upper` over `lower` on `target`. `work` is an empty directory on the file system of `upper`.
+/// Mounts an overlay of `upper` over `lower` on `target`. `work` is an empty directory on the file
+/// system of `upper`.
 ///
 /// # Errors
-/// As [`mount`]. The three paths must not hold `,`, `:` or `\`, which overlayfs reads as separators: `EINVAL`.
+/// As [`mount`]. The three paths must not hold `,`, `:` or `\`, which overlayfs reads as
+/// separators: `EINVAL`.
 pub fn mount_overlay(lower: &Path, upper: &Path, work: &Path, target: &Path) -> Result<()> {
     for path in [lower, upper, work] {
         if path.to_string_lossy().contains([',', ':', '\\']) {
@@ -114,8 +117,8 @@ pub fn bind(source: &Path, target: &Path) -> Result<()> {
     })
 }
 
-/// A new file system of `kind` with its options as pairs, mounted nowhere yet (`fsopen(2)`, `fsconfig(2)`, `fsmount(2)`). An
-/// option without a value is a pair with an empty one.
+/// A new file system of `kind` with its options as pairs, mounted nowhere yet (`fsopen(2)`,
+/// `fsconfig(2)`, `fsmount(2)`). An option without a value is a pair with an empty one.
 ///
 /// # Errors
 /// As [`mount`].
@@ -135,7 +138,8 @@ pub fn new(kind: &str, options: &[(&str, &str)], attributes: Attributes) -> Resu
     make().map_err(|errno| LinuxError::new("make the file system", kind, errno))
 }
 
-/// An overlay of the directory `upper` over `lower`, mounted nowhere yet. `work` is an empty directory on the file system of `upper`.
+/// An overlay of the directory `upper` over `lower`, mounted nowhere yet. `work` is an empty
+/// directory on the file system of `upper`.
 ///
 /// # Errors
 /// As [`mount_overlay`].
@@ -156,8 +160,8 @@ pub fn new_overlay(
     new("overlay", &options, attributes)
 }
 
-/// A copy of what is mounted at `path`, or of the directory or file there, that is attached nowhere yet: it can be taken into a
-/// root from which `path` cannot be seen (`open_tree(2)`).
+/// A copy of what is mounted at `path`, or of the directory or file there, that is attached nowhere
+/// yet: it can be taken into a root from which `path` cannot be seen (`open_tree(2)`).
 ///
 /// # Errors
 /// `path` does not exist.
@@ -185,7 +189,8 @@ pub fn restrict(tree: BorrowedFd<'_>, attributes: Attributes) -> Result<()> {
         propagation: 0,
         user_namespace: 0,
     };
-    // SAFETY: the empty path and the attributes live until the call returns, which reads them with the size that is told.
+    // SAFETY: the empty path and the attributes live until the call returns, which reads them with
+    // the size that is told.
     let done = unsafe {
         libc::syscall(
             libc::SYS_mount_setattr,
@@ -221,11 +226,12 @@ pub fn attach_at(tree: BorrowedFd<'_>, place: BorrowedFd<'_>, name: &Path) -> Re
         .map_err(|errno| LinuxError::path("mount on", name, errno))
 }
 
-/// Makes the mount at `new_root` the root of this mount namespace and lets go of the old one (`pivot_root(2)`, the form
-/// that needs no directory for the old root).
+/// Makes the mount at `new_root` the root of this mount namespace and lets go of the old one
+/// (`pivot_root(2)`, the form that needs no directory for the old root).
 ///
 /// # Errors
-/// `EINVAL` if `new_root` is no mount point, if a mount propagates, or if the present root is the initramfs.
+/// `EINVAL` if `new_root` is no mount point, if a mount propagates, or if the present root
+/// is the initramfs.
 pub fn pivot_to(new_root: &Path) -> Result<()> {
     let fail = |errno: std::io::Error| LinuxError::path("change the root to", new_root, errno);
     std::env::set_current_dir(new_root).map_err(fail)?;
@@ -276,7 +282,8 @@ pub struct Mounted {
     pub source: String,
 }
 
-/// What is mounted at `directory` and below, in this thread's mount namespace, the last mounted last.
+/// What is mounted at `directory` and below, in this thread's mount namespace, the
+/// last mounted last.
 ///
 /// # Errors
 /// `/proc` is not there.

@@ -11,7 +11,8 @@ use rustix::mount::MountPropagationFlags;
 
 use crate::{LinuxError, Result};
 
-/// Gives the calling thread a network namespace of its own, with a loopback that is off and nothing else.
+/// Gives the calling thread a network namespace of its own, with a loopback that is off
+/// and nothing else.
 ///
 /// # Errors
 /// `EPERM` without `CAP_SYS_ADMIN`.
@@ -20,7 +21,8 @@ pub fn enter_new_network() -> Result<()> {
         .map_err(|errno| LinuxError::new("make", "a network namespace", errno))
 }
 
-/// Gives the calling thread a mount namespace of its own, in which nothing propagates to the others.
+/// Gives the calling thread a mount namespace of its own, in which nothing
+/// propagates to the others.
 ///
 /// # Errors
 /// `EPERM` without `CAP_SYS_ADMIN`.
@@ -39,8 +41,9 @@ pub fn make_mounts_private() -> Result<()> {
         .map_err(|errno| LinuxError::new("make private", "every mount", errno))
 }
 
-/// Makes this process's cgroup the root of what it sees of them. (`CLONE_NEWCGROUP` of `clone3` would take the
-/// caller's group instead: the kernel makes the namespace before it moves the child.)
+/// Makes this process's cgroup the root of what it sees of them. (`CLONE_NEWCGROUP` of
+/// `clone3` would take the caller's group instead: the kernel makes the namespace before it
+/// moves the child.)
 ///
 /// # Errors
 /// `EPERM` without `CAP_SYS_ADMIN`.
@@ -49,8 +52,9 @@ pub fn enter_own_cgroup_root() -> Result<()> {
         .map_err(|errno| LinuxError::new("make", "a cgroup namespace", errno))
 }
 
-/// Joins the mount, IPC, host name and network namespaces of a process, and lets children be made in its process namespace.
-/// All or none: `process` is a pidfd, so no other process can take its place in between.
+/// Joins the mount, IPC, host name and network namespaces of a process, and lets children be made
+/// in its process namespace. All or none: `process` is a pidfd, so no other process can take its
+/// place in between.
 ///
 /// # Errors
 /// `ESRCH` if it has ended, `EPERM` without `CAP_SYS_ADMIN`, `EINVAL` before kernel 5.8.
@@ -73,7 +77,8 @@ pub fn set_host_name(name: &str) -> Result<()> {
         .map_err(|errno| LinuxError::new("set the host name", name, errno))
 }
 
-/// Turns the loopback interface of this network namespace on (`netdevice(7)`); the kernel gives it its addresses.
+/// Turns the loopback interface of this network namespace on (`netdevice(7)`); the kernel gives
+/// it its addresses.
 ///
 /// # Errors
 /// `EPERM` without `CAP_NET_ADMIN`.

@@ -1,5 +1,5 @@
-//! The health log of NVMe controllers. Layouts and numbers are those of `linux/nvme_ioctl.h`; the command is that of the
-//! NVM Express Base Specification.
+//! The health log of NVMe controllers. Layouts and numbers are those of `linux/nvme_ioctl.h`; the
+//! command is that of the NVM Express Base Specification.
 
 use std::{fs::File, os::fd::AsRawFd, path::Path};
 
@@ -57,7 +57,8 @@ pub fn smart_log(controller: &Path) -> Result<[u8; SMART_LOG_BYTES]> {
     };
     let failed =
         |errno: std::io::Error| LinuxError::path("read the health log of", controller, errno);
-    // SAFETY: the command is laid out as the kernel's; `address` and `data_bytes` are those of `log`, which lives longer.
+    // SAFETY: the command is laid out as the kernel's; `address` and `data_bytes` are those of
+    // `log`, which lives longer.
     match unsafe { libc::ioctl(file.as_raw_fd(), NVME_IOCTL_ADMIN_CMD, &raw mut command) } {
         0 => Ok(log),
         ..0 => Err(failed(std::io::Error::last_os_error())),

@@ -6,7 +6,8 @@ use nix::sys::reboot::RebootMode;
 
 use crate::{LinuxError, Result};
 
-/// Restarts the machine at once. Writes what is dirty first, ends no process in order: only for PID 1 of an initramfs.
+/// Restarts the machine at once. Writes what is dirty first, ends no process in order: only for PID
+/// 1 of an initramfs.
 ///
 /// # Errors
 /// Returns only on failure: `EPERM` without `CAP_SYS_BOOT`.

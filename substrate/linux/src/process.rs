@@ -1,4 +1,5 @@
-//! Making a process in a cgroup and new namespaces, and what a process gives up before it runs a user's program.
+//! Making a process in a cgroup and new namespaces, and what a process gives up before it runs a
+//! user's program.
 
 use std::{
     convert::Infallible,
@@ -65,7 +66,8 @@ struct CloneArguments {
 pub struct Threads(OwnedFd);
 
 impl Threads {
-    /// Where the kernel lists them. What is open stays so in a mount namespace without this process's `/proc`.
+    /// Where the kernel lists them. What is open stays so in a mount namespace without this
+    /// process's `/proc`.
     ///
     /// # Errors
     /// `ENOENT` without a `/proc`.
@@ -88,13 +90,15 @@ impl Threads {
 /// Makes a copy of this process in a cgroup (version 2) and in new namespaces (`clone3(2)`).
 ///
 /// # Errors
-/// `EBUSY` if this process has several threads: locks that another one holds would stay locked in the copy for ever.
-/// `EACCES`, `EBUSY` or `EOPNOTSUPP` for a group that takes no processes, `EPERM` without `CAP_SYS_ADMIN`.
+/// `EBUSY` if this process has several threads: locks that another one holds would stay locked in
+/// the copy for ever. `EACCES`, `EBUSY` or `EOPNOTSUPP` for a group that takes no processes,
+/// `EPERM` without `CAP_SYS_ADMIN`.
 pub fn clone_into(group: BorrowedFd<'_>, namespaces: Namespaces) -> Result<CloneSide> {
     clone_seeing(&Threads::open()?, group, namespaces)
 }
 
-/// As [`clone_into`], for a process that sees another `/proc` by now. `threads` are its own, opened before.
+/// As [`clone_into`], for a process that sees another `/proc` by now. `threads` are its
+/// own, opened before.
 ///
 /// # Errors
 /// As [`clone_into`].
@@ -116,8 +120,9 @@ pub fn clone_seeing(
         cgroup: group.as_raw_fd().cast_unsigned().into(),
         ..CloneArguments::default()
     };
-    // SAFETY: without CLONE_VM the child has a copy of all memory, and without a second thread no lock in it is held by
-    // anybody who is not there. The arguments live until the call returns; the kernel writes into `pidfd` alone.
+    // SAFETY: without CLONE_VM the child has a copy of all memory, and without a second thread no
+    // lock in it is held by anybody who is not there. The arguments live until the call returns;
+    // the kernel writes into `pidfd` alone.
     let pid = unsafe {
         libc::syscall(
             libc::SYS_clone3,
@@ -146,7 +151,8 @@ pub struct Identity {
     pub groups: Vec<u32>,
 }
 
-/// Becomes a user for good: groups, ids, no capability in any set, none to be had by any program (`no_new_privs`).
+/// Becomes a user for good: groups, ids, no capability in any set, none to be had by any program
+/// (`no_new_privs`).
 ///
 /// # Errors
 /// `EINVAL` for root, its group and what is no id (`u32::MAX`), `EPERM` for who is not root.
@@ -249,17 +255,19 @@ pub fn drop_bounding_set() -> Result<()> {
     Ok(())
 }
 
-/// Sets the soft limit of a resource, and the hard one up to which a program may raise it; `None` is no limit.
+/// Sets the soft limit of a resource, and the hard one up to which a program may raise it;
+/// `None` is no limit.
 ///
 /// # Errors
-/// `EPERM` for a hard limit above the present one without `CAP_SYS_RESOURCE`, `EINVAL` for a soft one above the hard one.
+/// `EPERM` for a hard limit above the present one without `CAP_SYS_RESOURCE`, `EINVAL` for a soft
+/// one above the hard one.
 pub fn limit_resource(resource: Resource, soft: Option<u64>, hard: Option<u64>) -> Result<()> {
     rustix::process::setrlimit(resource, Rlimit { current: soft, maximum: hard })
         .map_err(|errno| LinuxError::new("limit", format!("{resource:?}"), errno))
 }
 
-/// Lets the kernel choose this process like any other when memory runs out, whatever its parent was given
-/// (`/proc/PID/oom_score_adj`, `proc_pid_oom_score_adj(5)`).
+/// Lets the kernel choose this process like any other when memory runs out, whatever its parent was
+/// given (`/proc/PID/oom_score_adj`, `proc_pid_oom_score_adj(5)`).
 ///
 /// # Errors
 /// `/proc` is not mounted; `EACCES` without `CAP_SYS_RESOURCE`.
@@ -268,14 +276,16 @@ pub fn be_killed_as_others() -> Result<()> {
     fs::write(path, "0").map_err(|errno| LinuxError::new("write", path, errno))
 }
 
-/// Closes every descriptor but the three standard streams and a copy of `kept`, which is returned and closed at the next
-/// `exec`. What owned them must not be used or dropped any more: call this only where the process ends or becomes a program.
+/// Closes every descriptor but the three standard streams and a copy of `kept`, which is returned
+/// and closed at the next `exec`. What owned them must not be used or dropped any more: call this
+/// only where the process ends or becomes a program.
 ///
 /// # Errors
 /// `ENOSYS` before kernel 5.9.
 pub fn close_all_but(kept: BorrowedFd<'_>) -> Result<OwnedFd> {
     let fail = || LinuxError::new("close", "descriptors from 3 on", io::Error::last_os_error());
-    // SAFETY: the call takes numbers and touches no memory. Nobody uses what is closed again: see above.
+    // SAFETY: the call takes numbers and touches no memory. Nobody uses what is closed
+    // again: see above.
     let placed = kept.as_raw_fd() == KEPT
         || unsafe { libc::dup3(kept.as_raw_fd(), KEPT, libc::O_CLOEXEC) } == KEPT;
     if !placed {
@@ -283,12 +293,13 @@ pub fn close_all_but(kept: BorrowedFd<'_>) -> Result<OwnedFd> {
     }
     // SAFETY: as above.
     let done = unsafe { libc::syscall(libc::SYS_close_range, KEPT + 1, libc::c_uint::MAX, 0) };
-    // SAFETY: the descriptor is open, and whoever had the number before does not use it again: see above.
+    // SAFETY: the descriptor is open, and whoever had the number before does not use it
+    // again: see above.
     if done == 0 { Ok(unsafe { OwnedFd::from_raw_fd(KEPT) }) } else { Err(fail()) }
 }
 
-/// Puts every signal back to its default and blocks none: both pass through `exec`, and a program that finds `SIGPIPE`
-/// ignored or `SIGTERM` blocked behaves oddly.
+/// Puts every signal back to its default and blocks none: both pass through `exec`, and a program
+/// that finds `SIGPIPE` ignored or `SIGTERM` blocked behaves oddly.
 ///
 /// # Errors
 /// None that the kernel is known to give.
@@ -297,20 +308,22 @@ pub fn reset_signals() -> Result<()> {
     for signal in
         Signal::iterator().filter(|signal| !matches!(signal, Signal::SIGKILL | Signal::SIGSTOP))
     {
-        // SAFETY: SIG_DFL is no handler of ours, so no code runs in signal context because of this call.
+        // SAFETY: SIG_DFL is no handler of ours, so no code runs in signal context
+        // because of this call.
         unsafe { nix::sys::signal::signal(signal, SigHandler::SigDfl) }.map_err(fail)?;
     }
     nix::sys::signal::sigprocmask(SigmaskHow::SIG_SETMASK, Some(&SigSet::empty()), None)
         .map_err(fail)
 }
 
-/// Lets the kernel forget children that have ended (`wait(2)`, "notes"); a copy of this process that waits for its own
-/// children calls [`reset_signals`].
+/// Lets the kernel forget children that have ended (`wait(2)`, "notes"); a copy of this process
+/// that waits for its own children calls [`reset_signals`].
 ///
 /// # Errors
 /// None that the kernel is known to give.
 pub fn ignore_child_exits() -> Result<()> {
-    // SAFETY: SIG_IGN is no handler of ours, so no code runs in signal context because of this call.
+    // SAFETY: SIG_IGN is no handler of ours, so no code runs in signal context
+    // because of this call.
     unsafe { nix::sys::signal::signal(Signal::SIGCHLD, SigHandler::SigIgn) }
         .map(drop)
         .map_err(|errno| LinuxError::new("ignore", "children that end", errno))
@@ -327,8 +340,9 @@ pub fn execute(program: &Path, arguments: &[CString], env: &[CString]) -> Result
     nix::unistd::execve(&path, arguments, env).map_err(fail)
 }
 
-/// Lets no process without capabilities look into this one: not its memory, not its descriptors, not what it executes
-/// (`PR_SET_DUMPABLE` of `prctl(2)`, `ptrace(2)`). Copies of it are so too, until they execute a program.
+/// Lets no process without capabilities look into this one: not its memory, not its descriptors,
+/// not what it executes (`PR_SET_DUMPABLE` of `prctl(2)`, `ptrace(2)`). Copies of it are so too,
+/// until they execute a program.
 ///
 /// # Errors
 /// None that the kernel is known to give.
@@ -337,13 +351,15 @@ pub fn hide() -> Result<()> {
         .map_err(|errno| LinuxError::new("hide", "this process", errno))
 }
 
-/// Ignores the loss of a terminal or of a pipe's reader: it shows as an error of what is read or written.
+/// Ignores the loss of a terminal or of a pipe's reader: it shows as an error of what is
+/// read or written.
 ///
 /// # Errors
 /// None that the kernel is known to give.
 pub fn ignore_hang_ups() -> Result<()> {
     for signal in [Signal::SIGHUP, Signal::SIGPIPE] {
-        // SAFETY: SIG_IGN is no handler of ours, so no code runs in signal context because of this call.
+        // SAFETY: SIG_IGN is no handler of ours, so no code runs in signal context
+        // because of this call.
         unsafe { nix::sys::signal::signal(signal, SigHandler::SigIgn) }
             .map_err(|errno| LinuxError::new("ignore", signal, errno))?;
     }

@@ -43,7 +43,8 @@ pub struct Identity<'a> {
 }
 
 impl Identity<'_> {
-    /// Has these of the bits `rwx` (`path_resolution(7)`, permissions). Not of root, who needs none.
+    /// Has these of the bits `rwx` (`path_resolution(7)`, permissions). Not of root,
+    /// who needs none.
     fn may(&self, of: Ownership, wanted: u32) -> bool {
         let shift = if of.uid == self.uid {
             6
@@ -116,7 +117,8 @@ impl Root {
         self.resolve(path, OFlags::PATH | OFlags::DIRECTORY).is_ok()
     }
 
-    /// `true` if `path`, links followed within the root, is a regular file that somebody may execute.
+    /// `true` if `path`, links followed within the root, is a regular file that
+    /// somebody may execute.
     #[must_use]
     pub fn leads_to_program(&self, path: &Path) -> bool {
         let stat = self.resolve(path, OFlags::PATH).and_then(rustix::fs::fstat);
@@ -126,8 +128,8 @@ impl Root {
         })
     }
 
-    /// Makes the directory at `path` this process's working directory. Links are followed within the root, those of `/proc` to what
-    /// a process has open are not.
+    /// Makes the directory at `path` this process's working directory. Links are followed within
+    /// the root, those of `/proc` to what a process has open are not.
     ///
     /// # Errors
     /// It is no directory, or not to be entered by this user.
@@ -166,8 +168,8 @@ impl Root {
         open().map_err(|errno| self.error("read", path, errno))
     }
 
-    /// `true` if `path` is a directory, links followed within the root, that somebody may write to: as
-    /// the permission bits of it say, and of those that are named on the way to it.
+    /// `true` if `path` is a directory, links followed within the root, that somebody may write to:
+    /// as the permission bits of it say, and of those that are named on the way to it.
     #[must_use]
     pub fn may_write(&self, path: &Path, who: Identity<'_>) -> bool {
         self.lets(path, who, 0o3)
@@ -196,7 +198,8 @@ impl Root {
 
     fn resolve(&self, path: &Path, flags: OFlags) -> rustix::io::Result<OwnedFd> {
         let resolve = ResolveFlags::IN_ROOT | ResolveFlags::NO_MAGICLINKS;
-        // EAGAIN: a rename elsewhere raced with the walk (openat2(2)); a handful of tries is what it advises.
+        // EAGAIN: a rename elsewhere raced with the walk (openat2(2)); a handful of tries is
+        // what it advises.
         const TRIES: u32 = 8;
         for _ in 1..TRIES {
             match rustix::fs::openat2(

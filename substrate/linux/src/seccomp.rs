@@ -1,9 +1,10 @@
-//! Seccomp filters (kernel: `Documentation/userspace-api/seccomp_filter.rst`): classic BPF over `struct seccomp_data`.
-//! Which calls a program may make is the caller's to say.
+//! Seccomp filters (kernel: `Documentation/userspace-api/seccomp_filter.rst`): classic BPF over
+//! `struct seccomp_data`. Which calls a program may make is the caller's to say.
 //!
-//! The kernel walks and compiles a filter at each start of a program, so it must be short: calls with neighbouring numbers
-//! and the same answer are one range, and the ranges are a binary tree. Three hundred allowed calls make some two hundred
-//! instructions, a tenth of a chain of comparisons.
+//! The kernel walks and compiles a filter at each start of a program, so it must be short:
+//! calls with neighbouring numbers and the same answer are one range, and the ranges are a
+//! binary tree. Three hundred allowed calls make some two hundred instructions, a tenth of a
+//! chain of comparisons.
 
 use std::{collections::BTreeMap, io};
 
@@ -47,7 +48,8 @@ enum Answer {
 /// `AUDIT_ARCH_X86_64` of `linux/audit.h`.
 const ARCHITECTURE: u32 = 0xc000_003e;
 
-/// Offsets in `struct seccomp_data`: number of the call, architecture, first argument (little-endian, 64 bits each).
+/// Offsets in `struct seccomp_data`: number of the call, architecture, first argument
+/// (little-endian, 64 bits each).
 const NUMBER: u32 = 0;
 const ARCH: u32 = 4;
 const ARGUMENTS: u32 = 16;
@@ -73,9 +75,9 @@ fn fail(errno: i32) -> Instruction {
 }
 
 impl Filter {
-    /// Compiles a filter: a call in `allowed` is let through if one of its tests passes, one in `missing` fails with
-    /// `ENOSYS`, so that programs fall back to an older call, any other with `EPERM`. A call of another architecture (32-bit
-    /// programs) ends the process.
+    /// Compiles a filter: a call in `allowed` is let through if one of its tests passes, one in
+    /// `missing` fails with `ENOSYS`, so that programs fall back to an older call, any other with
+    /// `EPERM`. A call of another architecture (32-bit programs) ends the process.
     #[must_use]
     pub fn compile(allowed: &[AllowedCall], missing: &[u32]) -> Self {
         let mut answers: BTreeMap<u32, Answer> =
@@ -97,11 +99,12 @@ impl Filter {
         Self { program }
     }
 
-    /// Puts the filter on this thread, for good, and on every program that it becomes. Sets `no_new_privs`.
+    /// Puts the filter on this thread, for good, and on every program that it becomes. Sets
+    /// `no_new_privs`.
     ///
     /// # Errors
-    /// `ENOSYS` where the kernel has no filters, `EACCES` if an older filter forbids it, `EINVAL` for a filter of more than
-    /// 4,096 instructions.
+    /// `ENOSYS` where the kernel has no filters, `EACCES` if an older filter forbids it, `EINVAL`
+    /// for a filter of more than 4,096 instructions.
     pub fn install(&self) -> Result<()> {
         let error = |errno: io::Error| LinuxError::new("install", "the seccomp filter", errno);
         rustix::thread::set_no_new_privs(true).map_err(|errno| error(errno.into()))?;
@@ -109,7 +112,8 @@ impl Filter {
             len: libc::c_ushort::try_from(self.program.len()).unwrap_or(libc::c_ushort::MAX),
             filter: self.program.as_ptr().cast_mut(),
         };
-        // SAFETY: the program and its instructions live until the call returns, which copies them and writes nothing.
+        // SAFETY: the program and its instructions live until the call returns, which copies them
+        // and writes nothing.
         let done = unsafe {
             libc::syscall(libc::SYS_seccomp, libc::SECCOMP_SET_MODE_FILTER, 0, &raw const program)
         };

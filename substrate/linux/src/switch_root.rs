@@ -1,5 +1,6 @@
-//! From the initramfs to the real root, as `switch_root(8)` does it: the initramfs cannot be unmounted or pivoted
-//! away, so its files are deleted to free their memory, the new root is moved over it, and we chroot.
+//! From the initramfs to the real root, as `switch_root(8)` does it: the initramfs cannot be
+//! unmounted or pivoted away, so its files are deleted to free their memory, the new root is moved
+//! over it, and we chroot.
 
 use std::{ffi::CStr, os::fd::AsFd, path::Path};
 
@@ -13,17 +14,19 @@ use crate::{LinuxError, Result, mount};
 /// `f_type` of ramfs and tmpfs (`linux/magic.h`): what an initramfs is unpacked into.
 const RAM_FILE_SYSTEMS: [u64; 2] = [0x8584_58f6, 0x0102_1994];
 
-/// Deeper directories are left alone: an initramfs has a tenth of it, and the recursion needs a bound.
+/// Deeper directories are left alone: an initramfs has a tenth of it, and the
+/// recursion needs a bound.
 const MAX_DEPTH: usize = 64;
 
-/// Makes the file system mounted at `new_root` the root of this process and frees the files of the old root.
+/// Makes the file system mounted at `new_root` the root of this process and frees the files
+/// of the old root.
 ///
-/// What is mounted below the old root must have been moved before ([`mount::move_to`]); a mount that was not is left
-/// as it is, and its files too.
+/// What is mounted below the old root must have been moved before ([`mount::move_to`]); a mount
+/// that was not is left as it is, and its files too.
 ///
 /// # Errors
-/// Refuses (`EPERM`) if the old root is not an initramfs in RAM: its files would be deleted. `EINVAL` if `new_root`
-/// is no mount point of its own.
+/// Refuses (`EPERM`) if the old root is not an initramfs in RAM: its files would be deleted.
+/// `EINVAL` if `new_root` is no mount point of its own.
 pub fn switch_root(new_root: &Path) -> Result<()> {
     let old_path = Path::new("/");
     let open_directory = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;

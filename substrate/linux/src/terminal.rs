@@ -1,4 +1,5 @@
-//! Pseudo-terminals (`pty(7)`, `ioctl_tty(2)`), made and used without a path on the terminal's side.
+//! Pseudo-terminals (`pty(7)`, `ioctl_tty(2)`), made and used without a path on the
+//! terminal's side.
 
 use std::{
     fs::OpenOptions,
@@ -13,7 +14,8 @@ use rustix::termios::Winsize;
 
 use crate::{LinuxError, Result};
 
-/// Opens a new pair at `ptmx`; both ends are closed at the next `exec`. The terminal belongs to who calls.
+/// Opens a new pair at `ptmx`; both ends are closed at the next `exec`. The terminal
+/// belongs to who calls.
 ///
 /// # Errors
 /// `ENOENT` without a `devpts` there, `ENOSPC` past its limit of terminals.

@@ -1,4 +1,5 @@
-//! UDP sockets tied to one network device, for DHCP: they send and receive broadcasts while the device has no address.
+//! UDP sockets tied to one network device, for DHCP: they send and receive broadcasts while the
+//! device has no address.
 
 use std::net::{Ipv4Addr, UdpSocket};
 

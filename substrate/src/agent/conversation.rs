@@ -1,7 +1,9 @@
-//! The agent's side of the channel over one WebSocket after another: hello, resending, heartbeats, messages.
+//! The agent's side of the channel over one WebSocket after another: hello, resending,
+//! heartbeats, messages.
 //!
-//! [`Channel`] outlives connections and holds the [`Session`]; [`Channel::converse`] lives as long as one. It neither
-//! dials nor acts: what the server wants goes out through [`Channel::wanted`] or ends the conversation.
+//! [`Channel`] outlives connections and holds the [`Session`]; [`Channel::converse`] lives as long
+//! as one. It neither dials nor acts: what the server wants goes out through [`Channel::wanted`] or
+//! ends the conversation.
 
 mod line;
 
@@ -39,7 +41,8 @@ const WELCOME_DEADLINE: Duration = Duration::from_secs(15);
 /// Heartbeats that may be missing before the server counts as gone.
 const MISSED_HEARTBEATS: u32 = 3;
 
-/// Most time that a farewell waits for its acknowledgement: a reboot must not hang on a server that is gone.
+/// Most time that a farewell waits for its acknowledgement: a reboot must not hang on a
+/// server that is gone.
 const FAREWELL_DEADLINE: Duration = Duration::from_secs(3);
 
 /// Heartbeat intervals outside of this are a mistake of the server, seconds.
@@ -72,7 +75,8 @@ pub enum ChannelError {
     /// The server sends what must not come here.
     #[error("the server breaks the protocol: {0}")]
     Protocol(String),
-    /// The task that keeps the runs has ended: a defect of the agent. The server must not believe that it obeyed.
+    /// The task that keeps the runs has ended: a defect of the agent. The server must not believe
+    /// that it obeyed.
     #[error("nobody keeps the runs of this node any more; restart the agent")]
     NoRuns,
 }
@@ -139,10 +143,12 @@ pub struct Channel {
 }
 
 impl Channel {
-    /// Speaks until the connection breaks or one side wants an end. `welcomed` is called when the server has said yes.
+    /// Speaks until the connection breaks or one side wants an end. `welcomed` is called when the
+    /// server has said yes.
     ///
     /// # Errors
-    /// [`ChannelError`]. The next connection carries on, or starts again if [`Self::needs_new_session`].
+    /// [`ChannelError`]. The next connection carries on, or starts again if
+    /// [`Self::needs_new_session`].
     pub async fn converse<T: AsyncRead + AsyncWrite + Unpin>(
         &mut self,
         socket: WebSocketStream<T>,
@@ -228,7 +234,8 @@ impl Channel {
         Ok(())
     }
 
-    /// Begins a session with a server that does not know the last one. What both sides know comes from the welcome.
+    /// Begins a session with a server that does not know the last one. What both sides know comes
+    /// from the welcome.
     async fn begin_session(&mut self, agreed: Capabilities) -> Result<(), ChannelError> {
         // The inventory is sent again below; a heartbeat of the past says nothing.
         // Runs are all told again: what was to be said of one might be behind the list.
@@ -257,7 +264,8 @@ impl Channel {
         }
         let mut runs = self.ask_runs(Request::List).await?;
         if !knows_prepared {
-            // To a server of before, a run that waits for its release is one that is being prepared.
+            // To a server of before, a run that waits for its release is one that is
+            // being prepared.
             let prepared = |report: &&mut RunReport| report.state == RunState::Prepared {};
             for report in runs.reports.iter_mut().filter(prepared) {
                 report.state = RunState::Preparing {};
@@ -279,7 +287,8 @@ impl Channel {
         answered.await.map_err(|_| ChannelError::NoRuns)
     }
 
-    /// Takes one frame; acknowledges it if it says something. An order about runs is acknowledged when it is on disk.
+    /// Takes one frame; acknowledges it if it says something. An order about runs is acknowledged
+    /// when it is on disk.
     async fn handle_frame<T: AsyncRead + AsyncWrite + Unpin>(
         &mut self,
         line: &mut Line<T>,
@@ -367,7 +376,8 @@ impl Channel {
         }
     }
 
-    /// The channel waits for nobody: of a stream that finds no room the user is told that this node did not dial.
+    /// The channel waits for nobody: of a stream that finds no room the user is told that this
+    /// node did not dial.
     fn open_stream(&self, opening: Opening) {
         let stream = opening.stream;
         if self.streams.try_send(opening).is_err() {
@@ -384,8 +394,8 @@ impl Channel {
         line.send(&frame).await
     }
 
-    /// Says a last word, waits until the server has it, and closes. Never longer than [`FAREWELL_DEADLINE`]; a server
-    /// that does not hear it finds out by the missing heartbeats.
+    /// Says a last word, waits until the server has it, and closes. Never longer than
+    /// [`FAREWELL_DEADLINE`]; a server that does not hear it finds out by the missing heartbeats.
     async fn farewell<T: AsyncRead + AsyncWrite + Unpin>(
         &mut self,
         line: &mut Line<T>,
@@ -396,7 +406,8 @@ impl Channel {
                 self.send_message(line, message).await?;
             }
             while !self.session.is_acknowledged() {
-                // What the server wants now it will say again: the next connection resumes before it.
+                // What the server wants now it will say again: the next connection
+                // resumes before it.
                 let Received { frame, .. } = line.receive().await?;
                 self.session.acknowledge(frame.ack)?;
             }
@@ -409,7 +420,8 @@ impl Channel {
         }
     }
 
-    /// Gives the session up, with what waits in it. The server does not know the new instance and so starts again, too.
+    /// Gives the session up, with what waits in it. The server does not know the new instance and
+    /// so starts again, too.
     pub fn begin_new_session(&mut self, instance: String) {
         self.about.instance = instance;
         self.session = Session::default();

@@ -1,4 +1,5 @@
-//! A WebSocket to one fleet port: TCP, mutual TLS, upgrade, all within one deadline. The channel is one; each stream is another.
+//! A WebSocket to one fleet port: TCP, mutual TLS, upgrade, all within one deadline. The channel is
+//! one; each stream is another.
 
 use std::{net::SocketAddr, sync::Arc, time::Duration};
 
@@ -20,10 +21,12 @@ use tokio_tungstenite::{
     },
 };
 
-/// Time from the first packet to the open WebSocket. A server that shakes 10,000 hands at once may need seconds.
+/// Time from the first packet to the open WebSocket. A server that shakes 10,000 hands at once
+/// may need seconds.
 pub const DEADLINE: Duration = Duration::from_secs(15);
 
-/// Bytes that the channel reads at once: nearly all frames are shorter, and the buffer stays for as long as the agent.
+/// Bytes that the channel reads at once: nearly all frames are shorter, and the buffer stays for as
+/// long as the agent.
 const READ_BUFFER_BYTES: usize = 8 << 10;
 
 /// A WebSocket over TLS over TCP.

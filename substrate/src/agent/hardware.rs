@@ -1,8 +1,10 @@
-//! Keeps the inventory: collected at the start, and then what the kernel says has changed ([`events`]).
+//! Keeps the inventory: collected at the start, and then what the kernel says has
+//! changed ([`events`]).
 //!
-//! Two plain threads, because an unhealthy device can hold a read of sysfs for ever. One listens and tells the rest of the agent,
-//! the other collects. When that one hangs, what was collected before is told all the same, with a gap that names what it
-//! hangs at; and everything else of the agent goes on.
+//! Two plain threads, because an unhealthy device can hold a read of sysfs for ever. One listens
+//! and tells the rest of the agent, the other collects. When that one hangs, what was collected
+//! before is told all the same, with a gap that names what it hangs at; and everything else of
+//! the agent goes on.
 
 pub mod events;
 pub mod ioctls;
@@ -28,10 +30,12 @@ use crate::clock;
 /// Counters of errors are looked at so often: no event tells of them.
 const HEALTH_EVERY: Duration = Duration::from_secs(60);
 
-/// Everything is collected again after so many looks at the counters, an hour: for what changes without any word.
+/// Everything is collected again after so many looks at the counters, an hour: for what changes
+/// without any word.
 const LOOKS_BETWEEN_FULL: u32 = 60;
 
-/// The pause after a collection is so many times as long as it was: a link that flaps must not cost a job its core…
+/// The pause after a collection is so many times as long as it was: a link that flaps must not cost
+/// a job its core…
 const PAUSE_FACTOR: u32 = 10;
 
 /// …and never longer than this: some of its time is waiting for a driver.

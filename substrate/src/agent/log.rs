@@ -1,6 +1,7 @@
-//! The agent's log: one line per event on standard output. Under systemd each line starts with its priority
-//! (`<4>`, sd-daemon(3)), which the journal takes off again; elsewhere with its level. No colours, no time: the
-//! journal has both. Whatever text of others a message holds, it is one line ([`api::visible`]).
+//! The agent's log: one line per event on standard output. Under systemd each line starts with its
+//! priority (`<4>`, sd-daemon(3)), which the journal takes off again; elsewhere with its level. No
+//! colours, no time: the journal has both. Whatever text of others a message holds, it is one line
+//! ([`api::visible`]).
 
 use std::fmt;
 

@@ -1,5 +1,5 @@
-//! The machine's going down: how the agent finds out that it does, and how it makes it. The home of the agent's child
-//! processes.
+//! The machine's going down: how the agent finds out that it does, and how it makes it. The home of
+//! the agent's child processes.
 
 use std::{
     io,
@@ -33,7 +33,8 @@ enum CommandError {
     Late(Duration),
 }
 
-/// `Some(true)` if the machine is on its way to a reboot, `Some(false)` if to a power-off, `None` if it stays.
+/// `Some(true)` if the machine is on its way to a reboot, `Some(false)` if to a power-off,
+/// `None` if it stays.
 pub async fn going_down() -> Option<bool> {
     if Path::new(SYSTEMD).exists() {
         let arguments = ["list-jobs", "--no-legend", "--no-pager", "--plain", "--full"];
@@ -52,7 +53,8 @@ pub async fn going_down() -> Option<bool> {
     }
 }
 
-/// A queued job of systemd's targets (bootup(7)). A soft reboot keeps kernel and `/run`, so the node stays itself.
+/// A queued job of systemd's targets (bootup(7)). A soft reboot keeps kernel and `/run`, so the
+/// node stays itself.
 fn going_down_by_jobs(jobs: &str) -> Option<bool> {
     jobs.lines().find_map(|line| {
         let mut words = line.split_whitespace();
@@ -74,8 +76,9 @@ fn going_down_by_level(level: &str) -> Option<bool> {
     }
 }
 
-/// Reboots by whatever works: systemd in order, another init in order, systemd by force, the kernel. Returns when the
-/// order was taken; the agent is then told to stop like every other service.
+/// Reboots by whatever works: systemd in order, another init in order, systemd by force,
+/// the kernel. Returns when the order was taken; the agent is then told to stop like
+/// every other service.
 pub async fn reboot() {
     let orders: &[(&str, &[&str])] = if Path::new(SYSTEMD).exists() {
         &[

@@ -1,5 +1,5 @@
-//! A fresh certificate when half of the old one's life is over: a new key, `POST /node/v1/renew` with the old
-//! certificate, the identity file replaced in one step. The next dial uses it.
+//! A fresh certificate when half of the old one's life is over: a new key, `POST /node/v1/renew`
+//! with the old certificate, the identity file replaced in one step. The next dial uses it.
 
 use std::{sync::Arc, time::Duration};
 
@@ -73,7 +73,8 @@ pub async fn renew_certificates(kept: Arc<KeptIdentity>) {
                 }
             }
         }
-        // Also after a success: a server that grants certificates which are due at once is not asked in a loop.
+        // Also after a success: a server that grants certificates which are due at once is not
+        // asked in a loop.
         tokio::time::sleep(CHECK_INTERVAL + backoff.pause(jitter(random()))).await;
     }
 }

@@ -1,4 +1,5 @@
-//! Runs on this node: a keeper that takes orders, one task per run that does its work, one per run that sends its log.
+//! Runs on this node: a keeper that takes orders, one task per run that does its work, one per run
+//! that sends its log.
 //!
 //! ```text
 //!   conversation ──Request──► keep ──(state.rs: what to do)──► life: volume, transfer, job
@@ -18,8 +19,9 @@
 //! | [`log`] | logs to the server |
 //! | [`servers`] | the fleet port with the certificate of the moment |
 //!
-//! What the agent knows lies in [`directory`], so it may be killed at any moment: at its next start it takes all runs back.
-//! The keeper never waits for the server: orders are dealt with while reports wait.
+//! What the agent knows lies in [`directory`], so it may be killed at any moment: at its next
+//! start it takes all runs back. The keeper never waits for the server: orders are dealt with
+//! while reports wait.
 
 pub mod artifacts;
 pub(super) mod changes;
@@ -83,7 +85,8 @@ use crate::{
 /// Requests that wait for the keeper: the conversation asks one at a time.
 pub const MAX_REQUESTS: usize = 4;
 
-/// Reports of lives that wait for the keeper; a life waits when it is full, and the keeper always takes them.
+/// Reports of lives that wait for the keeper; a life waits when it is full, and the keeper
+/// always takes them.
 const MAX_REPORTS: usize = 256;
 
 /// How often images and artifacts that nobody uses are looked for.
@@ -92,11 +95,12 @@ const SWEEP_INTERVAL: Duration = Duration::from_secs(300);
 /// How often a node that refuses jobs looks whether it still must.
 const LOOK_INTERVAL: Duration = Duration::from_secs(10);
 
-/// How long the word that a run has begun may wait: of one that is over by then only the end is told.
+/// How long the word that a run has begun may wait: of one that is over by then only
+/// the end is told.
 const NEWS_PAUSE: Duration = Duration::from_millis(200);
 
-/// Directories that are packed for the server at once: each costs a thread, and descriptors as deep as
-/// it is.
+/// Directories that are packed for the server at once: each costs a thread, and descriptors
+/// as deep as it is.
 const MAX_PACKINGS: usize = 3;
 
 /// Answers about usage that wait for a slow channel.
@@ -381,7 +385,8 @@ impl<C: Containers> RunSupervisor<C> {
                     return;
                 };
                 if let Err(error) = held.directory.mark_released() {
-                    // The others start now. An agent after this one may wait until the server tells it again.
+                    // The others start now. An agent after this one may wait until the server
+                    // tells it again.
                     tracing::error!(%run, "{:#}", anyhow::Error::from(error));
                 }
                 held.released.send_replace(true);

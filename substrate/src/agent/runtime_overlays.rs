@@ -1,13 +1,15 @@
-//! Runtime overlays on the running node: fetched over mutual TLS when the server names a generation, checked against its
-//! digest, applied to `/`.
+//! Runtime overlays on the running node: fetched over mutual TLS when the server names a
+//! generation, checked against its digest, applied to `/`.
 //!
-//! [`PATH`] remembers what was applied, from one archive to the next and over restarts of the agent:
+//! [`PATH`] remembers what was applied, from one archive to the next and over
+//! restarts of the agent:
 //!
 //! ```text
 //! { "generation": {"digest": "sha256:…", "size": 10240} | null, "manifest": {"files": […], "folders": […]} }
 //! ```
 //!
-//! `generation` is null while an archive is applied in part only; the next one carries on from the manifest.
+//! `generation` is null while an archive is applied in part only; the next one carries on
+//! from the manifest.
 
 use std::{
     fs,
@@ -34,8 +36,8 @@ pub const PATH: &str = "/run/bedplate/runtime-overlays.json";
 /// The image's own root, from which files come back that leave the overlays.
 pub const LOWER: &str = "/run/bedplate/lower";
 
-/// Attempts to fetch one generation, over about a minute. After them the server is told; it names the generation again
-/// when the node reconnects or the overlays change.
+/// Attempts to fetch one generation, over about a minute. After them the server is told; it names
+/// the generation again when the node reconnects or the overlays change.
 const MAX_ATTEMPTS: u32 = 6;
 
 /// Most time for one attempt: 256 MiB over a slow link.
@@ -66,7 +68,8 @@ pub enum RuntimeOverlayError {
     /// It took longer than the deadline.
     #[error("the overlays did not come within {} s", FETCH_DEADLINE.as_secs())]
     Deadline,
-    /// What came is not what was named: the overlays changed in between, or something falsifies them.
+    /// What came is not what was named: the overlays changed in between, or something
+    /// falsifies them.
     #[error("the overlays fetched are {got}, not {wanted}")]
     Digest {
         /// What was named.
@@ -111,7 +114,8 @@ impl Default for OverlayTarget {
 }
 
 impl OverlayTarget {
-    /// What was applied before. A damaged file counts as nothing: what it named stays until somebody removes it.
+    /// What was applied before. A damaged file counts as nothing: what it named stays until
+    /// somebody removes it.
     #[must_use]
     pub fn applied(&self) -> Applied {
         match read_bounded(&self.state) {
@@ -179,7 +183,8 @@ fn read_bounded(path: &Path) -> std::io::Result<Vec<u8>> {
     Ok(bytes)
 }
 
-/// Applies whatever is wanted, one at a time, for ever. A newer wish overtakes attempts for an older one.
+/// Applies whatever is wanted, one at a time, for ever. A newer wish overtakes attempts
+/// for an older one.
 pub async fn apply_overlays_forever(
     place: OverlayTarget,
     identity: watch::Receiver<Arc<AgentIdentity>>,

@@ -1,11 +1,12 @@
-//! Streams: users in the jobs of this node. Told over the channel, each over a WebSocket of its own that the agent dials;
-//! protocol: [`api::stream`].
+//! Streams: users in the jobs of this node. Told over the channel, each over a WebSocket of its own
+//! that the agent dials; protocol: [`api::stream`].
 //!
 //! ```text
 //!   conversation ──Opening──► keep ──► serve: dial ─► spool   attach: the log as it grows
 //!                                                  └► pump    all else: a process in the container ([`crate::container::enter`])
 //! ```
-//! A stream dies with the agent, and with it what it started: a program in a job is its user's, not the node's.
+//! A stream dies with the agent, and with it what it started: a program in a job is its user's,
+//! not the node's.
 
 mod end;
 mod pump;
@@ -33,7 +34,8 @@ use super::{
 };
 use crate::{container::enter::EnterRequest, tls};
 
-/// Streams that were told and are not yet dealt with. What is more is lost: its user is told that the node did not dial.
+/// Streams that were told and are not yet dealt with. What is more is lost: its user is told that
+/// the node did not dial.
 pub const MAX_OPENINGS: usize = 64;
 
 /// The socket of one stream.

@@ -1,4 +1,5 @@
-//! For tests: a CA, the identity of a node, and a TLS server on the loopback interface that demands certificates.
+//! For tests: a CA, the identity of a node, and a TLS server on the loopback interface that
+//! demands certificates.
 
 #![allow(clippy::unwrap_used)]
 

@@ -1,5 +1,6 @@
-//! The agent becomes another one under running jobs: it fetches the program, tries it, puts it in its own place, and goes on as it in
-//! the same process. Containers are children of the spawner's copies, not of the agent, and are taken back like after any start.
+//! The agent becomes another one under running jobs: it fetches the program, tries it, puts it in
+//! its own place, and goes on as it in the same process. Containers are children of the spawner's
+//! copies, not of the agent, and are taken back like after any start.
 
 use std::{
     fs,
@@ -85,7 +86,8 @@ pub enum TrialError {
     Late,
 }
 
-/// Does what the server wants whenever it says so. `program` is the agent's own file; `stop` ends the agent for its successor.
+/// Does what the server wants whenever it says so. `program` is the agent's own file; `stop` ends
+/// the agent for its successor.
 pub async fn run_upgrades(
     program: PathBuf,
     servers: Servers,
@@ -123,7 +125,8 @@ async fn install(
     place(program, &content, wanted.digest).await
 }
 
-/// Writes the program beside `program`, tries it, and renames it: there is always one whole program.
+/// Writes the program beside `program`, tries it, and renames it: there is always
+/// one whole program.
 async fn place(program: &Path, content: &[u8], wanted: Digest) -> Result<(), UpgradeError> {
     let got = Digest(Sha256::digest(content).into());
     if got != wanted {

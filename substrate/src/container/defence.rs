@@ -1,5 +1,6 @@
-//! What keeps a job inside its container, by name. All of it is always on: only the test build (feature `switches`) can start a
-//! container without some of it, to show what each is good for (`docs/reference/escapes.md`).
+//! What keeps a job inside its container, by name. All of it is always on: only the test build
+//! (feature `switches`) can start a container without some of it, to show what each is good for
+//! (`docs/reference/escapes.md`).
 
 use serde::{Deserialize, Serialize};
 

@@ -1,5 +1,6 @@
-//! `/dev` of a container: a tmpfs with the devices that every program expects, and those that were granted. What else may be
-//! opened, wherever its node lies, the device filter of the job's cgroup decides.
+//! `/dev` of a container: a tmpfs with the devices that every program expects, and those that
+//! were granted. What else may be opened, wherever its node lies, the device filter of the job's
+//! cgroup decides.
 
 use std::{
     os::{
@@ -75,7 +76,8 @@ pub fn make(root: &Root, shm_bytes: u64) -> Result<(), LinuxError> {
     Ok(())
 }
 
-/// Makes the nodes of granted devices, in the `/dev` that [`make`] made. They are the job's: of its user, for it alone.
+/// Makes the nodes of granted devices, in the `/dev` that [`make`] made. They are the job's: of its
+/// user, for it alone.
 ///
 /// # Errors
 /// One has a name of [`make`]'s, or of another's.
@@ -149,7 +151,8 @@ pub fn grants(nodes: &[DeviceNode]) -> Vec<Grant> {
     everywhere.into_iter().chain(TERMINALS).chain(granted).collect()
 }
 
-/// Where the kernel shows the adapters that programs may use without it (kernel: `Documentation/infiniband/user_verbs.rst`).
+/// Where the kernel shows the adapters that programs may use without it (kernel:
+/// `Documentation/infiniband/user_verbs.rst`).
 pub const VERBS: &str = "/sys/class/infiniband_verbs";
 
 /// An InfiniBand adapter that a job may not use.
@@ -162,7 +165,8 @@ pub struct Withheld {
 }
 
 impl Withheld {
-    /// What the kernel shows of it. Programs that look for adapters there find those that they can use.
+    /// What the kernel shows of it. Programs that look for adapters there find those
+    /// that they can use.
     #[must_use]
     pub fn directories(&self) -> [PathBuf; 2] {
         [Path::new(VERBS).join(&self.verbs), Path::new("/sys/class/infiniband").join(&self.name)]

@@ -1,8 +1,9 @@
-//! When a container is ended, and what its end is called. Pure: times are durations of the monotonic clock.
+//! When a container is ended, and what its end is called. Pure: times are durations of the
+//! monotonic clock.
 //!
-//! A timeout or the server's order begins the end: SIGTERM at once, SIGKILL to everything after a time of grace. The first
-//! reason counts; a later one can only shorten the grace. While the container is paused its timeout stands still; the server's
-//! order does not.
+//! A timeout or the server's order begins the end: SIGTERM at once, SIGKILL to everything after a
+//! time of grace. The first reason counts; a later one can only shorten the grace. While the
+//! container is paused its timeout stands still; the server's order does not.
 
 use std::time::Duration;
 
@@ -116,7 +117,8 @@ impl Ending {
         }
     }
 
-    /// How the container ended, by how its payload did and how many of its processes the kernel killed for want of memory.
+    /// How the container ended, by how its payload did and how many of its processes the kernel
+    /// killed for want of memory.
     #[must_use]
     pub fn outcome(self, status: Status, memory_kills: u64, limit_bytes: u64) -> Outcome {
         match (self.begun, status) {

@@ -1,5 +1,6 @@
-//! A further process in the container of a running job: a program that the user wants there, a connection to one of its ports,
-//! a copy of its files. The agent has several threads, so the spawner copies itself, and the copy enters.
+//! A further process in the container of a running job: a program that the user wants there, a
+//! connection to one of its ports, a copy of its files. The agent has several threads, so the
+//! spawner copies itself, and the copy enters.
 //!
 //! The copy opens the container init as a pidfd, so that no later process of the same number is
 //! meant, joins its namespaces in one step and makes the entered process ([`super::entered`]) in
@@ -9,17 +10,21 @@
 //!
 //! # Why a job cannot use the way in as a way out
 //!
-//! - The copy stays in the node's process namespace: no process of the container sees it. It never runs a file of the image.
-//! - The entered process is seen by the job. Until it has become the user it is root's, and no process of the job may touch it.
-//!   From before it enters until it executes a program it is hidden (`PR_SET_DUMPABLE`): its memory, its descriptors,
-//!   `/proc/PID/exe` and `ptrace` are closed to the job, though they have one uid.
-//! - CVE-2019-5736 (a program of the node overwritten through `/proc/PID/exe`): nothing of the image is executed before the
-//!   process is the user, who may not write the node's file. An image whose program leads to `/proc/self/exe` starts the
-//!   substrate as that user, in the container, without a right; its text is no secret, every node fetches it.
-//! - CVE-2024-21626 (a descriptor or working directory of the node): every descriptor but the answers' is closed before anything
-//!   else, that one at `exec`; the working directory is looked for within the container's root, as the user.
-//! - The spawner's memory, of which the entered process has a copy, holds no key and no certificate: it is another program's
-//!   start than the agent's.
+//! - The copy stays in the node's process namespace: no process of the container sees it. It never
+//!   runs a file of the image.
+//! - The entered process is seen by the job. Until it has become the user it is root's, and no
+//!   process of the job may touch it. From before it enters until it executes a program it is
+//!   hidden (`PR_SET_DUMPABLE`): its memory, its descriptors, `/proc/PID/exe` and `ptrace` are
+//!   closed to the job, though they have one uid.
+//! - CVE-2019-5736 (a program of the node overwritten through `/proc/PID/exe`): nothing of the
+//!   image is executed before the process is the user, who may not write the node's file. An image
+//!   whose program leads to `/proc/self/exe` starts the substrate as that user, in the container,
+//!   without a right; its text is no secret, every node fetches it.
+//! - CVE-2024-21626 (a descriptor or working directory of the node): every descriptor but the
+//!   answers' is closed before anything else, that one at `exec`; the working directory is looked
+//!   for within the container's root, as the user.
+//! - The spawner's memory, of which the entered process has a copy, holds no key and no
+//!   certificate: it is another program's start than the agent's.
 
 use std::{
     io,

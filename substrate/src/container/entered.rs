@@ -1,5 +1,6 @@
-//! The process in the container that a stream wants: it becomes one of the job's and then a program, or does the little that is
-//! wanted itself, under the job's seccomp filter. [`super::enter`] makes it and tells why that is safe.
+//! The process in the container that a stream wants: it becomes one of the job's and then a
+//! program, or does the little that is wanted itself, under the job's seccomp filter.
+//! [`super::enter`] makes it and tells why that is safe.
 
 use std::{
     convert::Infallible,
@@ -32,7 +33,8 @@ use super::{
 /// How long a port may take to answer. On a loopback it is at once, or nobody listens.
 const CONNECT_DEADLINE: Duration = Duration::from_secs(10);
 
-/// Exit status where the entered process itself failed, as shells have it for a program that is not there.
+/// Exit status where the entered process itself failed, as shells have it for a program
+/// that is not there.
 const FAILED: i32 = 127;
 
 /// Bytes that are read from or written to a pipe at once.
@@ -61,7 +63,8 @@ enum EnteredError {
     Nothing,
 }
 
-/// Lives as the entered process. What its maker had open is closed in here: nothing of it is dropped.
+/// Lives as the entered process. What its maker had open is closed in here: nothing
+/// of it is dropped.
 pub(super) fn run_entered(
     spec: &ContainerSpec,
     request: &StreamRequest,
@@ -102,7 +105,8 @@ fn close_all_for(answers: BorrowedFd<'_>) -> Result<OwnedFd, LinuxError> {
 fn drop_to_job_context(spec: &ContainerSpec) -> Result<(), LinuxError> {
     namespace::enter_own_cgroup_root()?;
     payload::drop_to_job_context(spec)?;
-    // The change of user has set it to what the node has for programs with other rights (`fs.suid_dumpable`).
+    // The change of user has set it to what the node has for programs with other rights
+    // (`fs.suid_dumpable`).
     hide()
 }
 
@@ -191,7 +195,8 @@ impl Entered<'_> {
 
     /// A pipe for a copy; from here on this process may do what the job may.
     fn begin_copy(&self) -> Result<(OwnedFd, OwnedFd), EnteredError> {
-        // Half a file is removed when the stream breaks off: that takes a process which is still there.
+        // Half a file is removed when the stream breaks off: that takes a process which
+        // is still there.
         ignore_hang_ups()?;
         self.filter()?;
         pipe()

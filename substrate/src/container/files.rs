@@ -1,15 +1,16 @@
-//! The files that a container sees: image, what can be written, `/proc`, `/sys`, `/dev`, the host's names, the user's volumes
-//! and files. Made in the container's own mount namespace, by its init.
+//! The files that a container sees: image, what can be written, `/proc`, `/sys`, `/dev`, the host's
+//! names, the user's volumes and files. Made in the container's own mount namespace, by its init.
 //!
-//! What comes from the node (volumes, devices) is taken as detached mounts while it can still be seen. Then the root is
-//! changed, and all that follows happens inside it, by paths that are resolved in it: no link of an image leads out of it,
-//! nor through what the init has open.
+//! What comes from the node (volumes, devices) is taken as detached mounts while it can still be
+//! seen. Then the root is changed, and all that follows happens inside it, by paths that are
+//! resolved in it: no link of an image leads out of it, nor through what the init has open.
 //!
 //! ```text
 //! FOLDER     tmpfs of the size that the job may write, its memory: upper, work
 //!   over it  overlay of upper over the image: becomes /
 //! ```
-//! Both are mounted over the run's directory, in this mount namespace only: they need no place of their own on the node.
+//! Both are mounted over the run's directory, in this mount namespace only: they need no place of
+//! their own on the node.
 
 use std::{
     fs::File,
@@ -31,7 +32,8 @@ use super::{
     spec::{Bind, ContainerSpec, DeviceMount, Placed},
 };
 
-/// Directories that only root of the node needs to see. Those that a kernel has not are passed over.
+/// Directories that only root of the node needs to see. Those that a kernel has not
+/// are passed over.
 pub const MASKED_DIRECTORIES: [&str; 5] =
     ["/proc/acpi", "/proc/asound", "/proc/scsi", "/sys/firmware", "/sys/devices/virtual/powercap"];
 
@@ -178,8 +180,8 @@ fn of_node(path: &str, limit: u64) -> Vec<u8> {
     content
 }
 
-/// Mounts the overlay over `directory`. `true` if the names are in it: where the image has an ordinary `/etc`, they are written
-/// beside it, before overlayfs has to look at each.
+/// Mounts the overlay over `directory`. `true` if the names are in it: where the image has an
+/// ordinary `/etc`, they are written beside it, before overlayfs has to look at each.
 fn overlay(
     spec: &ContainerSpec,
     directory: &Path,
@@ -288,8 +290,8 @@ fn home(spec: &ContainerSpec, image: &Root, written: &Root) -> Result<(), LinuxE
     written.make_directory(home, Ownership { uid: spec.uid, gid: spec.gid, mode: 0o700 })
 }
 
-/// `/etc/hostname`, `hosts`, `resolv.conf`, and lines for the user in `passwd` and `group`, which are
-/// those of the `image`. A link that the image has there is replaced, never written through.
+/// `/etc/hostname`, `hosts`, `resolv.conf`, and lines for the user in `passwd` and `group`, which
+/// are those of the `image`. A link that the image has there is replaced, never written through.
 fn names(
     spec: &ContainerSpec,
     image: &Root,

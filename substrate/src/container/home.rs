@@ -1,5 +1,5 @@
-//! Which directory is a user's `HOME`: the image's where they may write there, else one where they may.
-//! Nearly every program keeps something in it, and images are made for users of their own.
+//! Which directory is a user's `HOME`: the image's where they may write there, else one where they
+//! may. Nearly every program keeps something in it, and images are made for users of their own.
 //!
 //! | | taken if |
 //! |---|---|
@@ -9,8 +9,8 @@
 //! | 4 | `/home/NAME`: the user may write there, or it can be made in the run's own layer |
 //! | 5 | `/tmp` |
 //!
-//! It is chosen by the agent when it describes the container, so that the line in `/etc/passwd`, the
-//! program and whoever enters later have the same one.
+//! It is chosen by the agent when it describes the container, so that the line in `/etc/passwd`,
+//! the program and whoever enters later have the same one.
 
 use std::path::{Component, Path};
 
@@ -110,7 +110,8 @@ struct UserView<'a> {
 }
 
 impl UserView<'_> {
-    /// The volume that a path lies in, and the rest of the path. Of several the last that is mounted.
+    /// The volume that a path lies in, and the rest of the path. Of several the last
+    /// that is mounted.
     fn volume_of<'p>(&self, path: &'p Path) -> Option<(&Bind, &'p Path)> {
         let inside = |bind: &'_ Bind| path.strip_prefix(&bind.target).ok();
         self.binds.iter().rev().find_map(|bind| Some((bind, inside(bind)?)))

@@ -1,5 +1,5 @@
-//! `/etc/hosts` of a container (hosts(5)). A job on the node's network has the names of the node; an
-//! isolated one reaches nobody and has its own alone.
+//! `/etc/hosts` of a container (hosts(5)). A job on the node's network has the names of the node;
+//! an isolated one reaches nobody and has its own alone.
 
 /// Longest `/etc/hosts` taken from the node, bytes: names of some 50,000 nodes.
 const MAX_NODE_BYTES: u64 = 4 << 20;
@@ -16,8 +16,8 @@ pub fn limit(upper_bytes: u64) -> u64 {
 }
 
 /// The file for a job of this host name. `of_node` is the node's, empty for an isolated job; what
-/// is beyond `limit` bytes is left out. The node's lines come first, unchanged: who asks for another
-/// node must not reach the job itself.
+/// is beyond `limit` bytes is left out. The node's lines come first, unchanged: who asks for
+/// another node must not reach the job itself.
 #[must_use]
 pub fn hosts(of_node: &[u8], host: &str, limit: u64) -> Vec<u8> {
     let (of_node, is_cut) = whole_lines(of_node, limit);

@@ -1,5 +1,5 @@
-//! Lines of `/etc/passwd` and `/etc/group` for the user of a run, whom the image does not know: many
-//! programs ask who they are. What the image has there stays as it is, byte for byte.
+//! Lines of `/etc/passwd` and `/etc/group` for the user of a run, whom the image does not know:
+//! many programs ask who they are. What the image has there stays as it is, byte for byte.
 
 use std::collections::BTreeSet;
 

@@ -1,7 +1,9 @@
-//! The container init: PID 1 of the container's process namespace. It makes the container's files, starts the payload, takes
-//! its output, ends it when that is due, and writes the end to disk. It outlives spawner and agent.
+//! The container init: PID 1 of the container's process namespace. It makes the container's files,
+//! starts the payload, takes its output, ends it when that is due, and writes the end to disk. It
+//! outlives spawner and agent.
 //!
-//! It goes on in the process that the spawner copied itself into, with one thread, and never returns.
+//! It goes on in the process that the spawner copied itself into, with one thread,
+//! and never returns.
 
 use std::{
     fs::File,
@@ -52,7 +54,8 @@ use crate::{
 /// Longest that the loop sleeps without an event.
 const LONGEST_SLEEP: Duration = Duration::from_secs(3600);
 
-/// How long output is awaited after every process of the payload is gone: somebody else may hold a copy of the pipe.
+/// How long output is awaited after every process of the payload is gone: somebody else may hold a
+/// copy of the pipe.
 const DRAIN: Duration = Duration::from_secs(1);
 
 /// Tries and pause to write the end: a node whose RAM is full may have some again soon.
@@ -62,7 +65,8 @@ const WRITE_PAUSE: Duration = Duration::from_secs(1);
 /// Longest reason read from a payload that could not start, bytes.
 const MAX_REASON_BYTES: u64 = 64 << 10;
 
-/// The signals that the init reads from a descriptor. Blocked before it is made, so that none is lost.
+/// The signals that the init reads from a descriptor. Blocked before it is made, so
+/// that none is lost.
 #[must_use]
 pub fn signals() -> SigSet {
     [Signal::SIGTERM, Signal::SIGINT, Signal::SIGCHLD].into_iter().collect()
@@ -103,7 +107,8 @@ enum StartError {
 }
 
 impl StartError {
-    /// Whether the node may do better at another time. What lies in the image or the order stays as it is.
+    /// Whether the node may do better at another time. What lies in the image or the order
+    /// stays as it is.
     fn is_transient(&self) -> bool {
         let Self::Files(error) = self else { return true };
         let of_the_image = [
@@ -187,7 +192,8 @@ impl Init {
         Ok(Log::cut_at(self.record.log(Limits::NONE)?, limit))
     }
 
-    /// `init.pid`: the number that the node knows this process by, and when it began (`proc_pid_stat(5)`, fields 1 and 22).
+    /// `init.pid`: the number that the node knows this process by, and when it began
+    /// (`proc_pid_stat(5)`, fields 1 and 22).
     fn write_pid(&self) -> Result<(), StartError> {
         let fail = |error| StartError::Record("write init.pid", error);
         let stat = std::fs::read_to_string("/proc/self/stat").map_err(fail)?;
@@ -226,8 +232,8 @@ impl Init {
                     Err(error) => (None, error.into()),
                 };
                 let why = format!("{:#}", anyhow::Error::from(error));
-                // The init is told nothing only if it is gone, and this process with it. Nothing is dropped here: most
-                // descriptors are closed already.
+                // The init is told nothing only if it is gone, and this process with it. Nothing is
+                // dropped here: most descriptors are closed already.
                 let _ = match kept {
                     Some(mut kept) => kept.write_all(why.as_bytes()),
                     None => exec_end.write_all(why.as_bytes()),
@@ -257,7 +263,8 @@ impl Init {
         loop {
             match running.ending.due(monotonic()) {
                 Some(Due::Terminate) => {
-                    // What stands still hears nothing. A group that is gone already is reaped below.
+                    // What stands still hears nothing. A group that is gone already
+                    // is reaped below.
                     set_paused(running, log, false);
                     let _ = killpg(running.pid, Signal::SIGTERM);
                 }
@@ -397,7 +404,8 @@ fn kill_all(running: &Running, log: &mut Log) {
     }
 }
 
-/// Waits for every child that has ended; the status of the payload's first process if it is among them.
+/// Waits for every child that has ended; the status of the payload's first process if
+/// it is among them.
 fn reap(payload: Pid) -> Option<Status> {
     let mut found = None;
     loop {

@@ -1,9 +1,9 @@
-//! The log of a container: what comes through a pipe, head and tail where it is longer than its limit
-//! ([`log_files`]).
+//! The log of a container: what comes through a pipe, head and tail where it is longer than its
+//! limit ([`log_files`]).
 //!
 //! Nobody who writes waits for us as long as the log is in its head. Past it a job that writes
-//! without pause is held to [`TURN_BYTES`] per [`TURN_PAUSE`], so that the copying of what is thrown
-//! away soon takes a part of one processor, and not of every job's share.
+//! without pause is held to [`TURN_BYTES`] per [`TURN_PAUSE`], so that the copying of what is
+//! thrown away soon takes a part of one processor, and not of every job's share.
 //!
 //! How much is kept is less where the logs of the node have little room left together
 //! ([`super::log_room`]): it is asked as the log grows.
@@ -172,8 +172,8 @@ impl Log {
         }
     }
 
-    /// Keeps the last bytes of a log that is not cut. Where the file system is full the tail becomes
-    /// shorter; what cannot be kept even so becomes a part of the gap.
+    /// Keeps the last bytes of a log that is not cut. Where the file system is full the tail
+    /// becomes shorter; what cannot be kept even so becomes a part of the gap.
     fn keep(&mut self, bytes: &[u8]) {
         let begin = self.end - bytes.len() as u64;
         if self.files.end() < begin && self.files.skip_to(begin).is_err() {

@@ -1,12 +1,12 @@
 //! The memory that all logs of a node have together, and what one of them may have of it.
 //!
-//! Logs lie in `/run`, in memory, until the server has them and their runs are forgotten. The kernel
-//! counts them as memory of the group of the container inits, which write them, whether those live or
-//! not. All logs have a budget, a part of what the node keeps from jobs for its system
-//! (`controller/src/capacity.rs`). One that grows may have a quarter of what is left of it *now*: so
-//! switches share the memory of their ports (Choudhury and Hahne, "Dynamic Queue Length Thresholds",
-//! 1998). Nobody is asked for room, which holds while agents are away; all that grow have the same,
-//! whoever began first; and `n` of them leave 4/(n + 4) of the budget to the next.
+//! Logs lie in `/run`, in memory, until the server has them and their runs are forgotten. The
+//! kernel counts them as memory of the group of the container inits, which write them, whether
+//! those live or not. All logs have a budget, a part of what the node keeps from jobs for its
+//! system (`controller/src/capacity.rs`). One that grows may have a quarter of what is left of it
+//! *now*: so switches share the memory of their ports (Choudhury and Hahne, "Dynamic Queue Length
+//! Thresholds", 1998). Nobody is asked for room, which holds while agents are away; all that grow
+//! have the same, whoever began first; and `n` of them leave 4/(n + 4) of the budget to the next.
 
 use std::os::fd::OwnedFd;
 
@@ -23,11 +23,12 @@ const LEAST_BUDGET: u64 = 128 << 20;
 /// The part of what is left that one log may have.
 const LOG_SHARE: u64 = 4;
 
-/// What each may have, whatever is left, bytes: the reason why a job failed stands at the end of its log.
+/// What each may have, whatever is left, bytes: the reason why a job failed stands at the
+/// end of its log.
 const LEAST_SHARE: u64 = 1 << 20;
 
-/// After a node refused jobs, that much of the budget must be free again, as a part of it: not one job,
-/// then none, in turn.
+/// After a node refused jobs, that much of the budget must be free again, as a part of it: not one
+/// job, then none, in turn.
 const FREE_AGAIN: u64 = 8;
 
 /// The room of a node's logs.
@@ -46,8 +47,8 @@ impl LogRoom {
         Self { inits: groups::inits(), _open: None, budget_bytes: budget_bytes(node_bytes()) }
     }
 
-    /// By the open group of the container inits, which a container init still has when it sees none of
-    /// the node's files.
+    /// By the open group of the container inits, which a container init still has when it sees none
+    /// of the node's files.
     #[must_use]
     pub fn of_container(inits: OwnedFd) -> Self {
         let group = groups::opened(&inits);
@@ -67,8 +68,8 @@ impl LogRoom {
         Some((self.budget_bytes.saturating_sub(used) / LOG_SHARE).max(LEAST_SHARE))
     }
 
-    /// Why no job may begin: each would have its least share, and that of jobs that have ended stays
-    /// until the server takes it. `refuses`: none could at the last look.
+    /// Why no job may begin: each would have its least share, and that of jobs that have ended
+    /// stays until the server takes it. `refuses`: none could at the last look.
     #[must_use]
     pub fn shortage(&self, refuses: bool) -> Option<String> {
         let used = memory::in_files(&self.inits)?;

@@ -1,5 +1,5 @@
-//! Datagrams with descriptors between agent, spawner and what it starts: UNIX sockets that keep the borders of messages
-//! (`unix(7)`, `SOCK_SEQPACKET`).
+//! Datagrams with descriptors between agent, spawner and what it starts: UNIX sockets that keep the
+//! borders of messages (`unix(7)`, `SOCK_SEQPACKET`).
 
 use std::{
     io::{self, IoSlice, IoSliceMut},
@@ -62,7 +62,8 @@ fn send_with(
     Ok(())
 }
 
-/// Receives a message, through a `buffer` of at least [`MAX_MESSAGE_BYTES`]; `None` if the other side is gone.
+/// Receives a message, through a `buffer` of at least [`MAX_MESSAGE_BYTES`]; `None` if the
+/// other side is gone.
 ///
 /// # Errors
 /// `EAGAIN` of a socket that does not block and has none; `InvalidData` for one that was too long.

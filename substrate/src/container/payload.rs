@@ -65,11 +65,13 @@ pub enum PayloadError {
     ZeroByte,
 }
 
-/// Becomes the user's program, in this process, which is a copy of the container init and has no descriptors of it any more
-/// but the program's standard streams: `/proc/self/fd` leads past every root to what a process has open.
+/// Becomes the user's program, in this process, which is a copy of the container init and has no
+/// descriptors of it any more but the program's standard streams: `/proc/self/fd` leads past every
+/// root to what a process has open.
 ///
 /// # Errors
-/// Returns only if it cannot be started; this process has given up its rights by then, or part of them.
+/// Returns only if it cannot be started; this process has given up its rights by then,
+/// or part of them.
 pub fn become_program(
     spec: &ContainerSpec,
     system_calls: &seccomp::Filter,
@@ -93,8 +95,8 @@ fn words_of(command: &[String], program_words: &[String], env: &[String]) -> Vec
     program_words.iter().chain(command.iter().skip(1)).cloned().collect()
 }
 
-/// Gives up what a process of the job may not have: limits, identity, and the way out of its root. The seccomp filter
-/// comes last, with the program.
+/// Gives up what a process of the job may not have: limits, identity, and the way out of its root.
+/// The seccomp filter comes last, with the program.
 ///
 /// # Errors
 /// A step that failed; what was given up before stays so.
@@ -107,7 +109,8 @@ pub(super) fn drop_to_job_context(spec: &ContainerSpec) -> Result<(), LinuxError
     let groups = spec.groups.clone();
     become_user(spec, &Identity { uid: spec.uid, gid: spec.gid, groups })?;
     rustix::process::umask(rustix::fs::Mode::from_raw_mode(0o022));
-    // As the user: a directory that they may not enter must not be theirs. And within the root: see CVE-2024-21626.
+    // As the user: a directory that they may not enter must not be theirs. And within the root: see
+    // CVE-2024-21626.
     enter(spec)
 }
 
@@ -203,7 +206,8 @@ fn value_of<'a>(env: &'a [String], key: &str) -> Option<&'a str> {
     env.iter().rev().find_map(|pair| pair.strip_prefix(key)?.strip_prefix('='))
 }
 
-/// The program as a shell would find it: a name with `/` is a path, else the directories of `PATH` are searched.
+/// The program as a shell would find it: a name with `/` is a path, else the directories of
+/// `PATH` are searched.
 fn find(name: &str, env: &[String]) -> Result<PathBuf, PayloadError> {
     if name.contains('/') {
         let path = PathBuf::from(name);

@@ -1,5 +1,6 @@
-//! `substrate spawn-containers`: a small process with one thread beside the agent. It copies itself into the container init of
-//! each job: no program is executed but the job's own, and what all containers share is prepared once.
+//! `substrate spawn-containers`: a small process with one thread beside the agent. It copies itself
+//! into the container init of each job: no program is executed but the job's own, and what all
+//! containers share is prepared once.
 //!
 //! The agent sends it datagrams, an order each, with one descriptor:
 //!
@@ -7,8 +8,9 @@
 //! s · path of the run's directory      start its container; the run's lock
 //! e · JSON of EnterRequest                 enter its container (`enter.rs`); a socket for answers
 //! ```
-//! A start has no answer: what becomes of the run is in its directory; the lock is free when neither spawner nor init hold it any
-//! more. A spawner ends when the agent has closed its end; the container inits live on.
+//! A start has no answer: what becomes of the run is in its directory; the lock is free when
+//! neither spawner nor init hold it any more. A spawner ends when the agent has closed its end; the
+//! container inits live on.
 
 use std::{
     io,
@@ -79,7 +81,8 @@ impl Spawner {
         Ok(Self { socket: ours, process })
     }
 
-    /// Lets it start the container of the run in `directory`, and does not wait. `lock` is held by what it starts.
+    /// Lets it start the container of the run in `directory`, and does not wait. `lock` is held by
+    /// what it starts.
     ///
     /// # Errors
     /// `EPIPE` if it is gone: nothing was started then.
@@ -88,7 +91,8 @@ impl Spawner {
         passing::send(&self.socket, &order, &[lock])
     }
 
-    /// Lets it enter a container, and does not wait. `answers` is the other end of where the agent hears how that goes.
+    /// Lets it enter a container, and does not wait. `answers` is the other end of where the agent
+    /// hears how that goes.
     ///
     /// # Errors
     /// As [`Self::spawn`].
@@ -123,8 +127,8 @@ struct SpawnerProcess {
     buffer: Vec<u8>,
 }
 
-/// Serves the agent at standard input until it closes its end. The copies that become container inits or enter a container
-/// leave this function by ending their process.
+/// Serves the agent at standard input until it closes its end. The copies that become container
+/// inits or enter a container leave this function by ending their process.
 ///
 /// # Errors
 /// There is no unit for jobs, or standard input is no socket of the agent.
@@ -136,8 +140,8 @@ pub fn serve() -> Result<(), LinuxError> {
     rustix::stdio::dup2_stdin(null)
         .map_err(|errno| LinuxError::new("close", "standard input", errno))?;
     process::ignore_child_exits()?;
-    // A site may have protected the agent. A job that cannot be killed would hang at its limit of memory instead; what is
-    // made of this process has its score.
+    // A site may have protected the agent. A job that cannot be killed would hang at its limit of
+    // memory instead; what is made of this process has its score.
     process::be_killed_as_others()?;
     let unit = Path::new(groups::ROOT).join(groups::UNIT);
     let (groups, system_calls) = (Groups::open(&unit)?, system_calls::filter());

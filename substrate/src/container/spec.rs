@@ -1,4 +1,5 @@
-//! `container.json`: all that the start of a container needs to know. Written by the agent (`agent/runs/node_containers.rs`).
+//! `container.json`: all that the start of a container needs to know. Written by the agent
+//! (`agent/runs/node_containers.rs`).
 
 use std::{net::SocketAddr, path::PathBuf};
 
@@ -30,8 +31,8 @@ pub struct ContainerSpec {
     /// It is made, in the run's own layer, where no layer has it.
     #[serde(default, skip_serializing_if = "is_false")]
     pub makes_cwd: bool,
-    /// Home directory of the user's line in `/etc/passwd`, as `HOME` in `env`. The working directory in
-    /// a description that an agent of before wrote.
+    /// Home directory of the user's line in `/etc/passwd`, as `HOME` in `env`. The working
+    /// directory in a description that an agent of before wrote.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub home: Option<String>,
     /// It is made, in the run's own layer, for the user alone.

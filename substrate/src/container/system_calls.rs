@@ -1,4 +1,5 @@
-//! Which system calls a job may make, and why: an allow list. `docs/reference/system-calls.md` is made of it by a test.
+//! Which system calls a job may make, and why: an allow list. `docs/reference/system-calls.md` is
+//! made of it by a test.
 
 use std::fmt::Write as _;
 
@@ -249,7 +250,8 @@ const MISSING: &[Group] = &[
 /// `io_pgetevents` of `asm/unistd_64.h`, which the libc crate has not.
 const IO_PGETEVENTS: i64 = 333;
 
-/// Numbers given since this list was made, up to where those of the x32 ABI begin: unknown calls are missing calls.
+/// Numbers given since this list was made, up to where those of the x32 ABI begin: unknown calls
+/// are missing calls.
 const NEWER: std::ops::Range<i64> = 451..512;
 
 /// The filter of every job.
@@ -273,7 +275,8 @@ pub fn filter() -> Filter {
     Filter::compile(&allowed, &missing)
 }
 
-/// Names of the calls that are allowed whatever their arguments, for benchmarks that give other runtimes the same list.
+/// Names of the calls that are allowed whatever their arguments, for benchmarks that give other
+/// runtimes the same list.
 pub fn allowed_names() -> impl Iterator<Item = &'static str> {
     ALLOWED.iter().flat_map(|group| group.calls).map(|(name, _)| name.trim_start_matches("SYS_"))
 }
@@ -344,7 +347,8 @@ mod tests {
         }
         let twice: Vec<_> = places.values().filter(|names| names.len() > 1).collect();
         assert!(twice.is_empty(), "{twice:?}");
-        // 174, 177 and 178 are of Linux 2.4; from 335 on numbers are shared with other architectures, which begin at 424.
+        // 174, 177 and 178 are of Linux 2.4; from 335 on numbers are shared with other
+        // architectures, which begin at 424.
         let without: Vec<i64> =
             (0..335).chain(424..451).filter(|call| !places.contains_key(call)).collect();
         assert_eq!(without, [174, 177, 178]);

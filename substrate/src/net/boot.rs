@@ -1,4 +1,5 @@
-//! The way to the servers: from the card that booted to an address on the topmost link, and back to nothing.
+//! The way to the servers: from the card that booted to an address on the topmost link, and
+//! back to nothing.
 
 use std::{
     net::{IpAddr, Ipv4Addr},
@@ -80,8 +81,8 @@ pub struct Network {
     pub address: IpNet,
 }
 
-/// Brings the network up. `progress` gets lines for people; `coldplug` is called while the card has not appeared, to
-/// load drivers of devices that came since.
+/// Brings the network up. `progress` gets lines for people; `coldplug` is called while the card has
+/// not appeared, to load drivers of devices that came since.
 ///
 /// # Errors
 /// [`NetworkError`].
@@ -130,7 +131,8 @@ async fn wait_for_card(
     Err(NetworkError::NoCard { mac, present })
 }
 
-/// All interfaces but the loopback, each with its address and whether it has a carrier: `eth0 52:54:… no carrier`.
+/// All interfaces but the loopback, each with its address and whether it has a carrier:
+/// `eth0 52:54:… no carrier`.
 fn in_words(links: &[Link]) -> String {
     let words: Vec<String> = links
         .iter()
@@ -250,8 +252,8 @@ impl Network {
         }
     }
 
-    /// Routes everything else through `gateway`. The servers are most often on the link itself, so a gateway that cannot
-    /// be used is no reason to stop.
+    /// Routes everything else through `gateway`. The servers are most often on the link itself, so
+    /// a gateway that cannot be used is no reason to stop.
     async fn route(&self, top: &Link, gateway: IpAddr, progress: &mut dyn FnMut(&str)) {
         if let Err(error) = self.links.add_default_route(top, gateway).await {
             progress(&format!("{}; going on without a gateway", crate::console::chain(&error)));
@@ -264,8 +266,8 @@ impl Network {
         self.cards.iter().chain(&self.made).map(|link| TakenLink::find(&link.name)).collect()
     }
 
-    /// Leaves the network as it was found: no addresses, no links that were made, cards off, so that the image's udev
-    /// can rename them. Goes on after an error and gives the first.
+    /// Leaves the network as it was found: no addresses, no links that were made, cards off, so
+    /// that the image's udev can rename them. Goes on after an error and gives the first.
     ///
     /// # Errors
     /// [`NetworkError::Link`].

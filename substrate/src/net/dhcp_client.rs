@@ -1,4 +1,5 @@
-//! A DHCPv4 client (RFC 2131) as a pure state machine: packets and time in, packets and a lease out.
+//! A DHCPv4 client (RFC 2131) as a pure state machine: packets and time in, packets
+//! and a lease out.
 //!
 //! States and the events that are legal in them:
 //!
@@ -11,10 +12,11 @@
 //! | `Requesting` | `Timer` | `Requesting`, REQUEST sent again, or `Selecting` after the last |
 //! | `Bound`, `GaveUp` | any | unchanged |
 //!
-//! Everything else that is received is dropped. The client names itself by its MAC address, in the client identifier
-//! too (type 1 and the address, RFC 2132 section 9.14): iPXE asked so before it and the node's own network asks so after
-//! it, so that a site's server finds the same lease for all three. It asks for broadcast replies, because the interface
-//! has no address yet. The lease is not renewed: stage 1 gives the address up again.
+//! Everything else that is received is dropped. The client names itself by its MAC address, in the
+//! client identifier too (type 1 and the address, RFC 2132 section 9.14): iPXE asked so before it
+//! and the node's own network asks so after it, so that a site's server finds the same lease for
+//! all three. It asks for broadcast replies, because the interface has no address yet. The lease is
+//! not renewed: stage 1 gives the address up again.
 
 use std::{net::Ipv4Addr, time::Duration};
 
@@ -25,15 +27,16 @@ use dhcproto::{
 };
 use ipnet::Ipv4Net;
 
-/// Waits after each DISCOVER of a round, milliseconds. Shorter than RFC 2131's 4 s to begin with, since the server
-/// has just talked to this machine's firmware; the last ones leave time for a spanning tree.
+/// Waits after each DISCOVER of a round, milliseconds. Shorter than RFC 2131's 4 s to begin
+/// with, since the server has just talked to this machine's firmware; the last ones leave time
+/// for a spanning tree.
 const DISCOVER_WAITS_MS: [u32; 7] = [500, 1_000, 2_000, 4_000, 8_000, 8_000, 8_000];
 
 /// Waits after each REQUEST before the offer is given up, milliseconds.
 const REQUEST_WAITS_MS: [u32; 3] = [1_000, 2_000, 4_000];
 
-/// REQUESTs that may be refused or stay unanswered before the round is over: a server that offers and then refuses
-/// would be asked for ever.
+/// REQUESTs that may be refused or stay unanswered before the round is over: a server that offers
+/// and then refuses would be asked for ever.
 const MAX_OFFERS: u8 = 8;
 
 /// Smallest message, bytes: BOOTP relays drop shorter ones (RFC 1542, section 2.1).
@@ -67,7 +70,8 @@ pub enum Event<'a> {
 pub enum Effect {
     /// Broadcast this datagram to port 67.
     Send(Vec<u8>),
-    /// Give [`Event::Timer`] when this much time has passed, unless another wait is asked for before.
+    /// Give [`Event::Timer`] when this much time has passed, unless another wait is
+    /// asked for before.
     Wait(Duration),
     /// Done: use this.
     Bound(Lease),
@@ -224,7 +228,8 @@ impl DhcpClient {
         // A message of ours is far below every limit of the codec.
         let mut packet = message.to_vec().unwrap_or_default();
         packet.resize(packet.len().max(MIN_MESSAGE_BYTES), 0);
-        // Up to half a second that differs by machine, so that a room of machines does not ask in step.
+        // Up to half a second that differs by machine, so that a room of machines does
+        // not ask in step.
         let jitter = self.transaction.rotate_right(u32::try_from(sent).unwrap_or(0) * 5) & 0x1ff;
         vec![Effect::Send(packet), Effect::Wait(Duration::from_millis((wait_ms + jitter).into()))]
     }

@@ -10,7 +10,8 @@ use rtnetlink::{
     packet_route::link::{BondMode, InfoKind, LinkAttribute, LinkFlags, LinkInfo, LinkMessage},
 };
 
-/// How often the members of a bond are looked at, milliseconds: the usual value of the kernel's documentation.
+/// How often the members of a bond are looked at, milliseconds: the usual value of the
+/// kernel's documentation.
 const BOND_MONITOR_MS: u32 = 100;
 
 /// A request that the kernel refused.

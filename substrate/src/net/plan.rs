@@ -1,8 +1,9 @@
 //! Which links stage 1 makes on top of the card that booted: pure.
 //!
-//! The card is known by its MAC address. If a declared bond lists it as a member, the bond is made over all
-//! members that have a MAC address. A VLAN is made if the card's own record has one, or if the address that the
-//! server gives this node for booting is declared on a VLAN of the card or its bond.
+//! The card is known by its MAC address. If a declared bond lists it as a member, the bond is
+//! made over all members that have a MAC address. A VLAN is made if the card's own record has
+//! one, or if the address that the server gives this node for booting is declared on a VLAN of
+//! the card or its bond.
 
 use std::collections::BTreeMap;
 
@@ -43,8 +44,8 @@ pub struct Vlan {
     pub id: u16,
 }
 
-/// What to make for the card with address `card`, of the node's `interfaces`. `boot_address` is the address that the
-/// server gives the node for booting, if it has a fixed one.
+/// What to make for the card with address `card`, of the node's `interfaces`. `boot_address` is the
+/// address that the server gives the node for booting, if it has a fixed one.
 #[must_use]
 pub fn plan(
     card: MacAddr,
@@ -98,7 +99,8 @@ fn vlan_with<'a>(
         .and_then(|(name, spec)| Some((name, spec, spec.vlan?)))
 }
 
-/// The declared name where the kernel takes it, else one of our own: stage 1's links do not outlive it.
+/// The declared name where the kernel takes it, else one of our own: stage 1's links do
+/// not outlive it.
 fn link_name(declared: &str, kind: &str, number: u16) -> String {
     if declared.len() <= MAX_INTERFACE_NAME && !declared.contains('/') {
         declared.to_owned()

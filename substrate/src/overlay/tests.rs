@@ -1,4 +1,5 @@
-//! Archives in, trees out, in temporary directories. They run as any user: owners are those of the test.
+//! Archives in, trees out, in temporary directories. They run as any user: owners are
+//! those of the test.
 
 use std::{
     fs,
@@ -8,7 +9,8 @@ use std::{
 
 use super::*;
 
-/// An archive of (path, content); a path that ends in `/` is a directory, a content `-> X` a link to X.
+/// An archive of (path, content); a path that ends in `/` is a directory, a content
+/// `-> X` a link to X.
 fn archive(entries: &[(&str, &str)]) -> Vec<u8> {
     let (uid, gid) = linux::root::own_ids();
     let mut tar = tar::Builder::new(Vec::new());
@@ -113,7 +115,8 @@ fn an_archive_comes_changes_and_goes() {
     assert_eq!(summary, Summary { written: 1, removed: 0 });
     assert_eq!((stamp("etc/hosts"), stamp("etc/link")), (before.0, before.1));
 
-    // All leave: the image's own come back, made directories go. It is given as JSON, as a caller keeps it.
+    // All leave: the image's own come back, made directories go. It is given as JSON, as a
+    // caller keeps it.
     let manifest: Manifest =
         serde_json::from_slice(&serde_json::to_vec(&manifest).unwrap()).unwrap();
     let (manifest, summary) =

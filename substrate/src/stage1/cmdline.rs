@@ -25,7 +25,8 @@ pub struct CommandLine {
 }
 
 impl CommandLine {
-    /// Reads `/proc/cmdline`. What cannot be read is as if it was not there; of two the last counts.
+    /// Reads `/proc/cmdline`. What cannot be read is as if it was not there; of two
+    /// the last counts.
     #[must_use]
     pub fn parse(text: &str) -> Self {
         let mut line = Self::default();
@@ -70,7 +71,8 @@ impl CommandLine {
     }
 }
 
-/// Splits at spaces outside of double quotes, which are taken away, as the kernel's `next_arg()` does.
+/// Splits at spaces outside of double quotes, which are taken away, as the kernel's
+/// `next_arg()` does.
 fn arguments(text: &str) -> Vec<String> {
     let mut arguments = vec![String::new()];
     let mut quoted = false;

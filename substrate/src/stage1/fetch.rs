@@ -1,9 +1,9 @@
 //! Fetching the root image: by digest, over plain HTTP, from whichever boot server answers.
 //!
-//! A fetch that breaks off is resumed where it stopped (`Range`, RFC 9110 section 14). The digest is taken while the
-//! bytes go to the file, in a thread of its own ([`writer`]). A digest that does not match means that somebody sent
-//! wrong bytes: all is thrown away and fetched once more, beginning with another server, and then it is an error that
-//! names both digests.
+//! A fetch that breaks off is resumed where it stopped (`Range`, RFC 9110 section 14). The digest
+//! is taken while the bytes go to the file, in a thread of its own ([`writer`]). A digest that does
+//! not match means that somebody sent wrong bytes: all is thrown away and fetched once more,
+//! beginning with another server, and then it is an error that names both digests.
 
 mod writer;
 
@@ -127,7 +127,8 @@ pub enum AttemptError {
     File,
 }
 
-/// Fetches `image` to the file `path`. `progress` gets the bytes received so far; `tell` gets lines for people.
+/// Fetches `image` to the file `path`. `progress` gets the bytes received so far; `tell` gets
+/// lines for people.
 ///
 /// # Errors
 /// [`FetchError`].

@@ -1,4 +1,5 @@
-//! The last steps: stage 1 leaves itself as the agent, gives the mounts to the new root and becomes its init.
+//! The last steps: stage 1 leaves itself as the agent, gives the mounts to the new root and
+//! becomes its init.
 
 use std::{convert::Infallible, ffi::CString, fs, os::unix::ffi::OsStringExt, path::Path};
 

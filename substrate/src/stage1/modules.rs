@@ -1,7 +1,8 @@
 //! Loading the drivers of the hardware that is there, and what stage 1 itself needs.
 //!
-//! The kernel lists what a device is in `modalias` files below `/sys/devices`; depmod's [`index`] says which module
-//! serves it. A driver may bring new devices (a virtio bus, a USB hub), so it is repeated until nothing is new.
+//! The kernel lists what a device is in `modalias` files below `/sys/devices`; depmod's [`index`]
+//! says which module serves it. A driver may bring new devices (a virtio bus, a USB hub), so it is
+//! repeated until nothing is new.
 
 mod glob;
 pub mod index;
@@ -43,8 +44,8 @@ impl Modules {
     /// Reads the files of the running kernel.
     ///
     /// # Errors
-    /// None of the directories has modules for this kernel: the text names them. A kernel that has everything built in
-    /// needs none, so this is for the console, no reason to stop.
+    /// None of the directories has modules for this kernel: the text names them. A kernel that has
+    /// everything built in needs none, so this is for the console, no reason to stop.
     pub fn open(command_line: &CommandLine) -> anyhow::Result<Self> {
         let release = linux::module::kernel_release()?;
         let directory = MODULE_DIRECTORIES
@@ -82,8 +83,9 @@ impl Modules {
         }
     }
 
-    /// Loads one module and what it depends on. A file that is not in the initramfs is worth a complaint only if the
-    /// module is `needed`: the image's drivers for graphics and sound are left out on purpose.
+    /// Loads one module and what it depends on. A file that is not in the initramfs is worth a
+    /// complaint only if the module is `needed`: the image's drivers for graphics and sound are
+    /// left out on purpose.
     pub fn load(&mut self, name: &str, needed: bool) {
         for name in self.index.load_order(name) {
             if self.loaded.contains(&name) || self.failed.contains(&name) {
@@ -107,7 +109,8 @@ impl Modules {
         }
     }
 
-    /// Loads the drivers of all devices that are there and were not before. Answers how many modules are new.
+    /// Loads the drivers of all devices that are there and were not before. Answers how many
+    /// modules are new.
     pub fn coldplug(&mut self) -> usize {
         let before = self.loaded.len();
         for _ in 0..MAX_ROUNDS {
@@ -140,7 +143,8 @@ impl Modules {
 /// `ENODEV` (`asm-generic/errno-base.h`).
 const NO_DEVICE: i32 = 19;
 
-/// Reads every `modalias` below `directory`; links are not followed. What vanishes meanwhile is passed over.
+/// Reads every `modalias` below `directory`; links are not followed. What vanishes meanwhile
+/// is passed over.
 fn collect_aliases(directory: &Path, depth: u32, found: &mut BTreeSet<String>) {
     let Ok(entries) = fs::read_dir(directory) else { return };
     for entry in entries.filter_map(Result::ok) {

@@ -30,7 +30,8 @@ pub const ROOT: &str = "/sysroot";
 /// Size of the writable layer where nothing is declared.
 const DEFAULT_WRITABLE_SIZE: &str = "50%";
 
-/// Memory that must remain beside the image, bytes: with less, the image's own init would not start.
+/// Memory that must remain beside the image, bytes: with less, the image's own init
+/// would not start.
 const RESERVE_BYTES: u64 = 64 << 20;
 
 /// Makes room in `/run` for the image.

@@ -1,5 +1,5 @@
-//! The real agent with many jobs: it dials a server that is played here, is told to start them, and its memory is read while
-//! they run.
+//! The real agent with many jobs: it dials a server that is played here, is told to start them, and
+//! its memory is read while they run.
 
 use std::{fs, net::SocketAddr, path::Path, sync::Arc, time::Duration};
 

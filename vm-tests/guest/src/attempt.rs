@@ -1,4 +1,5 @@
-//! What an attempt to break out does inside its container: `attempt NAME [ARGUMENT]`, exit status 0 if it got through.
+//! What an attempt to break out does inside its container: `attempt NAME [ARGUMENT]`, exit status 0
+//! if it got through.
 
 use std::{
     fs::{self, OpenOptions},

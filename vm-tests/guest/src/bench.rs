@@ -1,5 +1,5 @@
-//! `container`: from the request to the end of `/bin/true` in a container, by the substrate, by crun and by runc, in turn; and
-//! what the kernel alone takes for the steps that cannot be spared.
+//! `container`: from the request to the end of `/bin/true` in a container, by the substrate, by
+//! crun and by runc, in turn; and what the kernel alone takes for the steps that cannot be spared.
 
 use std::{
     collections::BTreeMap,

@@ -1,9 +1,9 @@
-//! What the public suites for OCI runtimes ask of a container, as far as it means something for a job: checks of our own, run
-//! with the very substrate of the nodes. Which case of which suite each one stands for is in `cases`, of which `page` makes
-//! `docs/reference/oci-cases.md`.
+//! What the public suites for OCI runtimes ask of a container, as far as it means something for a
+//! job: checks of our own, run with the very substrate of the nodes. Which case of which suite each
+//! one stands for is in `cases`, of which `page` makes `docs/reference/oci-cases.md`.
 //!
-//! A check passes once, and then it must fail wherever something is otherwise than it should be ([`Otherwise`]): so it looks at
-//! what it says that it looks at.
+//! A check passes once, and then it must fail wherever something is otherwise than it should be
+//! ([`Otherwise`]): so it looks at what it says that it looks at.
 
 #[cfg(test)]
 mod cases;

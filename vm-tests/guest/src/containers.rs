@@ -1,4 +1,5 @@
-//! Containers as the agent has them: asked of the spawner, their ends awaited in the directories of their runs.
+//! Containers as the agent has them: asked of the spawner, their ends awaited in the
+//! directories of their runs.
 
 use std::{
     fs::{self, File},

@@ -1,5 +1,6 @@
-//! Attempts to break out of a container, each with the smallest set of defences that stops it: without all of the set it gets
-//! through, with any one of them it does not. `docs/reference/escapes.md` has the same table.
+//! Attempts to break out of a container, each with the smallest set of defences that stops it:
+//! without all of the set it gets through, with any one of them it does not.
+//! `docs/reference/escapes.md` has the same table.
 
 use std::{
     collections::BTreeSet,
@@ -67,7 +68,8 @@ enum What {
     Call(&'static [&'static str]),
     /// A script inside: its exit status tells.
     Script(&'static str),
-    /// Another description of the container; the machine looks for the effect, the run's directory in hand.
+    /// Another description of the container; the machine looks for the effect, the run's
+    /// directory in hand.
     Special(fn(&mut ContainerSpec, u32), fn(&Path) -> bool),
 }
 

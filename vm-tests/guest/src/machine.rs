@@ -1,4 +1,5 @@
-//! A machine that has nothing but this program, the substrate and two container runtimes: its `/init`.
+//! A machine that has nothing but this program, the substrate and two container
+//! runtimes: its `/init`.
 
 use std::{fs, os::unix::process::CommandExt as _, path::Path, process::Child};
 
@@ -19,7 +20,8 @@ const GOOD: &str = "guest: done";
 /// What the initramfs holds beside this program.
 const DIRECTORIES: [&str; 6] = ["bin", "lib", "lib64", "usr", "modules", "rootfs"];
 
-/// Moves to a root that can be changed (that of an initramfs cannot), sets the machine up, runs the benchmark and switches off.
+/// Moves to a root that can be changed (that of an initramfs cannot), sets the machine up, runs the
+/// benchmark and switches off.
 pub(crate) fn live() -> ! {
     let done = leave_initramfs().and_then(|()| set_up()).and_then(|holder| {
         task()?;
@@ -36,7 +38,8 @@ pub(crate) fn live() -> ! {
     }
 }
 
-/// What the kernel's command line asks for: `guest.bench=ROUNDS`, `guest.conformance` or `guest.escapes`.
+/// What the kernel's command line asks for: `guest.bench=ROUNDS`, `guest.conformance` or
+/// `guest.escapes`.
 fn task() -> anyhow::Result<()> {
     let line = fs::read_to_string("/proc/cmdline")?;
     for word in line.split_whitespace() {

@@ -1,5 +1,5 @@
-//! What the harness runs inside its machines, one static program: `/init` of a machine that is only for benchmarks of
-//! containers, and a tool with commands on a node.
+//! What the harness runs inside its machines, one static program: `/init` of a machine that is only
+//! for benchmarks of containers, and a tool with commands on a node.
 
 mod agent;
 #[cfg(feature = "switches")]

@@ -1,8 +1,9 @@
-//! `vm-tests bench boot`: from power-on to a node at work, and the memory that its OS takes; beside the same tree as one
-//! initramfs, served by dnsmasq and nginx.
+//! `vm-tests bench boot`: from power-on to a node at work, and the memory that its OS takes; beside
+//! the same tree as one initramfs, served by dnsmasq and nginx.
 //!
-//! One machine in one network boots again and again: from our server, then from the peer's, with the same command line of
-//! QEMU. The same unit in both trees tells when `multi-user.target` is reached, and reads the memory some seconds later.
+//! One machine in one network boots again and again: from our server, then from the peer's, with
+//! the same command line of QEMU. The same unit in both trees tells when `multi-user.target` is
+//! reached, and reads the memory some seconds later.
 
 mod in_memory;
 mod marks;

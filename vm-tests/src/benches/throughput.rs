@@ -1,5 +1,5 @@
-//! `vm-tests bench throughput`: jobs of `/bin/true` through Bedplate and through batch systems, all in one machine, one system
-//! at a time.
+//! `vm-tests bench throughput`: jobs of `/bin/true` through Bedplate and through batch systems, all
+//! in one machine, one system at a time.
 //!
 //! ```text
 //!   host: this file           machine (images/job-machine): two processors, control groups v2
@@ -55,7 +55,8 @@ const HYPER_QUEUE: &str = "target/peers/hq/bin/hq";
 /// Runs the machine to its end; what it found.
 ///
 /// # Errors
-/// If another run is under way, the machine cannot be made, or something fails inside it; its last lines are in the message.
+/// If another run is under way, the machine cannot be made, or something fails inside it; its last
+/// lines are in the message.
 pub(super) fn measure(extent: Extent) -> anyhow::Result<Outcome> {
     let (results, accelerator) = run_machine(match extent {
         Extent::Full => "",
@@ -212,7 +213,8 @@ fn arguments(
     // Writes wait in the host's memory, a flush of the machine in the host's for its disk.
     add(&["-drive", &format!("file={},format=raw,if=virtio,cache=writeback", state.display())]);
     add(&["-kernel", &file("vmlinuz"), "-initrd", &file("initrd.img")]);
-    // Emulated, the counter of cycles is not trusted, and each look at the clock would be a system call to a slow device.
+    // Emulated, the counter of cycles is not trusted, and each look at the clock would be a system
+    // call to a slow device.
     add(&["-append", "root=/dev/vda rw console=ttyS0 quiet panic=-1 tsc=reliable"]);
     arguments
 }

@@ -27,7 +27,8 @@ const STALL: &str = "[   32.113264] rcu: INFO: rcu_preempt detected stalls on CP
 [   32.117363] rcu: rcu_preempt kthread starved for 5252 jiffies! g-851 f0x2 RCU_GP_WAIT_FQS(5) ->state=0x200 ->cpu=4
 ";
 
-/// As it stood on the console of a machine, the thread of whose fifth processor was held for a minute.
+/// As it stood on the console of a machine, the thread of whose fifth processor was
+/// held for a minute.
 const HELD: &str = "[   29.758970] Trying to unpack rootfs image as initramfs...
 [   50.140504] rcu: INFO: rcu_preempt detected stalls on CPUs/tasks:
 [   50.140504] rcu: \t1-...!: (0 ticks this GP) idle=b000/0/0x0 softirq=33/33 fqs=0 (false positive?)

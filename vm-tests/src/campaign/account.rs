@@ -18,7 +18,8 @@ use crate::{
 /// Lines that each job writes.
 const LINES: u32 = 300;
 
-/// What a node holds of jobs, one line each: runs, groups, processes, mounts of containers and volumes.
+/// What a node holds of jobs, one line each: runs, groups, processes, mounts of
+/// containers and volumes.
 const REMAINS: &str = r"
 ls /run/bedplate/runs | wc -l
 find /sys/fs/cgroup/system.slice/bedplate-jobs.service/runs -mindepth 1 -type d | wc -l
@@ -143,8 +144,8 @@ impl Account {
     }
 }
 
-/// The log of an attempt that ended by itself is whole; of another it is a beginning, and of a lost one
-/// the command line says that it is not whole.
+/// The log of an attempt that ended by itself is whole; of another it is a beginning, and of a lost
+/// one the command line says that it is not whole.
 fn check_log(
     cluster: &Cluster,
     id: &str,

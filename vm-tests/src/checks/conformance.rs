@@ -1,4 +1,5 @@
-//! What the public suites for OCI runtimes ask for, in a machine of its own with the substrate of the nodes (`vm-tests/guest`).
+//! What the public suites for OCI runtimes ask for, in a machine of its own with the substrate of
+//! the nodes (`vm-tests/guest`).
 
 use std::{fs, time::Duration};
 
@@ -17,7 +18,8 @@ const LIMIT: Duration = Duration::from_secs(60);
 
 const TASK: &str = "guest.conformance";
 
-/// Where people read of them. Its table of checks begins with this line, which the test of the page writes.
+/// Where people read of them. Its table of checks begins with this line, which the test of
+/// the page writes.
 const PAGE: &str = "docs/reference/oci-cases.md";
 const CHECKS: &str = "| check | result |";
 

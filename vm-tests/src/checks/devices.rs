@@ -1,5 +1,5 @@
-//! Devices of a made-up vendor, told by a CDI spec, and adapters of soft RoCE: in the inventory, counted, granted, made, and
-//! nothing more (`vm-tests/documents/devices.yaml`).
+//! Devices of a made-up vendor, told by a CDI spec, and adapters of soft RoCE: in the inventory,
+//! counted, granted, made, and nothing more (`vm-tests/documents/devices.yaml`).
 
 use std::{collections::BTreeMap, time::Duration};
 
@@ -16,8 +16,8 @@ use crate::{
 /// How long the agent may take to see what changed: it waits ten seconds between two looks.
 const NOTICE_LIMIT: Duration = Duration::from_secs(30);
 
-/// Two boards and their control node are devices that the kernel has anyway, under other names; the adapters are two ends of
-/// soft RoCE on the network cards.
+/// Two boards and their control node are devices that the kernel has anyway, under other names; the
+/// adapters are two ends of soft RoCE on the network cards.
 const BUILD: &str = r#"
 modprobe -a rdma_rxe ib_uverbs rdma_ucm fuse
 rdma link add rxe0 type rxe netdev lan0
@@ -53,7 +53,8 @@ cat > /etc/cdi/example.json <<'END'
 END
 "#;
 
-/// The adapters stay until the node boots again: Debian's kernel 6.1 falls over `rdma link delete` of one that was used.
+/// The adapters stay until the node boots again: Debian's kernel 6.1 falls over `rdma link delete`
+/// of one that was used.
 const CLEAR: &str = "rm -r /etc/cdi";
 
 /// What the job with one board and one adapter finds.

@@ -1,4 +1,5 @@
-//! Attempts to break out of containers, in a machine of their own with the test build of the substrate (`vm-tests/guest`).
+//! Attempts to break out of containers, in a machine of their own with the test build of the
+//! substrate (`vm-tests/guest`).
 
 use std::{fs, time::Duration};
 

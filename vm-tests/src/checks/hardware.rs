@@ -1,5 +1,6 @@
-//! A node with everything that an inventory tells of (`machine/rich.rs`): what the server knows of it is what the node's own
-//! tools say; what is plugged in and out is known at once; and knowing costs little.
+//! A node with everything that an inventory tells of (`machine/rich.rs`): what the server knows
+//! of it is what the node's own tools say; what is plugged in and out is known at once; and
+//! knowing costs little.
 
 mod compare;
 mod cost;
@@ -41,11 +42,12 @@ const GAPS: [&str; 1] = ["BMC: address of its LAN"];
 /// Fewer compared fields mean that a tool said nothing.
 const LEAST_COMPARED: usize = 400;
 
-/// How long the server may take to know what was made on the node: of huge pages no event tells, so the agent looks once a
-/// minute.
+/// How long the server may take to know what was made on the node: of huge pages no event tells, so
+/// the agent looks once a minute.
 const NOTICE_LIMIT: Duration = Duration::from_secs(90);
 
-/// An adapter of soft RoCE, a bond with a VLAN, partitions, a device of a made-up vendor, huge pages.
+/// An adapter of soft RoCE, a bond with a VLAN, partitions, a device of a made-up
+/// vendor, huge pages.
 const BUILD: &str = r#"
 modprobe -a rdma_rxe ib_uverbs ipmi_si ipmi_devintf
 rdma link add rxe0 type rxe netdev lan0

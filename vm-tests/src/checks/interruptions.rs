@@ -48,8 +48,8 @@ pub(crate) fn agent_away(cluster: &mut Cluster, _: &mut Memory) -> anyhow::Resul
     Ok(())
 }
 
-/// Two jobs fill a volume of 1 MiB, the second one after its agent started again: both get `ENOSPC`, the
-/// node tells what its volumes hold, and nothing is left when the workflow is over.
+/// Two jobs fill a volume of 1 MiB, the second one after its agent started again: both get
+/// `ENOSPC`, the node tells what its volumes hold, and nothing is left when the workflow is over.
 pub(crate) fn full_volume(cluster: &mut Cluster, _: &mut Memory) -> anyhow::Result<()> {
     const MOUNTS: &str = "grep -c bedplate-volume: /proc/mounts || true";
     let id = workflow::start(cluster, "full")?;

@@ -77,7 +77,8 @@ pub(crate) fn paused(cluster: &mut Cluster, _: &mut Memory) -> anyhow::Result<()
     Ok(())
 }
 
-/// Programs before and after a job know it; one that fails keeps the job from its node and is no fault of the job's.
+/// Programs before and after a job know it; one that fails keeps the job from its node and is no
+/// fault of the job's.
 pub(crate) fn site_programs(cluster: &mut Cluster, _: &mut Memory) -> anyhow::Result<()> {
     let place = PLACE.replace("SITE", SITE);
     for address in ADDRESSES {
@@ -115,7 +116,8 @@ pub(crate) fn site_programs(cluster: &mut Cluster, _: &mut Memory) -> anyhow::Re
     Ok(())
 }
 
-/// The agent becomes another program under a running job; one that does not run here changes nothing.
+/// The agent becomes another program under a running job; one that does not run here
+/// changes nothing.
 pub(crate) fn upgraded(cluster: &mut Cluster, _: &mut Memory) -> anyhow::Result<()> {
     let id = workflow::start(cluster, "ticks")?;
     let node = begun(cluster, &id, "ticks")?;

@@ -1,6 +1,7 @@
 //! The read-only root of a booted node, compared with what umoci makes of the same image.
 //!
-//! Type, mode, owner, size, link target, hard links, device numbers, extended attributes and content must be the same.
+//! Type, mode, owner, size, link target, hard links, device numbers, extended attributes and
+//! content must be the same.
 
 use std::collections::BTreeMap;
 
@@ -12,7 +13,8 @@ use crate::{
     process,
 };
 
-/// Lists everything below the current directory. A line begins with a letter that says what it tells.
+/// Lists everything below the current directory. A line begins with a letter that
+/// says what it tells.
 const LIST: &str = r#"
 find . -printf 'e\t%i\t%n\t%y\t%m\t%U\t%G\t%s\t%l\t%p\n'
 find . \( -type b -o -type c \) -exec stat --printf 'd\t%t:%T\t%n\n' {} +

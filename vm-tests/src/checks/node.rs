@@ -65,7 +65,8 @@ pub(crate) fn names_and_hosts(cluster: &mut Cluster, _: &mut Memory) -> anyhow::
     Ok(())
 }
 
-/// Declared interfaces have their declared names; what is not declared has the name that udev of the image gives it.
+/// Declared interfaces have their declared names; what is not declared has the name that udev of
+/// the image gives it.
 pub(crate) fn udev_names_hold(cluster: &mut Cluster, _: &mut Memory) -> anyhow::Result<()> {
     const LIST: &str = r#"for path in /sys/class/net/*; do
   [ -e "$path/device/driver" ] || continue

@@ -1,7 +1,7 @@
 //! What an ordinary user of a booted node tries: five attempts at tokens, keys and overlays.
 //!
-//! The attempts run as `user` of the image. A line `GOT …` is a success of the attacker; `end` shows that the script
-//! ran to its end, so that a broken script does not pass.
+//! The attempts run as `user` of the image. A line `GOT …` is a success of the attacker; `end`
+//! shows that the script ran to its end, so that a broken script does not pass.
 
 use anyhow::ensure;
 use api::{ids::NodeName, status::Severity};
@@ -75,7 +75,8 @@ try 'a private key' grep -rlsE 'BEGIN ([A-Z]+ )?PRIVATE KEY' /run /etc /root /ho
     Ok(())
 }
 
-/// Overlays of nodes through the fleet port: without a certificate, with one of the user's own making, by enrolling.
+/// Overlays of nodes through the fleet port: without a certificate, with one of the user's own
+/// making, by enrolling.
 pub(crate) fn overlay(cluster: &mut Cluster, _: &mut Memory) -> anyhow::Result<()> {
     let absent = cluster.node(ABSENT.0)?;
     let own = cluster.node("n1")?;
@@ -106,7 +107,8 @@ rm -f key.pem cert.pem /tmp/body"#,
     Ok(())
 }
 
-/// What the boot may have left behind: the initramfs, the command line, the kernel's log, the journal.
+/// What the boot may have left behind: the initramfs, the command line, the kernel's
+/// log, the journal.
 pub(crate) fn traces(cluster: &mut Cluster, _: &mut Memory) -> anyhow::Result<()> {
     attempt(
         cluster,

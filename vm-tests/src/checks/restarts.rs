@@ -13,7 +13,8 @@ use crate::{
     workflow,
 };
 
-/// How long a node may take to leave *ready* after a reboot began, where the processor itself runs it.
+/// How long a node may take to leave *ready* after a reboot began, where the processor
+/// itself runs it.
 const LEAVE_LIMIT: Duration = Duration::from_secs(30);
 
 /// How long the server stays away: long enough that a transfer of the image breaks.
@@ -35,8 +36,8 @@ pub(crate) fn reboot(cluster: &mut Cluster, memory: &mut Memory) -> anyhow::Resu
     Ok(())
 }
 
-/// A power cut: nobody announced a boot, the server finds out by itself and lets the node boot again. The job that ran there
-/// begins again, and that is no attempt of its user's.
+/// A power cut: nobody announced a boot, the server finds out by itself and lets the node boot
+/// again. The job that ran there begins again, and that is no attempt of its user's.
 pub(crate) fn power_cut(cluster: &mut Cluster, _: &mut Memory) -> anyhow::Result<()> {
     cluster.server.cli(&["node", "drain", "n1", "--reason", "the job shall run on n2"])?;
     let id = workflow::start(cluster, "ticks")?;
@@ -72,7 +73,8 @@ fn begun_again(cluster: &Cluster, id: &str) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// `kill -9` of the server while a node fetches its image: that node boots, the other one finds back.
+/// `kill -9` of the server while a node fetches its image: that node boots, the other
+/// one finds back.
 pub(crate) fn server_killed(cluster: &mut Cluster, _: &mut Memory) -> anyhow::Result<()> {
     let before = cluster.on_node(ADDRESSES[1], "cat /proc/sys/kernel/random/boot_id")?;
     cluster.server.cli(&["node", "reboot", "n2"])?;

@@ -1,4 +1,5 @@
-//! Users in running jobs (`vm-tests/documents/streams.yaml`): programs, terminals, ports, files, output.
+//! Users in running jobs (`vm-tests/documents/streams.yaml`): programs, terminals,
+//! ports, files, output.
 
 use std::{
     fs,

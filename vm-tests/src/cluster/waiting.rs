@@ -1,5 +1,6 @@
-//! Waiting for nodes: until one that boots is ready, with limits for the parts of a boot and power-on again
-//! where the emulator holds a machine up, or until the server says something else of one.
+//! Waiting for nodes: until one that boots is ready, with limits for the parts of a boot
+//! and power-on again where the emulator holds a machine up, or until the server says
+//! something else of one.
 
 use std::time::Duration;
 
@@ -19,8 +20,8 @@ use crate::{
 const BOOT_LIMITS: Limits =
     Limits { to_stage1: Duration::from_secs(45), to_goal: Duration::from_secs(60) };
 
-/// Stalled machines that a run powers on again. A run boots about ten machines: a third stall in one run is news that
-/// nobody should miss.
+/// Stalled machines that a run powers on again. A run boots about ten machines: a third stall in
+/// one run is news that nobody should miss.
 const MOST_STALLS: usize = 2;
 
 /// How a look at a boot ends.
@@ -40,13 +41,13 @@ impl Cluster {
         self.wait_for_boot(name, "be ready", |node| node.status.phase == Phase::Ready)
     }
 
-    /// Waits until what the server says of a node that boots fits, telling its steps. A machine that the
-    /// emulator holds up is powered on again, [`MOST_STALLS`] times in a run.
+    /// Waits until what the server says of a node that boots fits, telling its steps. A machine
+    /// that the emulator holds up is powered on again, [`MOST_STALLS`] times in a run.
     ///
     /// # Errors
-    /// As soon as it is clear that it will not come: the boot failed, QEMU has ended, the kernel has given up,
-    /// or a part of the boot took too long. Says which step it was in, with the last lines of its
-    /// console and of the server's log.
+    /// As soon as it is clear that it will not come: the boot failed, QEMU has ended, the kernel
+    /// has given up, or a part of the boot took too long. Says which step it was in, with the last
+    /// lines of its console and of the server's log.
     pub(crate) fn wait_for_boot(
         &mut self,
         name: &'static str,

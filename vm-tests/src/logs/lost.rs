@@ -9,8 +9,8 @@ use fastrand::Rng;
 use super::{CORES, reading::Reading, writer::Writer};
 use crate::{cluster::Cluster, machine::Hardware};
 
-/// Lines of each job: 45 MB, within the default of `jobs.log-mib`. All jobs together write 180 MB in
-/// the time of one, and no node sends that within the moment from the end to the power cut.
+/// Lines of each job: 45 MB, within the default of `jobs.log-mib`. All jobs together write 180 MB
+/// in the time of one, and no node sends that within the moment from the end to the power cut.
 const LINES: u32 = 5_000_000;
 
 /// The workflow.
@@ -29,8 +29,8 @@ enum Came {
 }
 
 /// Has as many jobs as the node takes at once write, and takes its power away when the last has
-/// ended. Whoever reads then gets what there is and learns that it is not all; the same when the node
-/// has come back without its memory. Says how many were cut.
+/// ended. Whoever reads then gets what there is and learns that it is not all; the same when the
+/// node has come back without its memory. Says how many were cut.
 ///
 /// # Errors
 /// A log that is not whole was not told as that; or all were whole.

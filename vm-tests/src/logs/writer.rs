@@ -1,6 +1,6 @@
 //! Jobs whose logs are behind them when they end: consecutive numbers, by the `seq` of GNU
-//! coreutils, which writes them faster than any log travels. No two jobs write the same, and what one
-//! writes can be told without it.
+//! coreutils, which writes them faster than any log travels. No two jobs write the same, and what
+//! one writes can be told without it.
 
 use std::io::Write as _;
 

@@ -1,5 +1,6 @@
-//! A machine with everything that an inventory tells of: two sockets with threads, four NUMA nodes of which one has memory
-//! alone, three kinds of network interface and of disk, a TPM, a BMC, named memory modules, two free slots.
+//! A machine with everything that an inventory tells of: two sockets with threads, four NUMA nodes
+//! of which one has memory alone, three kinds of network interface and of disk, a TPM, a BMC, named
+//! memory modules, two free slots.
 //!
 //! ```text
 //! socket 0   core 0   NUMA 0      socket 1   cores 2, 3   NUMA 2
@@ -18,7 +19,8 @@ use crate::{
     process::{Service, run},
 };
 
-/// Free slots for what is plugged in later: devices that the monitor's `device_add` calls `bus=slot0`.
+/// Free slots for what is plugged in later: devices that the monitor's `device_add`
+/// calls `bus=slot0`.
 pub(crate) const SLOTS: u32 = 2;
 
 /// Memory of each NUMA node, MiB. The image in RAM takes 250 MiB.

@@ -1,5 +1,5 @@
-//! Attempts of several members over the whole server. No document asks for them yet: the tests stop the
-//! server, and put them into the stored plan.
+//! Attempts of several members over the whole server. No document asks for them yet: the tests stop
+//! the server, and put them into the stored plan.
 
 use std::time::Duration;
 

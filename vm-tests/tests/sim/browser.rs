@@ -1,4 +1,5 @@
-//! What a browser needs of the API, over the real port: pages, versions, watches that go on, sessions, tickets.
+//! What a browser needs of the API, over the real port: pages, versions, watches that go on,
+//! sessions, tickets.
 
 use std::{collections::BTreeSet, time::Duration};
 
@@ -220,7 +221,8 @@ fn pages_hold_what_is_there_all_the_while_once() {
     });
 }
 
-/// Follows a list from one page to the next: what each answers. `meanwhile` is done after the first.
+/// Follows a list from one page to the next: what each answers. `meanwhile` is done
+/// after the first.
 async fn walk(
     browser: &Browser,
     path: &str,

@@ -1,4 +1,5 @@
-//! A server in this process, on the loopback interface of a namespace of its own, with nodes `n1`, `n2`, …
+//! A server in this process, on the loopback interface of a namespace of its own, with
+//! nodes `n1`, `n2`, …
 
 use std::{
     fmt::Write as _,

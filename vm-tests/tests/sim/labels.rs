@@ -1,4 +1,5 @@
-//! Labels, from the register of nodes to where jobs run: provisioner, fleet and controller together.
+//! Labels, from the register of nodes to where jobs run: provisioner, fleet and
+//! controller together.
 
 use std::time::Duration;
 

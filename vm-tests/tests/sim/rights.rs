@@ -1,7 +1,8 @@
-//! Who may do what: every route of the OpenAPI document, asked by everybody about everybody's things.
+//! Who may do what: every route of the OpenAPI document, asked by everybody about
+//! everybody's things.
 //!
-//! The matrix is `sim/rights.txt`. A route that this test has no request for fails it, so that no route is
-//! added without a line there. `UPDATE_EXPECT=1` rewrites the file; read the difference.
+//! The matrix is `sim/rights.txt`. A route that this test has no request for fails it, so that no
+//! route is added without a line there. `UPDATE_EXPECT=1` rewrites the file; read the difference.
 
 use std::{collections::BTreeSet, fmt::Write as _, time::Duration};
 
@@ -38,8 +39,8 @@ const TAG: &str = "TAG-THAT-ADMINS-READ";
 /// Address of a BMC.
 const BMC: &str = "10.99.99.99";
 
-/// What no route tells a user who is no admin: see docs/security.md. The third: how the MAC addresses
-/// of the simulated nodes begin.
+/// What no route tells a user who is no admin: see docs/security.md. The third: how the MAC
+/// addresses of the simulated nodes begin.
 const PRIVATE: [&str; 4] = [TAG, BMC, "52:54:00:88:", SERIAL];
 
 /// What one request may take.
@@ -191,7 +192,8 @@ impl Site {
             ("PUT", "/v1/nodes/{name}" | "/v1/profiles/{name}") => json!({"comment": fresh}),
             ("PATCH", "/v1/nodes/{name}" | "/v1/profiles/{name}") => json!({"comment": fresh}),
             ("POST", "/v1/nodes/{name}/drain") => json!({"reason": "a test"}),
-            // Nothing is decided about an enrolment that never was; of one that is over nothing is lost.
+            // Nothing is decided about an enrolment that never was; of one that is over
+            // nothing is lost.
             ("POST", "/v1/nodes/{name}/trust") => json!({"epoch": 999}),
             ("POST", "/v1/nodes/{name}/revoke") => json!({"epoch": 0}),
             ("POST", "/v1/apply") => json!({"document": "nodes: {}", "dry-run": true}),
@@ -517,8 +519,8 @@ fn who_may_do_what() {
     });
 }
 
-/// What a user is told to be permitted is what the user may do. `on`: told; `cell`: what the user is
-/// answered.
+/// What a user is told to be permitted is what the user may do. `on`: told; `cell`: what the
+/// user is answered.
 fn is_as_told(on: Option<Extent>, thing: Thing, cell: &str, path: &str) -> bool {
     match (on, thing) {
         (None, _) => cell == "403",

@@ -1,4 +1,5 @@
-//! The documents that the project was shown with: each starts, or is refused only for what is to come.
+//! The documents that the project was shown with: each starts, or is refused only for
+//! what is to come.
 
 use std::fs;
 

@@ -1,4 +1,5 @@
-//! Streams over the whole server: the user's WebSocket, the rendezvous, the node's WebSocket. Only the programs are pretended.
+//! Streams over the whole server: the user's WebSocket, the rendezvous, the node's WebSocket. Only
+//! the programs are pretended.
 
 use std::time::Duration;
 

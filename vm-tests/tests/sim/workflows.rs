@@ -1,4 +1,5 @@
-//! Workflows over the whole server: real documents, a real registry, the real channel; only the work is pretended.
+//! Workflows over the whole server: real documents, a real registry, the real channel; only the
+//! work is pretended.
 
 use std::{collections::BTreeSet, time::Duration};
 
@@ -372,7 +373,8 @@ fn a_node_that_reboots_in_mid_job_loses_it_and_the_job_runs_again() {
     });
 }
 
-/// From start to end, without a pause between two looks: known all the time, and over only when all is written.
+/// From start to end, without a pause between two looks: known all the time, and over only when
+/// all is written.
 #[test]
 fn a_workflow_is_never_unknown_and_never_over_too_early() {
     in_namespace(async {

@@ -1,7 +1,8 @@
 //! Cases of identifiers: their parts, a part replaced, and the names that serde makes of them.
 
-/// The identifier with every part that is `from` replaced by `to` (parts of it joined by `_`), in the case that the part
-/// has: `MAX_FOLDER` to `MAX_DIRECTORY`, `RunFolder` to `RunDirectory`. None if no part is.
+/// The identifier with every part that is `from` replaced by `to` (parts of it joined by `_`), in
+/// the case that the part has: `MAX_FOLDER` to `MAX_DIRECTORY`, `RunFolder` to `RunDirectory`.
+/// None if no part is.
 pub(crate) fn replace_part(identifier: &str, from: &str, to: &str) -> Option<String> {
     if !has_part(identifier, from) {
         return None;
@@ -31,7 +32,8 @@ pub(crate) fn has_part(identifier: &str, word: &str) -> bool {
     may_have && parts(identifier).iter().any(|part| part.eq_ignore_ascii_case(word))
 }
 
-/// `run_folder`, `RunFolder`, `RUN_FOLDER`: parts and what joins them, which together are the identifier.
+/// `run_folder`, `RunFolder`, `RUN_FOLDER`: parts and what joins them, which together are
+/// the identifier.
 fn parts(identifier: &str) -> Vec<&str> {
     let bytes = identifier.as_bytes();
     let mut found = Vec::new();

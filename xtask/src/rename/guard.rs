@@ -1,7 +1,7 @@
-//! Names that a derive shows outside the program: fields and variants of serde, columns of sqlx, options
-//! of clap, schemas and operations of utoipa. Renaming one of them changes a wire, a table, a command line
-//! or the API, unless an attribute keeps the old name. This module finds them; what the table says of them
-//! is held against it in [`super::rewrite`].
+//! Names that a derive shows outside the program: fields and variants of serde, columns of sqlx,
+//! options of clap, schemas and operations of utoipa. Renaming one of them changes a wire, a table,
+//! a command line or the API, unless an attribute keeps the old name. This module finds them; what
+//! the table says of them is held against it in [`super::rewrite`].
 //!
 //! Macros that make types are not seen through.
 
@@ -20,7 +20,8 @@ pub(super) struct Exposed {
     /// Where an attribute that keeps the name may be put, bytes.
     pub(super) before: usize,
     pub(super) shown: Shown,
-    /// The condition under which it is (`feature = "openapi"` of `cfg_attr`), which holds for what keeps it.
+    /// The condition under which it is (`feature = "openapi"` of `cfg_attr`), which holds
+    /// for what keeps it.
     pub(super) condition: Option<String>,
 }
 
@@ -231,7 +232,8 @@ fn members<'c, 'a>(
     found
 }
 
-/// Index after the comma that ends this member. Angles count only in types: a variant's value may shift.
+/// Index after the comma that ends this member. Angles count only in types: a variant's
+/// value may shift.
 fn after_comma(code: &[Token<'_>], from: usize, close: usize, has_types: bool) -> usize {
     let mut angles = 0_i32;
     let mut at = from;

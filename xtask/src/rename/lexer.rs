@@ -1,6 +1,6 @@
-//! Tokens of Rust source, as far as renaming needs them. Nothing is lost: the texts of all tokens, one
-//! after the other, are the source. What does not lex (half a string at the end of a file) becomes one
-//! token up to the end, since the compiler has the last word on it.
+//! Tokens of Rust source, as far as renaming needs them. Nothing is lost: the texts of all tokens,
+//! one after the other, are the source. What does not lex (half a string at the end of a file)
+//! becomes one token up to the end, since the compiler has the last word on it.
 
 /// What a token is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -122,7 +122,8 @@ fn block_comment(rest: &str) -> usize {
     rest.len()
 }
 
-/// Length of a string, if one begins here: `"`, `b"`, `c"`, `r"`, `br"`, `cr"`, the raw ones with `#`.
+/// Length of a string, if one begins here: `"`, `b"`, `c"`, `r"`, `br"`, `cr"`, the
+/// raw ones with `#`.
 fn string(rest: &str) -> Option<usize> {
     let prefix = run(rest, |c| matches!(c, 'b' | 'c' | 'r'));
     let (head, tail) = rest.split_at(prefix);

@@ -1,4 +1,5 @@
-//! What a group of renames does to the tree: texts in, texts and moves out. Reads and writes nothing.
+//! What a group of renames does to the tree: texts in, texts and moves out. Reads and
+//! writes nothing.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -17,7 +18,8 @@ pub(super) type Tree = BTreeMap<String, String>;
 /// History, and what tells of renames.
 const LEFT_ALONE: &[&str] = &["CHANGELOG.md", "docs/glossary.md", "xtask/renames.toml"];
 
-/// Directories that are left alone: migrations are in databases already, and the tool's tests are of names.
+/// Directories that are left alone: migrations are in databases already, and the tool's
+/// tests are of names.
 const LEFT_FOLDERS: &[&str] =
     &["xtask/src/rename", "xtask/src/tidy/words.rs", "/migrations/", "/corpus/", "/captures/"];
 
@@ -131,7 +133,8 @@ pub(crate) fn is_in(phrase: &Text, group: &Group, path: &str) -> bool {
     matches_any(scope, path) && !matches_any(&phrase.except, path)
 }
 
-/// Code between backticks of a document that names something of the group: `FILE.rs::NAME`, a path of Rust, or a type.
+/// Code between backticks of a document that names something of the group: `FILE.rs::NAME`, a path
+/// of Rust, or a type.
 fn document(group: &Group, source: &str) -> String {
     spans(source, |span| {
         let is_meant = group.identifiers.iter().any(|entry| span.contains(&entry.from))
@@ -167,7 +170,8 @@ fn comes_along(group: &Group, name: &str, path: &str) -> bool {
             .any(|word| has_part(name, &word.from) && is_word_in_scope(group, word, path))
 }
 
-/// Public names of the group that other files use too, where the table does not say that those are others.
+/// Public names of the group that other files use too, where the table does not say that
+/// those are others.
 fn used_outside(group: &Group, public: &BTreeSet<String>, tree: &Tree) -> Vec<String> {
     let is_known = |name: &&String| {
         !group.identifiers.iter().any(|entry| entry.from == **name && entry.outside)

@@ -1,6 +1,7 @@
-//! Renames in one source file. Identifiers are replaced as tokens, and in three places where they hide in
-//! text: `{name}` in the format strings of macros and of `#[error(…)]`, paths of functions in `#[serde(with = "…")]`
-//! and the like, and code between backticks in comments. All other strings stay as they are.
+//! Renames in one source file. Identifiers are replaced as tokens, and in three places where they
+//! hide in text: `{name}` in the format strings of macros and of `#[error(…)]`, paths of functions
+//! in `#[serde(with = "…")]` and the like, and code between backticks in comments. All other
+//! strings stay as they are.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -301,8 +302,8 @@ fn renamed(text: &str, rules: &Rules, is_meant: impl Fn(usize) -> bool) -> Strin
     written
 }
 
-/// A comment, with names replaced in its code. A plain lower-case word is taken for a name only where the file's
-/// own code has it, since it may as well be a key.
+/// A comment, with names replaced in its code. A plain lower-case word is taken for a name only
+/// where the file's own code has it, since it may as well be a key.
 fn comment(text: &str, rules: &Rules, used: &BTreeSet<usize>, is_fenced: &mut bool) -> String {
     let body = text.trim_start_matches(['/', '!']);
     let marker = &text[..text.len() - body.len()];

@@ -90,7 +90,8 @@ pub(crate) struct Identifier {
     pub(crate) banned: bool,
 }
 
-/// A part of identifiers, in whatever case they are written: `folder` in `RunFolder` and `MAX_FOLDER`.
+/// A part of identifiers, in whatever case they are written: `folder` in `RunFolder`
+/// and `MAX_FOLDER`.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct Word {
@@ -111,8 +112,8 @@ pub(crate) struct Word {
     pub(crate) banned: bool,
 }
 
-/// A phrase of documents, comments and messages. One without a space stays as it is in strings that hold no
-/// space either, since those are keys.
+/// A phrase of documents, comments and messages. One without a space stays as it is in strings that
+/// hold no space either, since those are keys.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct Text {

@@ -1,8 +1,9 @@
 //! Phrases of documents, comments and messages.
 //!
-//! A phrase is found wherever its words follow each other, over the end of a line too, with a small or a capital first letter.
-//! What is code is left alone: text between backticks, fenced blocks, and in sources every string that is a
-//! key, a statement of SQL, or raw (those are documents of tests, and snapshots).
+//! A phrase is found wherever its words follow each other, over the end of a line too, with a small
+//! or a capital first letter. What is code is left alone: text between backticks, fenced blocks,
+//! and in sources every string that is a key, a statement of SQL, or raw (those are documents of
+//! tests, and snapshots).
 
 use super::lexer::{Kind, Token, tokens};
 
@@ -155,7 +156,8 @@ fn first_word(text: &str, word: &str) -> Option<usize> {
         .then_some(first.len_utf8() + wanted.as_str().len())
 }
 
-/// Length of what parts two words: a space, or the end of a line with the marker of a comment or a list's indent.
+/// Length of what parts two words: a space, or the end of a line with the marker of a comment or
+/// a list's indent.
 fn gap(text: &str) -> Option<usize> {
     let spaces = |text: &str| text.len() - text.trim_start_matches([' ', '\t']).len();
     let line = spaces(text);

@@ -1,5 +1,5 @@
-//! Paths that the documents name must exist, and tests of files too (`FILE.rs::NAME`): four of nine admired
-//! projects rot here.
+//! Paths that the documents name must exist, and tests of files too (`FILE.rs::NAME`): four of nine
+//! admired projects rot here.
 
 use std::path::Path;
 

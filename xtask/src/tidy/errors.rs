@@ -64,7 +64,8 @@ mod tests {
 
     #[test]
     fn errors_that_are_text_are_found_however_they_are_written() {
-        // `TEXT` stands for the type that is looked for: these lines are no functions with such errors.
+        // `TEXT` stands for the type that is looked for: these lines are no functions
+        // with such errors.
         let found = |text: &str| {
             let text = text.replace("TEXT", "String");
             string_errors(&text.lines().collect::<Vec<_>>())

@@ -1,7 +1,8 @@
 //! Sizes and openings of source files.
 //!
-//! `xtask/ratchet.toml` lists files and functions that are over the limit, with the size that they may have. An entry may
-//! only shrink: a size below it is a finding too, so that the file keeps up with the code.
+//! `xtask/ratchet.toml` lists files and functions that are over the limit, with the size that
+//! they may have. An entry may only shrink: a size below it is a finding too, so that the file
+//! keeps up with the code.
 
 use std::collections::BTreeMap;
 
@@ -77,7 +78,8 @@ pub(super) fn is_test(path: &str) -> bool {
     path.split('/').any(|part| matches!(part, "tests" | "benches" | "tests.rs" | "conformance.rs"))
 }
 
-/// The lines before the first test module of the file. What else is compiled for tests alone counts.
+/// The lines before the first test module of the file. What else is compiled for
+/// tests alone counts.
 pub(super) fn without_tests(text: &str) -> Vec<&str> {
     let lines: Vec<&str> = text.lines().collect();
     let is_module = |pair: &[&str]| {
@@ -87,7 +89,8 @@ pub(super) fn without_tests(text: &str) -> Vec<&str> {
     lines[..end].to_vec()
 }
 
-/// Name, first line (from 1) and length of every function, told by indentation: rustfmt has been over it.
+/// Name, first line (from 1) and length of every function, told by indentation: rustfmt
+/// has been over it.
 fn functions(lines: &[&str]) -> Vec<(String, usize, usize)> {
     let mut found = Vec::new();
     for (start, line) in lines.iter().enumerate() {

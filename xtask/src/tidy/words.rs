@@ -1,5 +1,5 @@
-//! Names and phrases that `xtask/renames.toml` has removed stay removed: entries with `banned = true`, as soon as
-//! their group is applied. Ordinary English is not looked at.
+//! Names and phrases that `xtask/renames.toml` has removed stay removed: entries with
+//! `banned = true`, as soon as their group is applied. Ordinary English is not looked at.
 
 use anyhow::Context as _;
 

@@ -1,10 +1,10 @@
-//! An admin accepts a cut that another key signed: that of this server, which was lost after it and is
-//! in no backup. `bedplate server accept-audit-cut` calls it, on the server's machine and with the
-//! server stopped.
+//! An admin accepts a cut that another key signed: that of this server, which was lost after it and
+//! is in no backup. `bedplate server accept-audit-cut` calls it, on the server's machine and with
+//! the server stopped.
 //!
 //! The cut is signed again with the key of now, in one transaction with a row that names the key of
-//! before. Nothing proves that the lost key signed it: whoever decides does so. What is asked for is
-//! that the log fits it, line by line, and tells of it.
+//! before. Nothing proves that the lost key signed it: whoever decides does so. What is asked for
+//! is that the log fits it, line by line, and tells of it.
 
 use api::{access::AuditCut, ids::Timestamp};
 use database::outbox;
@@ -48,8 +48,8 @@ pub enum AcceptCutError {
 }
 
 impl Access {
-    /// Signs the newest cut, which must be up to line `number`, with the key of now. Returns the key that
-    /// had signed it. `principal`: who decides, for the log.
+    /// Signs the newest cut, which must be up to line `number`, with the key of now. Returns the
+    /// key that had signed it. `principal`: who decides, for the log.
     ///
     /// # Errors
     /// [`AcceptCutError`].

@@ -14,8 +14,8 @@ pub(crate) struct Cuts {
 }
 
 impl Cuts {
-    /// `all`: newest first. `key`: the public key that must have signed them. Without one the newest
-    /// counts: there is nothing to check it with.
+    /// `all`: newest first. `key`: the public key that must have signed them. Without one the
+    /// newest counts: there is nothing to check it with.
     pub(crate) fn new(all: Vec<AuditCut>, key: Option<&str>) -> Self {
         let mut cuts = Self { all, good: 0 };
         if let Some(key) = key {

@@ -1,6 +1,7 @@
-//! The log beside the heads that were kept of it. At the start, before the first head is appended, the newest head at
-//! the end of the file is held against its row. A log that does not fit it was cut off or written again: that is an
-//! alarm, and no head is appended behind those that prove it, until the file is another one or its head fits.
+//! The log beside the heads that were kept of it. At the start, before the first head is appended,
+//! the newest head at the end of the file is held against its row. A log that does not fit it was
+//! cut off or written again: that is an alarm, and no head is appended behind those that prove it,
+//! until the file is another one or its head fits.
 
 use std::{
     fs::{self, File},
@@ -74,7 +75,8 @@ impl AuditHeads {
         matches!(self.saved_heads().found, Found::Nothing | Found::Fits)
     }
 
-    /// The newest head in the file, if it is time to hold it against the log: see [`Self::compare`].
+    /// The newest head in the file, if it is time to hold it against the log: see
+    /// [`Self::compare`].
     async fn newest_saved(&self, now: Timestamp, stops: bool) -> Option<AuditHead> {
         let path = self.0.file.clone()?;
         if !self.start_check(now, stops) {
@@ -106,7 +108,8 @@ impl AuditHeads {
         None
     }
 
-    /// Holds the log against a head of the file. `line`: the row of its number; `last`: the number of the last row.
+    /// Holds the log against a head of the file. `line`: the row of its number; `last`: the number
+    /// of the last row.
     fn compare(&self, head: &AuditHead, line: Option<&AuditLine>, last: u64) {
         let number = head.number;
         let what = match line {
@@ -130,8 +133,8 @@ impl AuditHeads {
         self.saved_heads().found = Found::Broken(why);
     }
 
-    /// It is time to look at the file: at the latest when the server stops. From now on it is unread, but for one
-    /// that was found broken.
+    /// It is time to look at the file: at the latest when the server stops. From now on it is
+    /// unread, but for one that was found broken.
     fn start_check(&self, now: Timestamp, stops: bool) -> bool {
         let mut kept = self.saved_heads();
         let waits = |at: Timestamp| (at..at.plus_seconds(HEAD_SECONDS)).contains(&now);
@@ -163,7 +166,8 @@ impl AuditHeads {
         let turn = self.0.appending.clone().lock_owned().await;
         let (sender, read) = oneshot::channel();
         let key = self.key();
-        // Heads of another key are of this log where its key was lost; else the file has them of another server.
+        // Heads of another key are of this log where its key was lost; else the file has them of
+        // another server.
         let takes_other = self.saved_heads().new_key.is_some();
         thread::Builder::new().name("audit-head".to_owned()).spawn(move || {
             let read = end_of(&path).map(|text| newest_head(&text, &key));
@@ -178,8 +182,8 @@ impl AuditHeads {
 }
 
 impl Access {
-    /// Call it before anything is changed. Of a key that was replaced, though the log has rows of a server that had
-    /// one, the log gets a row.
+    /// Call it before anything is changed. Of a key that was replaced, though the log has rows of a
+    /// server that had one, the log gets a row.
     pub async fn note_new_audit_key(&self) {
         if let Err(error) = self.try_note_new_key().await {
             tracing::error!("the audit log cannot be written: {}", rest::causes(&error));
@@ -225,7 +229,8 @@ impl Access {
         AuditAlarms { broken, new_key: heads.saved_heads().new_key.clone(), filling }
     }
 
-    /// Holds the log against the newest head of the file, if that is due. `last`: the number of the last row.
+    /// Holds the log against the newest head of the file, if that is due. `last`: the number
+    /// of the last row.
     pub(in crate::audit) async fn verify_against_saved(
         &self,
         heads: &AuditHeads,
@@ -257,8 +262,8 @@ impl Access {
     }
 }
 
-/// The end of a file; empty if there is none in the directory. Of a pipe nothing is read, and to open one may wait for
-/// ever.
+/// The end of a file; empty if there is none in the directory. Of a pipe nothing is read, and to
+/// open one may wait for ever.
 fn end_of(path: &Path) -> io::Result<String> {
     if fs::metadata(path).is_ok_and(|facts| !facts.is_file()) {
         return Err(io::Error::new(io::ErrorKind::Unsupported, "it is no regular file"));

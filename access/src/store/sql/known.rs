@@ -1,5 +1,5 @@
-//! Tokens that were looked up a moment ago, so that who asks a thousand times a second does not wait
-//! for the database each time.
+//! Tokens that were looked up a moment ago, so that who asks a thousand times a second does not
+//! wait for the database each time.
 //!
 //! What this process changes of users and tokens is seen by the next request: each such write is a
 //! [`Change`], and what was read before one ended is not kept. What another program changes in the

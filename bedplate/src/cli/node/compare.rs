@@ -1,7 +1,7 @@
 //! `node compare`: what differs between nodes that should be equal.
 //!
-//! A *fact* has a name and one text as its value. What is each machine's own (serial numbers, hardware and other addresses,
-//! UUIDs, GUIDs, LIDs, counters, free pages) is no fact.
+//! A *fact* has a name and one text as its value. What is each machine's own (serial numbers,
+//! hardware and other addresses, UUIDs, GUIDs, LIDs, counters, free pages) is no fact.
 
 mod facts;
 

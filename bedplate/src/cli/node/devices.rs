@@ -1,4 +1,5 @@
-//! `node show --devices`: PCI devices as they hang on each other, and what jobs can be granted of them.
+//! `node show --devices`: PCI devices as they hang on each other, and what jobs can be
+//! granted of them.
 
 use std::collections::{BTreeMap, BTreeSet};
 

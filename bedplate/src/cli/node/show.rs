@@ -109,11 +109,12 @@ pub(super) fn note(status: &NodeStatus) -> String {
 /// What of nodes is shown.
 #[derive(Debug, Clone, Copy, Args)]
 pub(in crate::cli) struct View {
-    /// PCI devices as a tree with names, drivers and links, and what jobs can be granted or why not.
+    /// PCI devices as a tree with names, drivers and links, and what jobs can be
+    /// granted or why not.
     #[arg(long, group = "view")]
     devices: bool,
-    /// Packages, NUMA nodes, caches and cores as a tree, with the devices near them; distances, and how near GPUs and
-    /// adapters are to each other.
+    /// Packages, NUMA nodes, caches and cores as a tree, with the devices near them; distances, and
+    /// how near GPUs and adapters are to each other.
     #[arg(long, group = "view")]
     topology: bool,
     /// What happened to them and to their hardware, newest first.
@@ -596,8 +597,8 @@ pub(super) mod tests {
     }
 
     proptest::proptest! {
-        /// Whatever a node, its image or a person says of it, each table has the lines that it has of
-        /// plain words, and nothing in them but what can be seen.
+        /// Whatever a node, its image or a person says of it, each table has the lines that it has
+        /// of plain words, and nothing in them but what can be seen.
         #[test]
         fn no_text_of_others_forges_a_line_or_moves_a_cursor(text in "(?s:.|\x1b\\[[0-9;]*[mHJ])*") {
             let shown = |text: &str| {

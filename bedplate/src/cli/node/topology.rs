@@ -1,7 +1,8 @@
 //! `node show --topology`: processors, memory and what hangs on them as a tree.
 //!
-//! Packages, dies, NUMA nodes and L3 caches are nested by the PUs that they have, whichever of them is the larger: there are
-//! machines with several NUMA nodes in a package, and with several packages in a NUMA node.
+//! Packages, dies, NUMA nodes and L3 caches are nested by the PUs that they have, whichever of them
+//! is the larger: there are machines with several NUMA nodes in a package, and with several
+//! packages in a NUMA node.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -17,7 +18,8 @@ use super::super::{
 struct Part {
     label: String,
     pus: BTreeSet<u32>,
-    /// Order of those with the same PUs: packages are outside of dies, those of NUMA nodes, those of caches.
+    /// Order of those with the same PUs: packages are outside of dies, those of NUMA nodes,
+    /// those of caches.
     rank: u8,
     numa: Option<u32>,
     inside: Option<usize>,
@@ -127,7 +129,8 @@ fn grow(
     tree
 }
 
-/// Cores that are in this part (`None`: in the machine) and in none within it; a line for each kind of cores.
+/// Cores that are in this part (`None`: in the machine) and in none within it; a line for
+/// each kind of cores.
 fn cores_of(topology: &Topology, parts: &[Part], place: Option<usize>) -> Vec<Tree> {
     let innermost = |pus: &[u32]| {
         // The smaller come later.
@@ -191,7 +194,8 @@ fn devices(inventory: &Inventory) -> BTreeMap<Option<u32>, Vec<Tree>> {
     near
 }
 
-/// The bridge at the root of the branch that a device is on, itself if there is none: a loop in what a machine tells ends.
+/// The bridge at the root of the branch that a device is on, itself if there is none: a loop in
+/// what a machine tells ends.
 fn root_of(pci: &BTreeMap<&str, &PciDevice>, device: &PciDevice) -> String {
     let mut root = device;
     for _ in 0..pci.len() {
@@ -294,8 +298,8 @@ fn generation(mts: u32) -> String {
     }
 }
 
-/// Bytes each way: 8 of 10 bits are data up to generation 2, 128 of 130 up to 5, 242 of 256 after (PCI Express Base
-/// Specification 6, sections 4.2.1 to 4.2.3).
+/// Bytes each way: 8 of 10 bits are data up to generation 2, 128 of 130 up to 5, 242 of 256 after
+/// (PCI Express Base Specification 6, sections 4.2.1 to 4.2.3).
 fn bandwidth(link: &PciLink) -> String {
     let (data, of) = match link.speed_mts {
         0..8_000 => (8, 10),
@@ -309,7 +313,8 @@ fn bandwidth(link: &PciLink) -> String {
     }
 }
 
-/// What is between each two GPUs and adapters, in the words of `nvidia-smi topo -m`; nothing of fewer than two.
+/// What is between each two GPUs and adapters, in the words of `nvidia-smi topo -m`; nothing of
+/// fewer than two.
 fn nearness(style: Style, inventory: &Inventory) -> String {
     let gpus = inventory.gpus.iter().map(|gpu| (gpu.pci.as_str(), gpu.pci.as_str()));
     let adapters = inventory.infiniband.iter();

@@ -124,7 +124,8 @@ pub(super) async fn run(
     Ok(ExitCode::SUCCESS)
 }
 
-/// Prints changes until all nodes are where they should be. Without `--until` it ends only with an error.
+/// Prints changes until all nodes are where they should be. Without `--until` it ends
+/// only with an error.
 async fn follow(
     session: &Session,
     client: &Client,
@@ -213,7 +214,8 @@ struct Seen {
     /// Progress of a fetch is shown.
     progress: bool,
     names: BTreeSet<NodeName>,
-    /// Those nodes as they were at the beginning: another one may get the name of one that is deleted.
+    /// Those nodes as they were at the beginning: another one may get the name of one
+    /// that is deleted.
     ids: BTreeMap<NodeName, NodeId>,
     /// Those of `names` that the server has told since it began a list of all.
     listed: BTreeSet<NodeName>,
@@ -251,8 +253,8 @@ impl Seen {
         (!is_same).then_some(Step { at: now, update, after: None })
     }
 
-    /// The server has told all nodes that there are: which of those that are watched are new among the
-    /// deleted.
+    /// The server has told all nodes that there are: which of those that are watched are new
+    /// among the deleted.
     fn end_list(&mut self) -> Vec<NodeName> {
         let gone = self.names.difference(&self.listed);
         let new: Vec<NodeName> =

@@ -1,4 +1,5 @@
-//! Progress bars of an operation on standard error: drawn on a terminal, else a line at every quarter.
+//! Progress bars of an operation on standard error: drawn on a terminal, else a line
+//! at every quarter.
 
 use std::io::{self, IsTerminal as _};
 

@@ -1,4 +1,5 @@
-//! `overlay edit`: a file of an overlay in the person's editor. The home of the one child that this program starts.
+//! `overlay edit`: a file of an overlay in the person's editor. The home of the one child that this
+//! program starts.
 
 use std::{
     fs,
@@ -78,7 +79,8 @@ async fn find(client: &Client, edit: &Edit) -> anyhow::Result<Option<OverlayFile
     }
 }
 
-/// A file for the editor, readable by its owner alone. Its name ends like the real one, so that editors know its kind.
+/// A file for the editor, readable by its owner alone. Its name ends like the real one, so that
+/// editors know its kind.
 fn temporary(path: &str, content: &[u8]) -> anyhow::Result<tempfile::NamedTempFile> {
     let name = Path::new(path).file_name().unwrap_or_default().to_string_lossy();
     let mut file = tempfile::Builder::new()

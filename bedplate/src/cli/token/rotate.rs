@@ -1,5 +1,5 @@
-//! `token rotate`: a new token in the place of that of the context. At no moment is there none that works: the new one
-//! is in the file, on disk, before the old one is revoked.
+//! `token rotate`: a new token in the place of that of the context. At no moment is there none that
+//! works: the new one is in the file, on disk, before the old one is revoked.
 
 use std::{
     collections::BTreeSet,
@@ -131,8 +131,9 @@ fn free_name(old: &str, taken: &BTreeSet<String>) -> String {
     }
 }
 
-/// Root goes on as the first user but root who may aim the path, if there is one: a link of that user leads to what
-/// that user may write, and to nothing else. Returns from where that user goes on.
+/// Root goes on as the first user but root who may aim the path, if there is one: a link of
+/// that user leads to what that user may write, and to nothing else. Returns from where
+/// that user goes on.
 fn act_as_owner(path: &Path) -> io::Result<PathBuf> {
     let (path, other) = who_aims(path, other_owner)?;
     if let Some((owner, group)) = other {
@@ -148,9 +149,9 @@ fn other_owner(path: &Path) -> io::Result<Option<Owner>> {
     Ok((!owner.0.is_root()).then_some(owner))
 }
 
-/// The first user who may aim a path: the owner of a directory or link on the way to it, of which `owner_of` tells
-/// those that count. With it, where that user goes on: the links before are followed. Whose the file itself is says
-/// nothing of that.
+/// The first user who may aim a path: the owner of a directory or link on the way to it, of which
+/// `owner_of` tells those that count. With it, where that user goes on: the links before are
+/// followed. Whose the file itself is says nothing of that.
 fn who_aims(
     path: &Path,
     owner_of: impl Fn(&Path) -> io::Result<Option<Owner>>,

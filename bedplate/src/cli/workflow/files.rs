@@ -1,4 +1,5 @@
-//! Files that a workflow brings to its user: fetched into a directory, never over something by accident.
+//! Files that a workflow brings to its user: fetched into a directory, never over
+//! something by accident.
 
 use std::{
     ffi::OsString,
@@ -128,7 +129,8 @@ fn inside(destination: &str) -> anyhow::Result<PathBuf> {
     Ok(inside)
 }
 
-/// Writes beside the place and puts it there at the end: half a file is never taken for a whole one.
+/// Writes beside the place and puts it there at the end: half a file is never taken
+/// for a whole one.
 async fn write(client: &Client, id: &str, file: &ClientFile, place: &Path) -> anyhow::Result<()> {
     if let Some(directory) = place.parent() {
         fs::create_dir_all(directory)?;
@@ -160,8 +162,8 @@ async fn write(client: &Client, id: &str, file: &ClientFile, place: &Path) -> an
     Ok(fs::rename(&draft, place)?)
 }
 
-/// Makes a directory beside the place and puts it there when it is whole; into one that is there its
-/// files go one by one.
+/// Makes a directory beside the place and puts it there when it is whole; into one that is there
+/// its files go one by one.
 async fn write_directory(
     client: &Client,
     id: &str,

@@ -33,8 +33,8 @@ pub(in crate::cli) struct List {
     /// Only your own.
     #[arg(long, conflicts_with = "user")]
     mine: bool,
-    /// Only those with this in their name; with * (any characters) or ? (one) in it, only those whose
-    /// whole name is like it.
+    /// Only those with this in their name; with * (any characters) or ? (one) in it, only those
+    /// whose whole name is like it.
     #[arg(long, value_name = "PATTERN")]
     name: Option<String>,
     /// Only those handed in then or later.

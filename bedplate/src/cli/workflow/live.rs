@@ -1,4 +1,5 @@
-//! A workflow as it goes on: a screen with a line a stage, or a line for each change where there is no terminal.
+//! A workflow as it goes on: a screen with a line a stage, or a line for each change where there
+//! is no terminal.
 
 use std::io::{self, IsTerminal as _};
 
@@ -80,7 +81,8 @@ impl Live {
 /// A line of the screen, cut to its width.
 const LINE: &str = "{wide_msg}";
 
-/// What fits: if not all stages do, those that run, then those that failed, then those that wait, then the others.
+/// What fits: if not all stages do, those that run, then those that failed, then those that wait,
+/// then the others.
 fn screenful(workflow: &Workflow, now: Timestamp) -> Vec<String> {
     let mut shown: Vec<&Stage> = workflow.stages.iter().collect();
     let hidden = shown.len().saturating_sub(MAX_LINES);
@@ -134,8 +136,8 @@ fn line_of(stage: &Stage, now: Timestamp) -> String {
 }
 
 /// A line for each stage that looks different from what was last said of it, and before them one
-/// for a workflow that stands still or is stopping. Each has the time when it came to be so: of what
-/// began or ended, that of the record; the lines are in the order of their times.
+/// for a workflow that stands still or is stopping. Each has the time when it came to be so: of
+/// what began or ended, that of the record; the lines are in the order of their times.
 fn changes(said: &mut Vec<String>, workflow: &Workflow, now: Timestamp) -> Vec<String> {
     said.resize(workflow.stages.len() + 1, String::new());
     let now = workflow.summary.ended.unwrap_or(now);
@@ -169,8 +171,8 @@ fn changes(said: &mut Vec<String>, workflow: &Workflow, now: Timestamp) -> Vec<S
     lines.into_iter().map(|(at, line)| format!("{at}  {line}\n")).collect()
 }
 
-/// What is said of a workflow that is blocked, paused or stopping, or is so no more, where it is not
-/// what was last said.
+/// What is said of a workflow that is blocked, paused or stopping, or is so no more, where it is
+/// not what was last said.
 fn standing(last: &mut String, summary: &WorkflowSummary) -> Option<String> {
     let how = match (summary.status(), &summary.blocked, &summary.paused) {
         (WorkflowStatus::Stopping, ..) => "stopping".to_owned(),

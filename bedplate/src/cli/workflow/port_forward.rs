@@ -1,4 +1,5 @@
-//! `workflow port-forward`: a port of this machine is one of a running job. Each connection is a stream of its own.
+//! `workflow port-forward`: a port of this machine is one of a running job. Each connection is a
+//! stream of its own.
 
 use std::{net::Ipv4Addr, str::FromStr};
 
@@ -97,7 +98,8 @@ pub(super) async fn run(
 ) -> anyhow::Result<()> {
     session.out.refuse_format("workflow port-forward")?;
     let Ports { local, remote } = forward.ports;
-    // One that does not exist is told now, not to the first who connects. A name may mean another workflow later.
+    // One that does not exist is told now, not to the first who connects. A name may mean another
+    // workflow later.
     let workflow = client.workflow(&forward.workflow).await?.summary.id.to_string();
     let (job, task, member) = (forward.job.clone(), forward.task, forward.member);
     let of = StreamOf { workflow, job, task, member };

@@ -1,7 +1,7 @@
 //! The command line's end of a stream: what is local on one side, the line on the other.
 //!
-//! Local input and output have threads or tasks of their own: the loop always listens to the line, so that a pager which is
-//! full, or a disk which is slow, never looks like a client that is gone.
+//! Local input and output have threads or tasks of their own: the loop always listens to the line,
+//! so that a pager which is full, or a disk which is slow, never looks like a client that is gone.
 
 use std::{io::Write as _, thread::JoinHandle};
 
@@ -193,7 +193,8 @@ pub(super) fn reason_of(outcome: &Outcome) -> Option<String> {
     }
 }
 
-/// Tells a failure of the way to a program; its exit status. A reader of our output that went away is no failure.
+/// Tells a failure of the way to a program; its exit status. A reader of our output that went
+/// away is no failure.
 pub(super) fn report(failure: &anyhow::Error) -> u8 {
     if error::is_about_closed_pipe(failure) {
         return 0;

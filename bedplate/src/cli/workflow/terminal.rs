@@ -22,7 +22,8 @@ const PIECE_BYTES: usize = 16 << 10;
 /// Sizes that wait for the line; a later one comes with the next signal.
 const MAX_SIZES: usize = 4;
 
-/// The terminal in raw mode (termios(3)), as it was again when this is dropped: at the end, on an error, on a panic.
+/// The terminal in raw mode (termios(3)), as it was again when this is dropped: at the end, on an
+/// error, on a panic.
 #[derive(Debug)]
 pub(super) struct Raw(Termios);
 
@@ -72,7 +73,8 @@ pub(super) fn sizes() -> anyhow::Result<mpsc::Receiver<Control>> {
     Ok(sizes)
 }
 
-/// Standard input in pieces, read by a thread: a runtime would wait at its end for a key that nobody presses.
+/// Standard input in pieces, read by a thread: a runtime would wait at its end for a key that
+/// nobody presses.
 pub(super) fn input() -> mpsc::Receiver<Vec<u8>> {
     let (pieces, input) = mpsc::channel(MAX_PIECES);
     std::thread::spawn(move || {

@@ -148,7 +148,8 @@ fn row(before: Option<&TaskUsage>, task: &TaskUsage, now: Timestamp) -> [String;
     ]
 }
 
-/// Hundredths of the time between two looks, or since the task began, that a counter of microseconds grew.
+/// Hundredths of the time between two looks, or since the task began, that a counter of
+/// microseconds grew.
 fn share(
     before: Option<&TaskUsage>,
     task: &TaskUsage,

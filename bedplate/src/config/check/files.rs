@@ -108,8 +108,8 @@ fn how_to_read(path: &Path, error: &io::Error) -> Option<String> {
     })
 }
 
-/// An address that nothing can listen at. The kernel is asked, with a port of its choice: it may let
-/// addresses be bound that no interface has (`net.ipv4.ip_nonlocal_bind`).
+/// An address that nothing can listen at. The kernel is asked, with a port of its choice: it may
+/// let addresses be bound that no interface has (`net.ipv4.ip_nonlocal_bind`).
 fn not_here(address: IpAddr, at: Location, path: &str) -> Option<Diagnostic> {
     let error = TcpListener::bind((address, 0)).err()?;
     let hint = Some("write an address that this machine has; see `ip address`".to_owned());

@@ -13,7 +13,8 @@ use super::super::raw::{Placed, Raw, RawSubnet, diagnostic};
 /// Addresses named in one note; of more the number is told.
 const MAX_NAMED: usize = 5;
 
-/// Most NTP servers of a subnet: chrony and systemd-timesyncd take these, and a DHCP packet holds them.
+/// Most NTP servers of a subnet: chrony and systemd-timesyncd take these, and a DHCP
+/// packet holds them.
 const MAX_NTP_SERVERS: usize = 8;
 
 /// What is worth a look, in the order of the file; and mistakes of pools.
@@ -32,8 +33,8 @@ pub(super) fn notes(
     notes
 }
 
-/// Pools against what is somebody's: such addresses are never given, and a pool of nothing else is a
-/// mistake.
+/// Pools against what is somebody's: such addresses are never given, and a pool of nothing
+/// else is a mistake.
 fn pools(
     raw: &Raw,
     dhcp: &DhcpConfig,
@@ -229,8 +230,8 @@ fn networks(raw: &Raw) -> impl Iterator<Item = (&RawSubnet, &Placed<Ipv4Net>)> {
 fn nested(raw: &Raw) -> Vec<Diagnostic> {
     let mut sorted: Vec<(Ipv4Net, &RawSubnet, &Placed<Ipv4Net>)> =
         networks(raw).map(|(subnet, written)| (written.value.trunc(), subnet, written)).collect();
-    // Two networks are apart or one lies in the other, so one that begins within the widest before it is
-    // in that.
+    // Two networks are apart or one lies in the other, so one that begins within the widest
+    // before it is in that.
     sorted.sort_by_key(|(network, ..)| (network.network(), network.prefix_len()));
     let mut around: Option<(Ipv4Net, &str)> = None;
     let mut notes = Vec::new();

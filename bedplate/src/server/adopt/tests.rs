@@ -1,5 +1,5 @@
-//! What becomes the user's, and what must not. Giving files away takes root, so the names begin with
-//! `privileged_`.
+//! What becomes the user's, and what must not. Giving files away takes root, so the names begin
+//! with `privileged_`.
 
 use std::os::unix::fs::{PermissionsExt as _, chown, symlink};
 

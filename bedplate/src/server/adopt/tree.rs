@@ -1,5 +1,5 @@
-//! Giving away what is in a directory, by descriptors alone: a name is looked up once, and what was looked
-//! at is what is given.
+//! Giving away what is in a directory, by descriptors alone: a name is looked up once, and what was
+//! looked at is what is given.
 
 use std::{
     ffi::{CStr, OsStr},
@@ -19,15 +19,16 @@ use rustix::{
 
 use super::{AdoptError, Adopted, LOST_AND_FOUND, ServerUser};
 
-/// Directories within each other: each takes three descriptors and a part of the stack. Paths of overlays
-/// have fewer parts, and the state's have four.
+/// Directories within each other: each takes three descriptors and a part of the stack. Paths of
+/// overlays have fewer parts, and the state's have four.
 const MAX_DEPTH: u32 = 128;
 
-/// Bits that say that a program runs as its owner or group; `chown` takes them away, and overlays need them.
+/// Bits that say that a program runs as its owner or group; `chown` takes them away, and
+/// overlays need them.
 const SET_ID: u32 = 0o6000;
 
-/// A checkout's own directory, at the top of the site's overlays or of one of them: nodes get nothing
-/// of it, it has files by the thousand, and those of a local clone have second names.
+/// A checkout's own directory, at the top of the site's overlays or of one of them: nodes get
+/// nothing of it, it has files by the thousand, and those of a local clone have second names.
 const GIT: &str = ".git";
 
 /// How deep [`GIT`] is passed by; deeper down it is a part of an overlay.
@@ -169,7 +170,8 @@ impl<'a> Walk<'a> {
         Ok(())
     }
 
-    /// Notes what its own mode closes to its owner: root could read it all the same, and the user cannot.
+    /// Notes what its own mode closes to its owner: root could read it all the same, and
+    /// the user cannot.
     fn note_closed(&mut self, facts: &Stat, path: &Path) {
         let is_directory = FileType::from_raw_mode(facts.st_mode) == FileType::Directory;
         let (wanted, letters) = if is_directory { (0o500, "u+rx") } else { (0o400, "u+r") };
@@ -188,8 +190,8 @@ impl<'a> Walk<'a> {
         ));
     }
 
-    /// Lets the user's group read a file of root's, or enter a directory of root's, that no other group
-    /// can.
+    /// Lets the user's group read a file of root's, or enter a directory of root's, that no
+    /// other group can.
     pub(super) fn let_group_read(&mut self, path: &Path) -> Result<(), AdoptError> {
         let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
         // What cannot be opened is a mistake of the configuration, which is told with its line.
@@ -231,7 +233,8 @@ fn look(
     }
 }
 
-/// Sets the mode of an open file; one that is open as a path has no other way than its name in `/proc`.
+/// Sets the mode of an open file; one that is open as a path has no other way than its
+/// name in `/proc`.
 fn set_mode(found: &OwnedFd, mode: u32, path: &Path) -> Result<(), AdoptError> {
     chmod(format!("/proc/self/fd/{}", found.as_raw_fd()), Mode::from_raw_mode(mode & 0o7777))
         .map_err(|errno| AdoptError::file("set the mode of", path, errno))

@@ -11,7 +11,8 @@ use metrics::Exposition;
 use rustix::fs::statvfs;
 use tokio::time::Instant;
 
-/// Directories of the state directory that grow: images of nodes and of jobs, logs and files of jobs.
+/// Directories of the state directory that grow: images of nodes and of jobs, logs
+/// and files of jobs.
 const DIRECTORIES: [&str; 4] = ["images", "jobs", "logs", "files"];
 
 /// How often the directories are walked through, at most: a million files take some seconds.
@@ -95,8 +96,8 @@ impl Directories {
     }
 }
 
-/// Looks at all directories. A server that stops waits for this, so it ends when nobody wants to know
-/// any more.
+/// Looks at all directories. A server that stops waits for this, so it ends when nobody wants
+/// to know any more.
 fn walk(state_dir: &Path, known: &Weak<Mutex<Known>>) {
     let is_wanted = || known.strong_count() > 0;
     let _running = Running(known);

@@ -93,8 +93,8 @@ impl<'a> DiagnosticSink<'a> {
         self.unknown(place.map_or(or_else, String::as_str), what, name, known);
     }
 
-    /// A mistake was noted at this path or below. Of those that are only counted nothing is known: the
-    /// answer then matters for their number alone.
+    /// A mistake was noted at this path or below. Of those that are only counted nothing is known:
+    /// the answer then matters for their number alone.
     pub(crate) fn has(&self, path: &str) -> bool {
         let is_below =
             |rest: &str| rest.is_empty() || path.is_empty() || rest.starts_with(['.', '[']);

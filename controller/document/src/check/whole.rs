@@ -8,12 +8,12 @@ use crate::{JobDependency, MAX_JOBS, MAX_MERGED_BYTES, MAX_TRANSFERS_OF_JOBS, Wo
 /// Longest name of a job or a volume with which a document is looked at closely: that of a path.
 const MAX_NAME_BYTES: usize = 4_096;
 
-/// Whether the document is of a size that is looked at closely; a mistake if it is not. Nothing is made
-/// of its jobs before.
+/// Whether the document is of a size that is looked at closely; a mistake if it is not. Nothing is
+/// made of its jobs before.
 pub(crate) fn is_small_enough(document: &raw::Document, notes: &mut DiagnosticSink<'_>) -> bool {
     let names = document.jobs.keys().chain(document.volumes.keys());
-    // The name is a part of every path below it. What is wrong with one the checks of names tell; this
-    // is so long that there is none.
+    // The name is a part of every path below it. What is wrong with one the checks of names tell;
+    // this is so long that there is none.
     let is_long = |name: &&String| name.len() > MAX_NAME_BYTES;
     notes.count(document.jobs.len() + document.volumes.len());
     if let Some(name) = names.clone().find(is_long) {

@@ -65,8 +65,8 @@ struct Groups {
     count: usize,
 }
 
-/// Volumes that are joined to groups, as a forest: many volumes and many jobs cost no more than they
-/// are.
+/// Volumes that are joined to groups, as a forest: many volumes and many jobs cost no
+/// more than they are.
 struct VolumeSets {
     /// The next volume on the way to the root of its group.
     parents: Vec<usize>,
@@ -100,7 +100,8 @@ impl VolumeSets {
         volume
     }
 
-    /// Makes one group of two, which has the name of the first one: plans that are stored depend on it.
+    /// Makes one group of two, which has the name of the first one: plans that are
+    /// stored depend on it.
     fn join(&mut self, first: usize, other: usize) {
         let (first, other) = (self.root(first), self.root(other));
         if first == other {

@@ -4,8 +4,8 @@ use serde::{Deserialize, Serialize};
 
 use super::StageId;
 
-/// A stage that another waits for. In JSON the number of the stage, where it must have finished; else
-/// `{"stage": 2, "until": "running"}`.
+/// A stage that another waits for. In JSON the number of the stage, where it must have finished;
+/// else `{"stage": 2, "until": "running"}`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(from = "DependencyForm", into = "DependencyForm")]
 pub struct Dependency {
@@ -28,8 +28,8 @@ pub enum Until {
     Failed,
     /// It is over, however it ended: canceled, too.
     Any,
-    /// The processes of all members of one attempt of one of its tasks have begun, whatever became of
-    /// them since; or it has ended well.
+    /// The processes of all members of one attempt of one of its tasks have begun, whatever became
+    /// of them since; or it has ended well.
     Running,
 }
 

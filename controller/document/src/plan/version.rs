@@ -6,8 +6,8 @@
 //! | 2 | labels that a job wants of its node |
 //! | 3 | dependencies on something else than that a stage has finished; attempts of several members |
 //!
-//! A plan is written in the oldest version whose readers carry it out as it is meant, so a release of
-//! before goes on with whatever it understands (`docs/decisions/0007-stored-plans.md`).
+//! A plan is written in the oldest version whose readers carry it out as it is meant, so a release
+//! of before goes on with whatever it understands (`docs/decisions/0007-stored-plans.md`).
 
 use serde::{Deserialize, Serialize};
 

@@ -11,7 +11,8 @@ use crate::{
 
 const GIB: u64 = 1 << 30;
 
-/// A machine: for each core its NUMA node and package, for each NUMA node its memory; and what is taken.
+/// A machine: for each core its NUMA node and package, for each NUMA node its memory;
+/// and what is taken.
 fn machine(cores: &[(u32, u32)], memory: &[u64], taken: &[bool], used: &[u64]) -> (Capacity, Free) {
     let capacity = Capacity {
         cores: (0..)
@@ -46,8 +47,8 @@ fn subsets(of: &[u32]) -> Vec<Vec<u32>> {
     (0..1 << of.len()).map(|bits| chosen(bits).collect()).collect()
 }
 
-/// Of how few domains something is: NUMA nodes of cores and memory; or packages that have the cores, and
-/// near to which all the memory is.
+/// Of how few domains something is: NUMA nodes of cores and memory; or packages that have the
+/// cores, and near to which all the memory is.
 fn spread(
     capacity: &Capacity,
     affinity: Affinity,

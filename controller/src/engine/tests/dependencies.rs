@@ -19,7 +19,8 @@ jobs:
     (stage, id)
 }
 
-/// Whether `b` runs after: a task runs; the tasks ended with these statuses. `None`: it was canceled.
+/// Whether `b` runs after: a task runs; the tasks ended with these statuses. `None`:
+/// it was canceled.
 fn begins(until: Until, codes: [i32; 2]) -> (bool, Option<bool>) {
     let (mut stage, id) = two(until);
     assert!(!stage.runs.contains_key("job b"));

@@ -65,8 +65,8 @@ fn the_oldest_job_keeps_its_reservation() {
     assert_eq!(running(&stage), ["job bob[1]"]);
 }
 
-/// Ann holds cores elsewhere, so it is always somebody else's turn. Her oldest job, which wants a whole
-/// node, is passed over once and not again.
+/// Ann holds cores elsewhere, so it is always somebody else's turn. Her oldest job, which wants a
+/// whole node, is passed over once and not again.
 #[test]
 fn a_wide_job_is_not_passed_over_for_ever() {
     let mut stage = Stage::new(&[(1, 4), (2, 2)]);
@@ -84,8 +84,8 @@ fn a_wide_job_is_not_passed_over_for_ever() {
     assert_eq!(running(&stage), ["job hold[1]", "job wide[1]"]);
 }
 
-/// The oldest job fits on no node. The next one waits for a whole node, and gets it, though it is always
-/// somebody else's turn.
+/// The oldest job fits on no node. The next one waits for a whole node, and gets it, though it is
+/// always somebody else's turn.
 #[test]
 fn a_job_that_fits_nowhere_keeps_no_reservation_from_the_next() {
     let mut stage = Stage::new(&[(1, 4), (2, 2)]);
@@ -104,7 +104,8 @@ fn a_job_that_fits_nowhere_keeps_no_reservation_from_the_next() {
     assert_eq!(running(&stage), ["job hold[1]", "job wide[1]"]);
 }
 
-/// What the last run of the server left ends in time for a reservation, as what this one began does.
+/// What the last run of the server left ends in time for a reservation, as what this
+/// one began does.
 #[test]
 fn what_runs_is_known_to_end_by_its_limit() {
     let mut stage = Stage::new(&[(1, 2)]);

@@ -1,5 +1,5 @@
-//! A cluster in which anything may go wrong, and what must always hold: no attempt starts in part, every
-//! task ends once, nothing is granted twice.
+//! A cluster in which anything may go wrong, and what must always hold: no attempt starts in part,
+//! every task ends once, nothing is granted twice.
 
 use std::{
     hash::{BuildHasher, RandomState},
@@ -26,16 +26,16 @@ enum Happening {
     Time(u8),
     /// Somebody pauses the workflow, or lets it go on.
     Pauses(bool),
-    /// A node's connection is lost until it lists: it is told nothing, nothing is placed on it, and what its
-    /// agent knows is not known.
+    /// A node's connection is lost until it lists: it is told nothing, nothing is placed on it, and
+    /// what its agent knows is not known.
     GoesAway(bool),
     /// The server is killed and starts again from what it wrote; perhaps as a release that cannot
     /// read the plan.
     ServerDies(bool),
     /// The server will be killed when it has written something and told nobody yet.
     DiesBeforeItTells,
-    /// A node's agent is replaced by one that knows no attempts of several members, or by one that does.
-    /// Nothing that it holds awaits a release.
+    /// A node's agent is replaced by one that knows no attempts of several members, or by one that
+    /// does. Nothing that it holds awaits a release.
     Agent(bool, bool),
 }
 
@@ -346,7 +346,8 @@ impl World {
         self.settle();
     }
 
-    /// The process of a member begins: the release is on disk, all were prepared, and none has ended badly.
+    /// The process of a member begins: the release is on disk, all were prepared, and none
+    /// has ended badly.
     fn hold_barrier(&self, run: RunId) {
         let key = self.rows[&run].attempt_key();
         let attempt = &self.attempts[&key];

@@ -179,7 +179,8 @@ async fn put_key(
 }
 
 /// Replaces what changes of a workflow; document and plan are not among it. What could not be read
-/// stays as it is, for somebody who mends it. Of one that was forgotten nothing is there to replace.
+/// stays as it is, for somebody who mends it. Of one that was forgotten nothing is
+/// there to replace.
 async fn put_workflow(
     transaction: &mut Transaction,
     row: &WorkflowRow,

@@ -59,8 +59,8 @@ impl SqlStore {
 
 /// The statement of a list. It depends on no value, so that few are prepared and kept.
 ///
-/// The rows are found by their places in an index that has what stands behind a row's document, which
-/// may be megabytes; past it only the rows of the page are read.
+/// The rows are found by their places in an index that has what stands behind a row's document,
+/// which may be megabytes; past it only the rows of the page are read.
 pub(in super::super) fn text(listing: &Listing) -> String {
     let (before, after, down) =
         if listing.is_reversed { (">", "<", "ASC") } else { ("<", ">", "DESC") };

@@ -116,8 +116,8 @@ impl SqlStore {
         Ok(())
     }
 
-    /// Adds the runs of a workflow to `spared` that are not among those that were `read`. `workflow`
-    /// is its id, which may be none any more.
+    /// Adds the runs of a workflow to `spared` that are not among those that were `read`.
+    /// `workflow` is its id, which may be none any more.
     pub(super) async fn spare_runs(
         &self,
         workflow: &str,

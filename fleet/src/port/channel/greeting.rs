@@ -48,7 +48,8 @@ pub(super) fn greet(
             change.entry.link.send_servers(&fleet.config().fleet_servers);
         }
         if resumed && !change.entry.life.inventory_known {
-            // A connection that takes nothing is being closed: the agent sends it with the next one.
+            // A connection that takes nothing is being closed: the agent sends it
+            // with the next one.
             let _ = change.entry.link.send(FromServer::SendInventory {});
         }
         change.entry.link.push_overlays();

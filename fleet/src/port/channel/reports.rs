@@ -19,7 +19,8 @@ use crate::{
 const TELL_AGAIN_SECONDS: i64 = 60;
 
 impl Channel {
-    /// Takes one frame. It is acknowledged only when what it says is on disk. `kind`: type of a message that is unknown.
+    /// Takes one frame. It is acknowledged only when what it says is on disk. `kind`: type of a
+    /// message that is unknown.
     pub(super) async fn frame(
         &mut self,
         frame: Frame<FromAgent>,
@@ -105,8 +106,8 @@ impl Channel {
         Ok(())
     }
 
-    /// Writes into the node's history what the other side of another release did not know, once in a connection:
-    /// it may come with each heartbeat.
+    /// Writes into the node's history what the other side of another release did not know, once in
+    /// a connection: it may come with each heartbeat.
     async fn record_unknown(&mut self, message: String) -> Result<(), DisconnectReason> {
         if !std::mem::replace(&mut self.unknown_recorded, true) {
             let fleet = &self.port.fleet;

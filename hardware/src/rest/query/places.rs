@@ -1,5 +1,5 @@
-//! How many questions are answered at a time. Each of them holds inventories, whose sizes nodes choose:
-//! those of one turn, and those that are told whole.
+//! How many questions are answered at a time. Each of them holds inventories, whose sizes nodes
+//! choose: those of one turn, and those that are told whole.
 
 use std::{
     collections::HashMap,
@@ -64,7 +64,8 @@ impl InventoryPermits {
     async fn take(&self, user: &str) -> Option<InventoryPermit> {
         let of_user = self.of_user(user)?;
         let all = self.all.clone();
-        // In this order those of one user do not wait in front of others for what they may not have.
+        // In this order those of one user do not wait in front of others for what
+        // they may not have.
         let both = async {
             let _of_user = of_user.acquire_owned().await.ok()?;
             let _of_all = all.acquire_owned().await.ok()?;

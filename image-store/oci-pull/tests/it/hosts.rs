@@ -216,7 +216,8 @@ async fn behind_tls(registry: SocketAddr) -> (SocketAddr, String) {
 async fn a_certificate_of_the_site_is_trusted_where_it_is_set() {
     let (directory, store) = store();
     let registry = Registry::serve(&image(), Fault::None).await;
-    // An address of this machine that is not one of loopback, which would be spoken to in plain HTTP.
+    // An address of this machine that is not one of loopback, which would be spoken
+    // to in plain HTTP.
     let (address, certificate) = behind_tls(registry.address).await;
     let reference = format!("{address}/site/node:1");
     // At once: it is not waited for.

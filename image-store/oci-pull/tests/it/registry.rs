@@ -1,4 +1,5 @@
-//! A registry on loopback that does what a test wants it to do wrong. HTTP/1.1, one request a connection.
+//! A registry on loopback that does what a test wants it to do wrong. HTTP/1.1, one
+//! request a connection.
 
 use std::{
     collections::{BTreeSet, HashMap},
@@ -28,7 +29,8 @@ pub(crate) enum Fault {
     Falsify,
     /// The registry has only so many bytes of a layer, and thinks that is all.
     Short(usize),
-    /// Layers come whole, whatever part was asked for; the first answer breaks off after so many bytes.
+    /// Layers come whole, whatever part was asked for; the first answer breaks off
+    /// after so many bytes.
     NoRanges(usize),
     /// As `NoRanges`, and every answer breaks off there.
     NoRangesCut(usize),

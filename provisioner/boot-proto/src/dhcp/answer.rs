@@ -93,7 +93,8 @@ impl DhcpServer {
         }
     }
 
-    /// What this client should load; `Err` if the administrator configured nothing for its architecture.
+    /// What this client should load; `Err` if the administrator configured nothing for
+    /// its architecture.
     pub(super) fn boot_file(
         &self,
         asked: &NodeRequest<'_>,
@@ -104,7 +105,8 @@ impl DhcpServer {
         Ok(match asked.request.client {
             Client::System => None,
             Client::Ipxe => Some(BootFile {
-                // iPXE puts its settings into the name (`usr/autoboot.c`); unknown ones are nothing.
+                // iPXE puts its settings into the name (`usr/autoboot.c`); unknown
+                // ones are nothing.
                 name: format!(
                     "http://{server}:{port}/boot/{}/script{MEMORY_PARAMETER}",
                     asked.host.mac.hyphenated()

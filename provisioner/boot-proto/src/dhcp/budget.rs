@@ -1,5 +1,5 @@
-//! How many changes of leases one machine may cause: each is a record on the disk, or an address that
-//! nobody else can have meanwhile, and anybody on the network can speak in a machine's name.
+//! How many changes of leases one machine may cause: each is a record on the disk, or an address
+//! that nobody else can have meanwhile, and anybody on the network can speak in a machine's name.
 
 use std::{collections::HashMap, net::Ipv4Addr};
 
@@ -8,19 +8,20 @@ use api::ids::{MacAddr, Timestamp};
 use super::pool::UNUSABLE_SECONDS;
 
 /// Releases of one machine within [`RELEASE_SECONDS`]: a boot makes one at most. New leases are not
-/// counted: each but the first comes after a release, a decline or the end of a lease, and were they
-/// counted together, who gives a machine's address back in its name could keep it from having one.
+/// counted: each but the first comes after a release, a decline or the end of a lease, and
+/// were they counted together, who gives a machine's address back in its name could keep it
+/// from having one.
 const MAX_RELEASES: u32 = 3;
 
 /// See [`MAX_RELEASES`].
 const RELEASE_SECONDS: i64 = 60;
 
-/// Requests of one machine for a new lease that wait for the disk at once: all of them are answered by
-/// one record, and the places in the queue are for all machines.
+/// Requests of one machine for a new lease that wait for the disk at once: all of them are answered
+/// by one record, and the places in the queue are for all machines.
 const MAX_WAITING: u32 = 16;
 
-/// Addresses that one machine may decline within [`decline_seconds`]: a third conflict in a row means
-/// that the pool is somebody else's, or that the machine is not well.
+/// Addresses that one machine may decline within [`decline_seconds`]: a third conflict in a row
+/// means that the pool is somebody else's, or that the machine is not well.
 const MAX_DECLINES: u32 = 3;
 
 /// The same for one port of a relay, behind which there may be a switch with many machines.

@@ -1,5 +1,5 @@
-//! What the server counts: requests that it refuses, by kind, and how full its pools are. Of what it
-//! says about the same machine again it says nothing for a while; here each time counts.
+//! What the server counts: requests that it refuses, by kind, and how full its pools are. Of what
+//! it says about the same machine again it says nothing for a while; here each time counts.
 
 use api::ids::Timestamp;
 use ipnet::Ipv4Net;

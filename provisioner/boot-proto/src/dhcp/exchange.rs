@@ -21,7 +21,8 @@ pub enum Port {
 pub struct Arrival<'a> {
     /// IPv4 addresses of the receiving interface.
     pub addresses: &'a [Ipv4Addr],
-    /// The server's address that it was sent to; for a broadcast, the one that the kernel would answer from.
+    /// The server's address that it was sent to; for a broadcast, the one that the kernel
+    /// would answer from.
     pub local: Ipv4Addr,
     /// Who sent it.
     pub source: SocketAddrV4,
@@ -36,8 +37,8 @@ pub enum Destination {
     Broadcast,
     /// An address that answers ARP: a bound client, a relay, a PXE client on port 4011.
     Unicast(SocketAddrV4),
-    /// A client that has no address yet and wants a frame to its MAC address (broadcast flag clear, RFC 2131
-    /// section 4.1).
+    /// A client that has no address yet and wants a frame to its MAC address (broadcast flag clear,
+    /// RFC 2131 section 4.1).
     Hardware {
         /// The address that it is being given; the IP destination.
         address: Ipv4Addr,
@@ -60,13 +61,13 @@ pub struct Reply {
 /// What is to be done, in this order.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Effect {
-    /// Something happened that people and the state of the nodes should know. Comes before the packet that it belongs
-    /// to, so that a node's address is known before the node can use it.
+    /// Something happened that people and the state of the nodes should know. Comes before the
+    /// packet that it belongs to, so that a node's address is known before the node can use it.
     Event(BootEvent),
     /// Send this.
     Send(Reply),
-    /// Append this to the records of leases; nothing waits for it. [`super::DhcpServer::saved`] is told when
-    /// it is on disk.
+    /// Append this to the records of leases; nothing waits for it. [`super::DhcpServer::saved`] is
+    /// told when it is on disk.
     Record(LeaseRecord),
     /// Append this likewise and do the rest only once it is on disk. If it cannot be written,
     /// [`super::DhcpServer::unsaved`] is told and the rest is not done: the client asks again.
@@ -77,8 +78,8 @@ pub enum Effect {
         then: Vec<Effect>,
     },
     /// Ask the network that the packet came from whether a machine uses this address. Then tell
-    /// [`super::DhcpServer::probed`] and handle the same packet again. The shell bounds probes in time, in
-    /// number and for each packet; of one that it does not make it tells [`super::DhcpServer::not_probed`],
-    /// and the packet gets no answer.
+    /// [`super::DhcpServer::probed`] and handle the same packet again. The shell bounds probes in
+    /// time, in number and for each packet; of one that it does not make it tells
+    /// [`super::DhcpServer::not_probed`], and the packet gets no answer.
     Probe(Ipv4Addr),
 }

@@ -4,8 +4,8 @@ use super::{DhcpServer, Effect, NodeRequest, counts::Refusal};
 use crate::event::BootEvent;
 
 impl DhcpServer {
-    /// A client found its address in use. One that declines more than its share keeps the address that
-    /// it has, so that it takes none away from others.
+    /// A client found its address in use. One that declines more than its share keeps the address
+    /// that it has, so that it takes none away from others.
     pub(super) fn decline(&mut self, asked: &NodeRequest<'_>) -> Vec<Effect> {
         let (request, mac, now) = (asked.request, asked.host.mac, asked.now);
         let Some(address) = request.requested else { return Vec::new() };

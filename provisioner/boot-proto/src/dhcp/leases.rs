@@ -1,5 +1,5 @@
-//! What must outlive a restart: leases of pools as records, which the shell keeps on disk, and their
-//! way back into a [`DhcpServer`].
+//! What must outlive a restart: leases of pools as records, which the shell keeps on disk, and
+//! their way back into a [`DhcpServer`].
 //!
 //! Times in records are seconds from now on, so that no record depends on how this run counts time.
 
@@ -19,8 +19,8 @@ pub enum LeaseRecord {
         address: Ipv4Addr,
         /// The MAC address of the node's interface.
         mac: MacAddr,
-        /// How long it is the node's, at least as long as the node was granted. 0: it has expired, or
-        /// was given back.
+        /// How long it is the node's, at least as long as the node was granted. 0: it has expired,
+        /// or was given back.
         seconds: u32,
     },
     /// A machine that did not get it here uses an address, as a node or a probe found.
@@ -30,7 +30,8 @@ pub enum LeaseRecord {
         /// How long it is left alone; then it is probed before it is given.
         seconds: u32,
     },
-    /// An address was given back. Releases of before recorded that so; it was then given without a probe.
+    /// An address was given back. Releases of before recorded that so; it was then given
+    /// without a probe.
     Free {
         /// It lies in one of the pools.
         address: Ipv4Addr,
@@ -119,9 +120,9 @@ impl DhcpServer {
         incomplete.into_iter().chain(leases).chain(self.outside.records(now)).collect()
     }
 
-    /// A record of [`Effect::Record`] or [`Effect::Save`] is on disk. Comes before the next record is
-    /// written, and before what waited for it is done; false if that may not be done, because the
-    /// address is not the machine's any more.
+    /// A record of [`Effect::Record`] or [`Effect::Save`] is on disk. Comes before the next record
+    /// is written, and before what waited for it is done; false if that may not be done, because
+    /// the address is not the machine's any more.
     pub fn saved(&mut self, record: &LeaseRecord, now: Timestamp) -> bool {
         self.waited(record);
         let pool = record.address().and_then(|address| self.pool_of(address));
@@ -154,8 +155,8 @@ impl DhcpServer {
         }
     }
 
-    /// The probe of [`Effect::Probe`] is not made, because too many run: the client's next request may
-    /// lead to it again.
+    /// The probe of [`Effect::Probe`] is not made, because too many run: the client's next request
+    /// may lead to it again.
     pub fn not_probed(&mut self, address: Ipv4Addr) {
         if let Some(pool) = self.pool_of(address) {
             pool.not_probed(address);

@@ -1,7 +1,8 @@
-//! The DHCP server without its sockets: RFC 2131 for registered nodes, RFC 4578 and PXE 2.1 for their firmware, and
-//! proxyDHCP beside a server of the site's own.
+//! The DHCP server without its sockets: RFC 2131 for registered nodes, RFC 4578 and PXE 2.1 for
+//! their firmware, and proxyDHCP beside a server of the site's own.
 //!
-//! The shell (`provisioner::dhcp`) passes each packet to [`DhcpServer::handle`] and does what the [`Effect`]s say.
+//! The shell (`provisioner::dhcp`) passes each packet to [`DhcpServer::handle`] and does what the
+//! [`Effect`]s say.
 //!
 //! | request | authoritative | proxy, port 67 | proxy, port 4011 |
 //! |---|---|---|---|
@@ -47,21 +48,23 @@ use crate::{
     host::{Host, HostTable},
 };
 
-/// Largest packet that is read, bytes: an Ethernet jumbo frame; a client's DHCP message is below 1,500.
+/// Largest packet that is read, bytes: an Ethernet jumbo frame; a client's DHCP message
+/// is below 1,500.
 pub const MAX_PACKET_BYTES: usize = 9000;
 
 /// Shortest reply, bytes: BOOTP relays and old boot ROMs drop shorter ones (RFC 1542 section 2.1).
 pub const MIN_REPLY_BYTES: usize = 300;
 
-/// An address that was offered and not yet asked for is held this long, seconds: PXE firmware waits up to 8 s for
-/// further offers before it chooses.
+/// An address that was offered and not yet asked for is held this long, seconds: PXE firmware waits
+/// up to 8 s for further offers before it chooses.
 const OFFER_HOLD_SECONDS: u32 = 60;
 
-/// The same complaint about the same machine is made once in this many seconds: firmware asks again every few seconds.
+/// The same complaint about the same machine is made once in this many seconds: firmware asks again
+/// every few seconds.
 const COMPLAINT_INTERVAL_SECONDS: i64 = 60;
 
-/// Machines whose complaints are remembered; beyond it, new ones wait for the oldest to age. Bounds memory when somebody
-/// invents MAC addresses.
+/// Machines whose complaints are remembered; beyond it, new ones wait for the oldest to age. Bounds
+/// memory when somebody invents MAC addresses.
 const MAX_COMPLAINTS: usize = 4096;
 
 /// The server: its configuration, the leases of its pools, and what it has complained about.
@@ -112,8 +115,8 @@ impl NodeRequest<'_> {
         }
     }
 
-    /// Whether an address that a machine has leased is not its own any more. That somebody names it,
-    /// as a name server or gateway of nodes, takes it from nobody.
+    /// Whether an address that a machine has leased is not its own any more. That somebody names
+    /// it, as a name server or gateway of nodes, takes it from nobody.
     fn withdrawn(&self, plan: &AddressPlan) -> impl Fn(Ipv4Addr) -> bool {
         |address| {
             plan.is_taken(address)
@@ -235,7 +238,8 @@ impl DhcpServer {
         }
     }
 
-    /// RFC 2131 section 4.3.2: SELECTING names a server, INIT-REBOOT an address, RENEWING and REBINDING use one.
+    /// RFC 2131 section 4.3.2: SELECTING names a server, INIT-REBOOT an address, RENEWING and
+    /// REBINDING use one.
     fn request(&mut self, asked: &NodeRequest<'_>) -> Vec<Effect> {
         let request = asked.request;
         if let Some(server) = request.server
@@ -310,7 +314,8 @@ impl DhcpServer {
         }
     }
 
-    /// A client that has an address by other means asks for the other settings (RFC 2131 section 4.3.5).
+    /// A client that has an address by other means asks for the other settings (RFC 2131
+    /// section 4.3.5).
     fn inform(&mut self, asked: &NodeRequest<'_>) -> Vec<Effect> {
         let server = self.server_address(asked, None);
         let Ok(boot) = self.boot_file(asked, server) else { return self.missing_firmware(asked) };
@@ -321,8 +326,8 @@ impl DhcpServer {
         reply.map(|bytes| Effect::Send(Reply { bytes, from: server, to })).into_iter().collect()
     }
 
-    /// Which subnet the request belongs to, and the address that the node's record says, if it does.
-    /// Without one, the subnet has a pool.
+    /// Which subnet the request belongs to, and the address that the node's record says, if it
+    /// does. Without one, the subnet has a pool.
     fn subnet_of(&self, asked: &NodeRequest<'_>) -> Result<(usize, Option<Ipv4Addr>), NoAddress> {
         let mut subnets = self.subnets_of(asked).peekable();
         let Some(&first) = subnets.peek() else {
@@ -345,7 +350,8 @@ impl DhcpServer {
         self.pools[subnet].as_mut().ok_or(NoAddress::NoPool { subnet: network })
     }
 
-    /// The subnets of the network that the request or its relay names, or of the receiving interface.
+    /// The subnets of the network that the request or its relay names, or of the
+    /// receiving interface.
     fn subnets_of<'a>(&'a self, asked: &NodeRequest<'a>) -> impl Iterator<Item = usize> + 'a {
         let link = asked.request.link();
         let addresses = asked.arrival.addresses;

@@ -1,14 +1,15 @@
 //! Addresses for registered nodes that have none of their own.
 //!
-//! The search for a free address starts at a position derived from the MAC address, and a client that
-//! asks for the free address it had before gets it, so that addresses change seldom. What a client
-//! was acknowledged is recorded ([`LeaseRecord`]) before it is acknowledged, so that a restart gives
-//! no address twice (RFC 2131 section 1.6).
+//! The search for a free address starts at a position derived from the MAC address, and a client
+//! that asks for the free address it had before gets it, so that addresses change seldom. What a
+//! client was acknowledged is recorded ([`LeaseRecord`]) before it is acknowledged, so that a
+//! restart gives no address twice (RFC 2131 section 1.6).
 //!
-//! An address is *certain* if nobody else can still be using it by right: it was never given, and the
-//! records are complete. Of others (declined, expired, given back, given before records were lost) the
-//! server asks the network first, where it can. Anybody can say in a client's name that it gives its
-//! address back, so that is no more than the end of the lease (RFC 2131 section 4.4.6).
+//! An address is *certain* if nobody else can still be using it by right: it was never given,
+//! and the records are complete. Of others (declined, expired, given back, given before records
+//! were lost) the server asks the network first, where it can. Anybody can say in a client's
+//! name that it gives its address back, so that is no more than the end of the lease (RFC 2131
+//! section 4.4.6).
 
 mod declined;
 mod probes;
@@ -183,8 +184,8 @@ impl Pool {
         Offer::Address(address)
     }
 
-    /// Whether `asking` may use `wanted` for `seconds`. `reserved` are not given, `withdrawn` not even
-    /// left to whom they were given.
+    /// Whether `asking` may use `wanted` for `seconds`. `reserved` are not given, `withdrawn` not
+    /// even left to whom they were given.
     pub(super) fn request(
         &mut self,
         asking: ClientRequest,
@@ -240,8 +241,8 @@ impl Pool {
         Some(LeaseRecord::Unusable { address, seconds: UNUSABLE_SECONDS })
     }
 
-    /// `mac` gives `address` back. Others may have it at once if nobody answers for it; `mac` gets it
-    /// again if nobody took it.
+    /// `mac` gives `address` back. Others may have it at once if nobody answers for it; `mac` gets
+    /// it again if nobody took it.
     pub(super) fn release(
         &mut self,
         mac: MacAddr,

@@ -1,7 +1,7 @@
 //! Replies on the wire.
 //!
-//! Options are written in ascending order with option 82 last, as RFC 3046 section 2.1 wants it; the whole is padded
-//! with zeros to [`MIN_REPLY_BYTES`].
+//! Options are written in ascending order with option 82 last, as RFC 3046 section 2.1 wants it;
+//! the whole is padded with zeros to [`MIN_REPLY_BYTES`].
 
 use std::net::{Ipv4Addr, SocketAddrV4};
 
@@ -16,11 +16,12 @@ use ipnet::Ipv4Net;
 
 use super::{Destination, MIN_REPLY_BYTES, Reply, request::Request};
 
-/// Option 43 of PXE 2.1: PXE_DISCOVERY_CONTROL (6) = 8, "boot the file that is named here, look for no other boot
-/// server", then the end mark.
+/// Option 43 of PXE 2.1: PXE_DISCOVERY_CONTROL (6) = 8, "boot the file that is named here, look for
+/// no other boot server", then the end mark.
 pub(super) const BOOT_THE_FILE: [u8; 4] = [6, 1, 8, 255];
 
-/// Option 175 of iPXE: `no-pxedhcp` (176) = 1. Without it iPXE waits two seconds for a proxyDHCP server.
+/// Option 175 of iPXE: `no-pxedhcp` (176) = 1. Without it iPXE waits two seconds for a
+/// proxyDHCP server.
 const NO_PROXY_DHCP: [u8; 3] = [176, 1, 1];
 
 /// Room for a file name in the fixed part, less the final zero.
@@ -151,8 +152,8 @@ fn add_boot(message: &mut Message, boot: &BootFile, server: Ipv4Addr) {
         message.set_fname_str(&boot.name);
     }
     let options = message.opts_mut();
-    // RFC 2132 wants no zero at the end, and firmware reads on until there is one: into the mark of the
-    // options' end, 0xff.
+    // RFC 2132 wants no zero at the end, and firmware reads on until there is one: into the mark of
+    // the options' end, 0xff.
     let mut name = boot.name.clone().into_bytes();
     name.push(0);
     options.insert(DhcpOption::BootfileName(name));

@@ -1,7 +1,8 @@
 //! A DHCP request as far as the server reads it.
 //!
-//! Layout (RFC 2131 section 2): a fixed part of 236 bytes, the magic cookie, options as code, length, value. Only the
-//! options below are read, each by its raw bytes, so that a malformed one costs nothing but itself.
+//! Layout (RFC 2131 section 2): a fixed part of 236 bytes, the magic cookie, options as code,
+//! length, value. Only the options below are read, each by its raw bytes, so that a malformed one
+//! costs nothing but itself.
 
 use std::net::Ipv4Addr;
 

@@ -1,9 +1,9 @@
 //! Which transfers may run at once.
 //!
-//! Each source address has a share, and there is a limit in all. Where one of the two is reached, the
-//! transfer goes whose client has been silent for longest: first those whose client never answered,
-//! then those that got nothing acknowledged for [`IDLE`]. So requests without a client behind them
-//! displace each other, and nobody who is receiving a file.
+//! Each source address has a share, and there is a limit in all. Where one of the two is reached,
+//! the transfer goes whose client has been silent for longest: first those whose client never
+//! answered, then those that got nothing acknowledged for [`IDLE`]. So requests without a client
+//! behind them displace each other, and nobody who is receiving a file.
 
 use std::{
     collections::{BTreeSet, HashMap},
@@ -63,7 +63,8 @@ impl Admission {
         Self { limits, running, ranks, by_source, next: 0 }
     }
 
-    /// Admits a transfer to `source`; `None` if there is no room and no idle transfer to end for it.
+    /// Admits a transfer to `source`; `None` if there is no room and no idle
+    /// transfer to end for it.
     pub fn admit(&mut self, source: Ipv4Addr, now: Instant) -> Option<Admitted> {
         let of_source = self.by_source.get(&source);
         let candidates = match of_source {

@@ -21,7 +21,8 @@ const BLOCK_BYTES: std::ops::RangeInclusive<u16> = 8..=65_464;
 /// Block size without the option.
 const DEFAULT_BLOCK_BYTES: u16 = 512;
 
-/// Largest window granted, blocks: what fits a client's usual socket buffer of 212 kB with blocks of 1,468 bytes.
+/// Largest window granted, blocks: what fits a client's usual socket buffer of 212 kB with blocks
+/// of 1,468 bytes.
 const MAX_WINDOW_BLOCKS: u16 = 64;
 
 /// Longest interval of retransmissions granted, seconds: firmware asks for a few.
@@ -87,7 +88,8 @@ pub struct ReadRequest {
     pub window_blocks: u16,
     /// Seconds until a packet is sent again, if the client set it (RFC 2349).
     pub timeout_seconds: Option<u8>,
-    /// The options to confirm, in the client's order and spelling; empty: begin with the first block.
+    /// The options to confirm, in the client's order and spelling; empty: begin with
+    /// the first block.
     pub granted: Vec<Granted>,
 }
 
@@ -125,8 +127,8 @@ impl ReadRequest {
         let (Some(file), Some(mode)) = (fields.next(), fields.next()) else {
             return Err(illegal("request has no transfer mode"));
         };
-        // Firmware that reads option 67 past its end appends the mark of the options' end, 0xff, which
-        // no UTF-8 text has.
+        // Firmware that reads option 67 past its end appends the mark of the options' end, 0xff,
+        // which no UTF-8 text has.
         let file = file.split(|&byte| byte == 0xff).next().unwrap_or_default();
         let texts = |field| std::str::from_utf8(field).map_err(|_| illegal("request is not UTF-8"));
         let (file, mode) = (texts(file)?, texts(mode)?);
@@ -146,8 +148,8 @@ impl ReadRequest {
         Ok(Some(request))
     }
 
-    /// Takes an option over if it is known and its value makes sense; else it is left out of the OACK, which tells the
-    /// client that it was not granted (RFC 2347).
+    /// Takes an option over if it is known and its value makes sense; else it is left out of the
+    /// OACK, which tells the client that it was not granted (RFC 2347).
     fn grant(&mut self, option: &str, value: &str) {
         let Ok(value) = value.parse::<u32>() else { return };
         let granted = match option.to_ascii_lowercase().as_str() {

@@ -6,9 +6,9 @@
 //! | sending | next window, or done at the last block | window > 1: the window again (a block was lost, RFC 7440 section 4) | ended | window again |
 //! | ended | – | – | – | – |
 //!
-//! With a window of one block a repeated ACK is ignored, or each duplicate in the network would double all later
-//! packets (the sorcerer's apprentice, RFC 1123 section 4.2.3.1).
-//! Blocks are counted from 1 without limit here; on the wire the count is taken modulo 65,536.
+//! With a window of one block a repeated ACK is ignored, or each duplicate in the network would
+//! double all later packets (the sorcerer's apprentice, RFC 1123 section 4.2.3.1). Blocks are
+//! counted from 1 without limit here; on the wire the count is taken modulo 65,536.
 
 use std::{
     ops::Range,
@@ -26,16 +26,16 @@ pub(super) const FIRST_TIMEOUT: Duration = Duration::from_secs(1);
 /// Longest wait for an answer: a client that is still there has asked again by then.
 const LONGEST_TIMEOUT: Duration = Duration::from_secs(4);
 
-/// A client that was silent for so long is gone, whatever interval of retransmissions it asked for: a
-/// transfer without a client keeps its socket no longer.
+/// A client that was silent for so long is gone, whatever interval of retransmissions it asked for:
+/// a transfer without a client keeps its socket no longer.
 const LONGEST_SILENCE: Duration = Duration::from_secs(60);
 
-/// Reports of a loss at the same block that are answered; then only the timer repeats the window. Each
-/// costs a packet of the client and up to a whole window of ours.
+/// Reports of a loss at the same block that are answered; then only the timer repeats the window.
+/// Each costs a packet of the client and up to a whole window of ours.
 const MAX_REPORTED_LOSSES: u32 = 32;
 
-/// A second report of the same loss within this time is an echo of the first: the client answers each block behind the
-/// gap. Some round trips of a local network.
+/// A second report of the same loss within this time is an echo of the first: the client answers
+/// each block behind the gap. Some round trips of a local network.
 const LOSS_ECHO: Duration = Duration::from_millis(5);
 
 /// How a transfer ended.

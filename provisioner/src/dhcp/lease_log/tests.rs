@@ -248,8 +248,8 @@ const VICTIM_DIRECTORY: &str = "BEDPLATE_LEASE_LOG_VICTIM";
 /// Addresses that the victim renews.
 const VICTIM_ADDRESSES: u8 = 250;
 
-/// Leases all addresses to MAC address 1, then all to 2, and so on, and prints each number once that
-/// is on disk; `rewritten` in between.
+/// Leases all addresses to MAC address 1, then all to 2, and so on, and prints each number once
+/// that is on disk; `rewritten` in between.
 #[allow(clippy::print_stdout)]
 fn write_until_killed(directory: &Path) {
     let (mut log, _) = open(directory);

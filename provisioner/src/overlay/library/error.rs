@@ -80,8 +80,8 @@ impl LibraryError {
     }
 }
 
-/// The file, or the directory on the way to it that cannot be entered, if it is this process's own and its
-/// mode is why it cannot be read; its mode, and whether it is a directory.
+/// The file, or the directory on the way to it that cannot be entered, if it is this process's own
+/// and its mode is why it cannot be read; its mode, and whether it is a directory.
 fn closed_to_owner(path: &Path) -> Option<(PathBuf, u32, bool)> {
     let look = |path: &Path| Some((path.to_owned(), fs::symlink_metadata(path).ok()?));
     let (path, facts) = path.ancestors().find_map(look)?;

@@ -26,7 +26,8 @@ fn packets(transfer: &Transfer, transmit: Transmit) -> Vec<Vec<u8>> {
     }
 }
 
-/// Moves `size` bytes while one packet in `loss` is lost, in either direction; how often either side waited in vain.
+/// Moves `size` bytes while one packet in `loss` is lost, in either direction; how often either
+/// side waited in vain.
 fn carry(size: u64, wish: FileRequest, loss: u64) -> u32 {
     let mut dice = Rng::with_seed(size ^ loss);
     let mut lost = || loss > 0 && dice.u64(..loss) == 0;

@@ -1,5 +1,6 @@
-//! Hooks of CDI specs: programs that a runtime shall run, as root, while it makes a container. None is run. Those of
-//! `nvidia-ctk`, which every spec for NVIDIA GPUs has, are known by what they do, and that is done by us.
+//! Hooks of CDI specs: programs that a runtime shall run, as root, while it makes a container. None
+//! is run. Those of `nvidia-ctk`, which every spec for NVIDIA GPUs has, are known by what they do,
+//! and that is done by us.
 //!
 //! | hook of `nvidia-cdi-hook` or `nvidia-ctk hook` | here |
 //! |---|---|

@@ -1,4 +1,5 @@
-//! Devices that are known without a CDI spec: GPUs of NVIDIA and AMD, and InfiniBand and RoCE adapters.
+//! Devices that are known without a CDI spec: GPUs of NVIDIA and AMD, and InfiniBand
+//! and RoCE adapters.
 //!
 //! | kind | one for each | its own node | with all of the kind |
 //! |---|---|---|---|
@@ -21,7 +22,8 @@ const NVIDIA: &str = "/proc/driver/nvidia/gpus";
 const DRM: &str = "/sys/class/drm";
 const VERBS: &str = "/sys/class/infiniband_verbs";
 
-/// Nodes of NVIDIA's driver that every program of it opens; which of them exist depends on the modules loaded.
+/// Nodes of NVIDIA's driver that every program of it opens; which of them exist depends on the
+/// modules loaded.
 const OF_NVIDIA: [&str; 4] =
     ["/dev/nvidiactl", "/dev/nvidia-uvm", "/dev/nvidia-uvm-tools", "/dev/nvidia-modeset"];
 

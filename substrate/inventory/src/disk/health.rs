@@ -1,4 +1,5 @@
-//! What a disk tells of its health: the state of its device, the counters of SCSI, the SMART log of NVMe.
+//! What a disk tells of its health: the state of its device, the counters of SCSI, the
+//! SMART log of NVMe.
 
 use std::io;
 
@@ -28,7 +29,8 @@ pub(crate) fn refresh(read: &mut Reader<'_>, disk: &mut Disk) {
     }
 }
 
-/// Asks NVMe again, which is a command to the disk. That it cannot be asked was told when it was first.
+/// Asks NVMe again, which is a command to the disk. That it cannot be asked was told
+/// when it was first.
 pub(crate) fn smart(read: &mut Reader<'_>, disk: &mut Disk, ioctls: &dyn Ioctls) {
     if let Some(health) = &mut disk.health {
         let _ = smart_of(read, &disk.name, ioctls, health);
@@ -69,7 +71,8 @@ fn smart_of(
     }
 }
 
-/// Log page 02h: critical warning at 0, available spare at 3, percentage used at 5, media errors at 160 (16 bytes).
+/// Log page 02h: critical warning at 0, available spare at 3, percentage used at 5, media errors at
+/// 160 (16 bytes).
 fn fill(health: &mut DiskHealth, log: &[u8; SMART_LOG_BYTES]) {
     health.critical_warning = Some(u32::from(log[0]));
     health.spare_percent = Some(u32::from(log[3]));

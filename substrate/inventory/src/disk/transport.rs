@@ -1,4 +1,5 @@
-//! How a disk is attached, in the words and by the rules of `lsblk`'s column TRAN (util-linux, `misc-utils/lsblk.c`).
+//! How a disk is attached, in the words and by the rules of `lsblk`'s column TRAN (util-linux,
+//! `misc-utils/lsblk.c`).
 
 use crate::read::Reader;
 

@@ -1,5 +1,5 @@
-//! What AMD's driver `amdgpu` tells in sysfs (`Documentation/gpu/amdgpu/`: `driver-misc.rst`, `ras.rst`, `xgmi.rst`,
-//! `thermal.rst`), all below the PCI device:
+//! What AMD's driver `amdgpu` tells in sysfs (`Documentation/gpu/amdgpu/`: `driver-misc.rst`,
+//! `ras.rst`, `xgmi.rst`, `thermal.rst`), all below the PCI device:
 //!
 //! ```text
 //! product_name, unique_id, serial_number   on server cards
@@ -42,7 +42,8 @@ pub(crate) fn refresh(read: &mut Reader<'_>, gpu: &mut Gpu) {
     });
 }
 
-/// Numbers those with the driver as its tools and our built-in CDI rule do: in the order of their render nodes.
+/// Numbers those with the driver as its tools and our built-in CDI rule do: in the order of
+/// their render nodes.
 pub(super) fn number(read: &mut Reader<'_>, gpus: &mut [Gpu]) {
     let mut minors = Vec::new();
     for gpu in gpus.iter_mut().filter(|gpu| gpu.vendor == "amd") {

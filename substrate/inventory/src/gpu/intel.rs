@@ -1,5 +1,5 @@
-//! What Intel's drivers `i915` and `xe` tell in sysfs. Little: what they know of memory and errors is behind ioctls of
-//! their own.
+//! What Intel's drivers `i915` and `xe` tell in sysfs. Little: what they know of memory and errors
+//! is behind ioctls of their own.
 
 use api::inventory::Gpu;
 
@@ -8,7 +8,8 @@ use crate::read::Reader;
 
 pub(super) fn add(read: &mut Reader<'_>, gpu: &mut Gpu, driver: &str) {
     let directory = format!("/sys/bus/pci/devices/{}", gpu.pci);
-    // `i915` of Intel's own packages has it beside the card, `xe` by tile; both where the GPU has memory of its own.
+    // `i915` of Intel's own packages has it beside the card, `xe` by tile; both where the GPU has
+    // memory of its own.
     gpu.memory_bytes = own_memory(read, &directory);
     gpu.power_limit_watts = watts(read, &directory, &["power1_max", "power1_rated_max"]);
     gpu.driver_version = read.text(&format!("/sys/module/{driver}/version"));

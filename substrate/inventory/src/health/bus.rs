@@ -1,5 +1,5 @@
-//! Errors of PCI Express that were not corrected, as devices and the ports above them count them (Advanced Error Reporting,
-//! `Documentation/ABI/testing/sysfs-bus-pci-devices-aer_stats`).
+//! Errors of PCI Express that were not corrected, as devices and the ports above them count them
+//! (Advanced Error Reporting, `Documentation/ABI/testing/sysfs-bus-pci-devices-aer_stats`).
 
 use std::collections::BTreeSet;
 
@@ -26,7 +26,8 @@ pub(super) struct Counter {
     message: &'static str,
 }
 
-/// Of what jobs and the node itself work with, and of the ports above: on large machines there are a thousand others.
+/// Of what jobs and the node itself work with, and of the ports above: on large machines there are
+/// a thousand others.
 pub(super) fn counters(read: &Reader<'_>, inventory: &Inventory) -> Vec<Counter> {
     let gpus = inventory.gpus.iter().map(|gpu| Some(&gpu.pci));
     let nics = inventory.nics.iter().map(|nic| nic.pci.as_ref());
@@ -55,8 +56,8 @@ pub(super) fn counters(read: &Reader<'_>, inventory: &Inventory) -> Vec<Counter>
     counters
 }
 
-/// The kernel's log tells of such errors at once (`incident.rs`); the counters, of which there are many, have those that it
-/// left out, and are read only if `is_slow`.
+/// The kernel's log tells of such errors at once (`incident.rs`); the counters, of which there are
+/// many, have those that it left out, and are read only if `is_slow`.
 pub(super) fn check(
     read: &mut Reader<'_>,
     files: &[Counter],

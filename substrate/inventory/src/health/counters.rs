@@ -1,5 +1,5 @@
-//! Counters of errors. One that grows is a fault until it stood still for [`STILL`] looks; where it stood when it was first
-//! seen is nobody's business now.
+//! Counters of errors. One that grows is a fault until it stood still for [`STILL`] looks; where it
+//! stood when it was first seen is nobody's business now.
 
 use std::collections::BTreeMap;
 

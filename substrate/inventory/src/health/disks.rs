@@ -5,8 +5,8 @@ use api::inventory::{Disk, DiskHealth, Inventory};
 use super::{ScanFaults, Target, counters::Counters};
 use crate::{disk, ioctls::Ioctls, read::Reader};
 
-/// Bits of NVMe's critical warning (NVM Express Base Specification, log page 02h), whether the disk still does its work,
-/// and what they mean.
+/// Bits of NVMe's critical warning (NVM Express Base Specification, log page 02h), whether the disk
+/// still does its work, and what they mean.
 const WARNINGS: [(u32, bool, &str); 6] = [
     (1, true, "its spare blocks are below the threshold"),
     (1 << 1, true, "its temperature is beyond a threshold"),

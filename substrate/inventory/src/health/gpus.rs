@@ -1,5 +1,6 @@
-//! GPUs that are gone or whose memory fails. What NVIDIA advises for its counts of errors is in *GPU Debug Guidelines*:
-//! uncorrected errors: drain and reset; rows that wait to be remapped: reset when it suits.
+//! GPUs that are gone or whose memory fails. What NVIDIA advises for its counts of errors is in
+//! *GPU Debug Guidelines*: uncorrected errors: drain and reset; rows that wait to be remapped:
+//! reset when it suits.
 
 use api::inventory::{Gpu, Inventory};
 
@@ -9,7 +10,8 @@ use crate::{gpu::amd, read::Reader};
 const PCI: &str = "/sys/bus/pci/devices";
 const NVIDIA: &str = "/proc/driver/nvidia/gpus";
 
-/// What a bus that nobody answers on reads as: no vendor has it (PCI Local Bus Specification 3.0, 6.1).
+/// What a bus that nobody answers on reads as: no vendor has it (PCI Local Bus
+/// Specification 3.0, 6.1).
 const NOBODY: [u8; 2] = [0xff, 0xff];
 
 /// What can be looked at of a GPU.
@@ -82,7 +84,8 @@ fn errors(gpu: &Gpu, found: &mut ScanFaults) {
     }
 }
 
-/// A GPU without driver among others of its vendor that have one was left out by mistake, or failed to start.
+/// A GPU without driver among others of its vendor that have one was left out by mistake, or
+/// failed to start.
 fn without_driver(inventory: &Inventory, found: &mut ScanFaults) {
     let driver =
         |gpu: &Gpu| inventory.pci_device(&gpu.pci).is_some_and(|device| device.driver.is_some());

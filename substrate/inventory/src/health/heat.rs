@@ -1,5 +1,6 @@
-//! Processors that the hardware slows down for heat: `cpuN/thermal_throttle/package_throttle_count` counts how often, the
-//! same on all PUs of a package (`Documentation/ABI/testing/sysfs-devices-system-cpu`; Intel only).
+//! Processors that the hardware slows down for heat: `cpuN/thermal_throttle/package_throttle_count`
+//! counts how often, the same on all PUs of a package
+//! (`Documentation/ABI/testing/sysfs-devices-system-cpu`; Intel only).
 
 use api::inventory::Inventory;
 

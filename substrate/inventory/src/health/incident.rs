@@ -1,4 +1,5 @@
-//! Incidents of hardware in the kernel's log. A record as `/dev/kmsg` has it (`Documentation/ABI/testing/dev-kmsg`):
+//! Incidents of hardware in the kernel's log. A record as `/dev/kmsg` has it
+//! (`Documentation/ABI/testing/dev-kmsg`):
 //!
 //! ```text
 //! PRIORITY,SEQUENCE,MICROSECONDS,FLAGS[,…];TEXT
@@ -6,7 +7,8 @@
 //!  DEVICE=+pci:0000:3b:00.0
 //! ```
 //!
-//! Programs may write to the log too; what they write has another facility than the kernel's 0, and is no incident.
+//! Programs may write to the log too; what they write has another facility than the kernel's 0, and
+//! is no incident.
 
 use api::inventory::{Fault, FaultLevel};
 
@@ -67,8 +69,9 @@ fn incident(
     Some(Incident { level, subject: subject.into(), message: message.into(), pci: None })
 }
 
-/// What drivers say of a GPU or adapter. An error is what only a driver bound again mends: `amdgpu` and `mlx5_core` reset
-/// their devices themselves, and what stays wrong is seen in their counts and ports. As in `NVRM: GPU 0000:3b:00.0: GPU has fallen off the bus.`,
+/// What drivers say of a GPU or adapter. An error is what only a driver bound again mends: `amdgpu`
+/// and `mlx5_core` reset their devices themselves, and what stays wrong is seen in their counts and
+/// ports. As in `NVRM: GPU 0000:3b:00.0: GPU has fallen off the bus.`,
 /// `amdgpu 0000:05:00.0: amdgpu: 1 uncorrectable hardware errors detected in umc block`.
 fn gpu(text: &str) -> Option<Incident> {
     const SAID: [(&str, &str, FaultLevel, &str); 6] = [
@@ -94,8 +97,8 @@ fn gpu(text: &str) -> Option<Incident> {
     Some(found)
 }
 
-/// Machine checks and what the firmware reports (APEI): all such lines have `[Hardware Error]:`. Each is several lines, of
-/// which one says how bad it is.
+/// Machine checks and what the firmware reports (APEI): all such lines have `[Hardware Error]:`.
+/// Each is several lines, of which one says how bad it is.
 fn machine_check(text: &str) -> Option<Incident> {
     let said = text.split_once("[Hardware Error]:")?.1.trim().to_ascii_lowercase();
     let has = |word: &str| said.contains(word);
@@ -124,7 +127,8 @@ fn machine_check(text: &str) -> Option<Incident> {
     None
 }
 
-/// `EDAC MC0: 1 CE memory read error on CPU_SrcID#0_MC#0_Chan#0_DIMM#0 (channel:0 …)`, `Memory failure: 0x1234: …`.
+/// `EDAC MC0: 1 CE memory read error on CPU_SrcID#0_MC#0_Chan#0_DIMM#0 (channel:0 …)`,
+/// `Memory failure: 0x1234: …`.
 fn memory(text: &str) -> Option<Incident> {
     if text.starts_with("Memory failure: 0x") {
         return incident(
@@ -155,7 +159,8 @@ fn heat(text: &str) -> Option<Incident> {
     is_hot.then(|| incident(FaultLevel::Warning, "cpu", "is slowed down for its heat")).flatten()
 }
 
-/// `I/O error, dev sda, sector 2048 op 0x0:(READ) …`, `critical medium error, dev sdb, sector …` (`block/blk-core.c`).
+/// `I/O error, dev sda, sector 2048 op 0x0:(READ) …`, `critical medium error, dev sdb, sector …`
+/// (`block/blk-core.c`).
 fn disk(text: &str) -> Option<Incident> {
     let (what, rest) = text.split_once(" error, dev ")?;
     let disk = name(rest.split([',', ' ']).next()?)?;
@@ -207,7 +212,8 @@ fn link(text: &str) -> Option<Incident> {
     incident(FaultLevel::Warning, format!("nic {interface}"), "has lost its link")
 }
 
-/// `pcieport 0000:00:01.0: PCIe Bus Error: severity=Uncorrected (Fatal), type=Transaction Layer, …` (`drivers/pci/pcie/aer.c`).
+/// `pcieport 0000:00:01.0: PCIe Bus Error: severity=Uncorrected (Fatal), type=Transaction Layer, …`
+/// (`drivers/pci/pcie/aer.c`).
 fn bus(text: &str) -> Option<Incident> {
     let (head, said) = text.split_once(": PCIe Bus Error: severity=")?;
     let address =

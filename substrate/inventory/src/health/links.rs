@@ -1,4 +1,5 @@
-//! Network interfaces that lost their link, and links of PCI Express that are narrower or slower than both ends could.
+//! Network interfaces that lost their link, and links of PCI Express that are narrower or slower
+//! than both ends could.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -7,8 +8,8 @@ use api::inventory::{Inventory, NicKind, PciLink};
 use super::ScanFaults;
 use crate::{nic, pci, read::Reader};
 
-/// An interface has lost its link if it had one, or if somebody counts on it: it has addresses or is in a bond. One that
-/// nobody ever plugged in is well.
+/// An interface has lost its link if it had one, or if somebody counts on it: it has addresses or
+/// is in a bond. One that nobody ever plugged in is well.
 pub(super) fn interfaces(
     read: &mut Reader<'_>,
     inventory: &mut Inventory,
@@ -130,7 +131,8 @@ mod tests {
                 // A GPU that idles; one that lost half its lanes.
                 device("0000:01:00.0", Some("root"), [16, 16, 2500, 32_000]),
                 device("0000:02:00.0", Some("root"), [8, 16, 2500, 32_000]),
-                // A card that could do more than its slot; one that trained below both; one that is not told of.
+                // A card that could do more than its slot; one that trained below both; one that
+                // is not told of.
                 device("0000:03:00.0", Some("narrow-slot"), [8, 16, 8000, 16_000]),
                 device("0000:04:00.0", Some("root"), [4, 16, 8000, 16_000]),
                 device("0000:05:00.0", None, [0, 0, 0, 0]),

@@ -5,8 +5,8 @@
 //! /sys/devices/system/edac/mc/mcN/dimmM/{dimm_ce_count,dimm_ue_count,dimm_label}         or `rankM`
 //! ```
 //!
-//! Uncorrected errors stay a fault for as long as they are counted: until the next boot, or until somebody writes to
-//! `reset_counters`.
+//! Uncorrected errors stay a fault for as long as they are counted: until the next boot, or until
+//! somebody writes to `reset_counters`.
 
 use super::{ScanFaults, counters::Counters};
 use crate::read::Reader;

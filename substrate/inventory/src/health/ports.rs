@@ -1,4 +1,5 @@
-//! Ports of InfiniBand and RoCE. A port that was never active and does not look for a link is one that nobody plugged in.
+//! Ports of InfiniBand and RoCE. A port that was never active and does not look for a link is one
+//! that nobody plugged in.
 
 use std::collections::BTreeSet;
 

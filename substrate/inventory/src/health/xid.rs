@@ -1,6 +1,7 @@
-//! Xids: errors of GPUs as NVIDIA's driver writes them to the kernel's log (NVIDIA, *Xid Errors*, catalogue for Ampere and
-//! later; its *immediate action*: reset or restart = [`FaultLevel::Error`], anything else that the hardware is behind =
-//! [`FaultLevel::Warning`]). Those that programs cause (13, 31, 43, 45…) are not told: they happen on GPUs that are well.
+//! Xids: errors of GPUs as NVIDIA's driver writes them to the kernel's log (NVIDIA, *Xid Errors*,
+//! catalogue for Ampere and later; its *immediate action*: reset or restart =
+//! [`FaultLevel::Error`], anything else that the hardware is behind = [`FaultLevel::Warning`]).
+//! Those that programs cause (13, 31, 43, 45…) are not told: they happen on GPUs that are well.
 //!
 //! ```text
 //! NVRM: Xid (PCI:0000:3b:00): 79, pid='<unknown>', name=<unknown>, GPU has fallen off the bus.

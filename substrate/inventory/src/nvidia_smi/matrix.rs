@@ -1,5 +1,5 @@
-//! The matrix of `nvidia-smi topo -m`, between tabs and spaces, its heading underlined by escape sequences also where
-//! nobody sees them:
+//! The matrix of `nvidia-smi topo -m`, between tabs and spaces, its heading underlined by escape
+//! sequences also where nobody sees them:
 //!
 //! ```text
 //!         GPU0    GPU1    NIC0    CPU Affinity    NUMA Affinity   GPU NUMA ID

@@ -1,5 +1,5 @@
-//! The XML of `nvidia-smi -q -x`. Its elements changed their names over the generations of the driver; the newest comes
-//! first in each list here.
+//! The XML of `nvidia-smi -q -x`. Its elements changed their names over the generations of the
+//! driver; the newest comes first in each list here.
 
 use api::inventory::{Ecc, MigDevice};
 use roxmltree::Node;
@@ -41,7 +41,8 @@ pub(super) fn parse(xml: &str) -> Result<Report, ReportError> {
         return Err(ReportError::Root(log.tag_name().name().to_owned()));
     }
     let mut report = Report { driver_version: text(log, &["driver_version"]), ..Report::default() };
-    // The tools number GPUs in this order, which is that of their addresses and not of their minor numbers.
+    // The tools number GPUs in this order, which is that of their addresses and not of
+    // their minor numbers.
     for (index, gpu) in (0..).zip(log.children().filter(|node| node.has_tag_name("gpu"))) {
         let Some(address) = gpu.attribute("id").and_then(sysfs_address) else { continue };
         report.gpus.insert(address, facts(gpu, index));

@@ -1,5 +1,6 @@
-//! What the processor says of itself: the first block of `/proc/cpuinfo`, lines `key : value`. Its keys differ by
-//! architecture (`arch/ARCH/kernel/cpuinfo.c` of the kernel); here those of x86, Arm and POWER.
+//! What the processor says of itself: the first block of `/proc/cpuinfo`, lines `key : value`.
+//! Its keys differ by architecture (`arch/ARCH/kernel/cpuinfo.c` of the kernel); here those of
+//! x86, Arm and POWER.
 
 use api::inventory::Topology;
 

@@ -1,5 +1,5 @@
-//! What the kernel tells of NUMA nodes beyond hwloc: nodes without memory, which hwloc leaves out; distances, kinds and
-//! tiers of memory, HMAT (`Documentation/admin-guide/mm/numaperf.rst`).
+//! What the kernel tells of NUMA nodes beyond hwloc: nodes without memory, which hwloc leaves out;
+//! distances, kinds and tiers of memory, HMAT (`Documentation/admin-guide/mm/numaperf.rst`).
 
 use std::collections::BTreeMap;
 
@@ -15,11 +15,13 @@ const NVIDIA: &str = "/proc/driver/nvidia/gpus";
 /// Most NUMA nodes looked at: the kernel's own limit (`NODES_SHIFT` is at most 10).
 const MAX_NODES: usize = 1024;
 
-/// How many times faster than a processor's own memory is HBM at the least, in per cent: that of Xeon Max and of
-/// Knights Landing is three to four times as fast, DRAM of two kinds differs by less.
+/// How many times faster than a processor's own memory is HBM at the least, in per cent: that
+/// of Xeon Max and of Knights Landing is three to four times as fast, DRAM of two kinds
+/// differs by less.
 const HBM_PER_CENT: u64 = 200;
 
-/// Processors with HBM of their own, whose firmware often leaves out HMAT; its nodes have no processors.
+/// Processors with HBM of their own, whose firmware often leaves out HMAT; its nodes
+/// have no processors.
 const MODEL_WITH_HBM: &str = "Xeon(R) CPU Max";
 
 /// Completes the NUMA nodes that hwloc found, in the order of their indexes.
@@ -56,7 +58,8 @@ pub(crate) fn add(read: &mut Reader<'_>, topology: &mut Topology) {
     }
 }
 
-/// hwloc counts a core also to memory without processors that is near it, whose index may be the lower one.
+/// hwloc counts a core also to memory without processors that is near it, whose index may
+/// be the lower one.
 fn place_cores(topology: &mut Topology) {
     let pairs = topology
         .numa_nodes
@@ -100,8 +103,8 @@ fn left_out(read: &mut Reader<'_>, index: u32, page_bytes: Option<u64>) -> NumaN
     NumaNode { index, memory_bytes, pages, ..NumaNode::default() }
 }
 
-/// Bandwidth and latency of reads, of the processors nearest to the node: class 1 of access is that of processors
-/// alone, class 0, which older kernels have alone, also of devices.
+/// Bandwidth and latency of reads, of the processors nearest to the node: class 1 of access is that
+/// of processors alone, class 0, which older kernels have alone, also of devices.
 fn performance(read: &mut Reader<'_>, index: u32) -> (Option<u64>, Option<u64>) {
     let Some(directory) = ["access1", "access0"]
         .map(|class| format!("{DIRECTORY}/node{index}/{class}/initiators"))
@@ -129,8 +132,8 @@ fn tiers(read: &mut Reader<'_>, nodes: &mut [NumaNode]) {
     }
 }
 
-/// Kinds that hwloc does not tell: memory of drivers, HBM by its bandwidth or its processor; and then the rest that has
-/// processors is DRAM.
+/// Kinds that hwloc does not tell: memory of drivers, HBM by its bandwidth or its processor; and
+/// then the rest that has processors is DRAM.
 fn kinds(read: &mut Reader<'_>, nodes: &mut [NumaNode], cpu_model: Option<&str>) {
     let with_hbm = cpu_model.is_some_and(|model| model.contains(MODEL_WITH_HBM));
     if nodes.len() > 1 {
@@ -157,8 +160,9 @@ fn kinds(read: &mut Reader<'_>, nodes: &mut [NumaNode], cpu_model: Option<&str>)
     }
 }
 
-/// NUMA nodes made of memory that a driver gave to the kernel: CXL and persistent memory (`target_node` of a DAX device,
-/// `Documentation/ABI/testing/sysfs-bus-dax`), memory of NVIDIA's GPUs (`Node: 1` in `numa_status`).
+/// NUMA nodes made of memory that a driver gave to the kernel: CXL and persistent memory
+/// (`target_node` of a DAX device, `Documentation/ABI/testing/sysfs-bus-dax`), memory of NVIDIA's
+/// GPUs (`Node: 1` in `numa_status`).
 fn memory_of_drivers(read: &mut Reader<'_>) -> BTreeMap<u32, &'static str> {
     let mut kinds = BTreeMap::new();
     for name in read.names(DAX) {

@@ -1,4 +1,5 @@
-//! Machines whose files lie, are huge, are no text, or go while they are read: the rest is still told, and nothing hangs.
+//! Machines whose files lie, are huge, are no text, or go while they are read: the rest is still
+//! told, and nothing hangs.
 
 use std::{
     fs,

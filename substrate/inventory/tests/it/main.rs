@@ -1,8 +1,9 @@
 //! Whole machines: captures in, inventory out.
 //!
-//! `captures/NAME/tree` is a file system, one entry a line: `path = text`, `path = hex DIGITS`, `path -> target` for a
-//! link, `path <<` for lines up to a single `.`; `#` starts a comment. Directories are made as needed. What else lies in
-//! `captures/NAME` is copied beside it. The values are public facts of such machines, written down by hand.
+//! `captures/NAME/tree` is a file system, one entry a line: `path = text`, `path = hex DIGITS`,
+//! `path -> target` for a link, `path <<` for lines up to a single `.`; `#` starts a comment.
+//! Directories are made as needed. What else lies in `captures/NAME` is copied beside it. The
+//! values are public facts of such machines, written down by hand.
 
 #![allow(clippy::unwrap_used)]
 

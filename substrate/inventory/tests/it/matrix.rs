@@ -1,4 +1,5 @@
-//! How near devices are to each other, beside what `nvidia-smi topo -m` printed on the same machine.
+//! How near devices are to each other, beside what `nvidia-smi topo -m` printed on
+//! the same machine.
 
 use std::{collections::BTreeMap, fs};
 

@@ -3,7 +3,8 @@
 use super::Cgroup;
 use crate::Result;
 
-/// Restricts a group to processors and memory nodes, by their OS indexes. Without memory nodes those of the parent stay.
+/// Restricts a group to processors and memory nodes, by their OS indexes. Without memory nodes
+/// those of the parent stay.
 ///
 /// # Errors
 /// `ENOSPC` for a set that is empty, `EINVAL` for an index that the machine has not.

@@ -5,12 +5,14 @@ use std::{io, time::Duration};
 use super::Cgroup;
 use crate::{LinuxError, Result};
 
-/// Time that the kernel gets to stop every thread: one that waits for a disk stops when the disk has answered.
+/// Time that the kernel gets to stop every thread: one that waits for a disk stops when the
+/// disk has answered.
 const DEADLINE: Duration = Duration::from_secs(5);
 
 const PAUSE: Duration = Duration::from_millis(1);
 
-/// Stops every process in the group and below, and waits until all have stopped. A frozen process can still be killed.
+/// Stops every process in the group and below, and waits until all have stopped. A frozen process
+/// can still be killed.
 ///
 /// # Errors
 /// `ETIMEDOUT` if one did not stop; the others are stopped all the same.

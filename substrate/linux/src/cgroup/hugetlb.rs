@@ -5,7 +5,8 @@ use std::fs;
 use super::Cgroup;
 use crate::{LinuxError, Result};
 
-/// Forbids huge pages of every size: a reservation included, so that nobody takes them from who was granted some.
+/// Forbids huge pages of every size: a reservation included, so that nobody takes them from who
+/// was granted some.
 ///
 /// # Errors
 /// If the controller is not enabled.

@@ -3,8 +3,8 @@
 use super::Cgroup;
 use crate::Result;
 
-/// Limits a group's memory, bytes. It gets no swap, and if it runs out all its processes are killed together: half a job
-/// is worse than none.
+/// Limits a group's memory, bytes. It gets no swap, and if it runs out all its processes are killed
+/// together: half a job is worse than none.
 ///
 /// # Errors
 /// If the controller is not enabled.

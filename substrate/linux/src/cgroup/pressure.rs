@@ -14,7 +14,8 @@ pub enum Resource {
     Io,
 }
 
-/// Time that at least one process of the group waited, microseconds; `None` where the kernel does not count it.
+/// Time that at least one process of the group waited, microseconds; `None` where the kernel
+/// does not count it.
 #[must_use]
 pub fn waited_micros(group: &Cgroup, resource: Resource) -> Option<u64> {
     let file = match resource {

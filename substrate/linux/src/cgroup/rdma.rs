@@ -1,4 +1,5 @@
-//! The rdma controller: handles and objects of InfiniBand devices (kernel: `Documentation/admin-guide/cgroup-v2.rst`, "RDMA").
+//! The rdma controller: handles and objects of InfiniBand devices (kernel:
+//! `Documentation/admin-guide/cgroup-v2.rst`, "RDMA").
 
 use super::Cgroup;
 use crate::Result;

@@ -40,8 +40,8 @@ impl Root {
         make().map_err(|errno| self.error("make the directory", path, errno))
     }
 
-    /// The directory at `path`, to mount something on. It and the directories above it are made if they do not exist; links are
-    /// followed within the root.
+    /// The directory at `path`, to mount something on. It and the directories above it are made if
+    /// they do not exist; links are followed within the root.
     ///
     /// # Errors
     /// Something on the way is no directory, or a link that leads nowhere.
@@ -103,15 +103,18 @@ impl Root {
             .map_err(|errno| self.error("set owner and mode of", path, errno))
     }
 
-    /// Writes a regular file, in place of a file or link of that name, with the `content` up to its end.
+    /// Writes a regular file, in place of a file or link of that name, with the
+    /// `content` up to its end.
     ///
     /// # Errors
-    /// The parent does not exist, a directory has its name, the file system is full, or `content` cannot be read.
+    /// The parent does not exist, a directory has its name, the file system is full, or `content`
+    /// cannot be read.
     pub fn write_file(&self, path: &Path, content: &mut dyn Read, as_: Ownership) -> Result<()> {
         self.replace_file(path, content, as_, |_| Ok(()))
     }
 
-    /// Copies a regular file from another root: content, owner, mode, extended attributes and time of change.
+    /// Copies a regular file from another root: content, owner, mode, extended attributes and
+    /// time of change.
     ///
     /// # Errors
     /// As [`Self::write_file`]; `path` in `source` is no regular file.

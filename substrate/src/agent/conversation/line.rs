@@ -56,7 +56,8 @@ impl<T: AsyncRead + AsyncWrite + Unpin> Line<T> {
         let text = serde_json::to_string(frame).map_err(ChannelError::Message)?;
         let sent = timeout(self.idle_timeout(), self.socket.send(Message::text(text))).await;
         sent.map_err(|_| self.is_silent())?.map_err(broken)?;
-        // A bare acknowledgement is no sign of life that the server counts on, so it does not put off the heartbeat.
+        // A bare acknowledgement is no sign of life that the server counts on, so it does not put
+        // off the heartbeat.
         if frame.message.is_some() {
             self.spoke = Instant::now();
         }

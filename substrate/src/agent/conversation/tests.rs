@@ -1,4 +1,5 @@
-//! The agent's side against a server that is played by the test, over plain streams, with the clock of the test.
+//! The agent's side against a server that is played by the test, over plain streams, with the
+//! clock of the test.
 
 use api::{
     channel::{Agreement, MAX_PROTOCOL},
@@ -548,7 +549,8 @@ async fn a_stream_is_handed_on_and_never_holds_up_the_channel() {
     assert!(rig.openings.try_recv().is_err());
 }
 
-/// A server on a real port: takes one agent, tells it where the servers are, and is gone when that was heard.
+/// A server on a real port: takes one agent, tells it where the servers are, and is gone when
+/// that was heard.
 async fn serve_once(
     ca: &crate::agent::test_server::Ca,
     listener: tokio::net::TcpListener,

@@ -1,4 +1,5 @@
-//! What the kernel says of changes of the hardware, and which parts of the inventory they are changes of.
+//! What the kernel says of changes of the hardware, and which parts of the inventory they
+//! are changes of.
 //!
 //! | source | tells of |
 //! |---|---|
@@ -47,13 +48,15 @@ const UEVENTS: u32 = 1;
 /// `RTMGRP_LINK | RTMGRP_IPV4_IFADDR | RTMGRP_IPV6_IFADDR`, rtnetlink(7).
 const LINKS_AND_ADDRESSES: u32 = 0x1 | 0x10 | 0x100;
 
-/// Largest message read, bytes. A uevent has at most 2 KiB (`UEVENT_BUFFER_SIZE`), a record of the log 8 KiB.
+/// Largest message read, bytes. A uevent has at most 2 KiB (`UEVENT_BUFFER_SIZE`), a record
+/// of the log 8 KiB.
 const MAX_MESSAGE_BYTES: usize = 16 << 10;
 
 /// Most records of the kernel's log taken at a time; the rest waits.
 const MAX_RECORDS: u32 = 1_000;
 
-/// Records of the log that are older say nothing of today: those before the agent's start are read too.
+/// Records of the log that are older say nothing of today: those before the agent's
+/// start are read too.
 const NEWS: Duration = Duration::from_secs(600);
 
 /// Incidents of one kind in one crowd: a dying disk writes thousands.
@@ -75,8 +78,8 @@ impl Seen {
         self.parts.is_empty() && self.rebound.is_empty() && self.incidents.is_empty()
     }
 
-    /// The devices are looked at again, which is cheap and judges their health; asking for that itself would let a minute
-    /// pass for what is counted by it.
+    /// The devices are looked at again, which is cheap and judges their health; asking for that
+    /// itself would let a minute pass for what is counted by it.
     fn incident(&mut self, incident: Incident) {
         self.parts |= Parts::DEVICES;
         if self.incidents.len() < MAX_INCIDENTS && !self.incidents.contains(&incident) {
@@ -121,8 +124,8 @@ impl Events {
         }
     }
 
-    /// Listens for changes in the directories of specs. A directory that does not exist is heard of when it is made; one that is
-    /// watched already stays so.
+    /// Listens for changes in the directories of specs. A directory that does not exist is heard of
+    /// when it is made; one that is watched already stays so.
     pub fn watch_specs(&self) {
         let Some(specs) = &self.specs else { return };
         let made =
@@ -235,7 +238,8 @@ impl Events {
     }
 }
 
-/// Reads a socket empty; `None` stands for messages that the kernel had to drop. `false` if there was nothing.
+/// Reads a socket empty; `None` stands for messages that the kernel had to drop. `false` if
+/// there was nothing.
 fn drain(socket: &OwnedFd, buffer: &mut [u8], mut each: impl FnMut(Option<&[u8]>)) -> bool {
     let mut any = false;
     loop {
@@ -293,8 +297,8 @@ fn parts_of(subsystem: &str, name: &str) -> Parts {
     }
 }
 
-/// What a record of the log tells, if it is new enough, and not of what stage 1 did itself. Xids count for as long as
-/// the driver is not loaded again.
+/// What a record of the log tells, if it is new enough, and not of what stage 1 did itself. Xids
+/// count for as long as the driver is not loaded again.
 fn news(record: &str, uptime: Duration, taken_down: &TakenDown) -> Option<Incident> {
     let logged = Duration::from_micros(record.split(',').nth(2)?.parse().ok()?);
     let incident = kernel_log(record)?;

@@ -1,9 +1,10 @@
-//! Files that the servers hold by digest: job images and inline files. `GET /node/v1/artifacts/sha256/HEX` on the fleet
-//! port, into `ARTIFACTS/HEX`; what lies there under that name has that digest.
+//! Files that the servers hold by digest: job images and inline files.
+//! `GET /node/v1/artifacts/sha256/HEX` on the fleet port, into `ARTIFACTS/HEX`; what lies there
+//! under that name has that digest.
 //!
-//! Each is fetched once, however many runs wait for it. A fetch that breaks off is resumed where it stopped, at
-//! whichever server answers. Files that no live run needs are kept up to [`MAX_KEPT_BYTES`]; the least recently used go
-//! first.
+//! Each is fetched once, however many runs wait for it. A fetch that breaks off is resumed where it
+//! stopped, at whichever server answers. Files that no live run needs are kept up to
+//! [`MAX_KEPT_BYTES`]; the least recently used go first.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -207,7 +208,8 @@ impl Artifacts {
         fs::create_dir_all(&self.directory).map_err(write)?;
         let available =
             linux::mount::available_bytes(&self.directory).map_err(|error| write(error.errno))?;
-        // In memory, what volumes hold is taken from the same: the root's file system does not know it.
+        // In memory, what volumes hold is taken from the same: the root's file system
+        // does not know it.
         let in_memory = is_in_memory(&self.directory);
         let held = if in_memory { self.volumes.borrow().used_bytes } else { 0 };
         let available = available.saturating_sub(held);

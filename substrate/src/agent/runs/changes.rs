@@ -1,5 +1,6 @@
-//! Hears of files that appear in the directories of runs (`inotify(7)`), so that the start and the end of a container are told at
-//! once. What counts is in the files: who hears nothing looks now and then.
+//! Hears of files that appear in the directories of runs (`inotify(7)`), so that the start and
+//! the end of a container are told at once. What counts is in the files: who hears nothing
+//! looks now and then.
 
 use std::{
     collections::HashMap,

@@ -1,9 +1,11 @@
-//! Granted devices: from the names in an order to what the container's start makes, and which run has what.
+//! Granted devices: from the names in an order to what the container's start makes, and
+//! which run has what.
 //!
-//! What a name means is read again for each run (`inventory::devices`): specs and nodes may have changed since the inventory was
-//! sent. The server grants no device twice; a run whose device another one has is refused all the same, by name and by the
-//! numbers of the nodes that are no shared ones. What a run has is in `devices.json` of its directory, so that an agent that
-//! starts again knows it.
+//! What a name means is read again for each run (`inventory::devices`): specs and nodes may have
+//! changed since the inventory was sent. The server grants no device twice; a run whose device
+//! another one has is refused all the same, by name and by the numbers of the nodes that are no
+//! shared ones. What a run has is in `devices.json` of its directory, so that an agent that starts
+//! again knows it.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -119,8 +121,8 @@ pub struct Granted {
 }
 
 impl Granted {
-    /// The environment of a job with that of its devices: theirs counts where both have a variable. Directories of libraries are
-    /// searched after those of the job.
+    /// The environment of a job with that of its devices: theirs counts where both have a variable.
+    /// Directories of libraries are searched after those of the job.
     #[must_use]
     pub fn environment(&self, job: &[String]) -> Vec<String> {
         let mut env = job.to_vec();
@@ -208,7 +210,8 @@ impl Claims {
     }
 }
 
-/// What a run of `user` gets with the devices `names` of the machine at `root`, which is `/` but in tests.
+/// What a run of `user` gets with the devices `names` of the machine at `root`, which is
+/// `/` but in tests.
 ///
 /// # Errors
 /// [`DeviceError`].
@@ -287,7 +290,8 @@ fn look(root: &Path, name: &DeviceName, node: &Node) -> Result<(DeviceNumbers, u
     Ok((numbers, meta.mode() & 0o777))
 }
 
-/// The node in the container. It is the user's unless the spec says otherwise: who was granted a device may open it.
+/// The node in the container. It is the user's unless the spec says otherwise: who was granted a
+/// device may open it.
 fn made(node: &Node, numbers: DeviceNumbers, mode: u32, user: &RunUser) -> DeviceNode {
     DeviceNode {
         path: node.path.clone(),
@@ -302,8 +306,8 @@ fn made(node: &Node, numbers: DeviceNumbers, mode: u32, user: &RunUser) -> Devic
     }
 }
 
-/// The links of a spec, and those that `ldconfig` would make in its directories of libraries: by the names that libraries give
-/// themselves.
+/// The links of a spec, and those that `ldconfig` would make in its directories of libraries: by
+/// the names that libraries give themselves.
 fn links(root: &Path, edits: &Edits) -> Result<Vec<DeviceLink>, DeviceError> {
     let mut links: BTreeMap<String, String> =
         edits.links.iter().map(|link| (link.path.clone(), link.target.clone())).collect();

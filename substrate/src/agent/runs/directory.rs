@@ -69,7 +69,8 @@ impl RunDirectory {
         path.is_dir().then_some(Self { path })
     }
 
-    /// All runs in `runs`, which is made if it does not exist; drafts are removed, damaged ones are told and left out.
+    /// All runs in `runs`, which is made if it does not exist; drafts are removed, damaged ones are
+    /// told and left out.
     ///
     /// # Errors
     /// [`DirectoryError`]: the directory cannot be made or read.
@@ -237,8 +238,8 @@ impl RunDirectory {
         self.path.join(LAUNCHING).exists()
     }
 
-    /// Marks that a container is about to be started. The file is locked for as long as a copy of its descriptor is
-    /// open: the spawner gets it.
+    /// Marks that a container is about to be started. The file is locked for as long as a copy of
+    /// its descriptor is open: the spawner gets it.
     ///
     /// # Errors
     /// [`DirectoryError`].
@@ -255,7 +256,8 @@ impl RunDirectory {
         Ok(file)
     }
 
-    /// Whether something of the start is still there: an order that the spawner has not taken, or the container init.
+    /// Whether something of the start is still there: an order that the spawner has not taken, or
+    /// the container init.
     #[must_use]
     pub fn is_held(&self) -> bool {
         let Ok(file) = File::open(self.path.join(LAUNCHING)) else { return false };

@@ -1,7 +1,8 @@
 //! Whether this node can begin jobs: it has memory, disk and room for logs to spare, and the site's
 //! programs do not fail.
 //!
-//! A node that cannot says so once and refuses what comes; nothing of that counts against the job. It looks again until it can.
+//! A node that cannot says so once and refuses what comes; nothing of that counts against the job.
+//! It looks again until it can.
 
 use std::{
     path::{Path, PathBuf},
@@ -17,13 +18,16 @@ use crate::container::{
     log_room::LogRoom,
 };
 
-/// Memory that must be available before a job is begun, bytes: the agent and the container's start need some.
+/// Memory that must be available before a job is begun, bytes: the agent and the container's
+/// start need some.
 pub const LEAST_MEMORY: u64 = 64 << 20;
 
-/// Memory that must be available before a node that refused begins jobs again, bytes: not one job, then none, in turn.
+/// Memory that must be available before a node that refused begins jobs again, bytes: not one job,
+/// then none, in turn.
 const ENOUGH_MEMORY: u64 = 2 * LEAST_MEMORY;
 
-/// How long a node refuses jobs after one of the site's programs failed, before it tries again with the next.
+/// How long a node refuses jobs after one of the site's programs failed, before it tries
+/// again with the next.
 const AFTER_FAILURE: Duration = Duration::from_secs(60);
 
 /// What the node has; see the module.
@@ -40,7 +44,8 @@ pub struct Fitness {
 }
 
 impl Fitness {
-    /// Of a node that keeps runs and artifacts in `directories`, and the logs of its jobs in `logs`.
+    /// Of a node that keeps runs and artifacts in `directories`, and the logs of its
+    /// jobs in `logs`.
     #[must_use]
     pub fn new(directories: Vec<PathBuf>, logs: LogRoom) -> Self {
         Self { directories, logs, failure: Mutex::new(None), failed: Notify::new() }
@@ -75,9 +80,9 @@ impl Fitness {
     }
 }
 
-/// Why a transfer can write no more; `None` if it can, or the kernel does not tell. `is_in_memory`: what it
-/// writes to is, so that it must leave what jobs were granted and do not use yet. `machine`: the
-/// machine's root.
+/// Why a transfer can write no more; `None` if it can, or the kernel does not tell. `is_in_memory`:
+/// what it writes to is, so that it must leave what jobs were granted and do not use yet.
+/// `machine`: the machine's root.
 #[must_use]
 pub fn memory_shortage(machine: &Path, is_in_memory: bool) -> Option<String> {
     let meminfo = std::fs::read_to_string(machine.join("proc/meminfo")).unwrap_or_default();
@@ -97,8 +102,8 @@ fn unused_grants(runs: &Path) -> u64 {
     let bytes = |group: &Path, file: &str| -> Option<u64> {
         std::fs::read_to_string(group.join(file)).ok()?.trim().parse().ok()
     };
-    // A group without a limit (`max`) was granted nothing that could be kept for it, and one may have
-    // gone meanwhile.
+    // A group without a limit (`max`) was granted nothing that could be kept for it, and one may
+    // have gone meanwhile.
     let unused =
         |group: PathBuf| bytes(&group, "memory.max")?.checked_sub(bytes(&group, "memory.current")?);
     let entries = std::fs::read_dir(runs).into_iter().flatten().flatten();

@@ -1,8 +1,8 @@
-//! Job images, each mounted once at `IMAGES/HEX` for all runs that use it: read-only squashfs over a loop device,
-//! `nosuid`, `nodev`.
+//! Job images, each mounted once at `IMAGES/HEX` for all runs that use it: read-only squashfs over
+//! a loop device, `nosuid`, `nodev`.
 //!
-//! A mount outlives the agent. One that no live run uses is taken down after [`KEEP_SECONDS`]; the kernel refuses that
-//! while a container still lies over it.
+//! A mount outlives the agent. One that no live run uses is taken down after [`KEEP_SECONDS`]; the
+//! kernel refuses that while a container still lies over it.
 
 use std::{
     collections::{BTreeMap, BTreeSet},

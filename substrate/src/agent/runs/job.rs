@@ -1,4 +1,5 @@
-//! A container from what it needs to its end. The container's start and its init do the rest ([`crate::container`]).
+//! A container from what it needs to its end. The container's start and its init do the rest
+//! ([`crate::container`]).
 //!
 //! ```text
 //!   prepare: image, files, volumes, prolog ─► container.json ─► launching ─► spawner ─► watch until end.json ─► epilog
@@ -6,8 +7,9 @@
 //!                                                           └► prepared: hold until `released` ─► launching …
 //! ```
 //!
-//! `launching` is on disk before the spawner is asked. An agent that finds it never starts the container again: it
-//! watches what is there, and if nothing lives and no end was written, the run is lost.
+//! `launching` is on disk before the spawner is asked. An agent that finds it never starts
+//! the container again: it watches what is there, and if nothing lives and no end was
+//! written, the run is lost.
 
 use std::{
     fs::File,
@@ -48,7 +50,8 @@ pub trait Containers: Send + Sync + 'static {
     /// As [`RunDirectory::write`].
     fn describe(&self, directory: &RunDirectory, parts: &Parts<'_>) -> Result<(), DirectoryError>;
 
-    /// Starts the container of the run in `directory` and does not wait. What is started holds `lock`.
+    /// Starts the container of the run in `directory` and does not wait. What is
+    /// started holds `lock`.
     ///
     /// # Errors
     /// It cannot be started; nothing was.
@@ -236,8 +239,8 @@ impl<C: Containers> Job<'_, C> {
         })
     }
 
-    /// What the site wants done after a job, if its programs before it were begun. One that fails changes nothing of the job's
-    /// end.
+    /// What the site wants done after a job, if its programs before it were begun. One that fails
+    /// changes nothing of the job's end.
     pub(super) async fn epilog(&self) {
         if !self.directory.owes_epilog() {
             return;

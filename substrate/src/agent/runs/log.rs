@@ -1,10 +1,12 @@
-//! The log of one run to the server, from where the server left off, for as long as the run is held.
+//! The log of one run to the server, from where the server left off, for as long as
+//! the run is held.
 //!
-//! `POST /node/v1/runs/RUN/log?offset=N` with the next bytes; [`LogTaken`] says up to where the server has
-//! the log, which is where it goes on. After a restart of the agent the first piece is sent again, and the
-//! answer says where to go on. Where what comes next is not kept here any more, because the job writes
-//! faster than its log travels, `&after=M` says that the piece goes on behind a gap. Where the server wants
-//! to know when the log was written, `&times=…` has the time marks of the piece ([`api::log::times`]).
+//! `POST /node/v1/runs/RUN/log?offset=N` with the next bytes; [`LogTaken`] says up to where the
+//! server has the log, which is where it goes on. After a restart of the agent the first piece is
+//! sent again, and the answer says where to go on. Where what comes next is not kept here any more,
+//! because the job writes faster than its log travels, `&after=M` says that the piece goes on
+//! behind a gap. Where the server wants to know when the log was written, `&times=…` has the time
+//! marks of the piece ([`api::log::times`]).
 
 use std::{
     path::{Path, PathBuf},
@@ -47,8 +49,8 @@ pub struct Log {
     pub has_times: bool,
 }
 
-/// Sends a log until the server has it up to `complete_at`, which is known when the run is over. Dropped
-/// when the run is forgotten.
+/// Sends a log until the server has it up to `complete_at`, which is known when the run is over.
+/// Dropped when the run is forgotten.
 pub async fn send(servers: Servers, log: Log, complete_at: watch::Receiver<Option<u64>>) {
     let mut sender = Sender { servers, log, taken: 0, backoff: agent_backoff() };
     let mut end = complete_at;
@@ -104,8 +106,8 @@ impl Sender {
     /// Sends what is new, at most one chunk. `complete`: where the log ends, if it does.
     async fn next(&mut self, complete: Option<u64>) -> anyhow::Result<Sent> {
         let (&Log { run, ref path, has_tail, has_times }, offset) = (&self.log, self.taken);
-        // Most logs have nothing new most of the time; a look at files in memory takes less than to ask a
-        // thread for it.
+        // Most logs have nothing new most of the time; a look at files in memory takes less than to
+        // ask a thread for it.
         if complete.is_none() && !log_files::may_have_more(path, offset) {
             return Ok(Sent::Nothing);
         }
@@ -148,8 +150,8 @@ impl Sender {
     }
 }
 
-/// The part of a URL with the time marks after `offset` and up to `end`; empty where there are none. Of
-/// more than may travel every second, third, … one is left out, and not the last.
+/// The part of a URL with the time marks after `offset` and up to `end`; empty where there are
+/// none. Of more than may travel every second, third, … one is left out, and not the last.
 fn times(path: &Path, offset: u64, end: u64) -> String {
     // A log travels without its times rather than not at all.
     let mut marks = log_files::time_marks(path).unwrap_or_default();

@@ -37,7 +37,8 @@ pub struct NodeContainers {
 }
 
 impl NodeContainers {
-    /// Lets a further process into the container of a running job; what answers ([`container::enter`]).
+    /// Lets a further process into the container of a running job; what answers
+    /// ([`container::enter`]).
     ///
     /// # Errors
     /// The spawner cannot be reached, nor another one started.

@@ -1,5 +1,5 @@
-//! The HTTP client of transfers: to anybody's servers, with the certificates of public authorities from the node image.
-//! It shows no certificate of the node and follows redirects.
+//! The HTTP client of transfers: to anybody's servers, with the certificates of public authorities
+//! from the node image. It shows no certificate of the node and follows redirects.
 
 use std::{io, path::Path, sync::Arc, time::Duration};
 
@@ -62,8 +62,8 @@ pub enum PublicHttpError {
 pub enum Direction {
     /// Answers are read, and end after [`READ_TIMEOUT`] without a byte.
     Download,
-    /// Bodies are sent. The time without a byte would run from the beginning of the body, so there is
-    /// none: that nothing moves any more is the caller's to notice.
+    /// Bodies are sent. The time without a byte would run from the beginning of the body, so there
+    /// is none: that nothing moves any more is the caller's to notice.
     Upload,
 }
 

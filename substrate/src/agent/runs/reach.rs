@@ -1,9 +1,11 @@
-//! Where transfers may go. They are made by the agent, as root and past every job's egress filter, to URLs that users
-//! write: so each address is held against what the server keeps from jobs, before anything is sent. Nor do transfers go
-//! to what the node alone was meant to reach ([`SpecialUse`]): what answers there may take the agent for the node's root.
-//! The node's other addresses, which any machine reaches it by, are as good as another's.
+//! Where transfers may go. They are made by the agent, as root and past every job's egress filter,
+//! to URLs that users write: so each address is held against what the server keeps from jobs,
+//! before anything is sent. Nor do transfers go to what the node alone was meant to reach
+//! ([`SpecialUse`]): what answers there may take the agent for the node's root. The node's other
+//! addresses, which any machine reaches it by, are as good as another's.
 //!
-//! Names are looked up here, without NSS: a static program cannot load the modules of the image's own libc.
+//! Names are looked up here, without NSS: a static program cannot load the modules of the
+//! image's own libc.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -21,7 +23,8 @@ use hickory_resolver::{
 use reqwest::dns::{Addrs, Name, Resolve, Resolving};
 use url::{Host, Url};
 
-/// Time for one question to a name server. Its library's own defaults hang for a quarter of a minute when one is dead.
+/// Time for one question to a name server. Its library's own defaults hang for a quarter of a
+/// minute when one is dead.
 const LOOKUP_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// Questions to each name server.
@@ -46,7 +49,8 @@ pub enum Forbidden {
     Unannounced(String),
 }
 
-/// Addresses and ports that are out of reach, and the hosts that are about to be asked. Clones share everything.
+/// Addresses and ports that are out of reach, and the hosts that are about to be asked. Clones
+/// share everything.
 #[derive(Debug, Clone)]
 pub struct Reach(Arc<Inner>);
 

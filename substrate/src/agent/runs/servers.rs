@@ -1,5 +1,5 @@
-//! The fleet ports, spoken to with the certificate that the node has at the moment. One pool of connections for all
-//! runs; renewed with the certificate.
+//! The fleet ports, spoken to with the certificate that the node has at the moment. One pool of
+//! connections for all runs; renewed with the certificate.
 
 use std::sync::{Arc, Mutex, PoisonError};
 

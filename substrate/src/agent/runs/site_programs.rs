@@ -1,9 +1,11 @@
-//! The site's own programs before and after each job: what stands in `/etc/bedplate/prolog.d` and `/etc/bedplate/epilog.d` of
-//! the node and can be executed, in the order of its names, as root. Overlays bring them there.
+//! The site's own programs before and after each job: what stands in `/etc/bedplate/prolog.d` and
+//! `/etc/bedplate/epilog.d` of the node and can be executed, in the order of its names, as root.
+//! Overlays bring them there.
 //!
-//! One that fails keeps the job from beginning, which is no fault of the job's, and keeps the node from beginning others for a
-//! while. An agent that was killed in between runs them again: they must bear that. An epilog runs once for each prolog that was
-//! begun, when the job's last process is gone and before its end is told.
+//! One that fails keeps the job from beginning, which is no fault of the job's, and keeps the node
+//! from beginning others for a while. An agent that was killed in between runs them again: they
+//! must bear that. An epilog runs once for each prolog that was begun, when the job's last process
+//! is gone and before its end is told.
 
 use std::{
     collections::BTreeMap,

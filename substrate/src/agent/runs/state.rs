@@ -1,4 +1,5 @@
-//! What the agent knows of its runs and what an order does to them. Pure; [`super::keep`] does what it says.
+//! What the agent knows of its runs and what an order does to them. Pure; [`super::keep`]
+//! does what it says.
 //!
 //! ```text
 //!             accept              began               over
@@ -7,9 +8,9 @@
 //!                          └──► prepared ────┘ ReleaseRun: of a run that awaits it
 //! ```
 //!
-//! A state only goes forward. What the server has not been told yet waits, one report per run: a run that goes on before its
-//! word is said is told as it is then. That a run has begun is not urgent; that it is accepted is, since the server counts on it if the
-//! node goes down.
+//! A state only goes forward. What the server has not been told yet waits, one report per run: a
+//! run that goes on before its word is said is told as it is then. That a run has begun is not
+//! urgent; that it is accepted is, since the server counts on it if the node goes down.
 
 use std::collections::{BTreeMap, VecDeque};
 
@@ -87,13 +88,13 @@ pub enum Effect {
 #[derive(Debug, Default)]
 pub struct Core {
     runs: BTreeMap<RunId, RunState>,
-    /// Unsaid that they are accepted or over: of runs held, and of those refused; the latter go out over the connection that brought
-    /// the order.
+    /// Unsaid that they are accepted or over: of runs held, and of those refused; the latter go out
+    /// over the connection that brought the order.
     urgent: BTreeMap<RunId, RunReport>,
     /// Unsaid that they have begun.
     begun: BTreeMap<RunId, RunReport>,
-    /// Of runs that are not over: the last try that failed, and remarks; of those that are, remarks.
-    /// Each new session is told them.
+    /// Of runs that are not over: the last try that failed, and remarks; of those that are,
+    /// remarks. Each new session is told them.
     news: BTreeMap<RunId, Vec<RunNews>>,
     /// Those that were not told.
     pending_news: VecDeque<(RunId, RunNews)>,
@@ -246,8 +247,8 @@ impl Core {
         self.pending_refusal || !self.urgent.is_empty() || !self.pending_news.is_empty()
     }
 
-    /// Takes what is to be said next: before the refusal of a run, that the node refuses; before the
-    /// end of a run, what happened in it; what is urgent before the rest.
+    /// Takes what is to be said next: before the refusal of a run, that the node refuses; before
+    /// the end of a run, what happened in it; what is urgent before the rest.
     pub fn take_pending_report(&mut self) -> Option<FromAgent> {
         if std::mem::take(&mut self.pending_refusal) {
             return Some(FromAgent::Refusing { reason: self.refusing.clone() });

@@ -1,5 +1,6 @@
-//! The keeper with all its tasks against a server that is played by the test over mutual TLS, and containers that are
-//! played by threads of the test. The agent is killed by dropping its tasks, and started again on the same directories.
+//! The keeper with all its tasks against a server that is played by the test over mutual TLS, and
+//! containers that are played by threads of the test. The agent is killed by dropping its tasks,
+//! and started again on the same directories.
 
 use std::{
     fs::{self, File},
@@ -30,8 +31,9 @@ use crate::{
 #[path = "tests/transfers.rs"]
 mod transfers;
 
-/// A container is what its command says: `exit N` after it wrote a line; `hang` until it is stopped; `vanish`; `flood N` ends
-/// with 0 after N bytes, of which [`FLOOD_KEPT`] are kept; `full N` likewise, where nothing is kept past its first line.
+/// A container is what its command says: `exit N` after it wrote a line; `hang` until it is
+/// stopped; `vanish`; `flood N` ends with 0 after N bytes, of which [`FLOOD_KEPT`] are kept;
+/// `full N` likewise, where nothing is kept past its first line.
 #[derive(Debug, Default, Clone)]
 struct Pretend {
     world: Arc<World>,
@@ -638,8 +640,8 @@ fn is_prepared(state: &RunState) -> bool {
     matches!(state, RunState::Prepared {})
 }
 
-/// A member of a larger attempt is prepared and held, over a restart of its agent too, and starts once
-/// when it is released.
+/// A member of a larger attempt is prepared and held, over a restart of its agent too, and starts
+/// once when it is released.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_run_that_awaits_its_release_is_held_until_then() {
     let rig = Rig::new().await;

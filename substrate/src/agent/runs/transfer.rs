@@ -1,9 +1,9 @@
-//! Files into and out of volumes: GET and PUT over http(s), artifacts of the server, files and directories
-//! for the client.
+//! Files into and out of volumes: GET and PUT over http(s), artifacts of the server, files and
+//! directories for the client.
 //!
-//! A transfer that breaks off is begun again, with pauses, up to [`MAX_ATTEMPTS`] times; what another
-//! try cannot mend is final, such as a 4xx. Each try that failed is told at once, in the run's log and
-//! to the server. A URL there is without user and password.
+//! A transfer that breaks off is begun again, with pauses, up to [`MAX_ATTEMPTS`] times; what
+//! another try cannot mend is final, such as a 4xx. Each try that failed is told at once, in the
+//! run's log and to the server. A URL there is without user and password.
 
 use std::{
     fs::File,
@@ -45,8 +45,8 @@ pub use progress::Progress;
 /// Times that a transfer is begun: about a minute of pauses.
 const MAX_ATTEMPTS: u32 = 6;
 
-/// Time without a byte after which an upload is begun again: a store may take its time over the answer
-/// when it has all of a large file.
+/// Time without a byte after which an upload is begun again: a store may take its time over the
+/// answer when it has all of a large file.
 const STALL: Duration = Duration::from_secs(120);
 
 /// How often the space and the memory left are measured while bytes come, bytes.
@@ -146,7 +146,8 @@ pub enum TransferError {
     /// What the agent writes where volumes are in memory counts as no job's.
     #[error("the node has no memory to spare for volumes: {0}")]
     Memory(String),
-    /// A release that this agent does not know ordered it, before this agent took the place of a newer one.
+    /// A release that this agent does not know ordered it, before this agent took the place
+    /// of a newer one.
     #[error("the node's agent doesn't know this kind of work: upgrade it")]
     UnknownKind,
 }
@@ -429,8 +430,8 @@ impl<'a, C> Transfer<'a, C> {
     }
 }
 
-/// Waits for a request for as long as it moves bytes. A client's own limit to the time without a byte
-/// counts what it reads, and of an upload it reads nothing before its end.
+/// Waits for a request for as long as it moves bytes. A client's own limit to the time without a
+/// byte counts what it reads, and of an upload it reads nothing before its end.
 async fn unless_stalled<T>(
     moved: &AtomicU64,
     url: &str,

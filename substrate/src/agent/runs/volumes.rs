@@ -1,8 +1,10 @@
-//! Ephemeral volumes: `VOLUMES/WORKFLOW/NAME`, owned by the user, mode 0700, on this node alone. In memory
-//! each is a file system of its own, which has a limit ([`room`]); on a disk it is a directory.
+//! Ephemeral volumes: `VOLUMES/WORKFLOW/NAME`, owned by the user, mode 0700, on this node
+//! alone. In memory each is a file system of its own, which has a limit ([`room`]); on a disk
+//! it is a directory.
 //!
-//! Whatever is in a volume was written by jobs. So paths in it are resolved by the kernel beneath the volume, without
-//! symbolic links and without crossing mounts (`openat2`), and only regular files are opened.
+//! Whatever is in a volume was written by jobs. So paths in it are resolved by the kernel beneath
+//! the volume, without symbolic links and without crossing mounts (`openat2`), and only regular
+//! files are opened.
 
 use std::{
     ffi::OsStr,
@@ -36,7 +38,8 @@ mod room;
 /// Longest name of a volume, bytes: that of a file.
 const MAX_NAME_BYTES: usize = 255;
 
-/// Directories above the volumes: passable, not readable, for containers enter them by bind mounts alone.
+/// Directories above the volumes: passable, not readable, for containers enter them by
+/// bind mounts alone.
 const ABOVE_MODE: u32 = 0o711;
 
 /// Why a volume or a file in it cannot be used.
@@ -133,8 +136,8 @@ pub fn is_transient(error: &io::Error) -> bool {
     error.raw_os_error().is_some_and(|raw| passing.contains(&Errno::from_raw(raw)))
 }
 
-/// Whether what is written to a directory stays in memory: it is on a tmpfs, or on the node's root, whose
-/// writable layer stage 1 makes in one.
+/// Whether what is written to a directory stays in memory: it is on a tmpfs, or on the node's root,
+/// whose writable layer stage 1 makes in one.
 #[must_use]
 pub fn is_in_memory(directory: &Path) -> bool {
     let kind = statfs(directory).map(|found| found.filesystem_type());
@@ -191,8 +194,8 @@ impl Volumes {
         Err(VolumeError::Missing(volume.to_owned()))
     }
 
-    /// Makes a volume of the user's that may hold `limit` bytes; without a limit, what the node's root
-    /// has in all. One that exists stays as it is, with its contents.
+    /// Makes a volume of the user's that may hold `limit` bytes; without a limit, what the node's
+    /// root has in all. One that exists stays as it is, with its contents.
     ///
     /// # Errors
     /// [`VolumeError`].
@@ -304,8 +307,9 @@ impl Volumes {
         entries.filter_map(|entry| entry.file_name().to_str()?.parse().ok()).collect()
     }
 
-    /// Deletes all volumes of a workflow: out of sight at once, off the disk soon, also after a restart of the agent. What is
-    /// a file system gives its memory back when the last who uses it is gone.
+    /// Deletes all volumes of a workflow: out of sight at once, off the disk soon, also after
+    /// a restart of the agent. What is a file system gives its memory back when the last who
+    /// uses it is gone.
     pub fn remove(&self, workflow: WorkflowId) {
         room::detach_below(&self.directory.join(workflow.to_string()));
         let (from, to) = (
@@ -392,7 +396,8 @@ impl VolumeError {
     }
 }
 
-/// Refuses to go where something is mounted; [`fs::remove_dir_all`] itself follows no symbolic link.
+/// Refuses to go where something is mounted; [`fs::remove_dir_all`] itself follows
+/// no symbolic link.
 fn delete(path: &Path) -> io::Result<()> {
     let mounts = fs::read_to_string("/proc/self/mountinfo")?;
     let inside = mounts

@@ -1,4 +1,5 @@
-//! The agent's end of a pipe, a terminal or a socket, without a runtime's own type for each: they came from elsewhere.
+//! The agent's end of a pipe, a terminal or a socket, without a runtime's own type for each: they
+//! came from elsewhere.
 
 use std::{
     io,
@@ -22,7 +23,8 @@ impl End {
         registered(descriptor).map(Self)
     }
 
-    /// Reads what there is; 0 at the end. A terminal that nobody has open any more has ended as well.
+    /// Reads what there is; 0 at the end. A terminal that nobody has open any more
+    /// has ended as well.
     pub(super) fn poll_read(
         &self,
         context: &mut Context<'_>,

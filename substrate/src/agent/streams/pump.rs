@@ -21,19 +21,22 @@ use super::{
 };
 use crate::container::answer::EnterReply;
 
-/// How long the process may take until it has begun: a connection waits up to ten seconds for its port.
+/// How long the process may take until it has begun: a connection waits up to ten
+/// seconds for its port.
 const BEGIN_DEADLINE: Duration = Duration::from_secs(30);
 
 /// Messages of a user that wait for the process to begin.
 const MAX_EARLY: usize = 4096;
 
-/// How long output is awaited after the program is gone: something that it left behind may hold a copy of the pipe.
+/// How long output is awaited after the program is gone: something that it left behind may hold a
+/// copy of the pipe.
 const DRAIN: Duration = Duration::from_secs(1);
 
 /// What a terminal takes for the end of input (`VEOF` of termios(3)).
 const END_OF_INPUT: &[u8] = b"\x04";
 
-/// Carries a stream to its end; the last word, if the user is still there. Dropped with its answers, the process is told to end.
+/// Carries a stream to its end; the last word, if the user is still there. Dropped with its
+/// answers, the process is told to end.
 pub(super) async fn run(
     line: &mut Line,
     answers: OwnedFd,
@@ -60,7 +63,8 @@ pub(super) async fn run(
     }
 }
 
-/// The agent's ends, when the process has begun; else the last word. What the user says before goes to `early`.
+/// The agent's ends, when the process has begun; else the last word. What the user says before
+/// goes to `early`.
 async fn begun(
     line: &mut Line,
     answers: &EnterReplies,
@@ -177,8 +181,8 @@ impl Pump {
         }
     }
 
-    /// The last word, when all is said: the process has ended and its output is out. A connection is over when both of its
-    /// directions are; the process that made it is long gone.
+    /// The last word, when all is said: the process has ended and its output is out. A connection
+    /// is over when both of its directions are; the process that made it is long gone.
     fn last_word(&self) -> Option<Control> {
         if self.kind == Kind::Port {
             let is_over = self.outputs.is_empty() && self.input.is_none();

@@ -1,6 +1,6 @@
-//! `attach`: the log of a running job straight from its directory, as it grows, and how the job ends.
-//! What is left out of it, because it is longer than its limit or the user reads slower than the job
-//! writes, is told in a line on the channel of errors.
+//! `attach`: the log of a running job straight from its directory, as it grows, and how the job
+//! ends. What is left out of it, because it is longer than its limit or the user reads slower than
+//! the job writes, is told in a line on the channel of errors.
 
 use std::{io, path::PathBuf, time::Duration};
 
@@ -93,8 +93,9 @@ fn last_word(end: RunEnd, offset: u64) -> Control {
     Control::Ended { outcome: end.outcome }
 }
 
-/// What the log has from `offset` on, at most `most` bytes. Where a running job has overtaken the user,
-/// half of what is kept is passed over too: whoever reads at its very edge is overtaken all the time.
+/// What the log has from `offset` on, at most `most` bytes. Where a running job has overtaken
+/// the user, half of what is kept is passed over too: whoever reads at its very edge is
+/// overtaken all the time.
 async fn read(log: PathBuf, offset: u64, most: usize, is_over: bool) -> io::Result<Piece> {
     let read = move || {
         let piece = log_files::read(&log, offset, most)?;

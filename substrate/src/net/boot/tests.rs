@@ -1,5 +1,5 @@
-//! Root only: the whole way to an address and back, in network namespaces made by the test. The thread enters a
-//! namespace of its own, so nothing outside is touched; it goes with the thread.
+//! Root only: the whole way to an address and back, in network namespaces made by the test. The
+//! thread enters a namespace of its own, so nothing outside is touched; it goes with the thread.
 
 #![allow(clippy::print_stderr)]
 
@@ -34,7 +34,8 @@ fn on_this_thread<F: Future<Output = ()>>(test: impl FnOnce() -> F) {
     runtime.block_on(test());
 }
 
-/// The far ends of cables, in a namespace of their own: a reply from an address of one's own is dropped.
+/// The far ends of cables, in a namespace of their own: a reply from an address of one's
+/// own is dropped.
 struct Far {
     namespace: std::fs::File,
     plugged: std::sync::mpsc::Sender<()>,
@@ -43,7 +44,8 @@ struct Far {
 }
 
 impl Far {
-    /// Runs `set_up` there when the cables are plugged, and then a DHCP server on the link that it names.
+    /// Runs `set_up` there when the cables are plugged, and then a DHCP server on the
+    /// link that it names.
     fn start<F: Future<Output = String>>(set_up: impl FnOnce(Links) -> F + Send + 'static) -> Self {
         let (here, namespace) = std::sync::mpsc::channel();
         let (plugged, wait) = std::sync::mpsc::channel();

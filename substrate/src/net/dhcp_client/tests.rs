@@ -153,7 +153,8 @@ proptest::proptest! {
     fn no_options_make_it_panic(options in proptest::collection::vec(proptest::collection::vec(0_u8.., 0..300), 0..8)) {
         let (mut client, _) = DhcpClient::start(MAC, TRANSACTION, None);
         for options in &options {
-            // A header that is ours, then anything: fixed fields are 236 bytes, the magic cookie 4 (RFC 2131).
+            // A header that is ours, then anything: fixed fields are 236 bytes, the magic
+            // cookie 4 (RFC 2131).
             let mut packet = reply(MessageType::Offer, |_| {});
             packet.truncate(240);
             packet.extend_from_slice(options);

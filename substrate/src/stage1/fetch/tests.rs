@@ -8,10 +8,12 @@ use std::{
 
 use super::*;
 
-/// What a server does with one request, given the offset that was asked for: the bytes of its answer.
+/// What a server does with one request, given the offset that was asked for: the
+/// bytes of its answer.
 type Answer = Box<dyn Fn(u64) -> Vec<u8> + Send>;
 
-/// A server that answers its n-th connection with the n-th answer, and closes. It notes the offsets asked for.
+/// A server that answers its n-th connection with the n-th answer, and closes. It notes the
+/// offsets asked for.
 fn server(answers: Vec<Answer>) -> (SocketAddr, Arc<Mutex<Vec<u64>>>) {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = listener.local_addr().unwrap();

@@ -11,8 +11,8 @@ use bytes::Bytes;
 use ring::digest::{Context, SHA256};
 use tokio::{sync::mpsc, task::JoinHandle};
 
-/// Pieces between network and file. A piece is at most what one read of the socket gives, some hundred KiB; enough to
-/// keep both sides busy.
+/// Pieces between network and file. A piece is at most what one read of the socket gives, some
+/// hundred KiB; enough to keep both sides busy.
 const MAX_PIECES: usize = 32;
 
 /// The writing thread has ended; [`Writer::finish`] says why.

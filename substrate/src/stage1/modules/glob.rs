@@ -1,4 +1,5 @@
-//! Matching of module aliases (`pci:v00008086d*`) as `fnmatch(3)` does it for depmod's files: `*`, `?`, `[a-f]`.
+//! Matching of module aliases (`pci:v00008086d*`) as `fnmatch(3)` does it for depmod's files:
+//! `*`, `?`, `[a-f]`.
 
 /// `true` if `text` matches `pattern` from end to end.
 #[must_use]
@@ -47,7 +48,8 @@ fn same(wanted: u8, is: u8) -> bool {
     wanted == is || (matches!(wanted, b'-' | b'_') && matches!(is, b'-' | b'_'))
 }
 
-/// A set that starts after `[` at `p`: characters and ranges up to `]`; `!` or `^` first turns it round.
+/// A set that starts after `[` at `p`: characters and ranges up to `]`; `!` or `^` first
+/// turns it round.
 fn set(pattern: &[u8], p: usize, is: u8) -> Option<usize> {
     let end = p + 1 + pattern.get(p + 1..)?.iter().position(|&c| c == b']')?;
     let members = &pattern[p..end];

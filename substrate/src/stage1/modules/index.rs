@@ -16,8 +16,9 @@ use crate::stage1::cmdline::underscored;
 #[derive(Debug, Default)]
 pub struct Index {
     modules: BTreeMap<String, Module>,
-    /// Aliases by what is before their first `:`, so that a PCI device is not held against every USB alias. The ones
-    /// without such a beginning, or with a wildcard in it, are under the empty string.
+    /// Aliases by what is before their first `:`, so that a PCI device is not held against
+    /// every USB alias. The ones without such a beginning, or with a wildcard in it, are under
+    /// the empty string.
     aliases: HashMap<String, Vec<(String, String)>>,
     before: BTreeMap<String, Vec<String>>,
     after: BTreeMap<String, Vec<String>>,
@@ -75,8 +76,8 @@ impl Index {
         }
     }
 
-    /// Names of the modules for a device that announces `alias` in its `modalias` file, and of those that have it as
-    /// a name.
+    /// Names of the modules for a device that announces `alias` in its `modalias` file, and of
+    /// those that have it as a name.
     #[must_use]
     pub fn for_alias(&self, alias: &str) -> Vec<&str> {
         let bus = alias.split_once(':').map_or("", |(bus, _)| bus);
@@ -99,8 +100,8 @@ impl Index {
         self.built_in.contains(name)
     }
 
-    /// Names in the order of loading: what the module needs, what should be there before it, itself, what should
-    /// follow. Built-in ones are left out; an unknown name gives an empty list.
+    /// Names in the order of loading: what the module needs, what should be there before it,
+    /// itself, what should follow. Built-in ones are left out; an unknown name gives an empty list.
     #[must_use]
     pub fn load_order(&self, name: &str) -> Vec<String> {
         let mut order = Vec::new();

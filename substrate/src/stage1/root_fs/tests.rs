@@ -38,8 +38,8 @@ fn available_memory() {
         .assert_eq(&too_little(&image, needed, 700 << 20, total));
 }
 
-/// Root only: a squashfs image over a loop device, with the writable layer and a boot overlay on it, in a mount
-/// namespace of this thread.
+/// Root only: a squashfs image over a loop device, with the writable layer and a boot overlay on
+/// it, in a mount namespace of this thread.
 #[test]
 fn privileged_the_root_is_writable_and_the_image_is_not() {
     let directory = tempfile::tempdir().unwrap();

@@ -1,5 +1,6 @@
-//! Every case of the two suites, and what it is for us. The names are those of the suites; where parts of one case come to
-//! different things, the part is in parentheses. [`super::page`] writes and holds the page.
+//! Every case of the two suites, and what it is for us. The names are those of the suites; where
+//! parts of one case come to different things, the part is in parentheses. [`super::page`] writes
+//! and holds the page.
 
 use self::Verdict::{Check, No, Unit};
 

@@ -368,8 +368,8 @@ pub(super) fn descriptors(_: &[String]) -> anyhow::Result<()> {
 }
 
 pub(super) fn default_signals(_: &[String]) -> anyhow::Result<()> {
-    // SIGPIPE, which this program's own runtime ignores; the two that the C library keeps for itself, and ignores in what it
-    // spawns. A program that is linked with it cannot name them.
+    // SIGPIPE, which this program's own runtime ignores; the two that the C library keeps for
+    // itself, and ignores in what it spawns. A program that is linked with it cannot name them.
     let passed_over = [13, 32, 33].map(|signal| 1_u64 << (signal - 1)).into_iter().sum::<u64>();
     for set in ["SigBlk", "SigIgn"] {
         let bits = u64::from_str_radix(&status(set)?, 16)? & !passed_over;
@@ -393,7 +393,8 @@ pub(super) fn scheduling(_: &[String]) -> anyhow::Result<()> {
     let stat = fs::read_to_string("/proc/self/stat")?;
     let (_, after) = stat.rsplit_once(')').context("no name in /proc/self/stat")?;
     let fields: Vec<&str> = after.split_whitespace().collect();
-    // `proc_pid_stat(5)`: fields 19 (nice) and 41 (policy), of which the first two are before `after`.
+    // `proc_pid_stat(5)`: fields 19 (nice) and 41 (policy), of which the first two are
+    // before `after`.
     let found = (fields.get(16).copied(), fields.get(38).copied());
     ensure!(found == (Some("0"), Some("0")), "nice and policy are {found:?}");
     Ok(())

@@ -38,7 +38,8 @@ fn own_group(run: &Run<'_>) -> Cgroup {
     groups::of(Path::new(run.directory.file_name().unwrap_or_default()))
 }
 
-/// Removes a file that an earlier run may have left, so that one that is there was made by this one.
+/// Removes a file that an earlier run may have left, so that one that is there was
+/// made by this one.
 fn absent(path: &Path) {
     let _ = fs::remove_file(path);
 }

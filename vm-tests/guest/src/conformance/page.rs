@@ -1,4 +1,5 @@
-//! The page `docs/reference/oci-cases.md`: written by the test below, and held against checks and cases.
+//! The page `docs/reference/oci-cases.md`: written by the test below, and held against
+//! checks and cases.
 
 use std::{collections::BTreeSet, fmt::Write as _, fs, path::Path};
 

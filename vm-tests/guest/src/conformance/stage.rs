@@ -29,11 +29,13 @@ use crate::containers::ROOTFS;
 pub(super) const MEMORY_BYTES: u64 = 48 << 20;
 pub(super) const PIDS: u32 = 57;
 
-/// Devices of the machine: path, major, minor. That of `/dev/kmsg`; that of a loop device whose driver is not loaded.
+/// Devices of the machine: path, major, minor. That of `/dev/kmsg`; that of a loop device whose
+/// driver is not loaded.
 pub(super) const CHARACTER_DEVICE: (&str, u32, u32) = ("/dev/conformance-log", 1, 11);
 pub(super) const BLOCK_DEVICE: (&str, u32, u32) = ("/dev/conformance-loop", 7, 0);
 
-/// Directories of the machine that are volumes. The second holds `marker`; on [`BELOW`] something is mounted.
+/// Directories of the machine that are volumes. The second holds `marker`; on [`BELOW`]
+/// something is mounted.
 pub(super) const VOLUME: &str = "/volume";
 pub(super) const INNER: &str = "/inner";
 const BELOW: &str = "/volume/inner";

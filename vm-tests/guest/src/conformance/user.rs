@@ -1,5 +1,5 @@
-//! What the payload finds of its user: directories that are made for it, its lines in lists, the names of
-//! the node.
+//! What the payload finds of its user: directories that are made for it, its lines in lists, the
+//! names of the node.
 
 use std::{env, fs, os::unix::fs::MetadataExt as _, path::Path};
 

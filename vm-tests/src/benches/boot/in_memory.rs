@@ -1,5 +1,6 @@
-//! The peer: the node's tree as one initramfs, iPXE's script, kernel and archives from nginx, addresses from dnsmasq. The
-//! overlays of the node, without our agent, follow in an archive of their own.
+//! The peer: the node's tree as one initramfs, iPXE's script, kernel and archives from
+//! nginx, addresses from dnsmasq. The overlays of the node, without our agent, follow in an
+//! archive of their own.
 
 use std::{
     fs,

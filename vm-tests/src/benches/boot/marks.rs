@@ -1,4 +1,5 @@
-//! What a machine tells on its console when it has booted: the unit that does it, and how it is read.
+//! What a machine tells on its console when it has booted: the unit that does it, and
+//! how it is read.
 
 use std::{
     fs::{self, File},

@@ -1,6 +1,8 @@
-//! `vm-tests inside throughput [--quick]`: what the machine does. It says the outcome as one line of JSON at its end.
+//! `vm-tests inside throughput [--quick]`: what the machine does. It says the outcome as one line
+//! of JSON at its end.
 //!
-//! Each round starts every system, warms it, measures it alone and stops it; the order moves on by one with each round.
+//! Each round starts every system, warms it, measures it alone and stops it; the order moves on by
+//! one with each round.
 
 use std::time::Duration;
 
@@ -209,8 +211,8 @@ fn singles(system: &mut dyn BatchSystem, jobs: u32, starts: &Starts) -> anyhow::
     Ok(took)
 }
 
-/// From before a submission to the start of its job, while nothing else is to be done: the middle one and that of the last
-/// percent, ms.
+/// From before a submission to the start of its job, while nothing else is to be done: the middle
+/// one and that of the last percent, ms.
 fn idle(system: &mut dyn BatchSystem, jobs: u32, starts: &Starts) -> anyhow::Result<(f64, f64)> {
     let mut waits = Vec::new();
     for _ in 0..jobs {

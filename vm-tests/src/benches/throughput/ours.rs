@@ -1,7 +1,7 @@
 //! Bedplate: server and agent on the same machine, set up as a node that has just booted.
 //!
-//! Its first start makes everything: an image, a node that has it, a user, and by the protocols of stage 1 the identity that
-//! the agent needs. The job's image is on the node after the warm-up.
+//! Its first start makes everything: an image, a node that has it, a user, and by the protocols of
+//! stage 1 the identity that the agent needs. The job's image is on the node after the warm-up.
 
 use std::{
     fs,

@@ -1,4 +1,5 @@
-//! `vm-tests bench throughput --profile`: where an array of ours spends the machine's time, by `perf`.
+//! `vm-tests bench throughput --profile`: where an array of ours spends the machine's
+//! time, by `perf`.
 
 use std::{collections::BTreeMap, time::Duration};
 
@@ -16,7 +17,8 @@ const SAMPLES: &str = "/state/perf.data";
 const WARM_UP: u32 = 20;
 const JOBS: u32 = 300;
 
-/// What is shown: how the samples are sorted, of which (all where that is empty), and the least share, percent.
+/// What is shown: how the samples are sorted, of which (all where that is empty), and the least
+/// share, percent.
 const REPORTS: [(&str, &[&str], &str); 8] = [
     ("pid", &["--no-children"], "0.5"),
     ("comm,dso", &["--no-children"], "0.5"),

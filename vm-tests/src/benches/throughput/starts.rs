@@ -1,4 +1,5 @@
-//! When jobs really begin, by the word of the kernel: its event `sched_process_exec` for `/bin/true`, the same for every system.
+//! When jobs really begin, by the word of the kernel: its event `sched_process_exec` for
+//! `/bin/true`, the same for every system.
 
 use std::{fs, time::Duration};
 

@@ -204,8 +204,8 @@ fn disk(tally: &mut Tally, ours: &Disk, theirs: &Value) {
     for (key, bytes) in sectors {
         same(&format!("{name} {key}"), bytes.map(|bytes| bytes.to_string()), word(&theirs[key]));
     }
-    // lsblk looks for the state at the disk's device. That of NVMe is a subsystem, which has none, from QEMU 8 on; its
-    // controllers have.
+    // lsblk looks for the state at the disk's device. That of NVMe is a subsystem, which has none,
+    // from QEMU 8 on; its controllers have.
     if let Some(state) = word(&theirs["state"]) {
         let ours = ours.health.as_ref().and_then(|health| health.state.clone());
         same(&format!("{name} state"), ours, Some(state));

@@ -35,7 +35,8 @@ done
 const AGENT: &str =
     "sed -n 's/^usage_usec //p' /sys/fs/cgroup/system.slice/bedplate-substrate.service/cpu.stat";
 
-/// Boots the machine and tells what a first look and a minute without anything to do take of its CPU.
+/// Boots the machine and tells what a first look and a minute without anything to do
+/// take of its CPU.
 ///
 /// # Errors
 /// If it does not become ready, or a program does not run on it.

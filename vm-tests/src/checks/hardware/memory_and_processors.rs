@@ -1,4 +1,5 @@
-//! The inventory's machine, processors and memory beside what `lstopo`, `lscpu`, `dmidecode` and `ipmitool` say of them.
+//! The inventory's machine, processors and memory beside what `lstopo`, `lscpu`, `dmidecode` and
+//! `ipmitool` say of them.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -11,7 +12,8 @@ use super::{
     tools::Tools,
 };
 
-/// Attributes of hwloc's objects that tell of the machine; not those that number them again in each run.
+/// Attributes of hwloc's objects that tell of the machine; not those that number them
+/// again in each run.
 const ATTRIBUTES: [&str; 12] = [
     "type",
     "os_index",

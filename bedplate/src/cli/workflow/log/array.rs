@@ -78,8 +78,8 @@ impl Array<'_> {
         format!("{}[{task}]", self.job.name)
     }
 
-    /// Asks for the log of a task, of its last attempt where none is named: what for, and the answer.
-    /// `tail`: how many lines of what is there now.
+    /// Asks for the log of a task, of its last attempt where none is named: what for, and the
+    /// answer. `tail`: how many lines of what is there now.
     async fn ask(
         &self,
         task: u32,
@@ -97,8 +97,8 @@ impl Array<'_> {
         (wanted, answer)
     }
 
-    /// Prints the log of an attempt of a task beside those of others. `tail`: how many lines of what is
-    /// there now.
+    /// Prints the log of an attempt of a task beside those of others. `tail`: how many lines of
+    /// what is there now.
     pub(super) async fn print_among_others(
         &self,
         (task, attempt): Run,
@@ -164,7 +164,8 @@ pub(super) struct Done {
 }
 
 impl Done {
-    /// Counts a task, and tells what is missing of its log. It may come once for each attempt, in any order.
+    /// Counts a task, and tells what is missing of its log. It may come once for each
+    /// attempt, in any order.
     ///
     /// # Errors
     /// What keeps all others from being printed, too.

@@ -1,11 +1,11 @@
-//! The logs of all tasks of an array as they are written, of those that begin later, and of those that
-//! are tried again.
+//! The logs of all tasks of an array as they are written, of those that begin later, and of those
+//! that are tried again.
 //!
 //! ```text
 //!   look: which attempts have begun? ──attempt──► follow_each: at most 32 at a time ──line──► standard output
 //! ```
-//! An attempt that has begun waits for its turn with the one who looks, who asks nothing meanwhile. All
-//! of it is one thread, and what is printed are whole lines.
+//! An attempt that has begun waits for its turn with the one who looks, who asks nothing meanwhile.
+//! All of it is one thread, and what is printed are whole lines.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -26,8 +26,8 @@ use super::{
 /// whole yet. `bedplate workflow log --help` names it.
 const FOLLOWED_AT_ONCE: usize = 32;
 
-/// How often is looked whether more attempts have begun, and how much longer for each attempt of which
-/// there is word: of an array of thousands an answer has megabytes.
+/// How often is looked whether more attempts have begun, and how much longer for each attempt of
+/// which there is word: of an array of thousands an answer has megabytes.
 const LOOK_INTERVAL: Duration = Duration::from_secs(1);
 const LOOK_INTERVAL_EACH: Duration = Duration::from_millis(1);
 
@@ -60,9 +60,9 @@ struct Known {
 }
 
 impl Known {
-    /// The attempts that have begun since the last look; at the first one the last attempt of each task,
-    /// as where nothing is followed, and of that one so many lines as are `wanted`: what begins later comes
-    /// after them, and is wanted whole.
+    /// The attempts that have begun since the last look; at the first one the last attempt of each
+    /// task, as where nothing is followed, and of that one so many lines as are `wanted`: what
+    /// begins later comes after them, and is wanted whole.
     fn fresh(&mut self, attempts: &[Attempt], wanted: &LogOf) -> Vec<Fresh> {
         let is_wanted =
             |one: &&Attempt| wanted.attempt.is_none_or(|attempt| attempt == one.attempt);

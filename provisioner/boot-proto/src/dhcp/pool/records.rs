@@ -24,8 +24,8 @@ impl Pool {
         true
     }
 
-    /// A new lease could not be recorded, and the client was not acknowledged: it is what it was before,
-    /// for a while.
+    /// A new lease could not be recorded, and the client was not acknowledged: it is what it was
+    /// before, for a while.
     pub(in crate::dhcp) fn unsaved(&mut self, record: &LeaseRecord, hold: u32, now: Timestamp) {
         if let &LeaseRecord::Leased { address, mac, .. } = record
             && let Some(held) = self.held.get_mut(&address)

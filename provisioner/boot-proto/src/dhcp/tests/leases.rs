@@ -1,5 +1,5 @@
-//! Leases of pools: over restarts, with a disk that refuses, with records that are lost, with clocks
-//! and networks as they are.
+//! Leases of pools: over restarts, with a disk that refuses, with records that are lost, with
+//! clocks and networks as they are.
 
 use super::*;
 

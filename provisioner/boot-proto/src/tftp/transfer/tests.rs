@@ -127,7 +127,8 @@ fn silence_is_borne_for_a_while() {
     assert_eq!(now - began, Duration::from_secs(1 + 2 + 4 + 4 + 4 + 4));
 }
 
-/// Runs a transfer over a network that loses packets as `lost` says, and returns what the client got.
+/// Runs a transfer over a network that loses packets as `lost` says, and returns what
+/// the client got.
 fn fetch(file: &[u8], options: &[(&str, &str)], mut lost: impl FnMut() -> bool) -> Option<Vec<u8>> {
     let mut now = start();
     let request = request(options);

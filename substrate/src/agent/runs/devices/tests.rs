@@ -2,7 +2,8 @@
 
 use super::*;
 
-/// A machine whose spec has the devices 0, 1 and `all`, whose nodes are what programs of every machine have.
+/// A machine whose spec has the devices 0, 1 and `all`, whose nodes are what programs of
+/// every machine have.
 struct Machine(tempfile::TempDir);
 
 impl Machine {

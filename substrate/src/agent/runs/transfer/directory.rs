@@ -1,4 +1,5 @@
-//! A whole directory out of a volume: to a URL, one PUT a file below it; to the client, as one stream.
+//! A whole directory out of a volume: to a URL, one PUT a file below it; to the
+//! client, as one stream.
 
 use std::{
     io::{self, Write},

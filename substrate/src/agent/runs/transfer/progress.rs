@@ -1,4 +1,5 @@
-//! How a transfer goes, for whoever must say why it is not over: its log, the server, and its own end.
+//! How a transfer goes, for whoever must say why it is not over: its log, the server,
+//! and its own end.
 
 use std::sync::{
     Arc, Mutex, PoisonError,

@@ -1,4 +1,5 @@
-//! Whether what a transfer writes has room: in its volume, on the node, in memory that no job was granted.
+//! Whether what a transfer writes has room: in its volume, on the node, in memory that no
+//! job was granted.
 
 use std::io;
 

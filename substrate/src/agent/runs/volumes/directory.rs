@@ -1,7 +1,8 @@
 //! A directory of a volume with all that is below it, for a transfer out of the volume.
 //!
-//! Jobs wrote it, and may still write to it. So every step goes from an open directory to a name in it,
-//! follows no link and crosses no mount; what is neither file nor directory is named and left out.
+//! Jobs wrote it, and may still write to it. So every step goes from an open directory to a
+//! name in it, follows no link and crosses no mount; what is neither file nor directory is
+//! named and left out.
 
 use std::{
     ffi::OsString,
@@ -18,7 +19,8 @@ use rustix::fs::{AtFlags, Dir, FileType, statat};
 
 use super::{VolumeError, open_beneath, open_directory, regular};
 
-/// Files and directories below one directory that a transfer takes: each is a request, or a path in memory.
+/// Files and directories below one directory that a transfer takes: each is a request, or a
+/// path in memory.
 pub const MAX_ENTRIES: usize = 100_000;
 
 /// Deepest directory in a directory: each is an open descriptor while it is listed or packed.

@@ -1,5 +1,5 @@
-//! What volumes may hold on a node that keeps them in memory: each is a tmpfs of its own, of at most
-//! the size that the server told, and all together have the room of the node's root.
+//! What volumes may hold on a node that keeps them in memory: each is a tmpfs of its own, of at
+//! most the size that the server told, and all together have the room of the node's root.
 //!
 //! ```text
 //! VOLUMES/WORKFLOW/NAME   tmpfs, source `bedplate-volume:LIMIT`: an agent that starts reads LIMIT there
@@ -9,8 +9,8 @@
 //!
 //! Limits may come to more than there is: most volumes hold little. So sizes are set again every
 //! [`FIT_INTERVAL`] ([`fit`]), and when nothing is left each volume keeps what it holds: whoever
-//! writes more gets `ENOSPC`. What a job writes between two looks is within its own limit of memory,
-//! for pages of a tmpfs are charged to the cgroup of whoever writes them first.
+//! writes more gets `ENOSPC`. What a job writes between two looks is within its own limit of
+//! memory, for pages of a tmpfs are charged to the cgroup of whoever writes them first.
 
 use std::{
     path::{Path, PathBuf},
@@ -28,8 +28,8 @@ use super::{super::artifacts::SPACE_TO_SPARE, VolumeError, Volumes};
 /// How often the sizes of volumes are set: in between, jobs write no more than they were granted.
 pub const FIT_INTERVAL: Duration = Duration::from_secs(2);
 
-/// Volumes of one node that are a file system: the node's init looks at each mount, and each container
-/// copies all of them while it starts.
+/// Volumes of one node that are a file system: the node's init looks at each mount, and each
+/// container copies all of them while it starts.
 pub const MAX_MOUNTED: usize = 1_024;
 
 /// What the source of such a mount begins with; the limit in bytes is behind it.
@@ -120,7 +120,8 @@ fn fit(directory: &Path) -> Result<VolumeUse, LinuxError> {
     Ok(VolumeUse { volumes: measured.len() as u64, used_bytes, left_bytes })
 }
 
-/// Takes down the volumes below a directory that are file systems, and nothing else that is mounted there.
+/// Takes down the volumes below a directory that are file systems, and nothing else that
+/// is mounted there.
 pub(super) fn detach_below(directory: &Path) {
     let volumes = limited(directory).unwrap_or_default();
     for volume in volumes {
