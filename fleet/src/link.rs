@@ -111,6 +111,7 @@ impl Link {
     /// The connection has ended. The session waits for the agent.
     pub(crate) fn disconnect(&mut self) {
         self.connection = None;
+        self.volumes = None;
     }
 
     /// Highest frame number of the agent that was dealt with: the `ack` of every frame sent.

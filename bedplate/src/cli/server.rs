@@ -186,11 +186,14 @@ async fn accept_audit_cut(
     config: Option<PathBuf>,
     (line, state_dir): (u64, Option<PathBuf>),
 ) -> anyhow::Result<()> {
-    let state_dir = match state_dir {
-        Some(state_dir) => state_dir,
-        None => Checked::load(config).map_err(with_diagnostics)?.state_dir,
+    let (state_dir, head_file) = match state_dir {
+        Some(state_dir) => (state_dir, None),
+        None => {
+            let checked = Checked::load(config).map_err(with_diagnostics)?;
+            (checked.state_dir, checked.audit_head_file)
+        }
     };
-    let key = bedplate::server::accept_audit_cut(&state_dir, line).await?;
+    let key = bedplate::server::accept_audit_cut(&state_dir, head_file, line).await?;
     session.out.show(&Done::new("accepted", [format!("lines up to {line}")]), |_| {
         format!("the cut up to line {line}, which the key {key} had signed, is signed again\n")
     })

@@ -65,11 +65,16 @@ pub enum AcceptError {
     },
 }
 
-/// Signs the cut up to line `number` with the key of now. Returns the key that had signed it.
+/// Signs the cut up to line `number` with the key of now. `head_file`: `audit.head-file`, which
+/// tells whether that key is older than the cut. Returns the key that had signed it.
 ///
 /// # Errors
 /// [`AcceptError`].
-pub async fn accept_audit_cut(state_dir: &Path, number: u64) -> Result<String, AcceptError> {
+pub async fn accept_audit_cut(
+    state_dir: &Path,
+    head_file: Option<PathBuf>,
+    number: u64,
+) -> Result<String, AcceptError> {
     act_as_owner(state_dir)?;
     let _lock = lock(state_dir)?;
     if access::audit_key(state_dir)?.is_none() {
@@ -81,7 +86,7 @@ pub async fn accept_audit_cut(state_dir: &Path, number: u64) -> Result<String, A
         Some(database) => database.close().await,
         None => return Err(AcceptError::OtherRelease { state_dir: state_dir.to_owned() }),
     }
-    let heads = AuditHeads::open(state_dir, None)?;
+    let heads = AuditHeads::open(state_dir, head_file)?;
     let database = Database::open(&path, SCHEMAS).await?;
     let accepted = accept(&database, heads, number).await;
     database.close().await;

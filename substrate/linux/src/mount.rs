@@ -320,17 +320,21 @@ fn unescaped(word: &str) -> Vec<u8> {
     bytes
 }
 
-/// Room of a file system, bytes.
+/// Room of a file system.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Room {
-    /// In all.
+    /// Bytes in all.
     pub total: u64,
-    /// What can still be written.
+    /// Bytes that can still be written.
     pub available: u64,
+    /// Files and directories that it may hold.
+    pub max_inodes: u64,
+    /// Those that it holds.
+    pub inodes: u64,
 }
 
 impl Room {
-    /// What it holds.
+    /// Bytes that it holds.
     #[must_use]
     pub fn used(&self) -> u64 {
         self.total.saturating_sub(self.available)
@@ -345,7 +349,12 @@ pub fn room(path: &Path) -> Result<Room> {
     let stat = rustix::fs::statvfs(path)
         .map_err(|errno| LinuxError::path("measure the space at", path, errno))?;
     let bytes = |blocks: u64| blocks.saturating_mul(stat.f_frsize);
-    Ok(Room { total: bytes(stat.f_blocks), available: bytes(stat.f_bavail) })
+    Ok(Room {
+        total: bytes(stat.f_blocks),
+        available: bytes(stat.f_bavail),
+        max_inodes: stat.f_files,
+        inodes: stat.f_files.saturating_sub(stat.f_ffree),
+    })
 }
 
 /// Bytes that can still be written to the file system of `path`.

@@ -64,7 +64,7 @@ pub(crate) fn full_volume(cluster: &mut Cluster, _: &mut Memory) -> anyhow::Resu
     })?;
     let mounts = cluster.on_node(address, MOUNTS)?;
     ensure!(mounts.trim() == "1", "mounted are {mounts:?} volumes");
-    cluster.on_node(address, "touch /var/lib/bedplate/volumes/*/data/go")?;
+    cluster.on_node(address, "touch \"$(echo /var/lib/bedplate/volumes/*/data)/go\"")?;
     let ended = workflow::wait(cluster, &id)?;
     ensure!(ended.summary.state == State::Finished, "it is {:?}", ended.summary);
     for job in ["fill", "again"] {

@@ -4,9 +4,13 @@
 //!
 //! The cut is signed again with the key of now, in one transaction with a row that names the key of
 //! before. Nothing proves that the lost key signed it: whoever decides does so. What is asked for
-//! is that the log fits it, line by line, and tells of it.
+//! is that the log fits it, line by line, and tells of it, and that the key of now is not known to
+//! be older: no earlier cut and no head in `audit.head-file` is signed by it.
 
-use api::{access::AuditCut, ids::Timestamp};
+use api::{
+    access::{AuditCut, AuditHead},
+    ids::Timestamp,
+};
 use database::outbox;
 
 use super::{AuditChain, CUT, PAGE, Request, sign_cut, subject};
@@ -33,6 +37,18 @@ pub enum AcceptCutError {
         /// What was said.
         wanted: u64,
     },
+    /// The key was not lost: it is older than the cut, so this server would have signed it.
+    #[error(
+        "the audit.key of now is older than the cut up to line {number}, and did not sign it: find out who \
+         changed the database"
+    )]
+    KeyIsOlder {
+        /// The last line of the cut.
+        number: u64,
+    },
+    /// The file of heads tells how old the key is.
+    #[error("the heads of the audit log cannot be read")]
+    Heads(#[source] std::io::Error),
     /// The server did not make it.
     #[error(
         "no line of the audit log tells of the cut up to line {number}, as one does of each that the server \
@@ -60,13 +76,20 @@ impl Access {
         now: Timestamp,
     ) -> Result<String, AcceptCutError> {
         let Some(heads) = &self.audit_heads else { return Err(AcceptCutError::NotNeeded) };
-        let newest = {
+        let (newest, signed_one) = {
             let keeping = self.keeping();
-            keeping.cuts.forged().and_then(|_| keeping.cuts.newest().cloned())
+            let newest = keeping.cuts.forged().and_then(|_| keeping.cuts.newest().cloned());
+            (newest, keeping.cuts.that_counts().is_some())
         };
         let Some(cut) = newest else { return Err(AcceptCutError::NotNeeded) };
         if cut.number != number {
             return Err(AcceptCutError::OtherCut { found: cut.number, wanted: number });
+        }
+        let head = heads.newest_of_file().await.map_err(AcceptCutError::Heads)?;
+        let is_before =
+            |head: AuditHead| head.number <= number && head.key.eq_ignore_ascii_case(&heads.key());
+        if signed_one || head.is_some_and(is_before) {
+            return Err(AcceptCutError::KeyIsOlder { number });
         }
         self.chain_pending().await?;
         if !self.is_whole_and_told(&cut).await? {

@@ -327,6 +327,38 @@ async fn a_cut_that_no_line_tells_of_is_not_accepted() {
     assert!(matches!(refused, Err(AcceptCutError::Log(AccessError::Broken(_)))), "{refused:?}");
 }
 
+#[tokio::test]
+async fn a_cut_that_is_younger_than_the_key_is_not_accepted() {
+    let other = tempfile::tempdir().unwrap();
+    let other = AuditHeads::open(other.path(), None).unwrap();
+    let cut_at = async |site: &Site, number: u64| {
+        let line = site.access.inner.store.audit_after(number - 1, 1).await.unwrap().pop().unwrap();
+        sign(&other, &line, Timestamp(1), "audit.keep-days")
+    };
+    // A head in the file tells how old the key is.
+    let directory = tempfile::tempdir().unwrap();
+    let site = Site::open(directory.path(), DAYS_30).await;
+    site.record(3).await;
+    let line = site.access.inner.store.last_audit().await.unwrap().unwrap();
+    site.heads.write(&line, clock::now(), true).await;
+    site.record(2).await;
+    let cut = cut_at(&site, 4).await;
+    let site = site.with_cut(directory.path(), &cut).await;
+    let refused = site.access.accept_audit_cut(4, "root", Timestamp(1)).await;
+    assert!(matches!(refused, Err(AcceptCutError::KeyIsOlder { number: 4 })), "{refused:?}");
+    // And so does a cut.
+    let directory = tempfile::tempdir().unwrap();
+    let site = Site::open(directory.path(), DAYS_30).await;
+    site.record(5).await;
+    site.access.keep_within_limits(in_days(31), FIRST_AGE_TURN).await.unwrap();
+    site.record(3).await;
+    let cut = cut_at(&site, 6).await;
+    let site = site.with_cut(directory.path(), &cut).await;
+    let refused = site.access.accept_audit_cut(6, "root", Timestamp(1)).await;
+    assert!(matches!(refused, Err(AcceptCutError::KeyIsOlder { number: 6 })), "{refused:?}");
+    assert!(site.access.audit_alarms().broken.is_some());
+}
+
 /// A cut of a line that never was, signed with this key.
 fn forged(heads: &AuditHeads) -> AuditCut {
     let mut cut = AuditCut {

@@ -108,6 +108,14 @@ impl AuditHeads {
         None
     }
 
+    /// The newest head in the file, of this server's key if it has one; `None` without a file.
+    pub(in crate::audit) async fn newest_of_file(&self) -> io::Result<Option<AuditHead>> {
+        match self.0.file.clone() {
+            Some(path) => self.read(path).await,
+            None => Ok(None),
+        }
+    }
+
     /// Holds the log against a head of the file. `line`: the row of its number; `last`: the number
     /// of the last row.
     fn compare(&self, head: &AuditHead, line: Option<&AuditLine>, last: u64) {

@@ -270,7 +270,7 @@ impl AuditStore for SqlStore {
         let mut transaction = self.database.begin().await?;
         let text = "UPDATE access_audit_cuts SET cut_at = $1, signing_key = $2, signature = $3
                      WHERE number = $4 AND hash = $5";
-        statement(ACTION, text)
+        let signed = statement(ACTION, text)
             .bind(cut.cut_at.0)
             .bind(&cut.key)
             .bind(&cut.signature)
@@ -278,6 +278,10 @@ impl AuditStore for SqlStore {
             .bind(&cut.hash)
             .execute(&mut transaction)
             .await?;
+        if signed != 1 {
+            transaction.rollback().await?;
+            return Err(StoreError::Statement { action: ACTION, source: sqlx::Error::RowNotFound });
+        }
         transaction.commit(ACTION).await
     }
 

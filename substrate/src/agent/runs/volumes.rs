@@ -311,7 +311,6 @@ impl Volumes {
     /// a restart of the agent. What is a file system gives its memory back when the last who
     /// uses it is gone.
     pub fn remove(&self, workflow: WorkflowId) {
-        room::detach_below(&self.directory.join(workflow.to_string()));
         let (from, to) = (
             self.directory.join(workflow.to_string()),
             self.directory.join(format!("{workflow}.old")),
@@ -338,7 +337,7 @@ impl Volumes {
                 if path.extension() != Some(OsStr::new("old")) {
                     continue;
                 }
-                // Of an agent of before, which knew no volumes that are file systems.
+                // Here, because the kernel frees all of their memory before it returns.
                 room::detach_below(&path);
                 if let Err(error) = delete(&path) {
                     tracing::error!(path = %path.display(), %error, "cannot delete removed volumes");

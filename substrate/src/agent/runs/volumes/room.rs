@@ -3,8 +3,9 @@
 //!
 //! ```text
 //! VOLUMES/WORKFLOW/NAME   tmpfs, source `bedplate-volume:LIMIT`: an agent that starts reads LIMIT there
-//! left = room left of the root - what all volumes hold - SPACE_TO_SPARE
+//! left = room left of the root - what all volumes hold, with INODE_BYTES a file - SPACE_TO_SPARE
 //! size of a volume = its limit, or what it holds and `left` where that is less
+//! files of a volume = one for each page of its limit, or those that it holds and what `left` has
 //! ```
 //!
 //! Limits may come to more than there is: most volumes hold little. So sizes are set again every
@@ -13,6 +14,8 @@
 //! memory, for pages of a tmpfs are charged to the cgroup of whoever writes them first.
 
 use std::{
+    fs,
+    os::unix::fs::MetadataExt,
     path::{Path, PathBuf},
     time::Duration,
 };
@@ -38,12 +41,18 @@ const SOURCE: &str = "bedplate-volume:";
 /// Least size, bytes: a tmpfs of size 0 has no limit.
 const MIN_BYTES: u64 = 64 << 10;
 
-/// Bytes of the limit for which a volume may have one file or directory, as ext4 does: each takes
-/// memory of the kernel, also an empty one.
-const BYTES_PER_INODE: u64 = 16 << 10;
+/// Bytes of the limit for which a volume may have one file or directory: a page, as a file of one
+/// byte takes.
+const BYTES_PER_INODE: u64 = 4 << 10;
 
 /// Files and directories that the smallest volume may have.
 const MIN_INODES: u64 = 1_024;
+
+/// Memory of the kernel that a file or a directory takes, also an empty one, about, bytes.
+const INODE_BYTES: u64 = 1 << 10;
+
+/// Files that a volume may have where nothing is left: its own directory, and a few.
+const FEWEST_INODES: u64 = 16;
 
 const FLAGS: Flags = Flags::NOSUID.union(Flags::NODEV);
 
@@ -85,10 +94,9 @@ pub(super) fn limited(directory: &Path) -> Result<Vec<LimitedVolume>, LinuxError
 /// The kernel's.
 fn mount_limited(path: &Path, user: &RunUser, limit: u64) -> Result<(), LinuxError> {
     let limit = limit.max(MIN_BYTES);
-    let inodes = (limit / BYTES_PER_INODE).max(MIN_INODES);
     let (uid, gid, size) = (user.uid, user.gid, MIN_BYTES);
     // Its size comes with the next `fit`.
-    let options = format!("mode=0700,uid={uid},gid={gid},size={size},nr_inodes={inodes}");
+    let options = format!("mode=0700,uid={uid},gid={gid},size={size},nr_inodes={FEWEST_INODES}");
     mount::mount(Path::new(&format!("{SOURCE}{limit}")), path, "tmpfs", FLAGS, &options)
 }
 
@@ -97,27 +105,49 @@ fn mount_limited(path: &Path, user: &RunUser, limit: u64) -> Result<(), LinuxErr
 /// # Errors
 /// What is mounted, or the room of the node's root, cannot be read.
 fn fit(directory: &Path) -> Result<VolumeUse, LinuxError> {
-    // One that was removed meanwhile has no room.
+    // Where one was taken down meanwhile the node's root is found in its place.
+    let root_device = device(directory);
     let measured: Vec<(LimitedVolume, Room)> = limited(directory)?
         .into_iter()
+        .filter(|volume| device(&volume.path) != root_device)
         .filter_map(|volume| mount::room(&volume.path).ok().map(|room| (volume, room)))
         .collect();
     if measured.is_empty() {
         return Ok(VolumeUse::default());
     }
-    let used_bytes = measured.iter().map(|(_, room)| room.used()).fold(0, u64::saturating_add);
-    let left_bytes = left(mount::room(directory)?, used_bytes);
+    let root = mount::room(directory)?;
+    let used_bytes = measured.iter().map(|(_, room)| held(*room)).fold(0, u64::saturating_add);
+    let left_bytes = left(root, used_bytes);
     for (volume, room) in &measured {
         let size = size(volume.limit, room.used(), left_bytes);
-        if size.abs_diff(room.total) < MIN_BYTES {
+        let inodes = inodes(volume.limit.min(root.total), room.inodes, left_bytes);
+        if size.abs_diff(room.total) < MIN_BYTES && inodes.abs_diff(room.max_inodes) < FEWEST_INODES
+        {
             continue;
         }
         // Refused where it holds more by now; the next look sees that.
-        if let Err(error) = mount::remount(&volume.path, FLAGS, &format!("size={size}")) {
+        let options = format!("size={size},nr_inodes={inodes}");
+        if let Err(error) = mount::remount(&volume.path, FLAGS, &options) {
             tracing::debug!("{:#}", anyhow::Error::from(error));
         }
     }
     Ok(VolumeUse { volumes: measured.len() as u64, used_bytes, left_bytes })
+}
+
+/// The file system that a path is on; `None` if it is not there.
+fn device(path: &Path) -> Option<u64> {
+    fs::metadata(path).ok().map(|found| found.dev())
+}
+
+/// Memory that a volume takes, bytes.
+fn held(room: Room) -> u64 {
+    room.used().saturating_add(room.inodes.saturating_mul(INODE_BYTES))
+}
+
+/// Files and directories that a volume may have.
+fn inodes(limit: u64, used: u64, left: u64) -> u64 {
+    let most = (limit / BYTES_PER_INODE).max(MIN_INODES);
+    most.min(used.saturating_add(left / INODE_BYTES)).max(used).max(FEWEST_INODES)
 }
 
 /// Takes down the volumes below a directory that are file systems, and nothing else that
@@ -179,12 +209,12 @@ impl Volumes {
             let _ = self.fit();
             let there = limited(&self.directory).ok()?;
             let limit = there.into_iter().find(|there| there.path == path)?.limit;
-            let Room { total, available } = mount::room(&path).ok()?;
+            let Room { total, available, .. } = mount::room(&path).ok()?;
             Some(VolumeRoom { total, available, limit: Some(limit) })
         });
         own.unwrap_or_else(|| {
-            let untold = Room { total: u64::MAX, available: u64::MAX };
-            let Room { total, available } = mount::room(&self.directory).unwrap_or(untold);
+            let (total, available) = mount::room(&self.directory)
+                .map_or((u64::MAX, u64::MAX), |room| (room.total, room.available));
             VolumeRoom { total, available, limit: None }
         })
     }
@@ -212,8 +242,25 @@ mod tests {
     }
 
     #[test]
+    fn files_are_limited_by_the_size_and_by_what_is_left() {
+        let (mib, few) = (1 << 20, FEWEST_INODES);
+        for (limit, used, left, expected) in [
+            (64 * mib, 10, 1 << 30, 16_384),
+            (mib, 10, 1 << 30, MIN_INODES),
+            // Empty files take memory, too.
+            (64 * mib, 10, mib, 10 + 1_024),
+            (64 * mib, 500, 0, 500),
+            (64 * mib, 1, 0, few),
+        ] {
+            assert_eq!(inodes(limit, used, left), expected, "{limit} {used} {left}");
+        }
+        let room = Room { total: 8 * mib, available: 7 * mib, max_inodes: 99, inodes: 2 };
+        assert_eq!(held(room), mib + 2_048);
+    }
+
+    #[test]
     fn volumes_count_as_if_they_were_on_the_root() {
-        let root = Room { total: 1 << 30, available: 512 << 20 };
+        let root = Room { total: 1 << 30, available: 512 << 20, max_inodes: 1 << 18, inodes: 9 };
         assert_eq!(left(root, 0), 448 << 20);
         assert_eq!(left(root, 448 << 20), 0);
         assert_eq!(left(root, 1 << 40), 0);

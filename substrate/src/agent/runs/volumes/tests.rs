@@ -276,9 +276,9 @@ async fn limits_in_memory(directory: &Path) {
 
     let open = File::open(large.join(".")).unwrap();
     volumes.remove(workflow());
-    assert_eq!(room::limited(directory).unwrap(), [], "also one that is in use");
-    drop(open);
     while fs::read_dir(directory).unwrap().count() > 0 {
         tokio::time::sleep(std::time::Duration::from_millis(5)).await;
     }
+    assert_eq!(room::limited(directory).unwrap(), [], "also one that is in use");
+    drop(open);
 }
