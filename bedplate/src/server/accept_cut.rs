@@ -59,7 +59,7 @@ pub enum AcceptError {
     Cut {
         /// The last line of the cut.
         number: u64,
-        /// Why not.
+        /// What speaks against it.
         #[source]
         source: AcceptCutError,
     },

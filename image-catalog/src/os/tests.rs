@@ -103,19 +103,30 @@ impl Site {
     }
 
     /// Imports the layout and waits for the end.
-    async fn import(&self, images: &OsImages) -> Result<String, String> {
+    async fn import(&self, images: &OsImages) -> Result<String, NotImported> {
         let operation = images.start(self.request(), "ann").await.unwrap();
         end_of(images, operation.id).await
     }
 }
 
-async fn end_of(images: &OsImages, id: u64) -> Result<String, String> {
+/// Why an import made no version, in the words that its user gets.
+#[derive(Debug, thiserror::Error)]
+enum NotImported {
+    /// It did not begin.
+    #[error(transparent)]
+    Refused(#[from] StartError),
+    /// It began; what its operation tells.
+    #[error("{0}")]
+    Failed(String),
+}
+
+async fn end_of(images: &OsImages, id: u64) -> Result<String, NotImported> {
     let mut operation = images.operation(id).unwrap();
     let ended =
         tokio::time::timeout(PATIENCE, operation.wait_for(|operation| !is_running(operation)));
     match ended.await.expect("the operation does not end").unwrap().state.clone() {
         OperationState::Done { result } => Ok(result),
-        OperationState::Failed { error } => Err(error),
+        OperationState::Failed { error } => Err(NotImported::Failed(error)),
         OperationState::Running { .. } => unreachable!(),
     }
 }
@@ -193,7 +204,7 @@ async fn a_bad_image_is_told_and_leaves_no_version() {
     let site = Site::new();
     let images = site.open().await;
     site.layout("amd64", &[layer(&[("etc/hostname", b"x")])]);
-    let error = site.import(&images).await.unwrap_err();
+    let error = site.import(&images).await.unwrap_err().to_string();
     assert!(
         error.starts_with(
             "the image has no kernel that can boot: it has neither modules nor a kernel"
@@ -208,7 +219,7 @@ async fn a_bad_image_is_told_and_leaves_no_version() {
     becomes("layers, manifest and config of a failed import stay", is_empty).await;
     site.layout("arm64", &[kernel()]);
     assert_eq!(
-        site.import(&images).await.unwrap_err(),
+        site.import(&images).await.unwrap_err().to_string(),
         "there is no image for linux/amd64 here, only for linux/arm64; ask for one of those (--platform), or import \
          another image"
     );
@@ -216,10 +227,10 @@ async fn a_bad_image_is_told_and_leaves_no_version() {
     let mut bytes = kernel();
     bytes[0] ^= 1;
     fs::write(site.blob(&kernel()), &bytes).unwrap();
-    let error = site.import(&images).await.unwrap_err();
+    let error = site.import(&images).await.unwrap_err().to_string();
     assert!(error.contains("digest mismatch: expected sha256:"), "{error}");
     fs::remove_file(site.path("layout/index.json")).unwrap();
-    let error = site.import(&images).await.unwrap_err();
+    let error = site.import(&images).await.unwrap_err().to_string();
     assert!(error.starts_with("cannot read ") && error.contains("layout/index.json"), "{error}");
     assert!(images.table().images.is_empty());
     becomes("something of them is left", || site.partial().is_empty() && is_empty()).await;
@@ -501,11 +512,10 @@ async fn import_for(
     images: &OsImages,
     name: &str,
     platform: &str,
-) -> Result<String, String> {
+) -> Result<String, NotImported> {
     let (name, platform) = (Some(name.parse().unwrap()), Some(platform.parse().unwrap()));
     let operation = images.start(ImportImage { name, platform, ..site.request() }, "ann").await;
-    let operation = operation.map_err(|error| error.to_string())?;
-    end_of(images, operation.id).await
+    end_of(images, operation?.id).await
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -519,12 +529,12 @@ async fn an_image_for_other_machines_is_kept_and_not_booted() {
     let hostname = layer(&[("etc/hostname", b"x")]);
     site.layout("arm64", &[kernel(), hostname]);
     assert_eq!(
-        import_for(&site, &images, "node", "linux/arm64").await.unwrap_err(),
+        import_for(&site, &images, "node", "linux/arm64").await.unwrap_err().to_string(),
         "image node is for linux/amd64, and nodes that boot its newest version cannot boot one for \
          linux/arm64; give this one a name of its own, such as --name node-arm64"
     );
     assert_eq!(
-        import_for(&site, &images, "w", "windows/amd64").await.unwrap_err(),
+        import_for(&site, &images, "w", "windows/amd64").await.unwrap_err().to_string(),
         "images for windows/amd64 cannot be imported: nodes run Linux; write --platform linux/ARCHITECTURE"
     );
     assert_eq!(import_for(&site, &images, "arm", "linux/arm64/v8").await.unwrap(), "arm@1");

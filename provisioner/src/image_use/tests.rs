@@ -108,8 +108,8 @@ async fn delete(provisioner: &Provisioner, version: Option<u32>) -> Result<(), D
     images.delete_unused(provisioner, "debian".parse().unwrap(), version).await
 }
 
-async fn deleted(provisioner: &Provisioner) -> Result<(), String> {
-    delete(provisioner, Some(1)).await.map_err(|refused| refused.to_string())
+async fn deleted(provisioner: &Provisioner) -> Result<(), DeletionRefused> {
+    delete(provisioner, Some(1)).await
 }
 
 fn offered(provisioner: &Provisioner) {
@@ -124,7 +124,7 @@ async fn what_a_node_may_be_booting_is_kept_until_it_boots_again() {
     let site = Site::new().await;
     let provisioner = site.with_node().await;
     assert_eq!(
-        deleted(&provisioner).await.unwrap_err(),
+        deleted(&provisioner).await.unwrap_err().to_string(),
         "n1 boots it; give those nodes another image first"
     );
     offered(&provisioner);
@@ -133,7 +133,7 @@ async fn what_a_node_may_be_booting_is_kept_until_it_boots_again() {
     let shown = provisioner.show_all(&[node()]);
     assert_eq!(shown[0].status.image, None, "a token that was issued proves nothing");
     assert_eq!(shown[0].next_image.as_deref(), Some("debian@2"));
-    assert_eq!(deleted(&provisioner).await.unwrap_err(), RUNS);
+    assert_eq!(deleted(&provisioner).await.unwrap_err().to_string(), RUNS);
     let all = delete(&provisioner, None).await.unwrap_err();
     assert!(matches!(all, DeletionRefused::InUse(_)) && all.to_string().starts_with("n1 boots it"));
     assert!(provisioner.0.images.table().find("debian@1").is_ok());
@@ -141,7 +141,7 @@ async fn what_a_node_may_be_booting_is_kept_until_it_boots_again() {
     // The next boot takes the other.
     offered(&provisioner);
     provisioner.0.fleet.issue_token(NODE, ADDRESS, Some(ADDRESS), "debian@2".into()).unwrap();
-    assert_eq!(deleted(&provisioner).await, Ok(()));
+    deleted(&provisioner).await.unwrap();
     assert!(provisioner.0.images.table().find("debian@1").is_err());
     assert!(provisioner.0.images.table().find("debian@2").is_ok());
 }
@@ -155,7 +155,7 @@ async fn what_a_node_may_have_been_booting_when_the_server_was_started_is_kept()
     boot_next(&provisioner, "debian@2").await;
     provisioner.0.fleet.close().await;
     let provisioner = site.start().await;
-    let why = deleted(&provisioner).await.unwrap_err();
+    let why = deleted(&provisioner).await.unwrap_err().to_string();
     assert!(why.starts_with("what n1 runs is not known, and it may be this: "), "{why}");
     assert!(provisioner.0.images.table().find("debian@1").is_ok());
 }
@@ -175,7 +175,7 @@ async fn a_version_that_a_boot_chooses_is_not_deleted_behind_its_back() {
     let script = Observation::Script { address: ADDRESS, image: "debian@1".into() };
     provisioner.0.fleet.observe(NODE, script).unwrap();
     drop(choosing);
-    assert_eq!(deletion.await.unwrap().unwrap_err(), RUNS);
+    assert_eq!(deletion.await.unwrap().unwrap_err().to_string(), RUNS);
 }
 
 #[tokio::test]
@@ -186,7 +186,7 @@ async fn a_deletion_waits_for_no_boot_that_is_stuck() {
     let _choosing = provisioner.0.images.choosing().await;
     let of_another = provisioner.clone();
     let deletion = tokio::spawn(async move { deleted(&of_another).await });
-    let why = deletion.await.unwrap().unwrap_err();
+    let why = deletion.await.unwrap().unwrap_err().to_string();
     assert!(why.starts_with("boots of nodes are being written down"), "{why}");
     assert!(provisioner.0.images.table().find("debian@1").is_ok());
 }

@@ -87,7 +87,7 @@ pub enum VolumeError {
     Limit {
         /// The volume.
         volume: String,
-        /// Why.
+        /// The kernel's answer to the mount, or to the look at what is mounted.
         #[source]
         source: LinuxError,
     },
@@ -102,7 +102,7 @@ pub enum VolumeError {
         path: String,
         /// What this errno means here.
         hint: &'static str,
-        /// Why.
+        /// The kernel's answer.
         #[source]
         source: io::Error,
     },
